@@ -1,0 +1,41 @@
+import { cloudflareTest, readD1Migrations } from "@cloudflare/vitest-plugin";
+import { defineConfig } from "vitest/config";
+
+// Three kinds of test: plain Node for pure code, workerd for the Worker's parts, and whole processes for flows and faults.
+export default defineConfig(async () => ({
+  test: {
+    projects: [
+      {
+        test: {
+          name: "node",
+          include: ["sdk/**/*.test.ts", "scripts/**/*.test.ts", "test/conformance/**/*.test.ts", "test/*.test.ts"],
+        },
+      },
+      {
+        plugins: [
+          cloudflareTest({
+            wrangler: { configPath: "./wrangler.toml" },
+            main: "./test/support/worker.ts",
+            miniflare: {
+              bindings: { MIGRATIONS: await readD1Migrations("migrations"), BOOTSTRAP_TOKEN: "bootstrap" },
+            },
+          }),
+        ],
+        test: {
+          name: "workerd",
+          include: ["test/workers/**/*.test.ts", "workers/**/*.test.ts", "durable-objects/**/*.test.ts"],
+          setupFiles: ["./test/support/migrate.ts"],
+        },
+      },
+      {
+        test: {
+          name: "processes",
+          include: ["test/flows/**/*.test.ts", "test/faults/**/*.test.ts"],
+          testTimeout: 60_000,
+          hookTimeout: 120_000,
+          fileParallelism: false,
+        },
+      },
+    ],
+  },
+}));
