@@ -1,0 +1,175 @@
+CREATE TABLE `api_tokens` (
+	`id` text PRIMARY KEY NOT NULL,
+	`name` text NOT NULL,
+	`hash` text NOT NULL,
+	`shown` text NOT NULL,
+	`role` text NOT NULL,
+	`scope` text NOT NULL,
+	`created_at` integer NOT NULL,
+	`expires_at` integer,
+	`revoked_at` integer
+);
+--> statement-breakpoint
+CREATE UNIQUE INDEX `api_tokens_hash_unique` ON `api_tokens` (`hash`);--> statement-breakpoint
+CREATE TABLE `audit` (
+	`id` integer PRIMARY KEY AUTOINCREMENT NOT NULL,
+	`timestamp` integer NOT NULL,
+	`actor` text NOT NULL,
+	`token_id` text,
+	`action` text NOT NULL,
+	`resource_type` text NOT NULL,
+	`project` text,
+	`environment` text,
+	`key` text NOT NULL,
+	`changes` text NOT NULL,
+	`source_ip` text,
+	`user_agent` text,
+	`correlation_id` text NOT NULL,
+	`reason` text,
+	`environment_id` text,
+	`kill_seq` integer
+);
+--> statement-breakpoint
+CREATE UNIQUE INDEX `audit_by_kill` ON `audit` (`environment_id`,`kill_seq`);--> statement-breakpoint
+CREATE INDEX `audit_by_resource` ON `audit` (`project`,`resource_type`,`key`);--> statement-breakpoint
+CREATE INDEX `audit_by_action` ON `audit` (`action`);--> statement-breakpoint
+CREATE TABLE `changes` (
+	`environment_id` text NOT NULL,
+	`version` integer NOT NULL,
+	`id` text NOT NULL,
+	`previous_id` text NOT NULL,
+	`documents` text NOT NULL,
+	`created_at` integer NOT NULL,
+	PRIMARY KEY(`environment_id`, `version`)
+);
+--> statement-breakpoint
+CREATE INDEX `changes_by_age` ON `changes` (`created_at`);--> statement-breakpoint
+CREATE TABLE `dependencies` (
+	`environment_id` text NOT NULL,
+	`source_kind` text NOT NULL,
+	`source_key` text NOT NULL,
+	`target_kind` text NOT NULL,
+	`target_key` text NOT NULL,
+	PRIMARY KEY(`environment_id`, `source_kind`, `source_key`, `target_kind`, `target_key`)
+);
+--> statement-breakpoint
+CREATE INDEX `dependencies_by_target` ON `dependencies` (`environment_id`,`target_kind`,`target_key`);--> statement-breakpoint
+CREATE TABLE `environments` (
+	`id` text PRIMARY KEY NOT NULL,
+	`project_id` text NOT NULL,
+	`key` text NOT NULL,
+	`name` text NOT NULL,
+	`location` text,
+	`version` integer NOT NULL,
+	`change_id` text NOT NULL,
+	`published_version` integer DEFAULT 0 NOT NULL,
+	`published_revision` integer DEFAULT 0 NOT NULL,
+	`created_at` integer NOT NULL,
+	`updated_at` integer NOT NULL
+);
+--> statement-breakpoint
+CREATE UNIQUE INDEX `environments_by_key` ON `environments` (`project_id`,`key`);--> statement-breakpoint
+CREATE TABLE `flag_configurations` (
+	`environment_id` text NOT NULL,
+	`flag_id` text NOT NULL,
+	`version` integer NOT NULL,
+	`on` integer NOT NULL,
+	`off_variation` text,
+	`prerequisites` text NOT NULL,
+	`targets` text NOT NULL,
+	`rules` text NOT NULL,
+	`fallthrough` text NOT NULL,
+	`track_exposures` integer NOT NULL,
+	`updated_at` integer NOT NULL,
+	PRIMARY KEY(`environment_id`, `flag_id`)
+);
+--> statement-breakpoint
+CREATE INDEX `flag_configurations_by_flag` ON `flag_configurations` (`flag_id`);--> statement-breakpoint
+CREATE TABLE `flags` (
+	`id` text PRIMARY KEY NOT NULL,
+	`project_id` text NOT NULL,
+	`key` text NOT NULL,
+	`name` text NOT NULL,
+	`description` text DEFAULT '' NOT NULL,
+	`type` text NOT NULL,
+	`variations` text NOT NULL,
+	`tags` text NOT NULL,
+	`owner` text,
+	`temporary` integer NOT NULL,
+	`client_side` integer NOT NULL,
+	`version` integer NOT NULL,
+	`created_at` integer NOT NULL,
+	`updated_at` integer NOT NULL,
+	`archived_at` integer
+);
+--> statement-breakpoint
+CREATE UNIQUE INDEX `flags_by_key` ON `flags` (`project_id`,`key`);--> statement-breakpoint
+CREATE TABLE `idempotency` (
+	`token_id` text NOT NULL,
+	`key` text NOT NULL,
+	`request_hash` text NOT NULL,
+	`status` integer NOT NULL,
+	`headers` text NOT NULL,
+	`body` text NOT NULL,
+	`created_at` integer NOT NULL,
+	PRIMARY KEY(`token_id`, `key`)
+);
+--> statement-breakpoint
+CREATE INDEX `idempotency_by_age` ON `idempotency` (`created_at`);--> statement-breakpoint
+CREATE TABLE `kills` (
+	`environment_id` text NOT NULL,
+	`flag_key` text NOT NULL,
+	`seq` integer NOT NULL,
+	`killed` integer NOT NULL,
+	`by` text NOT NULL,
+	`at` integer NOT NULL,
+	`reason` text NOT NULL,
+	PRIMARY KEY(`environment_id`, `flag_key`)
+);
+--> statement-breakpoint
+CREATE TABLE `project_edits` (
+	`project_id` text NOT NULL,
+	`version` integer NOT NULL,
+	`created_at` integer NOT NULL,
+	PRIMARY KEY(`project_id`, `version`)
+);
+--> statement-breakpoint
+CREATE TABLE `projects` (
+	`id` text PRIMARY KEY NOT NULL,
+	`key` text NOT NULL,
+	`name` text NOT NULL,
+	`description` text DEFAULT '' NOT NULL,
+	`version` integer NOT NULL,
+	`created_at` integer NOT NULL,
+	`updated_at` integer NOT NULL
+);
+--> statement-breakpoint
+CREATE UNIQUE INDEX `projects_key_unique` ON `projects` (`key`);--> statement-breakpoint
+CREATE TABLE `sdk_keys` (
+	`id` text PRIMARY KEY NOT NULL,
+	`environment_id` text NOT NULL,
+	`kind` text NOT NULL,
+	`name` text NOT NULL,
+	`hash` text NOT NULL,
+	`shown` text NOT NULL,
+	`origins` text NOT NULL,
+	`created_at` integer NOT NULL,
+	`expires_at` integer,
+	`revoked_at` integer
+);
+--> statement-breakpoint
+CREATE UNIQUE INDEX `sdk_keys_hash_unique` ON `sdk_keys` (`hash`);--> statement-breakpoint
+CREATE INDEX `sdk_keys_by_environment` ON `sdk_keys` (`environment_id`);--> statement-breakpoint
+CREATE TABLE `segments` (
+	`environment_id` text NOT NULL,
+	`key` text NOT NULL,
+	`name` text NOT NULL,
+	`description` text DEFAULT '' NOT NULL,
+	`included` text NOT NULL,
+	`excluded` text NOT NULL,
+	`rules` text NOT NULL,
+	`version` integer NOT NULL,
+	`created_at` integer NOT NULL,
+	`updated_at` integer NOT NULL,
+	PRIMARY KEY(`environment_id`, `key`)
+);

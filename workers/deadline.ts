@@ -1,0 +1,34 @@
+/** Every call between parts has a deadline; the numbers stand here, in milliseconds, side by side. */
+
+/** D1 on the kill path: KV mirrors what is needed there, so waiting longer only delays the kill. */
+export const D1_FIRST_MS = 200;
+/** A publish that the hub has not confirmed by then is asked once more, then answered as pending. */
+export const HUB_PUBLISH_MS = 1_000;
+/** An isolate's check with its relay; after that it serves what it has, marked stale. */
+export const RELAY_CHECK_MS = 200;
+/** One relay's answer to the hub; a slower one counts as silent. */
+export const RELAY_DELIVER_MS = 1_000;
+/** Limits protect the service, so a limiter that does not answer must not stop it. */
+export const RATE_LIMITER_MS = 100;
+export const KV_READ_MS = 1_000;
+/** Ordinary management reads and writes. */
+export const D1_MS = 5_000;
+
+export class DeadlineExceeded extends Error {
+  override name = "DeadlineExceeded";
+}
+
+/** Settles as `promise` does, or rejects with DeadlineExceeded after `ms`. */
+export async function within<T>(promise: Promise<T>, ms: number, what: string): Promise<T> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const deadline = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new DeadlineExceeded(`${what} took longer than ${ms} ms`)), ms);
+  });
+  try {
+    return await Promise.race([promise, deadline]);
+  } finally {
+    clearTimeout(timer);
+    // A late failure has nobody left to tell.
+    promise.catch(() => {});
+  }
+}

@@ -1,0 +1,25 @@
+/** The bindings of wrangler.toml, once. */
+import type { Hub } from "../durable-objects/hub.ts";
+import type { RateLimiter } from "../durable-objects/rate-limiter.ts";
+import type { Relay } from "../durable-objects/relay.ts";
+import type { QueuedEvents } from "./consumer.ts";
+
+export interface Env {
+  DB: D1Database;
+  KV: KVNamespace;
+  EVENTS_BUCKET: R2Bucket;
+  EVENTS_QUEUE: Queue<QueuedEvents>;
+  DEAD_EVENTS_QUEUE: Queue<QueuedEvents>;
+  ANALYTICS: AnalyticsEngineDataset;
+  HUB: DurableObjectNamespace<Hub>;
+  RELAY: DurableObjectNamespace<Relay>;
+  RATE_LIMITER: DurableObjectNamespace<RateLimiter>;
+  /** Numbers as text: that is what [vars] of a TOML file deploys. */
+  MANAGEMENT_PER_SECOND: string;
+  MANAGEMENT_BURST: string;
+  EVENTS_PER_SECOND: string;
+  EVENTS_BURST: string;
+  RELAY_CAP: string;
+  /** A secret that may create the first API token and nothing else. Unset once that is done. */
+  BOOTSTRAP_TOKEN?: string;
+}

@@ -1,0 +1,152 @@
+/** The outbox: what a write commits beside its rows, and what the hub reads to catch up. */
+import type { Flag, Segment } from "@bunting/core";
+import { and, asc, eq, gt, gte, lt, sql } from "drizzle-orm";
+import { type Database, newId, type Statement, transaction } from "./database.ts";
+import * as table from "./schema.ts";
+
+/** What the data plane needs of an SDK key. Published by the hub to Workers, never to clients. */
+export type KeyGrant = { id: string; kind: table.KeyKind; origins: string[]; expiresAt: number | null };
+
+/** Whole documents by key, keys by hash; null means gone. */
+export type Documents = {
+  flags: Record<string, Flag | null>;
+  segments: Record<string, Segment | null>;
+  keys: Record<string, KeyGrant | null>;
+};
+
+export type Change = Documents & { environmentId: string; version: number; id: string; previousId: string };
+
+/** What a write was validated against: the last change of one environment. */
+export type Head = { environmentId: string; version: number; changeId: string };
+
+export type AuditEntry = Omit<typeof table.audit.$inferInsert, "id">;
+export type IdempotencyRecord = typeof table.idempotency.$inferInsert;
+
+export type Write = {
+  /** The rows themselves. */
+  statements: Statement[];
+  /** One for each environment whose documents change. */
+  edits: { head: Head; documents: Partial<Documents> }[];
+  /** The project's version that was read, where the write depends on the set of environments or flags. */
+  project?: { id: string; version: number };
+  audit: AuditEntry[];
+  idempotency?: IdempotencyRecord;
+  now: number;
+};
+
+/** Somebody else's write landed since this one was validated: validate again. Nothing of it was written. */
+export class LostRace extends Error {
+  override name = "LostRace";
+}
+
+/** Another request with the same Idempotency-Key was first. Nothing was written. */
+export class AlreadyAnswered extends Error {
+  override name = "AlreadyAnswered";
+}
+
+/** Rows, audit, idempotency record and outbox in one transaction: wholly there or not at all. */
+export async function commit(db: Database, write: Write): Promise<Change[]> {
+  const changes = write.edits.map(({ head, documents }) => ({
+    environmentId: head.environmentId,
+    version: head.version + 1,
+    id: newId("chg"),
+    previousId: head.changeId,
+    flags: documents.flags ?? {},
+    segments: documents.segments ?? {},
+    keys: documents.keys ?? {},
+  }));
+  const statements: Statement[] = [];
+  if (write.project !== undefined) {
+    const version = write.project.version + 1;
+    statements.push(
+      db.insert(table.projectEdits).values({ projectId: write.project.id, version, createdAt: write.now }),
+      db.update(table.projects).set({ version }).where(eq(table.projects.id, write.project.id)),
+    );
+  }
+  for (const change of changes) {
+    statements.push(
+      db.insert(table.changes).values({
+        environmentId: change.environmentId,
+        version: change.version,
+        id: change.id,
+        previousId: change.previousId,
+        documents: JSON.stringify({ flags: change.flags, segments: change.segments, keys: change.keys }),
+        createdAt: write.now,
+      }),
+      db
+        .update(table.environments)
+        .set({ version: change.version, changeId: change.id })
+        .where(eq(table.environments.id, change.environmentId)),
+    );
+  }
+  statements.push(...write.statements);
+  for (const entry of write.audit) statements.push(db.insert(table.audit).values(entry));
+  if (write.idempotency !== undefined) statements.push(db.insert(table.idempotency).values(write.idempotency));
+  try {
+    await transaction(db, statements);
+  } catch (error) {
+    const text = allMessages(error);
+    if (/UNIQUE constraint failed: (changes|project_edits)\./.test(text)) throw new LostRace();
+    if (/UNIQUE constraint failed: idempotency\./.test(text)) throw new AlreadyAnswered();
+    throw error;
+  }
+  return changes;
+}
+
+function allMessages(error: unknown): string {
+  const messages: string[] = [];
+  for (let cause = error; cause instanceof Error; cause = cause.cause) messages.push(cause.message);
+  return messages.join("\n");
+}
+
+/** Runs a read–validate–commit again, from the read, each time it lost a race. */
+export async function retryingLostRaces<T>(attempt: () => Promise<T>): Promise<T> {
+  for (let tries = 0; ; tries++) {
+    try {
+      return await attempt();
+    } catch (error) {
+      if (!(error instanceof LostRace) || tries >= 60) throw error;
+      await new Promise((resolve) => setTimeout(resolve, Math.random() * Math.min(5 * (tries + 1), 100)));
+    }
+  }
+}
+
+/** Changes at and after `version`, oldest first: the one at `version` tells whether history is still the same. */
+export async function changesFrom(db: Database, environmentId: string, version: number, limit = 200): Promise<Change[]> {
+  const rows = await db
+    .select()
+    .from(table.changes)
+    .where(and(eq(table.changes.environmentId, environmentId), gte(table.changes.version, version)))
+    .orderBy(asc(table.changes.version))
+    .limit(limit);
+  return rows.map(({ documents, createdAt: _, ...row }) => ({ ...row, ...(JSON.parse(documents) as Documents) }));
+}
+
+export async function markPublished(db: Database, environmentId: string, version: number, revision: number): Promise<void> {
+  await db
+    .update(table.environments)
+    .set({ publishedVersion: version, publishedRevision: revision })
+    .where(eq(table.environments.id, environmentId));
+}
+
+/** Environments with committed changes that their hub has not published, or not told us so. */
+export async function laggingEnvironments(db: Database, limit: number): Promise<string[]> {
+  const rows = await db
+    .select({ id: table.environments.id })
+    .from(table.environments)
+    .where(gt(table.environments.version, table.environments.publishedVersion))
+    .limit(limit);
+  return rows.map((row) => row.id);
+}
+
+/** Keeps what is not yet published and the newest of each environment: the hub compares its lineage with that. */
+export async function trimOutbox(db: Database, before: number): Promise<void> {
+  await db
+    .delete(table.changes)
+    .where(
+      and(
+        lt(table.changes.createdAt, before),
+        sql`${table.changes.version} < (SELECT published_version FROM environments WHERE environments.id = ${table.changes.environmentId})`,
+      ),
+    );
+}

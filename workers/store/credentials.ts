@@ -1,0 +1,75 @@
+/** API tokens and the names a kill needs, in D1 and mirrored in KV when written: a kill must not depend on D1. */
+import { and, eq } from "drizzle-orm";
+import { D1_FIRST_MS, D1_MS, KV_READ_MS, within } from "../deadline.ts";
+import { type Database, randomText } from "./database.ts";
+import * as table from "./schema.ts";
+
+export type ApiToken = Omit<typeof table.apiTokens.$inferSelect, "hash">;
+
+export type EnvironmentName = { id: string; projectId: string; project: string; environment: string; location: string | null };
+
+export async function sha256(text: string): Promise<string> {
+  const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text));
+  return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** A new secret and what is kept of it. The secret itself is shown once and stored nowhere. */
+export async function newSecret(prefix: string): Promise<{ secret: string; hash: string; shown: string }> {
+  const secret = `${prefix}_${randomText(40)}`;
+  return { secret, hash: await sha256(secret), shown: `${prefix}_…${secret.slice(-4)}` };
+}
+
+/** D1 first, KV where D1 does not answer in time. Null: no such token. Throws when neither can be read. */
+export function findToken(db: Database, kv: KVNamespace, hash: string): Promise<ApiToken | null> {
+  return fromEither(kv, `token:${hash}`, async () => {
+    const row = await db.query.apiTokens.findFirst({ where: eq(table.apiTokens.hash, hash) });
+    return row === undefined ? null : withoutHash(row);
+  });
+}
+
+/** Before D1 when a token is revoked and after it when one is made: the mirror never allows more than D1. */
+export async function mirrorToken(kv: KVNamespace, row: typeof table.apiTokens.$inferSelect): Promise<void> {
+  await kv.put(`token:${row.hash}`, JSON.stringify(withoutHash(row)));
+}
+
+export function findEnvironment(
+  db: Database,
+  kv: KVNamespace,
+  project: string,
+  environment: string,
+): Promise<EnvironmentName | null> {
+  return fromEither(kv, `environment:${project}/${environment}`, async () => {
+    const [row] = await db
+      .select({
+        id: table.environments.id,
+        projectId: table.projects.id,
+        project: table.projects.key,
+        environment: table.environments.key,
+        location: table.environments.location,
+      })
+      .from(table.environments)
+      .innerJoin(table.projects, eq(table.projects.id, table.environments.projectId))
+      .where(and(eq(table.projects.key, project), eq(table.environments.key, environment)));
+    return row ?? null;
+  });
+}
+
+export async function mirrorEnvironment(kv: KVNamespace, name: EnvironmentName): Promise<void> {
+  await kv.put(`environment:${name.project}/${name.environment}`, JSON.stringify(name));
+}
+
+function withoutHash({ hash: _, ...token }: typeof table.apiTokens.$inferSelect): ApiToken {
+  return token;
+}
+
+async function fromEither<T>(kv: KVNamespace, key: string, fromD1: () => Promise<T | null>): Promise<T | null> {
+  const asked = fromD1();
+  try {
+    return await within(asked, D1_FIRST_MS, "D1");
+  } catch {
+    const mirrored = await within(kv.get<T>(key, "json"), KV_READ_MS, "KV");
+    if (mirrored !== null) return mirrored;
+    // Not mirrored yet: a D1 that is only slow may still know it; one that fails leaves it in neither, which is refused.
+    return within(asked, D1_MS, "D1").catch(() => null);
+  }
+}

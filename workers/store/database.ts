@@ -1,0 +1,31 @@
+import { type DrizzleD1Database, drizzle } from "drizzle-orm/d1";
+import type { BatchItem } from "drizzle-orm/batch";
+import * as schema from "./schema.ts";
+
+export type Database = DrizzleD1Database<typeof schema>;
+export type Statement = BatchItem<"sqlite">;
+
+export const openDatabase = (d1: D1Database): Database => drizzle(d1, { schema });
+
+/** One transaction: D1 has no other. All statements see and make one state, or none does. */
+export async function transaction(db: Database, statements: Statement[]): Promise<void> {
+  const [first, ...rest] = statements;
+  if (first !== undefined) await db.batch([first, ...rest]);
+}
+
+/** Random and unguessable, lower-case letters and digits only: it also appears inside keys, between underscores. */
+export function newId(prefix: string): string {
+  return `${prefix}_${randomText(20)}`;
+}
+
+export function randomText(length: number): string {
+  const alphabet = "0123456789abcdefghijklmnopqrstuvwxyz";
+  let text = "";
+  while (text.length < length) {
+    for (const byte of crypto.getRandomValues(new Uint8Array(length * 2))) {
+      // 252 is the largest multiple of 36 in a byte: beyond it the first letters would be likelier.
+      if (byte < 252 && text.length < length) text += alphabet[byte % 36];
+    }
+  }
+  return text;
+}

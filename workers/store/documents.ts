@@ -1,0 +1,200 @@
+/** Rows of D1 as the documents of docs/evaluation.md. `killed` is never here: the hub alone knows it. */
+import type { Flag, Ruleset, Segment } from "@bunting/core";
+import { and, eq, inArray, isNull, type SQL, sql } from "drizzle-orm";
+import type { Head, KeyGrant } from "./changes.ts";
+import type { Database, Statement } from "./database.ts";
+import * as table from "./schema.ts";
+
+export type FlagRow = typeof table.flags.$inferSelect;
+export type ConfigurationRow = typeof table.flagConfigurations.$inferSelect;
+export type SegmentRow = typeof table.segments.$inferSelect;
+export type SdkKeyRow = typeof table.sdkKeys.$inferSelect;
+
+export function flagDocument(flag: FlagRow, configuration: Omit<ConfigurationRow, "updatedAt">): Flag {
+  return {
+    key: flag.key,
+    version: configuration.version,
+    type: flag.type,
+    on: configuration.on,
+    variations: flag.variations,
+    offVariation: configuration.offVariation,
+    prerequisites: configuration.prerequisites,
+    targets: configuration.targets,
+    rules: configuration.rules,
+    fallthrough: configuration.fallthrough,
+    clientSide: flag.clientSide,
+    trackExposures: configuration.trackExposures,
+    experiment: null,
+    killed: false,
+  };
+}
+
+export function segmentDocument(row: SegmentRow): Segment {
+  return { key: row.key, version: row.version, included: row.included, excluded: row.excluded, rules: row.rules };
+}
+
+export function keyGrant(row: SdkKeyRow): KeyGrant {
+  return { id: row.id, kind: row.kind, origins: row.origins, expiresAt: row.expiresAt };
+}
+
+export type References = { flags: string[]; segments: string[] };
+
+/** Everything reachable from some documents: all that validating one of them has to look at. */
+export type Closure = { head: Head; ruleset: Ruleset };
+
+/**
+ * The documents in `references` and all that they depend on, and all that depends on `dependentsOf`, with the head they
+ * were read at. One transaction, so that a write validated on it and keyed by that head is valid when it lands.
+ */
+export async function closure(
+  db: Database,
+  environmentId: string,
+  references: References,
+  dependentsOf?: { kind: table.DocumentKind; key: string },
+): Promise<Closure | null> {
+  const start = JSON.stringify([
+    ...references.flags.map((key) => ({ kind: "flag", key })),
+    ...references.segments.map((key) => ({ kind: "segment", key })),
+  ]);
+  const dependents =
+    dependentsOf === undefined
+      ? sql``
+      : sql`UNION SELECT source_kind, source_key FROM dependencies
+            WHERE environment_id = ${environmentId} AND target_kind = ${dependentsOf.kind} AND target_key = ${dependentsOf.key}`;
+  const reached = (kind: table.DocumentKind): SQL => sql`(
+    WITH RECURSIVE start(kind, key) AS (
+      SELECT value ->> 'kind', value ->> 'key' FROM json_each(${start}) ${dependents}
+    ), reach(kind, key) AS (
+      SELECT kind, key FROM start
+      UNION
+      SELECT d.target_kind, d.target_key FROM dependencies d JOIN reach r
+        ON d.source_kind = r.kind AND d.source_key = r.key WHERE d.environment_id = ${environmentId}
+    ) SELECT key FROM reach WHERE kind = ${kind})`;
+  const [heads, flagRows, segmentRows] = await db.batch([
+    selectHead(db, environmentId),
+    selectFlags(db, environmentId, sql`${table.flags.key} IN ${reached("flag")}`),
+    selectSegments(db, environmentId, sql`${table.segments.key} IN ${reached("segment")}`),
+  ]);
+  const head = heads[0];
+  if (head === undefined) return null;
+  return { head, ruleset: rulesetOf(environmentId, flagRows, segmentRows) };
+}
+
+export type WholeEnvironment = {
+  head: Head;
+  publishedRevision: number;
+  ruleset: Ruleset;
+  keys: Record<string, KeyGrant>;
+  kills: (typeof table.kills.$inferSelect)[];
+};
+
+/** All that a hub starts from. One transaction. */
+export async function wholeEnvironment(db: Database, environmentId: string): Promise<WholeEnvironment | null> {
+  const [heads, flagRows, segmentRows, keyRows, killRows] = await db.batch([
+    selectHead(db, environmentId),
+    selectFlags(db, environmentId),
+    selectSegments(db, environmentId),
+    db
+      .select()
+      .from(table.sdkKeys)
+      .where(and(eq(table.sdkKeys.environmentId, environmentId), isNull(table.sdkKeys.revokedAt))),
+    db.select().from(table.kills).where(eq(table.kills.environmentId, environmentId)),
+  ]);
+  const head = heads[0];
+  if (head === undefined) return null;
+  const { publishedRevision, ...position } = head;
+  return {
+    head: position,
+    publishedRevision,
+    ruleset: rulesetOf(environmentId, flagRows, segmentRows),
+    keys: Object.fromEntries(keyRows.map((row) => [row.hash, keyGrant(row)])),
+    kills: killRows,
+  };
+}
+
+const selectHead = (db: Database, environmentId: string) =>
+  db
+    .select({
+      environmentId: table.environments.id,
+      version: table.environments.version,
+      changeId: table.environments.changeId,
+      publishedRevision: table.environments.publishedRevision,
+    })
+    .from(table.environments)
+    .where(eq(table.environments.id, environmentId));
+
+const selectFlags = (db: Database, environmentId: string, which?: SQL) =>
+  db
+    .select({ flag: table.flags, configuration: table.flagConfigurations })
+    .from(table.flagConfigurations)
+    .innerJoin(table.flags, eq(table.flags.id, table.flagConfigurations.flagId))
+    .where(and(eq(table.flagConfigurations.environmentId, environmentId), isNull(table.flags.archivedAt), which));
+
+const selectSegments = (db: Database, environmentId: string, which?: SQL) =>
+  db
+    .select()
+    .from(table.segments)
+    .where(and(eq(table.segments.environmentId, environmentId), which));
+
+function rulesetOf(
+  environment: string,
+  flagRows: { flag: FlagRow; configuration: ConfigurationRow }[],
+  segmentRows: SegmentRow[],
+): Ruleset {
+  const flags = flagRows.map(({ flag, configuration }) => [flag.key, flagDocument(flag, configuration)] as const);
+  const segments = segmentRows.map((row) => [row.key, segmentDocument(row)] as const);
+  return {
+    schema: 1,
+    environment,
+    revision: 0,
+    events: { exposureSampleRate: 1, summarySeconds: 30 },
+    flags: Object.fromEntries(flags),
+    segments: Object.fromEntries(segments),
+  };
+}
+
+/** What in an environment refers to a document. */
+export async function dependentsOf(db: Database, environmentIds: string[], kind: table.DocumentKind, key: string) {
+  if (environmentIds.length === 0) return [];
+  return db
+    .select({
+      environmentId: table.dependencies.environmentId,
+      kind: table.dependencies.sourceKind,
+      key: table.dependencies.sourceKey,
+    })
+    .from(table.dependencies)
+    .where(
+      and(
+        inArray(table.dependencies.environmentId, environmentIds),
+        eq(table.dependencies.targetKind, kind),
+        eq(table.dependencies.targetKey, key),
+      ),
+    );
+}
+
+/** Replaces what one document refers to. */
+export function dependencyStatements(
+  db: Database,
+  environmentId: string,
+  kind: table.DocumentKind,
+  key: string,
+  references: References,
+): Statement[] {
+  const source = { environmentId, sourceKind: kind, sourceKey: key };
+  const targets = [
+    ...references.flags.map((targetKey) => ({ targetKind: "flag" as const, targetKey })),
+    ...references.segments.map((targetKey) => ({ targetKind: "segment" as const, targetKey })),
+  ];
+  return [
+    db
+      .delete(table.dependencies)
+      .where(
+        and(
+          eq(table.dependencies.environmentId, environmentId),
+          eq(table.dependencies.sourceKind, kind),
+          eq(table.dependencies.sourceKey, key),
+        ),
+      ),
+    ...targets.map((target) => db.insert(table.dependencies).values({ ...source, ...target })),
+  ];
+}

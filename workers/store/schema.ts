@@ -1,0 +1,236 @@
+/** D1's tables. Times are epoch milliseconds. docs/storage.md says who writes each; migrations/ is generated from here. */
+import { index, integer, primaryKey, sqliteTable, text, uniqueIndex } from "drizzle-orm/sqlite-core";
+import type { FlagType, Prerequisite, Rule, SegmentRule, Serve, Target, Variation } from "@bunting/core";
+
+const time = (name: string) => integer(name);
+const json = <T>(name: string) => text(name, { mode: "json" }).$type<T>();
+
+export const projects = sqliteTable("projects", {
+  id: text().primaryKey(),
+  key: text().notNull().unique(),
+  name: text().notNull(),
+  description: text().notNull().default(""),
+  version: integer().notNull(),
+  createdAt: time("created_at").notNull(),
+  updatedAt: time("updated_at").notNull(),
+});
+
+/** The lock of what spans environments: a lost race violates this key and takes its whole batch with it. */
+export const projectEdits = sqliteTable(
+  "project_edits",
+  { projectId: text("project_id").notNull(), version: integer().notNull(), createdAt: time("created_at").notNull() },
+  (table) => [primaryKey({ columns: [table.projectId, table.version] })],
+);
+
+export const environments = sqliteTable(
+  "environments",
+  {
+    id: text().primaryKey(),
+    projectId: text("project_id").notNull(),
+    key: text().notNull(),
+    name: text().notNull(),
+    /** Where the hub lives: a location hint of the platform, counted only when the hub is first made. */
+    location: text(),
+    /** The last committed change, and the last one that the hub has told us it published. */
+    version: integer().notNull(),
+    changeId: text("change_id").notNull(),
+    publishedVersion: integer("published_version").notNull().default(0),
+    publishedRevision: integer("published_revision").notNull().default(0),
+    createdAt: time("created_at").notNull(),
+    updatedAt: time("updated_at").notNull(),
+  },
+  (table) => [uniqueIndex("environments_by_key").on(table.projectId, table.key)],
+);
+
+export const flags = sqliteTable(
+  "flags",
+  {
+    id: text().primaryKey(),
+    projectId: text("project_id").notNull(),
+    key: text().notNull(),
+    name: text().notNull(),
+    description: text().notNull().default(""),
+    type: text().$type<FlagType>().notNull(),
+    variations: json<Variation[]>("variations").notNull(),
+    tags: json<string[]>("tags").notNull(),
+    owner: text(),
+    temporary: integer({ mode: "boolean" }).notNull(),
+    clientSide: integer("client_side", { mode: "boolean" }).notNull(),
+    version: integer().notNull(),
+    createdAt: time("created_at").notNull(),
+    updatedAt: time("updated_at").notNull(),
+    archivedAt: time("archived_at"),
+  },
+  (table) => [uniqueIndex("flags_by_key").on(table.projectId, table.key)],
+);
+
+/** How one environment serves a flag. `version` is the version of the flag's document there. */
+export const flagConfigurations = sqliteTable(
+  "flag_configurations",
+  {
+    environmentId: text("environment_id").notNull(),
+    flagId: text("flag_id").notNull(),
+    version: integer().notNull(),
+    on: integer({ mode: "boolean" }).notNull(),
+    offVariation: text("off_variation"),
+    prerequisites: json<Prerequisite[]>("prerequisites").notNull(),
+    targets: json<Target[]>("targets").notNull(),
+    rules: json<Rule[]>("rules").notNull(),
+    fallthrough: json<Serve>("fallthrough").notNull(),
+    trackExposures: integer("track_exposures", { mode: "boolean" }).notNull(),
+    updatedAt: time("updated_at").notNull(),
+  },
+  (table) => [
+    primaryKey({ columns: [table.environmentId, table.flagId] }),
+    index("flag_configurations_by_flag").on(table.flagId),
+  ],
+);
+
+export const segments = sqliteTable(
+  "segments",
+  {
+    environmentId: text("environment_id").notNull(),
+    key: text().notNull(),
+    name: text().notNull(),
+    description: text().notNull().default(""),
+    included: json<string[]>("included").notNull(),
+    excluded: json<string[]>("excluded").notNull(),
+    rules: json<SegmentRule[]>("rules").notNull(),
+    version: integer().notNull(),
+    createdAt: time("created_at").notNull(),
+    updatedAt: time("updated_at").notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.environmentId, table.key] })],
+);
+
+export type DocumentKind = "flag" | "segment";
+
+/** Which document refers to which, so that both directions cost an index and not a scan. */
+export const dependencies = sqliteTable(
+  "dependencies",
+  {
+    environmentId: text("environment_id").notNull(),
+    sourceKind: text("source_kind").$type<DocumentKind>().notNull(),
+    sourceKey: text("source_key").notNull(),
+    targetKind: text("target_kind").$type<DocumentKind>().notNull(),
+    targetKey: text("target_key").notNull(),
+  },
+  (table) => [
+    primaryKey({
+      columns: [table.environmentId, table.sourceKind, table.sourceKey, table.targetKind, table.targetKey],
+    }),
+    index("dependencies_by_target").on(table.environmentId, table.targetKind, table.targetKey),
+  ],
+);
+
+/** A mirror of the hub's kills, for reading: the hub alone decides. `seq` orders them. */
+export const kills = sqliteTable(
+  "kills",
+  {
+    environmentId: text("environment_id").notNull(),
+    flagKey: text("flag_key").notNull(),
+    seq: integer().notNull(),
+    killed: integer({ mode: "boolean" }).notNull(),
+    by: text().notNull(),
+    at: time("at").notNull(),
+    reason: text().notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.environmentId, table.flagKey] })],
+);
+
+/** The outbox. Its key is the lock: two writes validated against the same version cannot both land. */
+export const changes = sqliteTable(
+  "changes",
+  {
+    environmentId: text("environment_id").notNull(),
+    version: integer().notNull(),
+    id: text().notNull(),
+    previousId: text("previous_id").notNull(),
+    documents: text().notNull(),
+    createdAt: time("created_at").notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.environmentId, table.version] }), index("changes_by_age").on(table.createdAt)],
+);
+
+export type KeyKind = "server" | "client";
+
+export const sdkKeys = sqliteTable(
+  "sdk_keys",
+  {
+    id: text().primaryKey(),
+    environmentId: text("environment_id").notNull(),
+    kind: text().$type<KeyKind>().notNull(),
+    name: text().notNull(),
+    hash: text().notNull().unique(),
+    /** A client key is public by nature and shown again; of a server key only its last characters. */
+    shown: text().notNull(),
+    origins: json<string[]>("origins").notNull(),
+    createdAt: time("created_at").notNull(),
+    expiresAt: time("expires_at"),
+    revokedAt: time("revoked_at"),
+  },
+  (table) => [index("sdk_keys_by_environment").on(table.environmentId)],
+);
+
+export type Role = "viewer" | "editor" | "approver" | "admin";
+
+/** Empty lists mean everything; names are keys, and an environment's is `project/environment`. */
+export type Scope = { projects: string[]; environments: string[] };
+
+export const apiTokens = sqliteTable("api_tokens", {
+  id: text().primaryKey(),
+  name: text().notNull(),
+  hash: text().notNull().unique(),
+  shown: text().notNull(),
+  role: text().$type<Role>().notNull(),
+  scope: json<Scope>("scope").notNull(),
+  createdAt: time("created_at").notNull(),
+  expiresAt: time("expires_at"),
+  revokedAt: time("revoked_at"),
+});
+
+export type FieldChange = { from?: unknown; to?: unknown };
+
+export const audit = sqliteTable(
+  "audit",
+  {
+    id: integer().primaryKey({ autoIncrement: true }),
+    timestamp: time("timestamp").notNull(),
+    actor: text().notNull(),
+    tokenId: text("token_id"),
+    action: text().notNull(),
+    resourceType: text("resource_type").notNull(),
+    project: text(),
+    environment: text(),
+    key: text().notNull(),
+    changes: json<Record<string, FieldChange>>("changes").notNull(),
+    sourceIp: text("source_ip"),
+    userAgent: text("user_agent"),
+    correlationId: text("correlation_id").notNull(),
+    reason: text(),
+    /** Set on kills and restores: mirrored from the hub, once each. */
+    environmentId: text("environment_id"),
+    killSeq: integer("kill_seq"),
+  },
+  (table) => [
+    uniqueIndex("audit_by_kill").on(table.environmentId, table.killSeq),
+    index("audit_by_resource").on(table.project, table.resourceType, table.key),
+    index("audit_by_action").on(table.action),
+  ],
+);
+
+/** The first answer to each Idempotency-Key, replayed for 24 hours. */
+export const idempotency = sqliteTable(
+  "idempotency",
+  {
+    tokenId: text("token_id").notNull(),
+    key: text().notNull(),
+    requestHash: text("request_hash").notNull(),
+    status: integer().notNull(),
+    headers: json<Record<string, string>>("headers").notNull(),
+    body: text().notNull(),
+    createdAt: time("created_at").notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.tokenId, table.key] }), index("idempotency_by_age").on(table.createdAt)],
+);
+
