@@ -1,0 +1,316 @@
+import {
+  type Context,
+  compile,
+  type Decision,
+  type Evaluator,
+  type Flag,
+  type Json,
+  type Ruleset,
+  type Segment,
+} from "@bunting/core";
+import type { PatchMessage } from "@bunting/core/wire";
+import { changedKeys } from "./changes.ts";
+import type { Clock } from "./clock.ts";
+import type { Feed, FeedStatus, News, Store } from "./driver.ts";
+import { type Events, FLUSH_MS } from "./events.ts";
+
+/** The flags of an application and the types of their values; with none given, any key and any type. */
+export type FlagTypes = Record<string, Json>;
+type KeyOf<Flags extends FlagTypes, Value> = string extends keyof Flags
+  ? string
+  : { [Key in keyof Flags & string]: Flags[Key] extends Value ? Key : never }[keyof Flags & string];
+
+/** Documents that changed together. */
+export type Change = {
+  revision: number;
+  /** The revision before; null for the first. */
+  previous: number | null;
+  /** Epoch milliseconds at the hub; null when it came by fetching a whole ruleset. */
+  publishedAt: number | null;
+  /** Milliseconds from publishing to here, by two clocks; null when `publishedAt` is. */
+  ageMs: number | null;
+  /** Keys of flags and segments that were added, changed or deleted. */
+  flags: string[];
+  segments: string[];
+};
+
+export type ClientEvents = {
+  /** The first ruleset has come from the server. */
+  ready: { revision: number };
+  change: Change;
+  /** Nobody has confirmed the ruleset for a while; it is still evaluated with. */
+  stale: { forMs: number };
+  connected: { transport: string };
+  disconnected: { transport: string; reason: string };
+  /** REFUSED: the key. UNREACHABLE: the server. GARBAGE: an answer that could not be used. EVENTS: telemetry is not being taken. */
+  error: { code: "REFUSED" | "UNREACHABLE" | "GARBAGE" | "EVENTS"; message: string };
+};
+
+export type Status = FeedStatus & {
+  ready: boolean;
+  revision: number | null;
+  closed: boolean;
+  events: { buffered: number; dropped: number };
+};
+
+export type Logger = { warn(message: string): void; error(message: string): void };
+
+const DEFAULT_READY_MS = 5_000;
+/** Keys made up at run time must not fill the memory. */
+const MAX_WARNINGS = 1_000;
+/** Often enough to send early when a buffer fills, too seldom to cost anything. */
+const FLUSH_CHECK_MS = 1_000;
+
+type Wiring = { clock: Clock; logger: Logger; events: Events | null; bootstrap?: Ruleset; timers: boolean };
+type Listener<Name extends keyof ClientEvents> = (detail: ClientEvents[Name]) => void;
+
+/**
+ * Flags, evaluated in memory: every getter is synchronous, never throws and never waits.
+ * Made by the `createClient` of a platform's entry.
+ */
+export class Client<Flags extends FlagTypes = FlagTypes> {
+  readonly #wiring: Wiring;
+  readonly #feed: Feed;
+  readonly #listeners = new Map<keyof ClientEvents, Set<(detail: never) => void>>();
+  readonly #warned = new Set<string>();
+  readonly #waiting = new Set<(ready: boolean) => void>();
+  #evaluator: Evaluator | null = null;
+  #flags = new Map<string, Flag>();
+  #segments = new Map<string, Segment>();
+  #ready = false;
+  #refused = false;
+  #closed = false;
+  #cancelFlush: (() => void) | null = null;
+
+  /** Applications call `createClient` instead. */
+  constructor(wiring: Wiring, makeFeed: (store: Store) => Feed) {
+    this.#wiring = wiring;
+    if (wiring.bootstrap !== undefined) this.#hold(wiring.bootstrap);
+    this.#feed = makeFeed(this.#store());
+    this.#feed.start();
+    if (wiring.timers && wiring.events !== null) this.#flushLater(wiring.clock.elapsed() + FLUSH_MS);
+  }
+
+  boolean(key: KeyOf<Flags, boolean>, defaultValue: boolean, context: Context = {}): boolean {
+    return this.#typed(key, defaultValue, context, isBoolean).value as boolean;
+  }
+
+  string(key: KeyOf<Flags, string>, defaultValue: string, context: Context = {}): string {
+    return this.#typed(key, defaultValue, context, isString).value as string;
+  }
+
+  number(key: KeyOf<Flags, number>, defaultValue: number, context: Context = {}): number {
+    return this.#typed(key, defaultValue, context, isNumber).value as number;
+  }
+
+  /** Values of JSON flags are frozen, and of whatever shape the flag has: check them as you would any input. */
+  json<Value extends Json>(key: KeyOf<Flags, Json>, defaultValue: Value, context: Context = {}): Value {
+    return this.#typed(key, defaultValue, context, isAny).value as Value;
+  }
+
+  /**
+   * The value and how it came about. A value of another type than the default's becomes the default with reason
+   * `ERROR` and `TYPE_MISMATCH`; a default that is null, a list or an object takes any type.
+   */
+  details(key: keyof Flags & string, defaultValue: Json, context: Context = {}): Decision {
+    return this.#typed(key, defaultValue, context, checkFor(defaultValue));
+  }
+
+  /** Every flag's decision for one context. Counts no evaluations and makes no exposures. */
+  all(context: Context = {}): Record<string, Decision> {
+    return this.#evaluator?.all(context) ?? {};
+  }
+
+  /** A metric of the unit that the context's targeting key names; `value` is 1 unless told. */
+  track(metric: string, context: Context, value = 1): void {
+    const unit = context.targetingKey;
+    if (this.#closed || this.#wiring.events === null) return;
+    if (typeof unit !== "string" || unit === "") {
+      this.#warnOnce(`track:${metric}`, `metric "${metric}" was not recorded: its context has no targetingKey`);
+    } else if (!Number.isFinite(value)) {
+      this.#warnOnce(`track:${metric}`, `metric "${metric}" was not recorded: its value is not a finite number`);
+    } else this.#wiring.events.metric(metric, unit, value);
+  }
+
+  /** Calls the listener from now on, until the answer is called. What a listener throws is logged and goes no further. */
+  on<Name extends keyof ClientEvents>(name: Name, listener: Listener<Name>): () => void {
+    const listeners = this.#listeners.get(name) ?? new Set();
+    this.#listeners.set(name, listeners);
+    listeners.add(listener as (detail: never) => void);
+    return () => void listeners.delete(listener as (detail: never) => void);
+  }
+
+  /**
+   * Waits for the first ruleset: true once there is one, false when the time is up, the key is refused or the client
+   * closed. Never rejects, and evaluation works throughout. Holds the process for `timeoutMs` (5,000) at most.
+   */
+  ready({ timeoutMs = DEFAULT_READY_MS }: { timeoutMs?: number } = {}): Promise<boolean> {
+    if (this.#ready || this.#refused || this.#closed) return Promise.resolve(this.#ready);
+    return new Promise((resolve) => {
+      // An unreferenced timer would let a process end in the middle of `await ready()`.
+      const timer = setTimeout(() => settle(false), Math.min(timeoutMs, 2 ** 31 - 1));
+      const settle = (ready: boolean) => {
+        clearTimeout(timer);
+        this.#waiting.delete(settle);
+        resolve(ready);
+      };
+      this.#waiting.add(settle);
+    });
+  }
+
+  status(): Status {
+    const events = { buffered: this.#wiring.events?.buffered ?? 0, dropped: this.#wiring.events?.dropped ?? 0 };
+    const revision = this.#evaluator?.revision ?? null;
+    return { ...this.#feed.status(), ready: this.#ready, revision, closed: this.#closed, events };
+  }
+
+  /** Sends the buffered events. Never rejects: what the server does not take is kept and sent with a later flush. */
+  async flush(): Promise<void> {
+    await this.#wiring.events?.flush();
+  }
+
+  /** Ends every connection and sends the buffered events, once. The last ruleset goes on being evaluated with. */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#cancelFlush?.();
+    this.#feed.close();
+    for (const settle of [...this.#waiting]) settle(false);
+    await this.flush();
+  }
+
+  #typed(key: string, defaultValue: Json, context: Context, fits: (value: Json) => boolean): Decision {
+    let decision = this.#evaluator?.evaluate(key, context, defaultValue) ?? unknownFlag(defaultValue);
+    if (decision.errorCode === undefined && decision.value !== defaultValue && !fits(decision.value)) {
+      const { flagVersion } = decision;
+      decision = { value: defaultValue, variation: null, reason: "ERROR", errorCode: "TYPE_MISMATCH", flagVersion };
+    }
+    if (decision.errorCode === "FLAG_NOT_FOUND") this.#warnUnknown(key);
+    if (!this.#closed) this.#wiring.events?.evaluated(key, this.#flags.get(key), decision, context);
+    return decision;
+  }
+
+  /** EV-2. Before the first ruleset nothing is known, which is not the caller's mistake. */
+  #warnUnknown(key: string): void {
+    if (this.#evaluator === null) return;
+    this.#warnOnce(key, `flag "${key}" does not exist in this environment: its default is used`);
+  }
+
+  #warnOnce(about: string, message: string): void {
+    if (this.#warned.has(about) || this.#warned.size >= MAX_WARNINGS) return;
+    this.#warned.add(about);
+    this.#wiring.logger.warn(`Bunting: ${message}`);
+  }
+
+  #store(): Store {
+    const revision = () => this.#evaluator?.revision ?? null;
+    return {
+      get revision() {
+        return revision();
+      },
+      install: (ruleset) => this.#install(ruleset),
+      apply: (patch) => this.#apply(patch),
+      report: (news) => this.#report(news),
+    };
+  }
+
+  #install(ruleset: Ruleset): void {
+    const previous = this.#evaluator?.revision ?? null;
+    const flags = changedKeys(this.#flags, ruleset.flags);
+    const segments = changedKeys(this.#segments, ruleset.segments);
+    this.#hold(ruleset);
+    this.#becomeReady(ruleset.revision);
+    if (previous === null) return;
+    this.#emit("change", { revision: ruleset.revision, previous, publishedAt: null, ageMs: null, flags, segments });
+  }
+
+  #hold(ruleset: Ruleset): void {
+    this.#evaluator = compile(ruleset);
+    this.#flags = new Map(Object.entries(ruleset.flags));
+    this.#segments = new Map(Object.entries(ruleset.segments));
+    if (this.#wiring.events !== null) this.#wiring.events.exposureSampleRate = ruleset.events.exposureSampleRate;
+  }
+
+  #apply(patch: PatchMessage): void {
+    const evaluator = this.#evaluator;
+    if (evaluator === null || evaluator.revision !== patch.previous) throw new Error("it builds on another revision");
+    evaluator.apply(patch);
+    overlay(this.#flags, patch.flags);
+    overlay(this.#segments, patch.segments);
+    const known = patch.publishedAt > 0;
+    this.#emit("change", {
+      revision: patch.revision,
+      previous: patch.previous,
+      publishedAt: known ? patch.publishedAt : null,
+      ageMs: known ? Math.max(0, this.#wiring.clock.now() - patch.publishedAt) : null,
+      flags: Object.keys(patch.flags),
+      segments: Object.keys(patch.segments),
+    });
+  }
+
+  #becomeReady(revision: number): void {
+    this.#refused = false;
+    if (this.#ready) return;
+    this.#ready = true;
+    for (const settle of [...this.#waiting]) settle(true);
+    this.#emit("ready", { revision });
+  }
+
+  #report(news: News): void {
+    if (news.type === "error") {
+      this.#wiring.logger.error(`Bunting: ${news.message}`);
+      this.#emit("error", { code: news.code, message: news.message });
+      if (news.code !== "REFUSED") return;
+      this.#refused = true;
+      for (const settle of [...this.#waiting]) settle(false);
+    } else if (news.type === "connected") this.#emit("connected", { transport: news.transport });
+    else if (news.type === "disconnected")
+      this.#emit("disconnected", { transport: news.transport, reason: news.reason });
+    else this.#emit("stale", { forMs: news.forMs });
+  }
+
+  #emit<Name extends keyof ClientEvents>(name: Name, detail: ClientEvents[Name]): void {
+    for (const listener of [...(this.#listeners.get(name) ?? [])]) {
+      try {
+        (listener as Listener<Name>)(detail);
+      } catch (error) {
+        this.#wiring.logger.error(`Bunting: a listener for "${name}" threw: ${error}`);
+      }
+    }
+  }
+
+  #flushLater(dueAt: number): void {
+    this.#cancelFlush = this.#wiring.clock.timer(FLUSH_CHECK_MS, () => {
+      const now = this.#wiring.clock.elapsed();
+      const due = now >= dueAt || this.#wiring.events!.isFull;
+      if (due) void this.flush();
+      this.#flushLater(due ? now + FLUSH_MS : dueAt);
+    });
+  }
+}
+
+const isBoolean = (value: Json): boolean => typeof value === "boolean";
+const isString = (value: Json): boolean => typeof value === "string";
+const isNumber = (value: Json): boolean => typeof value === "number";
+const isAny = (): boolean => true;
+
+function checkFor(defaultValue: Json): (value: Json) => boolean {
+  if (typeof defaultValue === "boolean") return isBoolean;
+  if (typeof defaultValue === "string") return isString;
+  return typeof defaultValue === "number" ? isNumber : isAny;
+}
+
+const unknownFlag = (value: Json): Decision => ({
+  value,
+  variation: null,
+  reason: "ERROR",
+  errorCode: "FLAG_NOT_FOUND",
+  flagVersion: 0,
+});
+
+function overlay<Document>(held: Map<string, Document>, changes: Record<string, Document | null>): void {
+  for (const [key, document] of Object.entries(changes)) {
+    if (document === null) held.delete(key);
+    else held.set(key, document);
+  }
+}

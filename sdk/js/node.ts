@@ -1,0 +1,83 @@
+import { randomUUID } from "node:crypto";
+import type { Ruleset } from "@bunting/core";
+import { Client, type FlagTypes, type Logger } from "./client.ts";
+import { systemClock } from "./clock.ts";
+import { checkUrl, clientHeader, type Endpoint, serverKeyMistake } from "./credentials.ts";
+import { liveFeed, type Transports } from "./driver.ts";
+import { type EventOptions, Events } from "./events.ts";
+import {
+  type Fetch,
+  pollingTransport,
+  type SocketConstructor,
+  sseTransport,
+  webSocketTransport,
+} from "./transports.ts";
+
+export type { Context, Decision, Json, Ruleset } from "@bunting/core";
+export type { Change, Client, ClientEvents, FlagTypes, Logger, Status } from "./client.ts";
+
+export type NodeOptions = {
+  /** The environment's server key (`bnt_srv_…`): a secret. */
+  serverKey: string;
+  /** The address of your Bunting Worker. */
+  url: string;
+  /** The application's name, as receipts show it. */
+  name?: string;
+  /** Evaluated with until the server answers: the answer of an earlier `GET /sdk/v1/ruleset`, from a file of yours. */
+  bootstrap?: Ruleset;
+  /**
+   * Streams to use, WebSocket first; polling every 30 s is always the last resort. An open stream keeps the process
+   * alive until `close()`; with `[]`, nothing does.
+   */
+  streams?: readonly ("websocket" | "sse")[];
+  /** What is recorded about evaluations; `false` sends nothing at all. */
+  events?: EventOptions | false;
+  logger?: Logger;
+  fetch?: Fetch;
+};
+
+/**
+ * A client for Node 22 and later, Bun and Deno, which starts at once and without blocking: `await client.ready()` waits
+ * for flags. Behind a proxy, Node wants `NODE_USE_ENV_PROXY=1`.
+ * @throws TypeError that names the mistake and its remedy, for options that can never work.
+ */
+export function createClient<Flags extends FlagTypes = FlagTypes>(options: NodeOptions): Client<Flags> {
+  const mistake = serverKeyMistake(options.serverKey);
+  if (mistake !== null) throw new TypeError(`Bunting: ${mistake}`);
+  const headers = {
+    Authorization: `Bearer ${options.serverKey}`,
+    "X-Bunting-Client": clientHeader("bunting-node", randomUUID(), options.name),
+  };
+  const endpoint: Endpoint = {
+    url: checkUrl(options.url),
+    headers: () => headers,
+    fetch: options.fetch ?? ((url, init) => fetch(url, init)),
+  };
+  const logger = options.logger ?? console;
+  const events =
+    options.events === false
+      ? null
+      : new Events(endpoint, systemClock, randomUUID, options.events ?? {}, (message) =>
+          logger.error(`Bunting: ${message}`),
+        );
+  const wiring = {
+    clock: systemClock,
+    logger,
+    events,
+    timers: true,
+    ...(options.bootstrap && { bootstrap: options.bootstrap }),
+  };
+  const transports = transportsFor(endpoint, options.streams ?? ["websocket", "sse"]);
+  return new Client<Flags>(wiring, (store) => liveFeed(store, transports, systemClock, Math.random));
+}
+
+function transportsFor(endpoint: Endpoint, streams: readonly string[]): Transports {
+  const Socket = globalThis.WebSocket as unknown as SocketConstructor | undefined;
+  return {
+    polling: pollingTransport(endpoint, systemClock),
+    streams: {
+      ...(streams.includes("websocket") && Socket !== undefined && { websocket: webSocketTransport(endpoint, Socket) }),
+      ...(streams.includes("sse") && { sse: sseTransport(endpoint) }),
+    },
+  };
+}

@@ -1,0 +1,111 @@
+import type { Ruleset } from "@bunting/core";
+import type { PatchMessage } from "@bunting/core/wire";
+import type { Incoming } from "./messages.ts";
+
+/** What staying in step with an environment is made of: state, events, effects and their times (milliseconds). */
+
+export type StreamName = "websocket" | "sse";
+export type TimerName = "fetch" | "connect" | "silence" | "ping" | "ack" | "stale";
+
+/** Why a request or a stream ended. `refused`: the key was not accepted. `clean`: nothing is wrong. */
+export type End = { reason: string; refused?: boolean; clean?: boolean; retryAfterMs?: number };
+
+export type Circuit = { failures: number; openUntil: number };
+
+export type SyncState = {
+  readonly closed: boolean;
+  /** What the evaluator holds; null before the first ruleset. */
+  readonly revision: number | null;
+  /** The highest revision that a message has named. */
+  readonly wanted: number;
+  readonly fetching: boolean;
+  readonly fetchFailures: number;
+  /** The last answer was 401 or 403. */
+  readonly refused: boolean;
+  readonly stream: { readonly name: StreamName; readonly helloAt: number | null; readonly leaving: boolean } | null;
+  /** In order of preference; polling always remains. */
+  readonly order: readonly StreamName[];
+  readonly circuits: Readonly<Record<StreamName, Circuit>>;
+  /** The server's window for the next reconnect, from the last hello. */
+  readonly windowMs: number;
+  /** Patches that arrived ahead of what they build on. */
+  readonly early: readonly PatchMessage[];
+  readonly verifiedAt: number | null;
+  readonly stale: boolean;
+  readonly due: Readonly<Partial<Record<TimerName, number>>>;
+};
+
+export type SyncEvent =
+  | { type: "start" }
+  | { type: "timer"; name: TimerName }
+  | { type: "fetched"; message: Incoming }
+  | { type: "fetch-failed"; end: End }
+  | { type: "message"; message: Incoming }
+  | { type: "closed"; end: End }
+  /** The evaluator could not take a patch and still has this revision. */
+  | { type: "rejected"; revision: number | null }
+  | { type: "close" };
+
+export type Effect =
+  | { type: "fetch"; atLeast: number | null }
+  | { type: "open"; name: StreamName; since: number }
+  | { type: "disconnect" }
+  | { type: "abort-fetch" }
+  | { type: "timer"; name: TimerName; inMs: number }
+  | { type: "cancel"; name: TimerName }
+  | { type: "install"; ruleset: Ruleset }
+  | { type: "apply"; patch: PatchMessage }
+  | { type: "acknowledge"; revision: number }
+  | { type: "ping" }
+  | { type: "connected"; name: StreamName }
+  | { type: "disconnected"; name: StreamName; reason: string }
+  | { type: "stale"; forMs: number }
+  | { type: "error"; code: "REFUSED" | "UNREACHABLE"; reason: string };
+
+export const POLL_MS = 30_000;
+export const PING_MS = 25_000;
+/** A server writes or answers every 25 s: two misses and a little. */
+export const SILENCE_MS = 60_000;
+/** For the handshake and the hello together. */
+export const CONNECT_MS = 15_000;
+export const STALE_MS = 60_000;
+export const CIRCUIT_FAILURES = 5;
+/** A stream that dies sooner was no success: otherwise a flapping server would be hammered within its own window. */
+export const SETTLED_MS = 5_000;
+export const BACKOFF_MIN_MS = 1_000;
+export const BACKOFF_MAX_MS = 60_000;
+/** Most first failures are a dropped connection: one quick attempt before any back-off. */
+export const FIRST_RETRY_MS = 250;
+/** Messages on one stream can overtake each other by a hop, so a gap may close by itself. */
+export const GAP_MS = 250;
+/** Replays follow a hello at once; only when they do not is a fetch worth its bytes. */
+export const CATCH_UP_MS = 2_000;
+export const EARLY_PATCHES = 100;
+
+export const backoffCap = (failures: number): number => Math.min(BACKOFF_MAX_MS, BACKOFF_MIN_MS * 2 ** (failures - 1));
+
+/** Full jitter: anywhere below a cap that doubles from 1 s to 60 s. */
+export const backoffMs = (failures: number, random: () => number): number => random() * backoffCap(failures);
+
+/** ±20 %, so that pollers started together drift apart. */
+export const pollMs = (random: () => number): number => Math.round(POLL_MS * (0.8 + 0.4 * random()));
+
+export function initialState(order: readonly StreamName[], revision: number | null = null): SyncState {
+  const circuit: Circuit = { failures: 0, openUntil: 0 };
+  return {
+    closed: false,
+    revision,
+    wanted: 0,
+    fetching: false,
+    fetchFailures: 0,
+    refused: false,
+    stream: null,
+    order,
+    circuits: { websocket: circuit, sse: circuit },
+    windowMs: 0,
+    early: [],
+    verifiedAt: null,
+    stale: false,
+    due: {},
+  };
+}
