@@ -1,6 +1,20 @@
+/**
+ * One per environment. Puts changes in one order, owns kills, keeps the ruleset and the delta log, writes KV snapshots.
+ *
+ * Nothing is awaited between reading the state and writing it: what has to be fetched is fetched first, then the state is
+ * looked at again and moved in one synchronous step.
+ */
 import { DurableObject } from "cloudflare:workers";
-import type { Change } from "../workers/store/changes.ts";
+import type { Documents } from "../workers/store/changes.ts";
+import { type Change, changesFrom, markPublished } from "../workers/store/changes.ts";
+import { type Database, openDatabase } from "../workers/store/database.ts";
+import { wholeEnvironment } from "../workers/store/documents.ts";
+import { mirrorKill } from "../workers/store/kills.ts";
+import { deleteSnapshot, latestRevision, readLatestSnapshot, type SnapshotParts, writeSnapshot } from "../workers/store/snapshot.ts";
+import { D1_FIRST_MS, D1_MS, RELAY_DELIVER_MS, within } from "../workers/deadline.ts";
 import type { Env } from "../workers/env.ts";
+import { type Delivery, type Downstream, encodeDelivery, runAfter, type Since } from "./delivery.ts";
+import { HubStorage, type KillRecord, type Position } from "./hub-storage.ts";
 
 /** What an edit or a kill became: `revision` is what every client will report as applied. */
 export type Published = { revision: number; version: number };
@@ -42,17 +56,364 @@ export type Receipt = {
   silent: number;
 };
 
+/** A hub that lost its storage starts this far above the highest revision that KV or D1 has seen. */
+const REVISION_GAP = 1_000_000;
+const KILL_SEQ_GAP = 1_000;
+/** Each may carry a large document: read in pages. */
+const CHANGES_AT_ONCE = 100;
+/** KV takes one write a second for each key: publishes within this time share one snapshot. */
+const SNAPSHOT_DELAY_MS = 1_000;
+/** Work that failed is tried again by alarm after this long. */
+const RETRY_MS = 2_000;
+const SNAPSHOT_KEPT_MS = 10 * 60_000;
+
 export class Hub extends DurableObject<Env> {
-  async create(_environmentId: string): Promise<Published> {
-    throw new Error("in progress");
+  readonly #storage: HubStorage;
+  readonly #db: Database;
+  #birth: Promise<Position | null> | null = null;
+
+  constructor(ctx: DurableObjectState, env: Env) {
+    super(ctx, env);
+    this.#storage = new HubStorage(ctx.storage);
+    this.#db = openDatabase(env.DB);
   }
-  async publish(_change: Change): Promise<Published> {
-    throw new Error("in progress");
+
+  // What Workers call.
+
+  /** Called once, by creating the environment. Its snapshot is in KV when this returns. */
+  async create(environmentId: string): Promise<Published> {
+    if (this.#storage.position === null) {
+      const whole = await within(wholeEnvironment(this.#db, environmentId), D1_MS, "D1");
+      if (whole === null) throw new Error(`There is no environment ${environmentId} in D1`);
+      if (this.#storage.position === null) this.#begin({ ...whole, ...whole.head }, 1, environmentId);
+    }
+    await this.#writeSnapshot();
+    return this.#published();
   }
-  async setKilled(_request: KillRequest): Promise<KillOutcome> {
-    throw new Error("in progress");
+
+  /** Returns once the change, and all before it, are published. */
+  async publish(change: Change): Promise<Published> {
+    const { version, changeId } = await this.#born();
+    if (change.version === version + 1 && change.previousId === changeId) this.#applyChange(change);
+    else await this.#catchUp();
+    return this.#published();
   }
-  async receipt(_revision: number): Promise<Receipt | null> {
-    throw new Error("in progress");
+
+  /** The sweep's nudge: something committed may not have been published. */
+  async catchUp(): Promise<Published> {
+    await this.#born();
+    await this.#catchUp();
+    await this.#markPublished();
+    return this.#published();
   }
+
+  /** Decided here, in order, and behind no fetch where the flag is known. */
+  async setKilled(request: KillRequest): Promise<KillOutcome> {
+    if (this.#storage.position === null) await this.#born();
+    if (!this.#knows(request.flag)) {
+      // A flag made a moment ago whose nudge was lost. With D1 down it stays unknown: never a silent success.
+      await this.#catchUp(D1_FIRST_MS).catch(() => {});
+      if (!this.#knows(request.flag)) return { outcome: "unknown-flag" };
+    }
+    const record = this.#storage.answered(request)?.record ?? this.#decideKill(request);
+    if (record.changed) await within(this.#mirrorKills(), D1_FIRST_MS, "D1").catch(() => this.#wake(RETRY_MS));
+    const killed = this.#storage.kill(request.flag);
+    const mirrored = !this.#storage.unmirrored().some(({ seq }) => seq === record.seq);
+    return { outcome: "done", revision: record.revision, changed: record.changed, killed, mirrored };
+  }
+
+  async receipt(revision: number): Promise<Receipt | null> {
+    const [delivery] = this.#storage.deliveriesAfter(revision - 1);
+    if (delivery?.revision !== revision) return null;
+    const { publishedAt } = delivery;
+    const sum = { revision, publishedAt, connected: 0, applied: 0, delivered: 0, gone: 0, silent: 0 };
+    await Promise.all(
+      this.#storage.relays().map(async (relay) => {
+        try {
+          const counts = await within(this.#relay(relay).receipt(revision, publishedAt), RELAY_DELIVER_MS, "relay");
+          sum.connected += counts.connected;
+          sum.applied += counts.applied;
+          sum.delivered += counts.delivered;
+          sum.gone += counts.gone;
+        } catch {
+          sum.connected += relay.connected;
+          sum.silent += relay.connected;
+        }
+      }),
+    );
+    return sum;
+  }
+
+  /** The whole ruleset as it is now; null where there is no such environment. */
+  async snapshot(): Promise<SnapshotParts | null> {
+    return (await this.#bornOrNull()) === null ? null : this.#storage.snapshot();
+  }
+
+  // What relays call.
+
+  /** Registers a relay, or hears how far it has come, and tells what it lacks. Null: no such environment. */
+  async attach(relay: Downstream, connected: number): Promise<Since | null> {
+    if ((await this.#bornOrNull()) === null) return null;
+    this.#storage.putRelay(relay, connected);
+    return this.since(relay.revision);
+  }
+
+  async since(revision: number): Promise<Since> {
+    const latest = (await this.#born()).revision;
+    const deliveries = runAfter(this.#storage.deliveriesAfter(revision), revision, latest);
+    return deliveries === null ? { revision: latest, deliveries, keys: this.#storage.keyHashes() } : { revision: latest, deliveries };
+  }
+
+  // Order.
+
+  #applyChange({ flags, segments, keys, version, id }: Change): void {
+    this.#advance({ flags, segments, keys }, { version, changeId: id }, false);
+  }
+
+  /** One revision: state, log and position in one step, then on its way to the relays. */
+  #advance(documents: Documents, to: Partial<Position>, urgent: boolean): void {
+    const storage = this.#storage;
+    const previous = (storage.position as Position).revision;
+    const patch = { revision: previous + 1, previous, publishedAt: Date.now(), ...this.#withKills(documents) };
+    const connected = storage.relays().reduce((sum, relay) => sum + relay.connected, 0);
+    const delivery = encodeDelivery(patch, documents.keys, connected, urgent);
+    storage.atomically(() => {
+      storage.write(documents);
+      storage.move({ ...to, revision: delivery.revision });
+      storage.logDelivery(delivery);
+    });
+    for (const relay of storage.relays()) this.ctx.waitUntil(this.#deliver(relay, delivery));
+    this.#wake(SNAPSHOT_DELAY_MS);
+  }
+
+  #withKills({ flags, segments }: Documents): Pick<Documents, "flags" | "segments"> {
+    const laid = Object.entries(flags).map(([key, flag]) => {
+      const killed = flag !== null && this.#storage.kill(key) !== null;
+      return [key, killed ? { ...flag, killed } : flag] as const;
+    });
+    return { flags: Object.fromEntries(laid), segments };
+  }
+
+  /** Applies what D1 has and this hub has not, or, where D1's history is another one, the difference to what it holds now. */
+  async #catchUp(deadlineMs = D1_MS): Promise<void> {
+    for (;;) {
+      const { environmentId, version: asked } = await this.#born();
+      const rows = await within(changesFrom(this.#db, environmentId, asked, CHANGES_AT_ONCE), deadlineMs, "D1");
+      const { version, changeId } = this.#storage.position as Position;
+      const anchor = rows.find((row) => row.version === version);
+      if (anchor?.id === changeId) {
+        for (const row of rows) if (row.version > version) this.#applyChange(row);
+        if (rows.length < CHANGES_AT_ONCE) return;
+      } else if (version === asked) {
+        if (await this.#reread(deadlineMs)) return;
+      }
+    }
+  }
+
+  /** Lineage broken (Time Travel, or an outbox trimmed under a hub long gone): D1 as it is now becomes one revision. */
+  async #reread(deadlineMs: number): Promise<boolean> {
+    const { environmentId, version } = this.#storage.position as Position;
+    const whole = await within(wholeEnvironment(this.#db, environmentId), deadlineMs, "D1");
+    if (whole === null) throw new Error(`Environment ${environmentId} is gone from D1`);
+    if ((this.#storage.position as Position).version !== version) return false;
+    const difference = this.#storage.difference(whole.ruleset, whole.keys);
+    this.#storage.mirrorAgain();
+    this.#advance(difference, { version: whole.head.version, changeId: whole.head.changeId, markedVersion: -1 }, false);
+    return true;
+  }
+
+  // Birth.
+
+  async #born(): Promise<Position> {
+    const position = await this.#bornOrNull();
+    if (position === null) throw new Error("There is no such environment");
+    return position;
+  }
+
+  /** A hub without state reads it from D1, or from KV while D1 is down. Null, and nothing kept: no such environment. */
+  async #bornOrNull(): Promise<Position | null> {
+    if (this.#storage.position !== null) return this.#storage.position;
+    this.#birth ??= this.#start().finally(() => {
+      this.#birth = null;
+    });
+    return this.#birth;
+  }
+
+  async #start(): Promise<Position | null> {
+    const environmentId = this.ctx.id.name;
+    if (environmentId === undefined) throw new Error("A hub is addressed by its environment's id");
+    const [fromD1, latest] = await Promise.allSettled([
+      within(wholeEnvironment(this.#db, environmentId), D1_MS, "D1"),
+      latestRevision(this.env.KV, environmentId),
+    ]);
+    if (this.#storage.position !== null) return this.#storage.position;
+    const highest = latest.status === "fulfilled" ? (latest.value ?? 0) : 0;
+    if (fromD1.status === "fulfilled") {
+      const whole = fromD1.value;
+      if (whole === null) return null;
+      this.#begin({ ...whole, ...whole.head }, Math.max(highest, whole.publishedRevision) + REVISION_GAP, environmentId);
+    } else {
+      const snapshot = await readLatestSnapshot(this.env.KV, environmentId);
+      if (this.#storage.position !== null) return this.#storage.position;
+      if (snapshot === null) throw new Error("Neither D1 nor KV can tell what this environment serves");
+      const kills = Object.entries(snapshot.kills).map(([flagKey, kill]) => ({ flagKey, ...kill, killed: true }));
+      const ruleset = JSON.parse(snapshot.ruleset);
+      // The snapshot's flags have the kills laid over them; the documents kept here are D1's.
+      for (const flag of Object.values(ruleset.flags as Record<string, { killed: boolean }>)) flag.killed = false;
+      this.#begin({ ...snapshot, ruleset, kills }, snapshot.revision + REVISION_GAP, environmentId, snapshot.killSeq);
+    }
+    return this.#storage.position;
+  }
+
+  #begin(
+    from: Pick<Position, "version" | "changeId"> & {
+      ruleset: Parameters<HubStorage["difference"]>[0];
+      keys: Documents["keys"];
+      kills: (KillState & { flagKey: string; killed: boolean })[];
+    },
+    revision: number,
+    environmentId: string,
+    knownSeq = 0,
+  ): void {
+    const storage = this.#storage;
+    const highestSeq = from.kills.reduce((highest, { seq }) => Math.max(highest, seq), knownSeq);
+    storage.atomically(() => {
+      storage.write({ flags: from.ruleset.flags, segments: from.ruleset.segments, keys: from.keys });
+      for (const { flagKey, killed, by, at, reason, seq } of from.kills) {
+        if (killed) storage.setKill(flagKey, { by, at, reason, seq });
+      }
+      storage.move({
+        environmentId,
+        revision,
+        version: from.version,
+        changeId: from.changeId,
+        killSeq: highestSeq === 0 ? 0 : highestSeq + KILL_SEQ_GAP,
+        snapshotRevision: 0,
+        markedVersion: -1,
+      });
+    });
+    this.#wake(SNAPSHOT_DELAY_MS);
+  }
+
+  // Kills.
+
+  #knows(flag: string): boolean {
+    return this.#storage.flag(flag) !== null || this.#storage.kill(flag) !== null;
+  }
+
+  #decideKill(request: KillRequest): KillRecord {
+    const storage = this.#storage;
+    const { flag, reason, origin } = request;
+    const position = storage.position as Position;
+    const seq = position.killSeq + 1;
+    const at = Date.now();
+    const kill = request.action === "kill";
+    const changed = (storage.kill(flag) !== null) !== kill;
+    if (changed) {
+      storage.setKill(flag, kill ? { by: origin.actor, at, reason, seq } : null);
+      const document = storage.flag(flag);
+      const flags = document === null ? {} : { [flag]: document };
+      this.#advance({ flags, segments: {}, keys: {} }, { killSeq: seq }, true);
+    } else storage.move({ killSeq: seq });
+    const record = { ...request, seq, at, changed, revision: (storage.position as Position).revision };
+    storage.logKill(record, at);
+    return record;
+  }
+
+  async #mirrorKills(): Promise<void> {
+    const { environmentId } = this.#storage.position as Position;
+    for (const record of this.#storage.unmirrored()) {
+      const { action, flag, origin, seq, at, reason } = record;
+      const killed = action === "kill";
+      await mirrorKill(
+        this.#db,
+        { environmentId, flagKey: flag, seq, killed, by: origin.actor, at, reason },
+        {
+          timestamp: at,
+          action: `flag.${action}`,
+          resourceType: "flag",
+          key: flag,
+          changes: { killed: { from: !killed, to: killed } },
+          reason,
+          ...origin,
+        },
+      );
+      this.#storage.markMirrored(seq);
+    }
+  }
+
+  // Relays.
+
+  #relay({ name, region }: Downstream) {
+    const locationHint = region as DurableObjectLocationHint;
+    return this.env.RELAY.get(this.env.RELAY.idFromName(name), { locationHint });
+  }
+
+  async #deliver(relay: Downstream, delivery: Delivery): Promise<void> {
+    try {
+      const { revision, connected } = await within(this.#relay(relay).deliver(delivery), RELAY_DELIVER_MS, "relay");
+      this.#storage.putRelay({ ...relay, revision }, connected);
+    } catch {
+      this.#wake(RETRY_MS);
+    }
+  }
+
+  // What can wait: an alarm at a time does all of it that is due.
+
+  override async alarm(): Promise<void> {
+    const position = this.#storage.position;
+    if (position === null) return;
+    const behind = this.#storage.relays().filter((relay) => relay.revision < position.revision);
+    const [newest] = this.#storage.deliveriesAfter(position.revision - 1);
+    const results = await Promise.allSettled([
+      this.#mirrorKills(),
+      this.#markPublished(),
+      position.snapshotRevision < position.revision ? this.#writeSnapshot() : null,
+      ...behind.map((relay) => newest && this.#deliver(relay, newest)),
+    ]);
+    for (const { status, ...rest } of results) {
+      if (status === "rejected") console.warn(JSON.stringify({ level: "warn", hub: position.environmentId, ...rest }, errorText));
+    }
+    const after = this.#storage.position as Position;
+    const failed = results.some(({ status }) => status === "rejected");
+    if (failed) this.#wake(RETRY_MS);
+    else if (after.snapshotRevision < after.revision) this.#wake(SNAPSHOT_DELAY_MS);
+  }
+
+  #wake(inMs: number): void {
+    const at = Date.now() + inMs;
+    this.ctx.waitUntil(
+      this.ctx.storage.getAlarm().then((set) => {
+        if (set === null || set > at) return this.ctx.storage.setAlarm(at);
+      }),
+    );
+  }
+
+  async #markPublished(): Promise<void> {
+    const { environmentId, version, markedVersion, revision } = this.#storage.position as Position;
+    if (version === markedVersion) return;
+    await within(markPublished(this.#db, environmentId, version, revision), D1_MS, "D1");
+    this.#storage.move({ markedVersion: version });
+  }
+
+  async #writeSnapshot(): Promise<void> {
+    const parts = this.#storage.snapshot();
+    const { environmentId } = this.#storage.position as Position;
+    await writeSnapshot(this.env.KV, environmentId, parts);
+    const now = Date.now();
+    this.#storage.logSnapshot(parts.revision, now);
+    this.#storage.move({ snapshotRevision: parts.revision });
+    for (const revision of this.#storage.takeExpiredSnapshots(now - SNAPSHOT_KEPT_MS)) {
+      await deleteSnapshot(this.env.KV, environmentId, revision);
+    }
+  }
+
+  #published(): Published {
+    const { revision, version } = this.#storage.position as Position;
+    return { revision, version };
+  }
+}
+
+function errorText(_key: string, value: unknown): unknown {
+  return value instanceof Error ? value.message : value;
 }

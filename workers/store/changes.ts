@@ -112,7 +112,7 @@ export async function retryingLostRaces<T>(attempt: () => Promise<T>): Promise<T
 }
 
 /** Changes at and after `version`, oldest first: the one at `version` tells whether history is still the same. */
-export async function changesFrom(db: Database, environmentId: string, version: number, limit = 200): Promise<Change[]> {
+export async function changesFrom(db: Database, environmentId: string, version: number, limit: number): Promise<Change[]> {
   const rows = await db
     .select()
     .from(table.changes)

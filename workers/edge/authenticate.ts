@@ -1,0 +1,73 @@
+/** SDK keys: checked against what the environment's hub has published, in memory, without asking a database. */
+import type { Context } from "hono";
+import type { Env } from "../env.ts";
+import { ApiError, forbidden, unauthenticated } from "../problem.ts";
+import type { KeyGrant } from "../store/changes.ts";
+import { sha256 } from "../store/credentials.ts";
+import type { KeyKind } from "../store/schema.ts";
+import { type IsolateRuleset, isolateRuleset, type Visit } from "./isolate-ruleset.ts";
+
+export type ClientName = { sdk: string; instance: string; name: string };
+
+export type Caller = {
+  environmentId: string;
+  keyHash: string;
+  grant: KeyGrant;
+  ruleset: IsolateRuleset;
+  client: ClientName;
+  visit: Visit;
+};
+
+const KEY = /^bnt_(srv|cli)_([0-9a-z]{20})_([0-9a-z]{16,64})$/;
+
+export async function authenticate(c: Context<{ Bindings: Env }>, ...kinds: KeyKind[]): Promise<Caller> {
+  const key = presentedKey(c.req.raw);
+  const [, prefix, environment] = KEY.exec(key) ?? [];
+  if (prefix === undefined || environment === undefined) throw unauthenticated("This is not an SDK key of Bunting.");
+  const kind: KeyKind = prefix === "srv" ? "server" : "client";
+  if (!kinds.includes(kind)) throw forbidden(`This route takes a ${kinds.join(" or a ")} key.`);
+
+  const visit: Visit = { env: c.env, ctx: c.executionCtx, cf: c.req.raw.cf as Visit["cf"] };
+  const keyHash = await sha256(key);
+  const atLeast = Number(c.req.query("revision") ?? 0);
+  const environmentId = `env_${environment}`;
+  const ruleset = await isolateRuleset(
+    visit,
+    environmentId,
+    ({ keys, evaluator }) => Object.hasOwn(keys, keyHash) && !(atLeast > evaluator.revision),
+  );
+  const grant = ruleset !== null && Object.hasOwn(ruleset.keys, keyHash) ? ruleset.keys[keyHash] : undefined;
+  if (ruleset === null || grant === undefined) throw unauthenticated("This SDK key is unknown or has been revoked.");
+  if (grant.expiresAt !== null && grant.expiresAt <= Date.now()) throw unauthenticated("This SDK key has expired.");
+  checkOrigin(c.req.raw, grant);
+  return { environmentId, keyHash, grant, ruleset, client: clientName(c.req.raw), visit };
+}
+
+function presentedKey(request: Request): string {
+  const bearer = /^Bearer (\S+)$/i.exec(request.headers.get("authorization") ?? "")?.[1];
+  const header = bearer ?? request.headers.get("x-api-key");
+  if (header !== null && header !== undefined) return header;
+  // EventSource and WebSocket of browsers cannot set headers, so a client key may be in the query; a secret never.
+  const query = new URL(request.url).searchParams.get("key");
+  if (query?.startsWith("bnt_srv_")) {
+    throw new ApiError(401, "key-in-url", "A server key must not be in a URL. Send it as Authorization: Bearer.");
+  }
+  if (query === null) throw unauthenticated("Send an SDK key as Authorization: Bearer, or as X-API-Key.");
+  return query;
+}
+
+function checkOrigin(request: Request, grant: KeyGrant): void {
+  const origin = request.headers.get("origin");
+  if (grant.kind === "client" && grant.origins.length > 0 && origin !== null && !grant.origins.includes(origin)) {
+    throw forbidden("This client key may not be used from this origin. Add the origin to the key, or use another key.");
+  }
+}
+
+/** `<sdk>/<version>;instance=<uuid>;name=<app>`, from a stranger: cut to size, never trusted. */
+export function clientName(request: Request): ClientName {
+  const text = request.headers.get("x-bunting-client") ?? new URL(request.url).searchParams.get("client") ?? "";
+  const [sdk = "", ...parameters] = text.slice(0, 512).split(";");
+  const fields = new Map(parameters.map((parameter) => parameter.split("=", 2) as [string, string | undefined]));
+  const clean = (value: string | undefined) => (value ?? "").replace(/[^\w./@:+ -]/g, "").slice(0, 128);
+  return { sdk: clean(sdk) || "unknown", instance: clean(fields.get("instance")), name: clean(fields.get("name")) };
+}

@@ -1,0 +1,163 @@
+/**
+ * What this isolate evaluates with, by environment. Checked with the region's relay at most once a second, shared by the
+ * isolate's requests; a request waits for a check at most RELAY_CHECK_MS, then is served what there is.
+ */
+import { compile, type Evaluator, type Ruleset } from "@bunting/core";
+import type { ServerMessage } from "@bunting/core/wire";
+import type { Delivery } from "../../durable-objects/delivery.ts";
+import { RELAY_CHECK_MS, within } from "../deadline.ts";
+import type { Env } from "../env.ts";
+import type { KeyGrant } from "../store/changes.ts";
+import { readLatestSnapshot, type SnapshotParts } from "../store/snapshot.ts";
+import { regionOf, relayName } from "./region.ts";
+
+export type IsolateRuleset = {
+  readonly environmentId: string;
+  evaluator: Evaluator;
+  keys: Record<string, KeyGrant>;
+  /** The encoded ruleset, until the next revision; made on demand. */
+  text: string | null;
+  bytes: number;
+  /** When the last check began that told what the relay has. Serving something older than that is serving it stale. */
+  checkedAt: number;
+  checking: Promise<void> | null;
+};
+
+/** What a request brings: its place decides the relay, its context carries work beyond the answer. */
+export type Visit = { env: Env; ctx: Pick<ExecutionContext, "waitUntil">; cf: Parameters<typeof regionOf>[0] };
+
+export const FRESH_MS = 1_000;
+/** A key or revision that this isolate has not heard of is worth one early check, not one for every request. */
+const EARLY_MS = 100;
+/** Of an isolate's 128 MB; the least recently used environments go first. */
+const MAX_BYTES = 48 * 1024 * 1024;
+/** A parsed ruleset takes about this many times its text. */
+const BYTES_PER_CHARACTER = 3;
+const UNKNOWN_MS = 5_000;
+const MAX_UNKNOWN = 1_000;
+
+const held = new Map<string, IsolateRuleset>();
+const loading = new Map<string, Promise<IsolateRuleset | null>>();
+/** Environments that do not exist, so that made-up keys cost a look-up each few seconds and not each request. */
+const unknown = new Map<string, number>();
+
+/** Null: there is no such environment. `wanted` asks for an early check where what is held does not do. */
+export async function isolateRuleset(
+  visit: Visit,
+  environmentId: string,
+  wanted: (ruleset: IsolateRuleset) => boolean = () => true,
+): Promise<IsolateRuleset | null> {
+  if ((unknown.get(environmentId) ?? 0) > Date.now() - UNKNOWN_MS) return null;
+  const ruleset = held.get(environmentId) ?? (await loadOnce(visit, environmentId));
+  if (ruleset === null) return null;
+  const maxAge = wanted(ruleset) ? FRESH_MS : EARLY_MS;
+  if (Date.now() - ruleset.checkedAt > maxAge) await checkOnce(visit, ruleset);
+  held.delete(environmentId);
+  held.set(environmentId, ruleset);
+  return ruleset;
+}
+
+export function rulesetText(ruleset: IsolateRuleset): string {
+  ruleset.text ??= JSON.stringify(ruleset.evaluator.ruleset);
+  return ruleset.text;
+}
+
+// A promise of another request may never settle if that request ends: whoever shares one waits for a bounded time only.
+
+async function checkOnce(visit: Visit, ruleset: IsolateRuleset): Promise<void> {
+  if (ruleset.checking === null) {
+    const checking = check(visit, ruleset).finally(() => {
+      if (ruleset.checking === checking) ruleset.checking = null;
+    });
+    ruleset.checking = checking;
+    visit.ctx.waitUntil(checking.catch(() => {}));
+  }
+  const shared = ruleset.checking;
+  try {
+    await within(shared, RELAY_CHECK_MS, "relay");
+  } catch {
+    if (ruleset.checking === shared) ruleset.checking = null;
+  }
+}
+
+async function check(visit: Visit, ruleset: IsolateRuleset): Promise<void> {
+  const startedAt = Date.now();
+  const region = regionOf(visit.cf);
+  const { RELAY } = visit.env;
+  const relay = RELAY.get(RELAY.idFromName(relayName(ruleset.environmentId, region)), { locationHint: region });
+  const since = await relay.since(ruleset.evaluator.revision);
+  if (since === null) return;
+  if (since.deliveries === null || since.deliveries.some(isTooLarge)) {
+    const whole = await hubSnapshot(visit.env, ruleset.environmentId);
+    if (whole !== null && whole.revision > ruleset.evaluator.revision) Object.assign(ruleset, fromSnapshot(whole));
+  } else for (const delivery of since.deliveries) applyDelivery(ruleset, delivery);
+  ruleset.checkedAt = Math.max(ruleset.checkedAt, startedAt);
+}
+
+const isTooLarge = (delivery: Delivery) => delivery.message.startsWith('{"type":"resync"');
+
+/** Never back: a delivery that does not fit on top of what is held has been applied already. */
+function applyDelivery(ruleset: IsolateRuleset, delivery: Delivery): void {
+  if (delivery.previous !== ruleset.evaluator.revision) return;
+  const message = JSON.parse(delivery.message) as ServerMessage;
+  if (message.type !== "patch") return;
+  ruleset.evaluator.apply(message);
+  for (const [hash, grant] of Object.entries(delivery.keys)) {
+    if (grant === null) delete ruleset.keys[hash];
+    else ruleset.keys[hash] = grant;
+  }
+  ruleset.text = null;
+}
+
+async function loadOnce(visit: Visit, environmentId: string): Promise<IsolateRuleset | null> {
+  const shared = loading.get(environmentId);
+  if (shared !== undefined) {
+    const loaded = await within(shared, RELAY_CHECK_MS, "load").catch(() => undefined);
+    if (loaded !== undefined) return loaded;
+  }
+  const own = load(visit, environmentId).finally(() => {
+    if (loading.get(environmentId) === own) loading.delete(environmentId);
+  });
+  loading.set(environmentId, own);
+  return own;
+}
+
+/** From KV, which may be a minute behind (the check that follows catches up); from the hub where KV has nothing. */
+async function load({ env }: Visit, environmentId: string): Promise<IsolateRuleset | null> {
+  const snapshot =
+    (await readLatestSnapshot(env.KV, environmentId).catch(() => null)) ?? (await hubSnapshot(env, environmentId));
+  if (snapshot === null) {
+    if (unknown.size >= MAX_UNKNOWN) unknown.clear();
+    unknown.set(environmentId, Date.now());
+    return null;
+  }
+  const known = held.get(environmentId);
+  if (known !== undefined && known.evaluator.revision >= snapshot.revision) return known;
+  const ruleset: IsolateRuleset = { environmentId, ...fromSnapshot(snapshot), checkedAt: 0, checking: null };
+  held.set(environmentId, ruleset);
+  evict();
+  return ruleset;
+}
+
+async function hubSnapshot(env: Env, environmentId: string): Promise<SnapshotParts | null> {
+  return env.HUB.get(env.HUB.idFromName(environmentId)).snapshot();
+}
+
+function fromSnapshot(snapshot: SnapshotParts): Pick<IsolateRuleset, "evaluator" | "keys" | "text" | "bytes"> {
+  return {
+    evaluator: compile(JSON.parse(snapshot.ruleset) as Ruleset),
+    keys: snapshot.keys,
+    text: snapshot.ruleset,
+    bytes: snapshot.ruleset.length * BYTES_PER_CHARACTER,
+  };
+}
+
+function evict(): void {
+  let total = 0;
+  for (const { bytes } of held.values()) total += bytes;
+  for (const [environmentId, { bytes }] of held) {
+    if (total <= MAX_BYTES || held.size === 1) return;
+    held.delete(environmentId);
+    total -= bytes;
+  }
+}

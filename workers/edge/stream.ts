@@ -1,0 +1,127 @@
+/** Streams. A WebSocket goes straight to its relay; SSE is bridged here, in the stateless Worker, so that relays hibernate. */
+import { HEARTBEAT_SECONDS, type GoodbyeMessage, type HeartbeatMessage, PING, PONG } from "@bunting/core/wire";
+import { ATTACHMENT_HEADER, type Attachment } from "../../durable-objects/relay.ts";
+import { ApiError, badRequest, unavailable } from "../problem.ts";
+import type { Caller } from "./authenticate.ts";
+import { regionOf, relayName } from "./region.ts";
+
+/** A stream says goodbye after 15 to 30 minutes, before its CPU budget ends, spread so that not all do at once. */
+const MIN_LIFE_MS = 15 * 60_000;
+const MAX_LIFE_MS = 30 * 60_000;
+/** Messages waiting for a client that does not read; then it is cut and resumes when it can. */
+const MAX_WAITING = 1_000;
+
+export async function openSocket(caller: Caller, request: Request): Promise<Response> {
+  if (request.headers.get("upgrade")?.toLowerCase() !== "websocket") {
+    throw new ApiError(426, "upgrade-required", "This route speaks WebSocket: send Upgrade: websocket.", {
+      headers: { upgrade: "websocket" },
+    });
+  }
+  return connect(caller, "socket", sinceOf(request));
+}
+
+export async function openEventStream(caller: Caller, request: Request): Promise<Response> {
+  const upstream = (await connect(caller, "sse", sinceOf(request))).webSocket;
+  if (!upstream) throw unavailable("The relay did not answer. Poll until it does.");
+  return new Response(bridge(upstream, request.signal), {
+    headers: {
+      "content-type": "text/event-stream; charset=utf-8",
+      "cache-control": "no-store",
+      "x-accel-buffering": "no",
+    },
+  });
+}
+
+/** The revision that the client has: told by the SDK, or by EventSource on a reconnect. */
+function sinceOf(request: Request): number | null {
+  const text = request.headers.get("last-event-id") ?? new URL(request.url).searchParams.get("since");
+  if (text === null || text === "") return null;
+  if (!/^\d{1,15}$/.test(text)) {
+    throw badRequest("since and Last-Event-ID are revisions: whole numbers.", [
+      { pointer: "/since", code: "not-a-revision", message: "Send the revision that the client has applied." },
+    ]);
+  }
+  return Number(text);
+}
+
+async function connect(caller: Caller, transport: Attachment["transport"], since: number | null): Promise<Response> {
+  const { visit, environmentId, keyHash, grant, client } = caller;
+  const region = regionOf(visit.cf);
+  const { RELAY } = visit.env;
+  const relay = RELAY.get(RELAY.idFromName(relayName(environmentId, region)), { locationHint: region });
+  const introduction = { keyHash, keyExpiresAt: grant.expiresAt, transport, ...client };
+  const query = since === null ? "" : `?since=${since}`;
+  const response = await relay.fetch(`https://relay/${query}`, {
+    headers: { upgrade: "websocket", [ATTACHMENT_HEADER]: JSON.stringify(introduction) },
+  });
+  if (response.status === 101) return response;
+  if (response.status === 503) throw unavailable("This relay holds as many clients as it can. Poll, and try again later.", 30);
+  throw unavailable("The relay did not answer. Poll until it does.");
+}
+
+function bridge(upstream: WebSocket, gone: AbortSignal): ReadableStream<Uint8Array> {
+  const encoder = new TextEncoder();
+  let revision = 0;
+  let heartbeat: ReturnType<typeof setInterval>;
+  let life: ReturnType<typeof setTimeout>;
+  const release = () => {
+    clearInterval(heartbeat);
+    clearTimeout(life);
+    try {
+      upstream.close(1000, "client gone");
+    } catch {
+      // Already closed.
+    }
+  };
+  return new ReadableStream<Uint8Array>(
+    {
+      start(controller) {
+        const end = () => {
+          release();
+          try {
+            controller.close();
+          } catch {
+            // Already closed or cancelled.
+          }
+        };
+        // Only a patch moves a client to its revision: an id on a hello would make it skip what follows, were it cut there.
+        const write = (type: string, data: string) => {
+          if ((controller.desiredSize ?? 0) <= 0) return end();
+          const id = type === "patch" ? `id: ${revision}\n` : "";
+          controller.enqueue(encoder.encode(`event: ${type}\n${id}data: ${data}\n\n`));
+        };
+        upstream.addEventListener("message", ({ data }) => {
+          if (typeof data !== "string" || data === PONG) return;
+          const [type, told] = headOf(data);
+          revision = told ?? revision;
+          write(type, data);
+        });
+        upstream.addEventListener("close", end);
+        upstream.addEventListener("error", end);
+        // The platform tells of a client that vanished by one or the other; a write to it is what reveals it.
+        gone.addEventListener("abort", end);
+        upstream.accept();
+        heartbeat = setInterval(() => {
+          upstream.send(PING);
+          write("heartbeat", JSON.stringify({ type: "heartbeat", revision } satisfies HeartbeatMessage));
+        }, HEARTBEAT_SECONDS * 1_000);
+        life = setTimeout(
+          () => {
+            const goodbye: GoodbyeMessage = { type: "goodbye", withinMs: 5_000, reason: "renew" };
+            write("goodbye", JSON.stringify(goodbye));
+            end();
+          },
+          MIN_LIFE_MS + Math.random() * (MAX_LIFE_MS - MIN_LIFE_MS),
+        );
+      },
+      cancel: release,
+    },
+    new CountQueuingStrategy({ highWaterMark: MAX_WAITING }),
+  );
+}
+
+/** Our own messages begin with their type and revision: reading those spares parsing 64 KB for every stream. */
+function headOf(message: string): [type: string, revision: number | null] {
+  const [, type, revision] = /^\{"type":"(\w+)"(?:,"revision":(\d+))?/.exec(message) ?? [];
+  return [type ?? "message", revision === undefined ? null : Number(revision)];
+}

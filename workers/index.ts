@@ -1,0 +1,27 @@
+/** Composition only: mounts the planes, wires queue and cron, re-exports the Durable Objects. */
+import { Hono } from "hono";
+import { admin } from "./admin/api.ts";
+import { consume, type QueuedEvents } from "./consumer.ts";
+import { ofrep } from "./edge/ofrep.ts";
+import { sdk } from "./edge/sdk.ts";
+import type { Env } from "./env.ts";
+import { notFound, problemResponse } from "./problem.ts";
+import { sweep } from "./sweep.ts";
+
+export { Hub } from "../durable-objects/hub.ts";
+export { RateLimiter } from "../durable-objects/rate-limiter.ts";
+export { Relay } from "../durable-objects/relay.ts";
+
+const app = new Hono<{ Bindings: Env }>()
+  .get("/healthz", (c) => c.json({ status: "ok" }))
+  .route("/api/v1", admin)
+  .route("/sdk/v1", sdk)
+  .route("/ofrep/v1", ofrep)
+  .notFound((c) => problemResponse(notFound(`${c.req.method} ${c.req.path}`), crypto.randomUUID()))
+  .onError((error) => problemResponse(error, crypto.randomUUID()));
+
+export default {
+  fetch: app.fetch,
+  queue: (batch, env) => consume(batch, env),
+  scheduled: (controller, env) => sweep(env, controller.scheduledTime),
+} satisfies ExportedHandler<Env, QueuedEvents>;

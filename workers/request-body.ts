@@ -1,0 +1,65 @@
+/** Bodies from strangers: bounded while they are read, UTF-8, JSON, not too deep. */
+import { ApiError, badRequest, tooLarge } from "./problem.ts";
+
+/** Deeper than any document of ours, far from where recursion would hurt. */
+const MAX_DEPTH = 64;
+
+export async function readJson(request: Request, maxBytes: number): Promise<unknown> {
+  const type = request.headers.get("content-type") ?? "application/json";
+  if (!/^application\/([\w.+-]+\+)?json\s*(;|$)/i.test(type)) {
+    throw new ApiError(415, "unsupported-media-type", "Send JSON, with Content-Type: application/json.");
+  }
+  return parseJson(await readText(request.body, maxBytes, request.headers.get("content-length")));
+}
+
+/** Stops reading at the limit, so that a body that lies about its length costs no more than one that does not. */
+export async function readText(
+  body: ReadableStream<Uint8Array> | null,
+  maxBytes: number,
+  contentLength: string | null = null,
+): Promise<string> {
+  const limit = maxBytes % 1_048_576 === 0 ? `${maxBytes / 1_048_576} MB` : `${maxBytes / 1_024} KB`;
+  if (contentLength !== null && Number(contentLength) > maxBytes) throw tooLarge(limit);
+  if (body === null) return "";
+  const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+  let text = "";
+  let read = 0;
+  try {
+    for await (const chunk of body) {
+      read += chunk.byteLength;
+      if (read > maxBytes) throw tooLarge(limit);
+      text += decoder.decode(chunk, { stream: true });
+    }
+    return text + decoder.decode();
+  } catch (error) {
+    if (error instanceof ApiError) throw error;
+    throw badRequest("The body is not valid UTF-8.");
+  }
+}
+
+export function parseJson(text: string): unknown {
+  if (text.trim() === "") throw badRequest("The body is empty. Send a JSON object.");
+  if (tooDeep(text)) throw badRequest(`The body is nested deeper than ${MAX_DEPTH} levels.`);
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw badRequest(`The body is not JSON: ${(error as Error).message.slice(0, 200)}`);
+  }
+}
+
+/** Counted before parsing, on the text: brackets inside strings do not count. */
+function tooDeep(text: string): boolean {
+  let depth = 0;
+  let inString = false;
+  for (let index = 0; index < text.length; index++) {
+    const character = text.charCodeAt(index);
+    if (inString) {
+      if (character === 0x5c) index++;
+      else if (character === 0x22) inString = false;
+    } else if (character === 0x22) inString = true;
+    else if (character === 0x7b || character === 0x5b) {
+      if (++depth > MAX_DEPTH) return true;
+    } else if (character === 0x7d || character === 0x5d) depth--;
+  }
+  return false;
+}

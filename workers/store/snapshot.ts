@@ -1,0 +1,45 @@
+/** Rulesets in KV: immutable, named by revision, and a pointer to the newest. Written by the hub alone. */
+import { KV_READ_MS, within } from "../deadline.ts";
+import type { KeyGrant } from "./changes.ts";
+
+/** `ruleset` is the encoded document that server SDKs get; the rest is for Workers and a hub that starts over. */
+export type SnapshotParts = {
+  revision: number;
+  version: number;
+  changeId: string;
+  killSeq: number;
+  keys: Record<string, KeyGrant>;
+  kills: Record<string, { by: string; at: number; reason: string; seq: number }>;
+  ruleset: string;
+};
+
+export type LatestPointer = { revision: number };
+
+const pointerName = (environmentId: string) => `latest:${environmentId}`;
+const snapshotName = (environmentId: string, revision: number) => `snapshot:${environmentId}:${revision}`;
+
+export async function writeSnapshot(kv: KVNamespace, environmentId: string, parts: SnapshotParts): Promise<void> {
+  const { ruleset, ...rest } = parts;
+  // The pointer comes second: it never names what cannot be read.
+  await kv.put(snapshotName(environmentId, parts.revision), `${JSON.stringify(rest)}\n${ruleset}`);
+  await kv.put(pointerName(environmentId), JSON.stringify({ revision: parts.revision } satisfies LatestPointer));
+}
+
+export async function latestRevision(kv: KVNamespace, environmentId: string): Promise<number | null> {
+  const pointer = await within(kv.get<LatestPointer>(pointerName(environmentId), "json"), KV_READ_MS, "KV");
+  return pointer?.revision ?? null;
+}
+
+/** The newest snapshot that KV shows here, which may be a minute old. */
+export async function readLatestSnapshot(kv: KVNamespace, environmentId: string): Promise<SnapshotParts | null> {
+  const revision = await latestRevision(kv, environmentId);
+  if (revision === null) return null;
+  const text = await within(kv.get(snapshotName(environmentId, revision), "text"), KV_READ_MS, "KV");
+  if (text === null) return null;
+  const end = text.indexOf("\n");
+  return { ...(JSON.parse(text.slice(0, end)) as Omit<SnapshotParts, "ruleset">), ruleset: text.slice(end + 1) };
+}
+
+export async function deleteSnapshot(kv: KVNamespace, environmentId: string, revision: number): Promise<void> {
+  await kv.delete(snapshotName(environmentId, revision));
+}

@@ -1,0 +1,23 @@
+/** Each minute: repair what a lost nudge left behind, and drop what is past its time. */
+import type { Env } from "./env.ts";
+import { laggingEnvironments, trimOutbox } from "./store/changes.ts";
+import { openDatabase } from "./store/database.ts";
+import { trimIdempotency } from "./store/idempotency.ts";
+
+/** Published changes stay this long, so that hubs and people can look back. */
+const OUTBOX_KEPT_MS = 7 * 24 * 60 * 60_000;
+const IDEMPOTENCY_KEPT_MS = 24 * 60 * 60_000;
+/** A sweep has subrequests for so many; the rest are still lagging a minute later. */
+const ENVIRONMENTS_AT_ONCE = 200;
+
+export async function sweep(env: Env, now: number): Promise<void> {
+  const db = openDatabase(env.DB);
+  const lagging = await laggingEnvironments(db, ENVIRONMENTS_AT_ONCE);
+  const results = await Promise.allSettled([
+    ...lagging.map((environmentId) => env.HUB.get(env.HUB.idFromName(environmentId)).catchUp()),
+    trimOutbox(db, now - OUTBOX_KEPT_MS),
+    trimIdempotency(db, now - IDEMPOTENCY_KEPT_MS),
+  ]);
+  const failures = results.filter((result) => result.status === "rejected").map(({ reason }) => String(reason));
+  console.log(JSON.stringify({ level: failures.length === 0 ? "info" : "warn", sweep: { lagging: lagging.length, failures } }));
+}
