@@ -11,6 +11,10 @@ export const RELAY_DELIVER_MS = 1_000;
 /** Limits protect the service, so a limiter that does not answer must not stop it. */
 export const RATE_LIMITER_MS = 100;
 export const KV_READ_MS = 1_000;
+/** A batch of events into the Queue: its sender waits in the background and sends the same batch again after a 503. */
+export const QUEUE_SEND_MS = 5_000;
+/** One object of events: after that its messages are delivered again. */
+export const R2_WRITE_MS = 15_000;
 /** Ordinary management reads and writes. */
 export const D1_MS = 5_000;
 
