@@ -118,14 +118,14 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
 
   /** Every flag's decision for one context. Counts no evaluations and makes no exposures. */
   all(context: Context = {}): Record<string, Decision> {
-    return this.#evaluator?.all(context) ?? {};
+    return this.#evaluator?.all(contextOf(context)) ?? {};
   }
 
   /** A metric of the unit that the context's targeting key names; `value` is 1 unless told. */
   track(metric: string, context: Context, value = 1): void {
-    const unit = context.targetingKey;
     if (this.#closed || this.#wiring.events === null) return;
-    if (typeof unit !== "string" || unit === "") {
+    const unit = targetingKeyOf(contextOf(context));
+    if (unit === null) {
       this.#warnOnce(`track:${metric}`, `metric "${metric}" was not recorded: its context has no targetingKey`);
     } else if (!Number.isFinite(value)) {
       this.#warnOnce(`track:${metric}`, `metric "${metric}" was not recorded: its value is not a finite number`);
@@ -179,15 +179,24 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
     await this.flush();
   }
 
-  #typed(key: string, defaultValue: Json, context: Context, fits: (value: Json) => boolean): Decision {
+  #typed(key: string, defaultValue: Json, given: Context, fits: (value: Json) => boolean): Decision {
+    const context = contextOf(given);
     let decision = this.#evaluator?.evaluate(key, context, defaultValue) ?? unknownFlag(defaultValue);
     if (decision.errorCode === undefined && decision.value !== defaultValue && !fits(decision.value)) {
       const { flagVersion } = decision;
       decision = { value: defaultValue, variation: null, reason: "ERROR", errorCode: "TYPE_MISMATCH", flagVersion };
     }
     if (decision.errorCode === "FLAG_NOT_FOUND") this.#warnUnknown(key);
-    if (!this.#closed) this.#wiring.events?.evaluated(key, this.#flags.get(key), decision, context);
+    if (!this.#closed) this.#record(key, decision, context);
     return decision;
+  }
+
+  #record(key: string, decision: Decision, context: Context): void {
+    try {
+      this.#wiring.events?.evaluated(key, this.#flags.get(key), decision, context);
+    } catch {
+      // A context whose getters throw cannot be recorded; the value is answered all the same.
+    }
   }
 
   /** EV-2. Before the first ruleset nothing is known, which is not the caller's mistake. */
@@ -286,6 +295,18 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
       if (due) void this.flush();
       this.#flushLater(due ? now + FLUSH_MS : dueAt);
     });
+  }
+}
+
+/** JavaScript callers may pass anything. */
+const contextOf = (given: unknown): Context => (typeof given === "object" && given !== null ? (given as Context) : {});
+
+function targetingKeyOf(context: Context): string | null {
+  try {
+    const { targetingKey } = context;
+    return typeof targetingKey === "string" && targetingKey !== "" ? targetingKey : null;
+  } catch {
+    return null;
   }
 }
 

@@ -1,5 +1,4 @@
-import type { Context, Decision, Flag, Split } from "@bunting/core";
-import { bucketOf } from "./bucket.ts";
+import { bucket, bucketable, type Context, type Decision, type Flag, type Split } from "@bunting/core";
 
 /** What an evaluation leaves behind, decided purely. */
 
@@ -7,8 +6,7 @@ import { bucketOf } from "./bucket.ts";
 export function unitOf(flag: Flag, decision: Decision, context: Context): string | null {
   const split = splitOf(flag, decision);
   const value = split === null ? context.targetingKey : read(context, split.by);
-  if (typeof value === "string" && value !== "") return value;
-  return Number.isSafeInteger(value) ? String(value) : null;
+  return bucketable(value) || null;
 }
 
 function splitOf(flag: Flag, decision: Decision): Split | null {
@@ -34,7 +32,7 @@ const unescapeStep = (step: string): string => step.replaceAll("~1", "/").replac
 
 /** By hash and never at random, so that a unit is in or out for all its events, in every SDK. */
 export function isSampled(unit: string, rate: number): boolean {
-  return rate >= 1 || bucketOf(unit, "exposure") < rate * 100_000;
+  return rate >= 1 || bucket("exposure", unit) < rate * 100_000;
 }
 
 /** The context as it may be sent: without the targeting key, which is the unit's business, and the private attributes. */

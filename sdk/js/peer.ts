@@ -1,0 +1,221 @@
+/** For tests: a server that speaks the data plane's protocol over real sockets, and that can be told to misbehave. */
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { AddressInfo, Socket as NetSocket } from "node:net";
+import type { Flag, Ruleset } from "@bunting/core";
+import type { EventBatch } from "@bunting/core/wire";
+
+type PeerSocket = {
+  send(text: string): void;
+  close(code?: number, reason?: string): void;
+  on(event: "message", listener: (data: Buffer) => void): void;
+  on(event: "close", listener: () => void): void;
+};
+type Upgrader = {
+  handleUpgrade(request: IncomingMessage, socket: NetSocket, head: Buffer, done: (socket: PeerSocket) => void): void;
+};
+// ws ships no types, and nothing else here needs them.
+const { WebSocketServer } = (await import("ws" as string)) as {
+  WebSocketServer: new (options: { noServer: true }) => Upgrader;
+};
+
+export const SERVER_KEY = "bnt_srv_env-1_0123456789abcdef";
+
+export function booleanFlag(key: string, value: boolean, version: number, more: Partial<Flag> = {}): Flag {
+  return {
+    key,
+    version,
+    type: "boolean",
+    on: true,
+    variations: [
+      { key: "on", value: true },
+      { key: "off", value: false },
+    ],
+    offVariation: "off",
+    prerequisites: [],
+    targets: [],
+    rules: [],
+    fallthrough: { variation: value ? "on" : "off" },
+    clientSide: false,
+    trackExposures: false,
+    experiment: null,
+    killed: false,
+    ...more,
+  };
+}
+
+export function rulesetOf(revision: number, flags: Flag[]): Ruleset {
+  return {
+    schema: 1,
+    environment: "env-1",
+    revision,
+    events: { exposureSampleRate: 1, summarySeconds: 30 },
+    flags: Object.fromEntries(flags.map((flag) => [flag.key, flag])),
+    segments: {},
+  };
+}
+
+export class Peer {
+  ruleset: Ruleset;
+  readonly requests: { method: string; url: string; headers: IncomingMessage["headers"] }[] = [];
+  readonly applied: number[] = [];
+  readonly batches: EventBatch[] = [];
+  /** Status codes to answer with instead of serving, by path; for the socket, the status of the handshake. */
+  refuse: Partial<Record<"ruleset" | "socket" | "stream" | "events", number>> = {};
+  headers: Record<string, string> = {};
+  /** Sent in place of the ruleset. */
+  body: string | null = null;
+  reconnectWithinMs = 0;
+  /** What follows the hello on a new stream; patches since the client's revision unless told. */
+  replay: ((since: number) => object[]) | null = null;
+  readonly sockets = new Set<PeerSocket>();
+  readonly streams = new Set<ServerResponse>();
+  #server: Server | null = null;
+  #port = 0;
+
+  constructor(ruleset: Ruleset) {
+    this.ruleset = ruleset;
+  }
+
+  get url(): string {
+    return `http://127.0.0.1:${this.#port}`;
+  }
+
+  /** Starts, again on the port it had before. */
+  async start(): Promise<this> {
+    const upgrader = new WebSocketServer({ noServer: true });
+    const server = createServer((request, response) => void this.#serve(request, response));
+    server.on("upgrade", (request, socket, head) => {
+      this.#note(request);
+      const status = this.refuse.socket ?? (this.#mayEnter(request) ? null : 401);
+      if (status !== null) {
+        socket.end(`HTTP/1.1 ${status} No\r\nConnection: close\r\n\r\n`);
+        return;
+      }
+      upgrader.handleUpgrade(request, socket as NetSocket, head, (opened) => this.#welcome(opened, request));
+    });
+    await new Promise<void>((done) => server.listen(this.#port, "127.0.0.1", done));
+    this.#port = (server.address() as AddressInfo).port;
+    this.#server = server;
+    return this;
+  }
+
+  /** Cuts every connection, as a crash does. */
+  async stop(): Promise<void> {
+    const server = this.#server;
+    this.#server = null;
+    if (server === null) return;
+    for (const socket of this.sockets) (socket as unknown as { terminate(): void }).terminate();
+    this.sockets.clear();
+    for (const stream of this.streams) stream.destroy();
+    this.streams.clear();
+    await new Promise<void>((done) => {
+      server.close(() => done());
+      server.closeAllConnections();
+    });
+  }
+
+  /** Publishes flags as one patch on top of the current ruleset. */
+  publish(...flags: Flag[]): void {
+    const previous = this.ruleset.revision;
+    this.change(...flags);
+    const changed = Object.fromEntries(flags.map((flag) => [flag.key, flag]));
+    this.send({
+      type: "patch",
+      revision: previous + 1,
+      previous,
+      publishedAt: Date.now(),
+      ackWithinMs: 0,
+      flags: changed,
+      segments: {},
+    });
+  }
+
+  /** Changes the ruleset and tells nobody. */
+  change(...flags: Flag[]): void {
+    const documents = { ...this.ruleset.flags };
+    for (const flag of flags) documents[flag.key] = flag;
+    this.ruleset = { ...this.ruleset, revision: this.ruleset.revision + 1, flags: documents };
+  }
+
+  send(message: object): void {
+    this.sendText(JSON.stringify(message));
+    const { type, ...data } = message as { type: string; revision?: number };
+    for (const stream of this.streams)
+      stream.write(`event: ${type}\nid: ${data.revision ?? ""}\ndata: ${JSON.stringify(data)}\n\n`);
+  }
+
+  sendText(text: string): void {
+    for (const socket of this.sockets) socket.send(text);
+  }
+
+  count(path: string): number {
+    return this.requests.filter(({ url }) => url.startsWith(`/sdk/v1/${path}`)).length;
+  }
+
+  #note(request: IncomingMessage): void {
+    this.requests.push({ method: request.method ?? "", url: request.url ?? "", headers: request.headers });
+  }
+
+  #mayEnter(request: IncomingMessage): boolean {
+    return request.headers.authorization === `Bearer ${SERVER_KEY}`;
+  }
+
+  #hello(since: number): object[] {
+    const { revision } = this.ruleset;
+    const hello = { type: "hello", revision, reconnectWithinMs: this.reconnectWithinMs };
+    const rest = this.replay?.(since) ?? (since === revision ? [] : [{ type: "resync", revision, withinMs: 0 }]);
+    return [hello, ...rest];
+  }
+
+  #welcome(socket: PeerSocket, request: IncomingMessage): void {
+    this.sockets.add(socket);
+    socket.on("close", () => this.sockets.delete(socket));
+    socket.on("message", (data) => {
+      const text = data.toString();
+      if (text === "ping") socket.send("pong");
+      else this.applied.push((JSON.parse(text) as { applied: number }).applied);
+    });
+    for (const message of this.#hello(sinceOf(request))) socket.send(JSON.stringify(message));
+  }
+
+  async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    this.#note(request);
+    const path = (request.url ?? "").replace(/^\/sdk\/v1\//, "").replace(/\?.*/, "");
+    const text = await bodyOf(request);
+    const status = this.refuse[path as "ruleset"] ?? (this.#mayEnter(request) ? null : 401);
+    if (status !== null) {
+      response.writeHead(status, this.headers).end("{}");
+    } else if (path === "ruleset") {
+      this.#sendRuleset(request, response);
+    } else if (path === "stream") {
+      response.writeHead(200, { "Content-Type": "text/event-stream" });
+      this.streams.add(response);
+      response.on("close", () => this.streams.delete(response));
+      for (const message of this.#hello(sinceOf(request))) {
+        const { type, ...data } = message as { type: string };
+        response.write(`event: ${type}\ndata: ${JSON.stringify(data)}\n\n`);
+      }
+    } else if (path === "events") {
+      this.batches.push(JSON.parse(text) as EventBatch);
+      response.writeHead(202).end();
+    } else response.writeHead(404).end();
+  }
+
+  #sendRuleset(request: IncomingMessage, response: ServerResponse): void {
+    const etag = `"${this.ruleset.revision}"`;
+    if (this.body !== null) {
+      // More is promised than comes, as when a proxy dies.
+      response.writeHead(200, { "Content-Length": String(this.body.length + 100) });
+      response.write(this.body, () => response.destroy());
+    } else if (request.headers["if-none-match"] === etag) response.writeHead(304, { ETag: etag }).end();
+    else response.writeHead(200, { ETag: etag, "Content-Type": "application/json" }).end(JSON.stringify(this.ruleset));
+  }
+}
+
+const sinceOf = (request: IncomingMessage): number => Number(/since=(\d+)/.exec(request.url ?? "")?.[1] ?? -1);
+
+async function bodyOf(request: IncomingMessage): Promise<string> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of request) chunks.push(chunk as Buffer);
+  return Buffer.concat(chunks).toString();
+}
