@@ -1,0 +1,140 @@
+/** `npm start`: migrates, serves, seeds the demo once, and says where things are. Ctrl-C ends everything it started. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { randomBytes } from "node:crypto";
+import { type Development, seedDemo } from "./seed.ts";
+
+const port = Number(process.env["PORT"] ?? 8787);
+const url = `http://localhost:${port}`;
+const DEVELOPMENT = ".bunting/dev.json";
+const MIGRATED = ".wrangler/migrated";
+const STARTS_WITHIN_MS = 60_000;
+
+if (!Number.isInteger(port) || port < 1 || port > 65_535) fail(`PORT must be a number from 1 to 65535, not "${process.env["PORT"]}".`);
+const unknown = process.argv.slice(2).find((argument) => argument !== "--reset");
+if (unknown !== undefined) fail(`npm start does not know "${unknown}". It takes: -- --reset (begin again with fresh data).`);
+if (process.argv.includes("--reset")) for (const folder of [".wrangler", ".bunting"]) rmSync(folder, { recursive: true, force: true });
+await refuseBusyPort();
+
+// Wholly offline, without questions and without telemetry.
+const env = { ...process.env, CI: "1", WRANGLER_SEND_METRICS: "false", CLOUDFLARE_CF_FETCH_ENABLED: "false", NO_COLOR: "1" };
+const wrangler = (args: string[], stdio: "inherit" | "pipe") =>
+  spawn(process.execPath, ["node_modules/wrangler/bin/wrangler.js", ...args], { env, stdio: ["ignore", stdio, stdio] });
+
+await migrate();
+const bootstrapToken = randomBytes(24).toString("hex");
+const server = wrangler(
+  ["dev", "--port", String(port), "--log-level", "warn", "--show-interactive-dev-session=false", "--var", `BOOTSTRAP_TOKEN:${bootstrapToken}`],
+  "inherit",
+);
+let stopping = false;
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, stop);
+server.on("exit", (code) => {
+  if (!stopping) console.error(`The server stopped by itself (exit ${code}).`);
+  process.exit(stopping ? 0 : 1);
+});
+
+await untilServing();
+const development = await seed();
+// `wrangler dev` does not fire cron triggers: without this a lost nudge would wait for ever.
+setInterval(() => fetch(`${url}/cdn-cgi/handler/scheduled`).catch(() => {}), 60_000);
+explain(development);
+
+function stop(): void {
+  if (stopping) return;
+  stopping = true;
+  server.kill("SIGTERM");
+  setTimeout(() => server.kill("SIGKILL"), 5_000).unref();
+}
+
+async function migrate(): Promise<void> {
+  const migrations = readdirSync("migrations").filter((name) => name.endsWith(".sql")).sort().join("\n");
+  if (existsSync(MIGRATED) && readFileSync(MIGRATED, "utf8") === migrations) return;
+  console.log("Applying migrations …");
+  const output = await finished(wrangler(["d1", "migrations", "apply", "DB", "--local"], "pipe"));
+  if (output.code !== 0) fail(`Migrations failed:\n${output.text}`);
+  writeFileSync(MIGRATED, migrations);
+}
+
+async function finished(child: ChildProcess): Promise<{ code: number | null; text: string }> {
+  let text = "";
+  child.stdout?.on("data", (chunk) => {
+    text += chunk;
+  });
+  child.stderr?.on("data", (chunk) => {
+    text += chunk;
+  });
+  const code = await new Promise<number | null>((resolve) => child.on("exit", resolve));
+  return { code, text };
+}
+
+async function untilServing(): Promise<void> {
+  const deadline = Date.now() + STARTS_WITHIN_MS;
+  while (Date.now() < deadline) {
+    const answer = await fetch(`${url}/healthz`).catch(() => null);
+    if (answer?.ok) return;
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  stop();
+  fail(`The server did not answer on ${url} within a minute.`);
+}
+
+async function seed(): Promise<Development> {
+  const known = existsSync(DEVELOPMENT) ? (JSON.parse(readFileSync(DEVELOPMENT, "utf8")) as Development) : null;
+  if (known !== null) {
+    const answer = await fetch(`${url}/api/v1/me`, { headers: { authorization: `Bearer ${known.apiToken}` } });
+    // The port may have been another one last time.
+    if (answer.ok) return save({ ...known, url });
+  }
+  console.log("Seeding the demo project …");
+  return save(await seedDemo(url, bootstrapToken));
+}
+
+function save(development: Development): Development {
+  mkdirSync(".bunting", { recursive: true });
+  writeFileSync(DEVELOPMENT, `${JSON.stringify(development, null, 2)}\n`, { mode: 0o600 });
+  return development;
+}
+
+function explain({ apiToken, project, environments }: Development): void {
+  const targeting = `${url}/api/v1/projects/${project}/flags/new-checkout/environments/production`;
+  console.log(`
+Bunting serves on ${url}
+
+  project        ${project}: ${Object.keys(environments).join(", ")}
+  API            ${url}/api/v1/openapi.json
+  keys, token    ${DEVELOPMENT}
+  data           .wrangler/ (npm start -- --reset begins again)
+
+Try it, in a second terminal:
+
+  npm run watch -- new-checkout
+
+and in a third:
+
+  TOKEN=${apiToken}
+  curl -X PATCH ${targeting} \\
+    -H "authorization: Bearer $TOKEN" -H 'content-type: application/json' \\
+    -d '{"fallthrough":{"split":{"weights":{"on":100000,"off":0}}}}'
+  curl -X POST ${targeting}/kill \\
+    -H "authorization: Bearer $TOKEN" -H 'content-type: application/json' -d '{"reason":"trying it"}'
+`);
+}
+
+/** Both families: a server of something else on ::1 would answer in our place. */
+async function refuseBusyPort(): Promise<void> {
+  for (const host of ["127.0.0.1", "::1"]) {
+    const code = await new Promise<string | null>((resolve) => {
+      const probe = createServer();
+      probe.once("error", (error: NodeJS.ErrnoException) => resolve(error.code ?? "error"));
+      probe.listen(port, host, () => probe.close(() => resolve(null)));
+    });
+    if (code === "EADDRINUSE") fail(`Port ${port} is taken. Stop what listens there, or choose another: PORT=8788 npm start`);
+  }
+}
+
+function fail(message: string): never {
+  console.error(message);
+  process.exit(1);
+}

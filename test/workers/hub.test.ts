@@ -1,0 +1,213 @@
+import type { Flag } from "@bunting/core";
+import type { PatchMessage } from "@bunting/core/wire";
+import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
+import { env } from "cloudflare:workers";
+import { eq } from "drizzle-orm";
+import { describe, expect, test } from "vitest";
+import type { KillRequest } from "../../durable-objects/hub.ts";
+import { LostRace } from "../../workers/store/changes.ts";
+import * as table from "../../workers/store/schema.ts";
+import { readLatestSnapshot } from "../../workers/store/snapshot.ts";
+import { commitDocuments, db, flag, newEnvironment } from "../support/environment.ts";
+
+const hubOf = (environmentId: string) => env.HUB.get(env.HUB.idFromName(environmentId));
+
+const killRequest = (key: string, action: KillRequest["action"], idempotencyKey: string | null = null): KillRequest => ({
+  action,
+  flag: key,
+  reason: "test",
+  idempotencyKey,
+  origin: {
+    actor: "tester",
+    tokenId: "tok_1",
+    project: "p",
+    environment: "e",
+    sourceIp: null,
+    userAgent: null,
+    correlationId: "c",
+  },
+});
+
+async function flagsOf(environmentId: string): Promise<Record<string, Flag>> {
+  const snapshot = await hubOf(environmentId).snapshot();
+  return JSON.parse(snapshot?.ruleset ?? "{}").flags;
+}
+
+describe("order", () => {
+  test("changes are published in version order, each as one revision on top of the last (Q8)", async () => {
+    const head = await newEnvironment();
+    const hub = hubOf(head.environmentId);
+    expect(await hub.create(head.environmentId)).toEqual({ revision: 1, version: 0 });
+    const first = await commitDocuments(head, { flags: { a: flag("a") } });
+    const second = await commitDocuments(first.head, { flags: { b: flag("b") } });
+    expect(await hub.publish(first.change)).toEqual({ revision: 2, version: 1 });
+    expect(await hub.publish(second.change)).toEqual({ revision: 3, version: 2 });
+    const { deliveries } = await hub.since(1);
+    expect(deliveries?.map(({ previous, revision }) => [previous, revision])).toEqual([
+      [1, 2],
+      [2, 3],
+    ]);
+    expect(Object.keys((JSON.parse(deliveries?.[1]?.message ?? "") as PatchMessage).flags)).toEqual(["b"]);
+  });
+
+  test("nudges that come out of order, twice or not at all change nothing about the result (Q8)", async () => {
+    const head = await newEnvironment();
+    const hub = hubOf(head.environmentId);
+    await hub.create(head.environmentId);
+    const first = await commitDocuments(head, { flags: { a: flag("a", { version: 1 }) } });
+    const second = await commitDocuments(first.head, { flags: { a: flag("a", { version: 2 }) } });
+    const third = await commitDocuments(second.head, { flags: { a: flag("a", { version: 3 }) } });
+    await Promise.all([hub.publish(third.change), hub.publish(first.change), hub.publish(third.change)]);
+    expect(await hub.publish(first.change)).toEqual({ revision: 4, version: 3 });
+    expect((await flagsOf(head.environmentId))["a"]?.version).toBe(3);
+  });
+
+  test("two writes validated against the same version cannot both land: the loser vanishes whole", async () => {
+    const head = await newEnvironment();
+    const attempts = await Promise.allSettled([
+      commitDocuments(head, { flags: { a: flag("a") } }),
+      commitDocuments(head, { flags: { b: flag("b") } }),
+    ]);
+    const lost = attempts.filter((attempt) => attempt.status === "rejected");
+    expect(lost).toHaveLength(1);
+    expect(lost[0]?.reason).toBeInstanceOf(LostRace);
+    const rows = await db.select().from(table.changes).where(eq(table.changes.environmentId, head.environmentId));
+    expect(rows).toHaveLength(2);
+  });
+
+  test("a hub that was evicted goes on where it was", async () => {
+    const head = await newEnvironment();
+    const hub = hubOf(head.environmentId);
+    await hub.create(head.environmentId);
+    const first = await commitDocuments(head, { flags: { a: flag("a") } });
+    await hub.publish(first.change);
+    await evictDurableObject(hub);
+    const second = await commitDocuments(first.head, { flags: { b: flag("b") } });
+    expect(await hub.publish(second.change)).toEqual({ revision: 3, version: 2 });
+    expect(Object.keys(await flagsOf(head.environmentId))).toEqual(["a", "b"]);
+  });
+
+  test("what is published is marked in D1 and written to KV by alarm, in one snapshot for many changes", async () => {
+    let head = await newEnvironment();
+    const { environmentId } = head;
+    const hub = hubOf(environmentId);
+    await hub.create(environmentId);
+    for (const key of ["a", "b", "c"]) {
+      const next = await commitDocuments(head, { flags: { [key]: flag(key) } });
+      await hub.publish(next.change);
+      head = next.head;
+    }
+    await runDurableObjectAlarm(hub);
+    const snapshot = await readLatestSnapshot(env.KV, environmentId);
+    expect(snapshot?.revision).toBe(4);
+    expect(Object.keys(JSON.parse(snapshot?.ruleset ?? "").flags)).toEqual(["a", "b", "c"]);
+    const [row] = await db.select().from(table.environments).where(eq(table.environments.id, environmentId));
+    expect(row).toMatchObject({ publishedVersion: 3, publishedRevision: 4 });
+  });
+
+  test("no environment, no hub: an id that D1 does not know leaves nothing behind", async () => {
+    const hub = hubOf("env_00000000000000000000");
+    expect(await hub.snapshot()).toBeNull();
+    expect(await hub.attach({ name: "relay:env_00000000000000000000:enam:0", region: "enam", revision: 0 }, 0)).toBeNull();
+    await runInDurableObject(hub, (_, state) => expect(state.storage.kv.get("position")).toBeUndefined());
+  });
+});
+
+describe("lineage", () => {
+  test("a D1 restored to an earlier state is read whole, and the difference is one new revision", async () => {
+    const head = await newEnvironment();
+    const { environmentId } = head;
+    const hub = hubOf(environmentId);
+    await hub.create(environmentId);
+    const first = await commitDocuments(head, { flags: { a: flag("a") } });
+    await hub.publish(first.change);
+    // What Time Travel does: the change and its rows are gone, and history goes on differently.
+    await db.delete(table.changes).where(eq(table.changes.id, first.change.id));
+    await db
+      .update(table.environments)
+      .set({ version: 0, changeId: head.changeId })
+      .where(eq(table.environments.id, environmentId));
+    const other = await commitDocuments(head, { flags: {} });
+    const published = await hub.publish(other.change);
+    expect(published).toEqual({ revision: 3, version: 1 });
+    expect(await flagsOf(environmentId)).toEqual({});
+    const { deliveries } = await hub.since(2);
+    expect((JSON.parse(deliveries?.[0]?.message ?? "") as PatchMessage).flags).toEqual({ a: null });
+  });
+
+  test("a hub whose storage is lost starts a million above what KV and D1 have seen, kills included", async () => {
+    const head = await newEnvironment();
+    const { environmentId } = head;
+    const hub = hubOf(environmentId);
+    await hub.create(environmentId);
+    const first = await commitDocuments(head, { flags: { a: flag("a") } });
+    await hub.publish(first.change);
+    await hub.setKilled(killRequest("a", "kill"));
+    await runDurableObjectAlarm(hub);
+    await runInDurableObject(hub, async (_, state) => {
+      await state.storage.deleteAlarm();
+      await state.storage.deleteAll();
+    });
+    await evictDurableObject(hub);
+    const snapshot = await hub.snapshot();
+    expect(snapshot?.revision).toBe(1_000_003);
+    expect(Object.keys(snapshot?.kills ?? {})).toEqual(["a"]);
+  });
+});
+
+describe("kill", () => {
+  async function withFlag(key = "a") {
+    const head = await newEnvironment();
+    const hub = hubOf(head.environmentId);
+    await hub.create(head.environmentId);
+    const next = await commitDocuments(head, { flags: { [key]: flag(key) } });
+    await hub.publish(next.change);
+    return { hub, head: next.head, environmentId: head.environmentId };
+  }
+
+  test("no edit lifts a kill; only restore does (X2)", async () => {
+    const { hub, head, environmentId } = await withFlag();
+    expect(await hub.setKilled(killRequest("a", "kill"))).toMatchObject({ outcome: "done", revision: 3, changed: true });
+    expect((await flagsOf(environmentId))["a"]?.killed).toBe(true);
+    const edited = await commitDocuments(head, { flags: { a: flag("a", { version: 2, on: true }) } });
+    await hub.publish(edited.change);
+    expect((await flagsOf(environmentId))["a"]).toMatchObject({ version: 2, killed: true });
+    const deleted = await commitDocuments(edited.head, { flags: { a: null } });
+    await hub.publish(deleted.change);
+    const again = await commitDocuments(deleted.head, { flags: { a: flag("a", { version: 3 }) } });
+    await hub.publish(again.change);
+    expect((await flagsOf(environmentId))["a"]).toMatchObject({ version: 3, killed: true });
+    await hub.setKilled(killRequest("a", "restore"));
+    expect((await flagsOf(environmentId))["a"]).toMatchObject({ version: 3, killed: false });
+  });
+
+  test("killing twice is one kill, and a request sent again gets its first answer (Q8)", async () => {
+    const { hub } = await withFlag();
+    const first = await hub.setKilled(killRequest("a", "kill", "key-1"));
+    expect(await hub.setKilled(killRequest("a", "kill"))).toMatchObject({ changed: false, revision: 3 });
+    await hub.setKilled(killRequest("a", "restore"));
+    expect(await hub.setKilled(killRequest("a", "kill", "key-1"))).toMatchObject({ revision: 3, changed: true, killed: null });
+    expect(first).toMatchObject({ revision: 3, changed: true, mirrored: true });
+  });
+
+  test("each kill and restore is mirrored to D1 once: the row and its audit entry", async () => {
+    const { hub, environmentId } = await withFlag();
+    await hub.setKilled(killRequest("a", "kill"));
+    await hub.setKilled(killRequest("a", "restore"));
+    await runDurableObjectAlarm(hub);
+    const [row] = await db.select().from(table.kills).where(eq(table.kills.environmentId, environmentId));
+    expect(row).toMatchObject({ flagKey: "a", killed: false, seq: 2 });
+    const entries = await db.select().from(table.audit).where(eq(table.audit.environmentId, environmentId));
+    expect(entries.map(({ action, killSeq }) => [action, killSeq])).toEqual([
+      ["flag.kill", 1],
+      ["flag.restore", 2],
+    ]);
+  });
+
+  test("a flag whose nudge was lost is found in D1 and killed; one that nobody knows is not a silent success", async () => {
+    const { hub, head } = await withFlag();
+    await commitDocuments(head, { flags: { late: flag("late") } });
+    expect(await hub.setKilled(killRequest("late", "kill"))).toMatchObject({ outcome: "done", changed: true });
+    expect(await hub.setKilled(killRequest("nobody", "kill"))).toEqual({ outcome: "unknown-flag" });
+  });
+});
