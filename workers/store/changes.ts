@@ -34,7 +34,7 @@ export type Write = {
   now: number;
 };
 
-/** Somebody else's write landed since this one was validated: validate again. Nothing of it was written. */
+/** Somebody else's write landed since this one was validated: validate again. Nothing of this one was written. */
 export class LostRace extends Error {
   override name = "LostRace";
 }
@@ -55,16 +55,20 @@ export async function commit(db: Database, write: Write): Promise<Change[]> {
     segments: documents.segments ?? {},
     keys: documents.keys ?? {},
   }));
-  const statements: Statement[] = [];
+  const locks: Statement[] = [];
+  const heads: Statement[] = [];
   if (write.project !== undefined) {
-    const version = write.project.version + 1;
-    statements.push(
-      db.insert(table.projectEdits).values({ projectId: write.project.id, version, createdAt: write.now }),
-      db.update(table.projects).set({ version }).where(eq(table.projects.id, write.project.id)),
+    const { id, version } = write.project;
+    locks.push(db.insert(table.projectEdits).values({ projectId: id, version: version + 1, createdAt: write.now }));
+    heads.push(
+      db
+        .update(table.projects)
+        .set({ version: version + 1 })
+        .where(eq(table.projects.id, id)),
     );
   }
   for (const change of changes) {
-    statements.push(
+    locks.push(
       db.insert(table.changes).values({
         environmentId: change.environmentId,
         version: change.version,
@@ -73,21 +77,25 @@ export async function commit(db: Database, write: Write): Promise<Change[]> {
         documents: JSON.stringify({ flags: change.flags, segments: change.segments, keys: change.keys }),
         createdAt: write.now,
       }),
+    );
+    heads.push(
       db
         .update(table.environments)
         .set({ version: change.version, changeId: change.id })
         .where(eq(table.environments.id, change.environmentId)),
     );
   }
-  statements.push(...write.statements);
+  // Heads after rows: the first change of an environment travels with the row of that environment.
+  const statements = [...locks, ...write.statements, ...heads];
   for (const entry of write.audit) statements.push(db.insert(table.audit).values(entry));
   if (write.idempotency !== undefined) statements.push(db.insert(table.idempotency).values(write.idempotency));
   try {
     await transaction(db, statements);
   } catch (error) {
     const text = allMessages(error);
-    if (/UNIQUE constraint failed: (changes|project_edits)\./.test(text)) throw new LostRace();
     if (/UNIQUE constraint failed: idempotency\./.test(text)) throw new AlreadyAnswered();
+    // A lock, or a row whose key was free when this write was validated.
+    if (/UNIQUE constraint failed/.test(text)) throw new LostRace();
     throw error;
   }
   return changes;
@@ -112,7 +120,12 @@ export async function retryingLostRaces<T>(attempt: () => Promise<T>): Promise<T
 }
 
 /** Changes at and after `version`, oldest first: the one at `version` tells whether history is still the same. */
-export async function changesFrom(db: Database, environmentId: string, version: number, limit: number): Promise<Change[]> {
+export async function changesFrom(
+  db: Database,
+  environmentId: string,
+  version: number,
+  limit: number,
+): Promise<Change[]> {
   const rows = await db
     .select()
     .from(table.changes)
@@ -122,7 +135,12 @@ export async function changesFrom(db: Database, environmentId: string, version: 
   return rows.map(({ documents, createdAt: _, ...row }) => ({ ...row, ...(JSON.parse(documents) as Documents) }));
 }
 
-export async function markPublished(db: Database, environmentId: string, version: number, revision: number): Promise<void> {
+export async function markPublished(
+  db: Database,
+  environmentId: string,
+  version: number,
+  revision: number,
+): Promise<void> {
   await db
     .update(table.environments)
     .set({ publishedVersion: version, publishedRevision: revision })

@@ -2,7 +2,7 @@
 import type { Flag, Ruleset, Segment } from "@bunting/core";
 import { and, eq, inArray, isNull, type SQL, sql } from "drizzle-orm";
 import type { Head, KeyGrant } from "./changes.ts";
-import type { Database, Statement } from "./database.ts";
+import { answered, type Database, type Statement } from "./database.ts";
 import * as table from "./schema.ts";
 
 export type FlagRow = typeof table.flags.$inferSelect;
@@ -70,11 +70,13 @@ export async function closure(
       SELECT d.target_kind, d.target_key FROM dependencies d JOIN reach r
         ON d.source_kind = r.kind AND d.source_key = r.key WHERE d.environment_id = ${environmentId}
     ) SELECT key FROM reach WHERE kind = ${kind})`;
-  const [heads, flagRows, segmentRows] = await db.batch([
-    selectHead(db, environmentId),
-    selectFlags(db, environmentId, sql`${table.flags.key} IN ${reached("flag")}`),
-    selectSegments(db, environmentId, sql`${table.segments.key} IN ${reached("segment")}`),
-  ]);
+  const [heads, flagRows, segmentRows] = await answered(
+    db.batch([
+      selectHead(db, environmentId),
+      selectFlags(db, environmentId, sql`${table.flags.key} IN ${reached("flag")}`),
+      selectSegments(db, environmentId, sql`${table.segments.key} IN ${reached("segment")}`),
+    ]),
+  );
   const head = heads[0];
   if (head === undefined) return null;
   return { head, ruleset: rulesetOf(environmentId, flagRows, segmentRows) };

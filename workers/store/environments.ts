@@ -1,0 +1,42 @@
+import { eq, sql } from "drizzle-orm";
+import type { Database, Statement } from "./database.ts";
+import type { EnvironmentRow } from "./projects.ts";
+import * as table from "./schema.ts";
+
+/** The row, and every flag of the project in its defaults: one statement each, however many flags there are. */
+export function insertEnvironment(db: Database, row: EnvironmentRow): Statement[] {
+  return [
+    db.insert(table.environments).values(row),
+    insertDefaults(
+      db,
+      sql`SELECT ${row.id} AS environment_id, flags.* FROM flags WHERE project_id = ${row.projectId}`,
+      row.createdAt,
+    ),
+  ];
+}
+
+/** A flag starts off; off is the variation valued false, or else the last; on, everyone gets the first. */
+export const insertDefaultsOf = (db: Database, flag: { id: string; projectId: string; createdAt: number }): Statement =>
+  insertDefaults(
+    db,
+    sql`SELECT environments.id AS environment_id, flags.* FROM flags JOIN environments USING (project_id) WHERE flags.id = ${flag.id}`,
+    flag.createdAt,
+  );
+
+const insertDefaults = (db: Database, pairs: ReturnType<typeof sql>, now: number): Statement =>
+  db.insert(table.flagConfigurations).select(sql`
+    SELECT environment_id, id, 1, 0,
+      CASE type WHEN 'boolean'
+        THEN (SELECT v.value ->> 'key' FROM json_each(variations) v WHERE (v.value ->> 'value') = 0 LIMIT 1)
+        ELSE variations ->> '$[#-1].key' END,
+      '[]', '[]', '[]', json_object('variation', variations ->> '$[0].key'), 0, ${now}
+    FROM (${pairs})`);
+
+export const updateEnvironment = (db: Database, id: string, fields: Partial<EnvironmentRow>): Statement =>
+  db.update(table.environments).set(fields).where(eq(table.environments.id, id));
+
+/** What an environment has published, for an edit that turns out to change nothing. Null: not all of it yet. */
+export async function publishedRevision(db: Database, environmentId: string): Promise<number | null> {
+  const row = await db.query.environments.findFirst({ where: eq(table.environments.id, environmentId) });
+  return row !== undefined && row.publishedVersion >= row.version ? row.publishedRevision : null;
+}

@@ -1,0 +1,19 @@
+/** The first answer to each Idempotency-Key. Committed with the write (changes.ts), completed once the hub has answered. */
+import { and, eq, lt } from "drizzle-orm";
+import type { IdempotencyRecord } from "./changes.ts";
+import type { Database } from "./database.ts";
+import * as table from "./schema.ts";
+
+const at = (tokenId: string, key: string) =>
+  and(eq(table.idempotency.tokenId, tokenId), eq(table.idempotency.key, key));
+
+export const findAnswer = (db: Database, tokenId: string, key: string): Promise<IdempotencyRecord | undefined> =>
+  db.query.idempotency.findFirst({ where: at(tokenId, key) });
+
+export async function completeAnswer(db: Database, tokenId: string, key: string, body: string): Promise<void> {
+  await db.update(table.idempotency).set({ body }).where(at(tokenId, key));
+}
+
+export async function trimAnswers(db: Database, before: number): Promise<void> {
+  await db.delete(table.idempotency).where(lt(table.idempotency.createdAt, before));
+}

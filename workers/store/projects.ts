@@ -1,0 +1,74 @@
+import { and, asc, eq, gt, sql } from "drizzle-orm";
+import type { Head } from "./changes.ts";
+import type { EnvironmentName } from "./credentials.ts";
+import { answered, type Database, type Statement } from "./database.ts";
+import type { FlagRow } from "./documents.ts";
+import * as table from "./schema.ts";
+
+export type ProjectRow = typeof table.projects.$inferSelect;
+export type EnvironmentRow = typeof table.environments.$inferSelect;
+
+/** Keyset pages: `after` is the key that the last page ended with. */
+export type PageOf = { limit: number; after: string | undefined };
+
+/** What a project-level edit is validated against, read at once: the set of environments, their heads, and one flag. */
+export type ProjectState = { project: ProjectRow; environments: EnvironmentRow[]; flag: FlagRow | undefined };
+
+export const findProject = (db: Database, key: string): Promise<ProjectRow | undefined> =>
+  db.query.projects.findFirst({ where: eq(table.projects.key, key) });
+
+export async function projectState(db: Database, key: string, flagKey = ""): Promise<ProjectState | null> {
+  const id = db.select({ id: table.projects.id }).from(table.projects).where(eq(table.projects.key, key));
+  const [projects, environments, flags] = await answered(
+    db.batch([
+      db.select().from(table.projects).where(eq(table.projects.key, key)),
+      db
+        .select()
+        .from(table.environments)
+        .where(eq(table.environments.projectId, sql`(${id})`))
+        .orderBy(asc(table.environments.key)),
+      db
+        .select()
+        .from(table.flags)
+        .where(and(eq(table.flags.projectId, sql`(${id})`), eq(table.flags.key, flagKey))),
+    ]),
+  );
+  const project = projects[0];
+  return project === undefined ? null : { project, environments, flag: flags[0] };
+}
+
+export const headOf = (environment: EnvironmentRow): Head => ({
+  environmentId: environment.id,
+  version: environment.version,
+  changeId: environment.changeId,
+});
+
+export const nameOf = (project: ProjectRow, environment: EnvironmentRow): EnvironmentName => ({
+  id: environment.id,
+  projectId: project.id,
+  project: project.key,
+  environment: environment.key,
+  location: environment.location,
+});
+
+/** `visible`: the keys that the caller may see, null for all. */
+export function listProjects(db: Database, visible: string[] | null, { limit, after }: PageOf): Promise<ProjectRow[]> {
+  return db
+    .select()
+    .from(table.projects)
+    .where(
+      and(
+        after === undefined ? undefined : gt(table.projects.key, after),
+        visible === null
+          ? undefined
+          : sql`${table.projects.key} IN (SELECT value FROM json_each(${JSON.stringify(visible)}))`,
+      ),
+    )
+    .orderBy(asc(table.projects.key))
+    .limit(limit);
+}
+
+export const insertProject = (db: Database, row: ProjectRow): Statement => db.insert(table.projects).values(row);
+
+export const updateProject = (db: Database, id: string, fields: Partial<ProjectRow>): Statement =>
+  db.update(table.projects).set(fields).where(eq(table.projects.id, id));
