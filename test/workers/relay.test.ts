@@ -1,0 +1,145 @@
+import type { PatchMessage } from "@bunting/core/wire";
+import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
+import { env } from "cloudflare:workers";
+import { describe, expect, test, vi } from "vitest";
+import { KEY_REVOKED } from "../../durable-objects/relay.ts";
+import type { Documents, Head } from "../../workers/store/changes.ts";
+import { commitDocuments, flag, newEnvironment } from "../support/environment.ts";
+import { RelaySocket, relayOf } from "../support/relay-socket.ts";
+
+const hubOf = (environmentId: string) => env.HUB.get(env.HUB.idFromName(environmentId));
+
+async function environment() {
+  let head: Head = await newEnvironment();
+  const { environmentId } = head;
+  await hubOf(environmentId).create(environmentId);
+  const publish = async (documents: Partial<Documents>) => {
+    const next = await commitDocuments(head, documents);
+    head = next.head;
+    return hubOf(environmentId).publish(next.change);
+  };
+  return { environmentId, publish };
+}
+
+describe("delivery", () => {
+  test("a change reaches every socket with the same bytes, each on top of the last (R7, Q8)", async () => {
+    const { environmentId, publish } = await environment();
+    const [one, two] = [await RelaySocket.open(environmentId), await RelaySocket.open(environmentId)];
+    await publish({ flags: { a: flag("a") } });
+    await publish({ flags: { b: flag("b") } });
+    await vi.waitFor(() => expect(one.told).toEqual(["hello 1", "patch 2", "patch 3"]));
+    await vi.waitFor(() => expect(two.messages).toEqual(one.messages));
+    expect((one.messages[2] as PatchMessage).previous).toBe(2);
+  });
+
+  test("a client that resumes gets exactly what it lacks, also after the relay was evicted", async () => {
+    const { environmentId, publish } = await environment();
+    await RelaySocket.open(environmentId);
+    for (const key of ["a", "b", "c"]) await publish({ flags: { [key]: flag(key) } });
+    await vi.waitFor(async () => expect((await relayOf(environmentId).since(4))?.deliveries).toEqual([]));
+    await evictDurableObject(relayOf(environmentId));
+    const resumed = await RelaySocket.open(environmentId, 2);
+    await vi.waitFor(() => expect(resumed.told).toEqual(["hello 4", "patch 3", "patch 4"]));
+    const current = await RelaySocket.open(environmentId, 4);
+    await vi.waitFor(() => expect(current.told).toEqual(["hello 4"]));
+  });
+
+  test("what happened before the relay was there is read from the hub's log", async () => {
+    const { environmentId, publish } = await environment();
+    for (const key of ["a", "b", "c"]) await publish({ flags: { [key]: flag(key) } });
+    const late = await RelaySocket.open(environmentId, 2);
+    await vi.waitFor(() => expect(late.told).toEqual(["hello 4", "patch 3", "patch 4"]));
+  });
+
+  test("a revision that nobody knows is answered by resync with a window", async () => {
+    const { environmentId } = await environment();
+    const lost = await RelaySocket.open(environmentId, 77);
+    await vi.waitFor(() => expect(lost.told).toEqual(["hello 1", "resync 1"]));
+    expect(lost.messages[1]).toMatchObject({ withinMs: 1_000 });
+  });
+
+  test("a relay that missed deliveries heals the gap, and its clients get all of them in order", async () => {
+    const { environmentId, publish } = await environment();
+    const client = await RelaySocket.open(environmentId);
+    await publish({ flags: { a: flag("a") } });
+    await vi.waitFor(() => expect(client.told).toEqual(["hello 1", "patch 2"]));
+    // Two deliveries lost on the way: the hub has them, the relay does not.
+    await runInDurableObject(hubOf(environmentId), (_, state) => void state.storage.sql.exec("DELETE FROM relays"));
+    await publish({ flags: { b: flag("b") } });
+    await publish({ flags: { c: flag("c") } });
+    expect(client.told).toEqual(["hello 1", "patch 2"]);
+    await runDurableObjectAlarm(relayOf(environmentId));
+    await vi.waitFor(() => expect(client.told).toEqual(["hello 1", "patch 2", "patch 3", "patch 4"]));
+    await publish({ flags: { d: flag("d") } });
+    await vi.waitFor(() => expect(client.told.at(-1)).toBe("patch 5"));
+  });
+
+  test("the same delivery twice, or an old one, is delivered once", async () => {
+    const { environmentId, publish } = await environment();
+    const client = await RelaySocket.open(environmentId);
+    await publish({ flags: { a: flag("a") } });
+    const { deliveries } = await hubOf(environmentId).since(1);
+    for (let times = 0; times < 3; times++) await relayOf(environmentId).deliver(deliveries![0]!);
+    await publish({ flags: { b: flag("b") } });
+    await vi.waitFor(() => expect(client.told).toEqual(["hello 1", "patch 2", "patch 3"]));
+  });
+
+  test("a change over 64 KB travels as resync", async () => {
+    const { environmentId, publish } = await environment();
+    const client = await RelaySocket.open(environmentId);
+    const values = Array.from({ length: 10_000 }, (_, index) => `user-${index}`);
+    await publish({ flags: { a: flag("a", { targets: [{ variation: "on", values }] }) } });
+    await vi.waitFor(() => expect(client.told).toEqual(["hello 1", "resync 2"]));
+  });
+});
+
+describe("receipts and sockets", () => {
+  test("the hub counts who has applied a revision, who was sent it over SSE, and who has gone (X1)", async () => {
+    const { environmentId, publish } = await environment();
+    const [one, two] = [await RelaySocket.open(environmentId), await RelaySocket.open(environmentId)];
+    const stream = await RelaySocket.open(environmentId, undefined, { transport: "sse" });
+    const { revision } = await publish({ flags: { a: flag("a") } });
+    await vi.waitFor(() => expect(stream.told.at(-1)).toBe("patch 2"));
+    one.socket.send(JSON.stringify({ applied: revision }));
+    await vi.waitFor(async () =>
+      expect(await hubOf(environmentId).receipt(revision)).toMatchObject({ connected: 3, applied: 1, delivered: 1, gone: 0 }),
+    );
+    two.socket.close(1000, "bye");
+    await vi.waitFor(async () =>
+      expect(await hubOf(environmentId).receipt(revision)).toMatchObject({ connected: 3, applied: 1, gone: 1, silent: 0 }),
+    );
+    const late = await RelaySocket.open(environmentId);
+    await vi.waitFor(() => expect(late.told).toEqual(["hello 2"]));
+    expect(await hubOf(environmentId).receipt(revision)).toMatchObject({ connected: 3, applied: 1 });
+  });
+
+  test("a key that is revoked takes its open sockets along and leaves the others", async () => {
+    const { environmentId, publish } = await environment();
+    await publish({ keys: { good: { id: "key_1", kind: "server", origins: [], expiresAt: null } } });
+    const revoked = await RelaySocket.open(environmentId, undefined, { keyHash: "bad" });
+    const kept = await RelaySocket.open(environmentId, undefined, { keyHash: "good" });
+    await publish({ keys: { bad: null } });
+    await vi.waitFor(() => expect(revoked.closed).toEqual({ code: KEY_REVOKED, reason: "key-revoked" }));
+    expect(kept.closed).toBeNull();
+  });
+
+  test("pings are answered without waking the relay, and nonsense from a client is ignored", async () => {
+    const { environmentId, publish } = await environment();
+    const client = await RelaySocket.open(environmentId);
+    const pongs: unknown[] = [];
+    client.socket.addEventListener("message", ({ data }) => {
+      if (data === "pong") pongs.push(data);
+    });
+    client.socket.send("ping");
+    for (const nonsense of ["", "{", "null", '{"applied":"2"}', '{"applied":1e999}', "x".repeat(100_000)]) {
+      client.socket.send(nonsense);
+    }
+    await vi.waitFor(() => expect(pongs).toEqual(["pong"]));
+    await publish({ flags: { a: flag("a") } });
+    await vi.waitFor(() => expect(client.told).toEqual(["hello 1", "patch 2"]));
+  });
+
+  test("a relay is no way into an environment that does not exist", async () => {
+    await expect(RelaySocket.open("env_00000000000000000001")).rejects.toThrow("404");
+  });
+});
