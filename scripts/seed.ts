@@ -108,7 +108,10 @@ const targeting: Record<string, unknown> = {
 };
 
 export async function seedDemo(url: string, bootstrapToken: string): Promise<Development> {
-  const { token } = await call<{ token: string }>(url, bootstrapToken, "POST", "/tokens", { name: "npm start", role: "admin" });
+  const { token } = await call<{ token: string }>(url, bootstrapToken, "POST", "/tokens", {
+    name: "npm start",
+    role: "admin",
+  });
   const api = <T>(method: string, path: string, body: unknown) => call<T>(url, token, method, path, body);
 
   await api("POST", "/projects", { key: PROJECT, name: "Demo" });

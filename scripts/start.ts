@@ -1,31 +1,49 @@
 /** `npm start`: migrates, serves, seeds the demo once, and says where things are. Ctrl-C ends everything it started. */
 import { type ChildProcess, spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
-import { randomBytes } from "node:crypto";
 import { type Development, seedDemo } from "./seed.ts";
 
-const port = Number(process.env["PORT"] ?? 8787);
+const port = Number(process.env.PORT ?? 8787);
 const url = `http://localhost:${port}`;
 const DEVELOPMENT = ".bunting/dev.json";
 const MIGRATED = ".wrangler/migrated";
 const STARTS_WITHIN_MS = 60_000;
 
-if (!Number.isInteger(port) || port < 1 || port > 65_535) fail(`PORT must be a number from 1 to 65535, not "${process.env["PORT"]}".`);
+if (!Number.isInteger(port) || port < 1 || port > 65_535)
+  fail(`PORT must be a number from 1 to 65535, not "${process.env.PORT}".`);
 const unknown = process.argv.slice(2).find((argument) => argument !== "--reset");
-if (unknown !== undefined) fail(`npm start does not know "${unknown}". It takes: -- --reset (begin again with fresh data).`);
-if (process.argv.includes("--reset")) for (const folder of [".wrangler", ".bunting"]) rmSync(folder, { recursive: true, force: true });
+if (unknown !== undefined)
+  fail(`npm start does not know "${unknown}". It takes: -- --reset (begin again with fresh data).`);
+if (process.argv.includes("--reset"))
+  for (const folder of [".wrangler", ".bunting"]) rmSync(folder, { recursive: true, force: true });
 await refuseBusyPort();
 
 // Wholly offline, without questions and without telemetry.
-const env = { ...process.env, CI: "1", WRANGLER_SEND_METRICS: "false", CLOUDFLARE_CF_FETCH_ENABLED: "false", NO_COLOR: "1" };
+const env = {
+  ...process.env,
+  CI: "1",
+  WRANGLER_SEND_METRICS: "false",
+  CLOUDFLARE_CF_FETCH_ENABLED: "false",
+  NO_COLOR: "1",
+};
 const wrangler = (args: string[], stdio: "inherit" | "pipe") =>
   spawn(process.execPath, ["node_modules/wrangler/bin/wrangler.js", ...args], { env, stdio: ["ignore", stdio, stdio] });
 
 await migrate();
 const bootstrapToken = randomBytes(24).toString("hex");
 const server = wrangler(
-  ["dev", "--port", String(port), "--log-level", "warn", "--show-interactive-dev-session=false", "--var", `BOOTSTRAP_TOKEN:${bootstrapToken}`],
+  [
+    "dev",
+    "--port",
+    String(port),
+    "--log-level",
+    "warn",
+    "--show-interactive-dev-session=false",
+    "--var",
+    `BOOTSTRAP_TOKEN:${bootstrapToken}`,
+  ],
   "inherit",
 );
 let stopping = false;
@@ -49,7 +67,10 @@ function stop(): void {
 }
 
 async function migrate(): Promise<void> {
-  const migrations = readdirSync("migrations").filter((name) => name.endsWith(".sql")).sort().join("\n");
+  const migrations = readdirSync("migrations")
+    .filter((name) => name.endsWith(".sql"))
+    .sort()
+    .join("\n");
   if (existsSync(MIGRATED) && readFileSync(MIGRATED, "utf8") === migrations) return;
   console.log("Applying migrations …");
   const output = await finished(wrangler(["d1", "migrations", "apply", "DB", "--local"], "pipe"));
@@ -130,7 +151,8 @@ async function refuseBusyPort(): Promise<void> {
       probe.once("error", (error: NodeJS.ErrnoException) => resolve(error.code ?? "error"));
       probe.listen(port, host, () => probe.close(() => resolve(null)));
     });
-    if (code === "EADDRINUSE") fail(`Port ${port} is taken. Stop what listens there, or choose another: PORT=8788 npm start`);
+    if (code === "EADDRINUSE")
+      fail(`Port ${port} is taken. Stop what listens there, or choose another: PORT=8788 npm start`);
   }
 }
 

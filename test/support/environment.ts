@@ -1,6 +1,7 @@
 /** An environment as the store makes it, for tests that need a hub and no API. */
-import type { Flag } from "@bunting/core";
+
 import { env } from "cloudflare:workers";
+import type { Flag } from "@bunting/core";
 import { type Change, commit, type Documents, type Head } from "../../workers/store/changes.ts";
 import { type Database, newId, openDatabase } from "../../workers/store/database.ts";
 import * as table from "../../workers/store/schema.ts";
@@ -21,12 +22,22 @@ export async function newEnvironment(): Promise<Head> {
     createdAt: now,
     updatedAt: now,
   });
-  await db.insert(table.changes).values({ environmentId: id, version: 0, id: changeId, previousId: "", documents: '{"flags":{},"segments":{},"keys":{}}', createdAt: now });
+  await db.insert(table.changes).values({
+    environmentId: id,
+    version: 0,
+    id: changeId,
+    previousId: "",
+    documents: '{"flags":{},"segments":{},"keys":{}}',
+    createdAt: now,
+  });
   return { environmentId: id, version: 0, changeId };
 }
 
 /** Commits documents on top of a head, without telling the hub. */
-export async function commitDocuments(head: Head, documents: Partial<Documents>): Promise<{ change: Change; head: Head }> {
+export async function commitDocuments(
+  head: Head,
+  documents: Partial<Documents>,
+): Promise<{ change: Change; head: Head }> {
   const [change] = await commit(db, { statements: [], edits: [{ head, documents }], audit: [], now: Date.now() });
   if (change === undefined) throw new Error("nothing committed");
   return { change, head: { environmentId: head.environmentId, version: change.version, changeId: change.id } };

@@ -1,6 +1,7 @@
 /** A client of a relay as the Worker introduces it, remembering what it was sent. */
-import type { ServerMessage } from "@bunting/core/wire";
+
 import { env } from "cloudflare:workers";
+import type { ServerMessage } from "@bunting/core/wire";
 import { ATTACHMENT_HEADER, type Attachment } from "../../durable-objects/relay.ts";
 
 export const relayOf = (environmentId: string) => env.RELAY.get(env.RELAY.idFromName(`relay:${environmentId}:enam:0`));
@@ -22,16 +23,29 @@ export class RelaySocket {
   }
 
   static async open(environmentId: string, since?: number, fields: Partial<Attachment> = {}): Promise<RelaySocket> {
-    const introduction = { keyHash: "hash", keyExpiresAt: null, transport: "socket", instance: "i", name: "n", sdk: "s", ...fields };
-    const response = await relayOf(environmentId).fetch(`https://relay/${since === undefined ? "" : `?since=${since}`}`, {
-      headers: { upgrade: "websocket", [ATTACHMENT_HEADER]: JSON.stringify(introduction) },
-    });
+    const introduction = {
+      keyHash: "hash",
+      keyExpiresAt: null,
+      transport: "socket",
+      instance: "i",
+      name: "n",
+      sdk: "s",
+      ...fields,
+    };
+    const response = await relayOf(environmentId).fetch(
+      `https://relay/${since === undefined ? "" : `?since=${since}`}`,
+      {
+        headers: { upgrade: "websocket", [ATTACHMENT_HEADER]: JSON.stringify(introduction) },
+      },
+    );
     if (response.webSocket === null) throw new Error(`The relay answered ${response.status}`);
     return new RelaySocket(response.webSocket);
   }
 
   /** The revisions told so far, by type of message. */
   get told(): string[] {
-    return this.messages.map((message) => ("revision" in message ? `${message.type} ${message.revision}` : message.type));
+    return this.messages.map((message) =>
+      "revision" in message ? `${message.type} ${message.revision}` : message.type,
+    );
   }
 }

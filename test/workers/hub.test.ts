@@ -1,7 +1,7 @@
-import type { Flag } from "@bunting/core";
-import type { PatchMessage } from "@bunting/core/wire";
 import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
+import type { Flag } from "@bunting/core";
+import type { PatchMessage } from "@bunting/core/wire";
 import { eq } from "drizzle-orm";
 import { describe, expect, test } from "vitest";
 import type { KillRequest } from "../../durable-objects/hub.ts";
@@ -12,7 +12,11 @@ import { commitDocuments, db, flag, newEnvironment } from "../support/environmen
 
 const hubOf = (environmentId: string) => env.HUB.get(env.HUB.idFromName(environmentId));
 
-const killRequest = (key: string, action: KillRequest["action"], idempotencyKey: string | null = null): KillRequest => ({
+const killRequest = (
+  key: string,
+  action: KillRequest["action"],
+  idempotencyKey: string | null = null,
+): KillRequest => ({
   action,
   flag: key,
   reason: "test",
@@ -59,7 +63,7 @@ describe("order", () => {
     const third = await commitDocuments(second.head, { flags: { a: flag("a", { version: 3 }) } });
     await Promise.all([hub.publish(third.change), hub.publish(first.change), hub.publish(third.change)]);
     expect(await hub.publish(first.change)).toEqual({ revision: 4, version: 3 });
-    expect((await flagsOf(head.environmentId))["a"]?.version).toBe(3);
+    expect((await flagsOf(head.environmentId)).a?.version).toBe(3);
   });
 
   test("two writes validated against the same version cannot both land: the loser vanishes whole", async () => {
@@ -108,7 +112,9 @@ describe("order", () => {
   test("no environment, no hub: an id that D1 does not know leaves nothing behind", async () => {
     const hub = hubOf("env_00000000000000000000");
     expect(await hub.snapshot()).toBeNull();
-    expect(await hub.attach({ name: "relay:env_00000000000000000000:enam:0", region: "enam", revision: 0 }, 0)).toBeNull();
+    expect(
+      await hub.attach({ name: "relay:env_00000000000000000000:enam:0", region: "enam", revision: 0 }, 0),
+    ).toBeNull();
     await runInDurableObject(hub, (_, state) => expect(state.storage.kv.get("position")).toBeUndefined());
   });
 });
@@ -167,18 +173,22 @@ describe("kill", () => {
 
   test("no edit lifts a kill; only restore does (X2)", async () => {
     const { hub, head, environmentId } = await withFlag();
-    expect(await hub.setKilled(killRequest("a", "kill"))).toMatchObject({ outcome: "done", revision: 3, changed: true });
-    expect((await flagsOf(environmentId))["a"]?.killed).toBe(true);
+    expect(await hub.setKilled(killRequest("a", "kill"))).toMatchObject({
+      outcome: "done",
+      revision: 3,
+      changed: true,
+    });
+    expect((await flagsOf(environmentId)).a?.killed).toBe(true);
     const edited = await commitDocuments(head, { flags: { a: flag("a", { version: 2, on: true }) } });
     await hub.publish(edited.change);
-    expect((await flagsOf(environmentId))["a"]).toMatchObject({ version: 2, killed: true });
+    expect((await flagsOf(environmentId)).a).toMatchObject({ version: 2, killed: true });
     const deleted = await commitDocuments(edited.head, { flags: { a: null } });
     await hub.publish(deleted.change);
     const again = await commitDocuments(deleted.head, { flags: { a: flag("a", { version: 3 }) } });
     await hub.publish(again.change);
-    expect((await flagsOf(environmentId))["a"]).toMatchObject({ version: 3, killed: true });
+    expect((await flagsOf(environmentId)).a).toMatchObject({ version: 3, killed: true });
     await hub.setKilled(killRequest("a", "restore"));
-    expect((await flagsOf(environmentId))["a"]).toMatchObject({ version: 3, killed: false });
+    expect((await flagsOf(environmentId)).a).toMatchObject({ version: 3, killed: false });
   });
 
   test("killing twice is one kill, and a request sent again gets its first answer (Q8)", async () => {
@@ -186,7 +196,11 @@ describe("kill", () => {
     const first = await hub.setKilled(killRequest("a", "kill", "key-1"));
     expect(await hub.setKilled(killRequest("a", "kill"))).toMatchObject({ changed: false, revision: 3 });
     await hub.setKilled(killRequest("a", "restore"));
-    expect(await hub.setKilled(killRequest("a", "kill", "key-1"))).toMatchObject({ revision: 3, changed: true, killed: null });
+    expect(await hub.setKilled(killRequest("a", "kill", "key-1"))).toMatchObject({
+      revision: 3,
+      changed: true,
+      killed: null,
+    });
     expect(first).toMatchObject({ revision: 3, changed: true, mirrored: true });
   });
 

@@ -1,6 +1,6 @@
-import type { PatchMessage } from "@bunting/core/wire";
 import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
+import type { PatchMessage } from "@bunting/core/wire";
 import { describe, expect, test, vi } from "vitest";
 import { KEY_REVOKED } from "../../durable-objects/relay.ts";
 import type { Documents, Head } from "../../workers/store/changes.ts";
@@ -102,11 +102,21 @@ describe("receipts and sockets", () => {
     await vi.waitFor(() => expect(stream.told.at(-1)).toBe("patch 2"));
     one.socket.send(JSON.stringify({ applied: revision }));
     await vi.waitFor(async () =>
-      expect(await hubOf(environmentId).receipt(revision)).toMatchObject({ connected: 3, applied: 1, delivered: 1, gone: 0 }),
+      expect(await hubOf(environmentId).receipt(revision)).toMatchObject({
+        connected: 3,
+        applied: 1,
+        delivered: 1,
+        gone: 0,
+      }),
     );
     two.socket.close(1000, "bye");
     await vi.waitFor(async () =>
-      expect(await hubOf(environmentId).receipt(revision)).toMatchObject({ connected: 3, applied: 1, gone: 1, silent: 0 }),
+      expect(await hubOf(environmentId).receipt(revision)).toMatchObject({
+        connected: 3,
+        applied: 1,
+        gone: 1,
+        silent: 0,
+      }),
     );
     const late = await RelaySocket.open(environmentId);
     await vi.waitFor(() => expect(late.told).toEqual(["hello 2"]));

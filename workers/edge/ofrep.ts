@@ -2,9 +2,9 @@
 import type { Decision } from "@bunting/core";
 import { Hono } from "hono";
 import { cors } from "hono/cors";
-import { readJson } from "../request-body.ts";
 import type { Env } from "../env.ts";
 import { ApiError } from "../problem.ts";
+import { readJson } from "../request-body.ts";
 import { authenticate } from "./authenticate.ts";
 
 const MAX_CONTEXT_BYTES = 256 * 1024;
@@ -28,7 +28,13 @@ export function openFeatureReason({ reason, bucket }: Decision): string {
 }
 
 export const ofrep = new Hono<{ Bindings: Env }>()
-  .use(cors({ origin: "*", allowHeaders: ["authorization", "x-api-key", "content-type", "if-none-match"], maxAge: 86_400 }))
+  .use(
+    cors({
+      origin: "*",
+      allowHeaders: ["authorization", "x-api-key", "content-type", "if-none-match"],
+      maxAge: 86_400,
+    }),
+  )
   .post("/evaluate/flags/:key", async (c) => {
     const key = c.req.param("key");
     const caller = await authenticate(c, "server", "client");
@@ -43,7 +49,11 @@ export const ofrep = new Hono<{ Bindings: Env }>()
       const errorCode = decision.errorCode === "TARGETING_KEY_MISSING" ? decision.errorCode : "GENERAL";
       return c.json({ key, errorCode, errorDetails: `The flag cannot be evaluated: ${decision.errorCode}.` }, 400);
     }
-    const metadata = { flagVersion: decision.flagVersion, revision: evaluator.revision, buntingReason: decision.reason };
+    const metadata = {
+      flagVersion: decision.flagVersion,
+      revision: evaluator.revision,
+      buntingReason: decision.reason,
+    };
     const reason = openFeatureReason(decision);
     // An omitted value means the code's default: an off variation of null.
     if (decision.variation === null) return c.json({ key, reason, metadata });
@@ -60,7 +70,7 @@ async function contextOf(request: Request, key: string): Promise<Record<string, 
     if (error instanceof ApiError && error.status === 400) throw refuse("PARSE_ERROR", error.message);
     throw error;
   }
-  const context = isObject(body) ? body["context"] : undefined;
+  const context = isObject(body) ? body.context : undefined;
   if (!isObject(context)) throw refuse("INVALID_CONTEXT", 'The body must be {"context": {…}}.');
   const { targetingKey } = context;
   if (Object.hasOwn(context, "targetingKey") && (typeof targetingKey !== "string" || targetingKey === "")) {

@@ -3,7 +3,24 @@ import type { Region } from "../../durable-objects/delivery.ts";
 type Place = { continent?: string; longitude?: string; country?: string };
 
 /** Countries of the Middle East that Cloudflare counts to Asia or Africa. */
-const middleEast = new Set(["AE", "BH", "EG", "IL", "IQ", "IR", "JO", "KW", "LB", "OM", "PS", "QA", "SA", "SY", "TR", "YE"]);
+const middleEast = new Set([
+  "AE",
+  "BH",
+  "EG",
+  "IL",
+  "IQ",
+  "IR",
+  "JO",
+  "KW",
+  "LB",
+  "OM",
+  "PS",
+  "QA",
+  "SA",
+  "SY",
+  "TR",
+  "YE",
+]);
 
 /** The location hint nearest to where a request came in: there stands the relay for its clients. */
 export function regionOf(place: Place | undefined): Region {

@@ -14,7 +14,11 @@ export const sdk = new Hono<{ Bindings: Env }>()
     const caller = await authenticate(c, "server");
     const { evaluator, checkedAt } = caller.ruleset;
     const etag = `"${VIEW}.${caller.environmentId}.${evaluator.revision}"`;
-    const headers: Record<string, string> = { etag, "cache-control": "private, max-age=0", vary: "authorization, x-api-key" };
+    const headers: Record<string, string> = {
+      etag,
+      "cache-control": "private, max-age=0",
+      vary: "authorization, x-api-key",
+    };
     // The relay did not answer in time: what is served is the last that this isolate knows.
     if (Date.now() - checkedAt > 2 * FRESH_MS) headers["x-bunting-stale"] = String(Date.now() - checkedAt);
     if (matches(c.req.header("if-none-match"), etag)) return c.body(null, 304, headers);

@@ -1,5 +1,5 @@
 /** Streams. A WebSocket goes straight to its relay; SSE is bridged here, in the stateless Worker, so that relays hibernate. */
-import { HEARTBEAT_SECONDS, type GoodbyeMessage, type HeartbeatMessage, PING, PONG } from "@bunting/core/wire";
+import { type GoodbyeMessage, HEARTBEAT_SECONDS, type HeartbeatMessage, PING, PONG } from "@bunting/core/wire";
 import { ATTACHMENT_HEADER, type Attachment } from "../../durable-objects/relay.ts";
 import { ApiError, badRequest, unavailable } from "../problem.ts";
 import type { Caller } from "./authenticate.ts";
@@ -55,7 +55,8 @@ async function connect(caller: Caller, transport: Attachment["transport"], since
     headers: { upgrade: "websocket", [ATTACHMENT_HEADER]: JSON.stringify(introduction) },
   });
   if (response.status === 101) return response;
-  if (response.status === 503) throw unavailable("This relay holds as many clients as it can. Poll, and try again later.", 30);
+  if (response.status === 503)
+    throw unavailable("This relay holds as many clients as it can. Poll, and try again later.", 30);
   throw unavailable("The relay did not answer. Poll until it does.");
 }
 

@@ -6,7 +6,13 @@ import * as table from "./schema.ts";
 
 export type ApiToken = Omit<typeof table.apiTokens.$inferSelect, "hash">;
 
-export type EnvironmentName = { id: string; projectId: string; project: string; environment: string; location: string | null };
+export type EnvironmentName = {
+  id: string;
+  projectId: string;
+  project: string;
+  environment: string;
+  location: string | null;
+};
 
 export async function sha256(text: string): Promise<string> {
   const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text));

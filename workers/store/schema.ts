@@ -1,6 +1,7 @@
 /** D1's tables. Times are epoch milliseconds. docs/storage.md says who writes each; migrations/ is generated from here. */
-import { index, integer, primaryKey, sqliteTable, text, uniqueIndex } from "drizzle-orm/sqlite-core";
+
 import type { FlagType, Prerequisite, Rule, SegmentRule, Serve, Target, Variation } from "@bunting/core";
+import { index, integer, primaryKey, sqliteTable, text, uniqueIndex } from "drizzle-orm/sqlite-core";
 
 const time = (name: string) => integer(name);
 const json = <T>(name: string) => text(name, { mode: "json" }).$type<T>();
@@ -149,7 +150,10 @@ export const changes = sqliteTable(
     documents: text().notNull(),
     createdAt: time("created_at").notNull(),
   },
-  (table) => [primaryKey({ columns: [table.environmentId, table.version] }), index("changes_by_age").on(table.createdAt)],
+  (table) => [
+    primaryKey({ columns: [table.environmentId, table.version] }),
+    index("changes_by_age").on(table.createdAt),
+  ],
 );
 
 export type KeyKind = "server" | "client";
@@ -233,4 +237,3 @@ export const idempotency = sqliteTable(
   },
   (table) => [primaryKey({ columns: [table.tokenId, table.key] }), index("idempotency_by_age").on(table.createdAt)],
 );
-

@@ -1,0 +1,170 @@
+/** The import table of docs/architecture.md, executed. Type-only imports are free. */
+import { globSync, readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { describe, expect, test } from "vitest";
+
+type Import = { file: string; target: string };
+
+/** Folders and files that a place may import, beside its own folder; then packages. */
+const table: Record<string, { files: string[]; packages: string[] }> = {
+  "sdk/core": { files: [], packages: [] },
+  "sdk/js": { files: ["sdk/core"], packages: [] },
+  "durable-objects": {
+    files: ["sdk/core", "workers/store", "workers/env.ts", "workers/deadline.ts"],
+    packages: ["cloudflare:workers"],
+  },
+  "workers/store": { files: ["sdk/core", "workers/deadline.ts"], packages: ["drizzle-orm"] },
+  "workers/edge": {
+    files: [
+      "workers/store",
+      "workers/env.ts",
+      "workers/problem.ts",
+      "workers/deadline.ts",
+      "workers/request-body.ts",
+      "workers/rate-limit.ts",
+      "workers/consumer.ts",
+      "sdk/core",
+      "durable-objects/relay.ts",
+    ],
+    packages: ["hono"],
+  },
+  "workers/admin": {
+    files: [
+      "workers/store",
+      "workers/env.ts",
+      "workers/problem.ts",
+      "workers/deadline.ts",
+      "workers/request-body.ts",
+      "workers/rate-limit.ts",
+      "sdk/core",
+    ],
+    packages: ["hono"],
+  },
+  "workers/index.ts": { files: ["workers", "durable-objects"], packages: ["hono"] },
+  workers: { files: ["workers/store", "workers", "sdk/core"], packages: [] },
+  scripts: { files: ["sdk/core/index.ts", "sdk/js"], packages: ["node:"] },
+  bench: { files: ["sdk/core", "sdk/js", "scripts", "test/support"], packages: ["node:"] },
+};
+
+/** Every other package stands behind one file (or, for zod, one folder). */
+const behind: Record<string, RegExp> = {
+  "@hono/zod-openapi": /^workers\/admin\//,
+  "itty-durable": /^(durable-objects\/rate-limiter|workers\/rate-limit)\.ts$/,
+  "itty-router": /^durable-objects\/rate-limiter\.ts$/,
+  "eventsource-parser": /^sdk\/js\/transports\.ts$/,
+  "xxhash-wasm": /^workers\/store\/fingerprint\.ts$/,
+  miniflare: /^(bench|test)\//,
+  ws: /^bench\//,
+};
+
+const packagesOf = { "@bunting/core": "sdk/core", "@bunting/sdk": "sdk/js" } as const;
+
+const sources = globSync("{sdk,workers,durable-objects,scripts,bench}/**/*.ts").filter(
+  (file) => !file.includes("node_modules") && !file.endsWith(".test.ts"),
+);
+
+function importsOf(file: string): Import[] {
+  const text = readFileSync(file, "utf8").replace(/\/\*[\s\S]*?\*\//g, "");
+  const found: Import[] = [];
+  for (const [, clause = "", specifier = ""] of text.matchAll(
+    /^(?:import|export)\s+([^"';]*?\s+from\s+)?"([^"]+)"/gm,
+  )) {
+    const named = /^\{([\s\S]*)\}/
+      .exec(clause)?.[1]
+      ?.split(",")
+      .map((name) => name.trim())
+      .filter(Boolean);
+    const typeOnly = clause.startsWith("type ") || named?.every((name) => name.startsWith("type "));
+    if (!typeOnly) found.push({ file, target: resolve(file, specifier) });
+  }
+  for (const [, specifier = ""] of text.matchAll(/\bimport\(\s*"([^"]+)"\s*\)/g)) {
+    if (!/typeof\s+import\($/.test(text.slice(0, text.indexOf(specifier) - 1)))
+      found.push({ file, target: resolve(file, specifier) });
+  }
+  return found;
+}
+
+function resolve(file: string, specifier: string): string {
+  if (specifier.startsWith(".")) return join(dirname(file), specifier);
+  for (const [name, folder] of Object.entries(packagesOf)) {
+    if (specifier === name) return `${folder}/index.ts`;
+    if (specifier.startsWith(`${name}/`)) return `${folder}/${specifier.slice(name.length + 1)}.ts`;
+  }
+  return `package:${specifier}`;
+}
+
+const inside = (path: string, place: string) => path === place || path.startsWith(`${place}/`);
+
+/** The longest row of the table that the file falls under. */
+const rowOf = (file: string) =>
+  Object.keys(table)
+    .filter((place) => inside(file, place))
+    .sort((one, other) => other.length - one.length)[0];
+
+function allowed({ file, target }: Import): boolean {
+  const place = rowOf(file);
+  if (place === undefined) return false;
+  const row = table[place]!;
+  if (!target.startsWith("package:")) return inside(target, place) || row.files.some((other) => inside(target, other));
+  const name = target.slice("package:".length);
+  if (row.packages.some((other) => name === other || name.startsWith(other.endsWith(":") ? other : `${other}/`)))
+    return true;
+  if (place === "sdk/js" && name.startsWith("node:")) return /(^|\/)node[^/]*\.ts$/.test(file);
+  if (place === "sdk/js" && name.startsWith("cloudflare:")) return file === "sdk/js/workers.ts";
+  return behind[name]?.test(file) ?? false;
+}
+
+describe("who may import whom", () => {
+  test("there is something to look at", () => {
+    expect(sources.length).toBeGreaterThan(30);
+    expect(sources.flatMap(importsOf).length).toBeGreaterThan(80);
+  });
+
+  test("every import is in the table", () => {
+    const forbidden = sources.flatMap(importsOf).filter((found) => !allowed(found));
+    expect(forbidden).toEqual([]);
+  });
+
+  test("edge and admin never import each other", () => {
+    const crossing = sources
+      .flatMap(importsOf)
+      .filter(
+        ({ file, target }) =>
+          (inside(file, "workers/edge") && inside(target, "workers/admin")) ||
+          (inside(file, "workers/admin") && inside(target, "workers/edge")),
+      );
+    expect(crossing).toEqual([]);
+  });
+
+  test("the core reads no clock, no random source and no network (EV-1)", () => {
+    const impure =
+      /\b(Date\.now|new Date\(\)|Math\.random|fetch\(|crypto\.|setTimeout|setInterval|queueMicrotask|process\.)/;
+    const offenders = sources.filter((file) => inside(file, "sdk/core") && impure.test(codeOf(file)));
+    expect(offenders).toEqual([]);
+  });
+
+  test("workers/index.ts is composition only: at most 60 lines", () => {
+    expect(readFileSync("workers/index.ts", "utf8").trimEnd().split("\n").length).toBeLessThanOrEqual(60);
+  });
+
+  test("no file is longer than 400 lines", () => {
+    const long = globSync("{sdk,workers,durable-objects,scripts,bench,test}/**/*.ts")
+      .filter((file) => !file.includes("node_modules"))
+      .map((file) => ({ file, lines: readFileSync(file, "utf8").split("\n").length }))
+      .filter(({ lines }) => lines > 400);
+    expect(long).toEqual([]);
+  });
+
+  test("nothing is called utils, helpers, common, shared, lib, types, services or managers", () => {
+    const vague = globSync("{sdk,workers,durable-objects,scripts,bench,test}/**/*")
+      .filter((file) => !file.includes("node_modules"))
+      .filter((file) => /(^|\/)(utils?|helpers?|common|shared|lib|types|services?|managers?)(\.|\/|$)/.test(file));
+    expect(vague).toEqual([]);
+  });
+});
+
+function codeOf(file: string): string {
+  return readFileSync(file, "utf8")
+    .replace(/\/\*[\s\S]*?\*\//g, "")
+    .replace(/\/\/.*$/gm, "");
+}
