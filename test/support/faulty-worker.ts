@@ -1,0 +1,30 @@
+/** The real Worker behind faulty bindings. `POST /__faults` sets them: this entry is never deployed. */
+import worker, { Hub as RealHub, Relay as RealRelay } from "../../workers/index.ts";
+import type { Env } from "../../workers/env.ts";
+import { type Faults, setFaults, withFaults } from "./faults.ts";
+
+export { RateLimiter } from "../../workers/index.ts";
+
+export class Hub extends RealHub {
+  constructor(ctx: DurableObjectState, env: Env) {
+    super(ctx, withFaults(env));
+  }
+}
+
+export class Relay extends RealRelay {
+  constructor(ctx: DurableObjectState, env: Env) {
+    super(ctx, withFaults(env));
+  }
+}
+
+export default {
+  async fetch(request, env, ctx) {
+    if (new URL(request.url).pathname === "/__faults") {
+      setFaults((await request.json()) as Faults);
+      return new Response(null, { status: 204 });
+    }
+    return worker.fetch(request, withFaults(env), ctx);
+  },
+  queue: (batch, env) => worker.queue(batch, withFaults(env)),
+  scheduled: (controller, env) => worker.scheduled(controller, withFaults(env)),
+} satisfies ExportedHandler<Env>;

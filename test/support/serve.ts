@@ -1,0 +1,53 @@
+/**
+ * One process: the Worker in workerd through Miniflare, on a folder that outlives it. Arguments: a JSON object.
+ * For what vitest's own workerd cannot do: restarts, kill -9, cold isolates, thousands of sockets.
+ */
+import { globSync, readFileSync } from "node:fs";
+import { join, relative } from "node:path";
+import { convertV4MiniflareOptions, Miniflare } from "miniflare";
+
+export type ServeOptions = { bundle: string; entry: string; persist: string; port: number; vars: Record<string, string> };
+
+const { bundle, entry, persist, port, vars } = JSON.parse(process.argv[2] ?? "{}") as ServeOptions;
+
+const modules = globSync(join(bundle, "*.{js,wasm}"))
+  .sort((one) => (one.endsWith(entry) ? -1 : 1))
+  .map((path) => ({ type: path.endsWith(".wasm") ? ("CompiledWasm" as const) : ("ESModule" as const), path }));
+
+const miniflare = new Miniflare(
+  convertV4MiniflareOptions({
+    name: "bunting",
+    host: "127.0.0.1",
+    port,
+    rootPath: bundle,
+    modulesRoot: bundle,
+    modules,
+    compatibilityDate: "2026-10-23",
+    compatibilityFlags: ["enable_request_signal"],
+    bindings: vars,
+    d1Databases: { DB: "bunting" },
+    kvNamespaces: { KV: "bunting" },
+    r2Buckets: { EVENTS_BUCKET: "bunting-events" },
+    queueProducers: { EVENTS_QUEUE: "bunting-events", DEAD_EVENTS_QUEUE: "bunting-events-dead" },
+    queueConsumers: { "bunting-events": { maxBatchSize: 100, maxBatchTimeout: 1, maxRetries: 5, deadLetterQueue: "bunting-events-dead" } },
+    analyticsEngineDatasets: { ANALYTICS: { dataset: "bunting" } },
+    durableObjects: {
+      HUB: { className: "Hub", useSQLite: true },
+      RELAY: { className: "Relay", useSQLite: true },
+      RATE_LIMITER: { className: "RateLimiter", useSQLite: true },
+    },
+    unsafeTriggerHandlers: true,
+    defaultPersistRoot: persist,
+  }),
+);
+process.on("SIGTERM", () => void miniflare.dispose().then(() => process.exit(0)));
+
+const url = await miniflare.ready;
+const d1 = await miniflare.getD1Database("DB");
+const applied = await d1.prepare("SELECT name FROM sqlite_master WHERE name = 'projects'").first();
+if (applied === null) {
+  for (const file of globSync("migrations/*.sql").sort()) {
+    for (const statement of readFileSync(file, "utf8").split("--> statement-breakpoint")) await d1.prepare(statement).run();
+  }
+}
+console.log(`READY ${url.origin} ${relative(process.cwd(), persist)}`);

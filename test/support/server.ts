@@ -1,0 +1,133 @@
+/** The Worker in a process of its own, to be stopped, killed and started again on the same data. */
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { basename, join } from "node:path";
+import type { Faults } from "./faults.ts";
+import type { ServeOptions } from "./serve.ts";
+
+const BOOTSTRAP_TOKEN = "bootstrap";
+
+/** Bundled as a deploy would bundle it. One bundle serves all servers of a test file. */
+export function bundle(entry: string): string {
+  const folder = mkdtempSync(join(tmpdir(), "bunting-bundle-"));
+  const args = ["node_modules/wrangler/bin/wrangler.js", "deploy", entry, "--dry-run", "--outdir", folder];
+  const { status, stderr, stdout } = spawnSync(process.execPath, args, {
+    env: { ...process.env, CI: "1", WRANGLER_SEND_METRICS: "false" },
+    encoding: "utf8",
+  });
+  if (status !== 0) throw new Error(`Bundling ${entry} failed:\n${stdout}\n${stderr}`);
+  return folder;
+}
+
+export class Server {
+  readonly url: string;
+  token = "";
+  readonly #options: ServeOptions;
+  #process: ChildProcess | null = null;
+
+  private constructor(options: ServeOptions) {
+    this.#options = options;
+    this.url = `http://127.0.0.1:${options.port}`;
+  }
+
+  /** A new server on empty data, with an admin token of its own. */
+  static async start(entry: string, folder: string, vars: Record<string, string> = {}): Promise<Server> {
+    const limits = { MANAGEMENT_PER_SECOND: "100000", MANAGEMENT_BURST: "100000", EVENTS_PER_SECOND: "1000", EVENTS_BURST: "1000" };
+    const server = new Server({
+      bundle: folder,
+      entry: `${basename(entry, ".ts")}.js`,
+      persist: mkdtempSync(join(tmpdir(), "bunting-data-")),
+      port: await freePort(),
+      vars: { ...limits, RELAY_CAP: "4000", BOOTSTRAP_TOKEN, ...vars },
+    });
+    await server.resume();
+    const answer = await server.api("POST", "/tokens", { name: "test", role: "admin" }, { authorization: `Bearer ${BOOTSTRAP_TOKEN}` });
+    server.token = ((await answer.json()) as { token: string }).token;
+    return server;
+  }
+
+  /** Starts on the data that is there; `faults` are in place before the first request. */
+  async resume(faults: Faults = {}): Promise<void> {
+    const options = { ...this.#options, vars: { ...this.#options.vars, FAULTS: JSON.stringify(faults) } };
+    const child = spawn(process.execPath, ["test/support/serve.ts", JSON.stringify(options)], {
+      stdio: ["ignore", "pipe", "inherit"],
+      detached: true,
+    });
+    this.#process = child;
+    await new Promise<void>((resolve, reject) => {
+      child.stdout?.on("data", (chunk) => {
+        if (String(chunk).includes("READY")) resolve();
+      });
+      child.on("exit", (code) => reject(new Error(`The server ended before it was ready (exit ${code})`)));
+    });
+  }
+
+  /** An orderly end. */
+  stop(): Promise<void> {
+    return this.#end("SIGTERM");
+  }
+
+  /** kill -9, runtime included: nothing gets to say goodbye. */
+  kill(): Promise<void> {
+    return this.#end("SIGKILL");
+  }
+
+  async dispose(): Promise<void> {
+    await this.stop();
+    rmSync(this.#options.persist, { recursive: true, force: true });
+  }
+
+  async #end(signal: "SIGTERM" | "SIGKILL"): Promise<void> {
+    const child = this.#process;
+    if (child?.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
+    const ended = new Promise((resolve) => child.on("exit", resolve));
+    process.kill(signal === "SIGKILL" ? -child.pid : child.pid, signal);
+    await ended;
+  }
+
+  async setFaults(faults: Faults): Promise<void> {
+    await fetch(`${this.url}/__faults`, { method: "POST", body: JSON.stringify(faults) });
+  }
+
+  /** What cron does each minute. */
+  async sweep(): Promise<void> {
+    await fetch(`${this.url}/cdn-cgi/handler/scheduled`);
+  }
+
+  api(method: string, path: string, body?: unknown, headers: Record<string, string> = {}): Promise<Response> {
+    return fetch(`${this.url}/api/v1${path}`, {
+      method,
+      headers: { authorization: `Bearer ${this.token}`, "content-type": "application/json", ...headers },
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+    });
+  }
+
+  /** As `api`, for what has to succeed. */
+  async ask<T>(method: string, path: string, body?: unknown): Promise<T> {
+    const response = await this.api(method, path, body);
+    if (!response.ok) throw new Error(`${method} ${path} answered ${response.status}: ${await response.text()}`);
+    return (response.status === 204 ? null : await response.json()) as T;
+  }
+
+  /** A project with one environment and a server key for it. */
+  async environment(project = "p", environment = "production"): Promise<{ serverKey: string; path: string; flags: string }> {
+    await this.ask("POST", "/projects", { key: project, name: project });
+    await this.ask("POST", `/projects/${project}/environments`, { key: environment, name: environment });
+    const path = `/projects/${project}/environments/${environment}`;
+    const { key } = await this.ask<{ key: string }>("POST", `${path}/keys`, { kind: "server", name: "test" });
+    return { serverKey: key, path, flags: `/projects/${project}/flags` };
+  }
+}
+
+export function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const probe = createServer();
+    probe.on("error", reject);
+    probe.listen(0, "127.0.0.1", () => {
+      const address = probe.address();
+      probe.close(() => resolve(typeof address === "object" && address !== null ? address.port : 0));
+    });
+  });
+}
