@@ -2,6 +2,7 @@
 // Shows one flag as a running application sees it: its value for a user, every change with its age, and the share of
 // users on each variation. It evaluates from memory, so that it goes on answering while the server is away.
 import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
 import { type Change, type Client, createClient, type Decision } from "@bunting/sdk/node";
@@ -157,7 +158,7 @@ const clockTime = (at: Date): string =>
 
 function readDev(): string | null {
   try {
-    return readFileSync(new URL("../.bunting/dev.json", import.meta.url), "utf8");
+    return readFileSync(join(import.meta.dirname, "..", ".bunting", "dev.json"), "utf8");
   } catch {
     return null;
   }

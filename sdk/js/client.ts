@@ -1,15 +1,5 @@
-import {
-  type Context,
-  compile,
-  type Decision,
-  type Evaluator,
-  type Flag,
-  type Json,
-  type Ruleset,
-  type Segment,
-} from "@bunting/core";
+import { type Context, compile, type Decision, diff, type Evaluator, type Json, type Ruleset } from "@bunting/core";
 import type { PatchMessage } from "@bunting/core/wire";
-import { changedKeys } from "./changes.ts";
 import type { Clock } from "./clock.ts";
 import type { Feed, FeedStatus, News, Store } from "./driver.ts";
 import { type Events, FLUSH_MS } from "./events.ts";
@@ -75,8 +65,8 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
   readonly #warned = new Set<string>();
   readonly #waiting = new Set<(ready: boolean) => void>();
   #evaluator: Evaluator | null = null;
-  #flags = new Map<string, Flag>();
-  #segments = new Map<string, Segment>();
+  /** The documents that the evaluator was given, kept apart because it may take them to pieces. */
+  #held: Ruleset | null = null;
   #ready = false;
   #refused = false;
   #closed = false;
@@ -160,7 +150,7 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
 
   status(): Status {
     const events = { buffered: this.#wiring.events?.buffered ?? 0, dropped: this.#wiring.events?.dropped ?? 0 };
-    const revision = this.#evaluator?.revision ?? null;
+    const revision = this.#held?.revision ?? null;
     return { ...this.#feed.status(), ready: this.#ready, revision, closed: this.#closed, events };
   }
 
@@ -193,7 +183,7 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
 
   #record(key: string, decision: Decision, context: Context): void {
     try {
-      this.#wiring.events?.evaluated(key, this.#flags.get(key), decision, context);
+      this.#wiring.events?.evaluated(key, this.#held?.flags[key], decision, context);
     } catch {
       // A context whose getters throw cannot be recorded; the value is answered all the same.
     }
@@ -212,7 +202,7 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
   }
 
   #store(): Store {
-    const revision = () => this.#evaluator?.revision ?? null;
+    const revision = () => this.#held?.revision ?? null;
     return {
       get revision() {
         return revision();
@@ -224,28 +214,28 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
   }
 
   #install(ruleset: Ruleset): void {
-    const previous = this.#evaluator?.revision ?? null;
-    const flags = changedKeys(this.#flags, ruleset.flags);
-    const segments = changedKeys(this.#segments, ruleset.segments);
+    const before = this.#held;
     this.#hold(ruleset);
     this.#becomeReady(ruleset.revision);
-    if (previous === null) return;
-    this.#emit("change", { revision: ruleset.revision, previous, publishedAt: null, ageMs: null, flags, segments });
+    if (before === null) return;
+    const { previous, revision, flags, segments } = diff(before, ruleset);
+    const keys = { flags: Object.keys(flags), segments: Object.keys(segments) };
+    this.#emit("change", { revision, previous, publishedAt: null, ageMs: null, ...keys });
   }
 
   #hold(ruleset: Ruleset): void {
     this.#evaluator = compile(ruleset);
-    this.#flags = new Map(Object.entries(ruleset.flags));
-    this.#segments = new Map(Object.entries(ruleset.segments));
+    this.#held = { ...ruleset, flags: copy(ruleset.flags), segments: copy(ruleset.segments) };
     if (this.#wiring.events !== null) this.#wiring.events.exposureSampleRate = ruleset.events.exposureSampleRate;
   }
 
   #apply(patch: PatchMessage): void {
-    const evaluator = this.#evaluator;
-    if (evaluator === null || evaluator.revision !== patch.previous) throw new Error("it builds on another revision");
-    evaluator.apply(patch);
-    overlay(this.#flags, patch.flags);
-    overlay(this.#segments, patch.segments);
+    const held = this.#held;
+    if (held === null || held.revision !== patch.previous) throw new Error("it builds on another revision");
+    this.#evaluator!.apply(patch);
+    held.revision = patch.revision;
+    overlay(held.flags, patch.flags);
+    overlay(held.segments, patch.segments);
     const known = patch.publishedAt > 0;
     this.#emit("change", {
       revision: patch.revision,
@@ -329,9 +319,13 @@ const unknownFlag = (value: Json): Decision => ({
   flagVersion: 0,
 });
 
-function overlay<Document>(held: Map<string, Document>, changes: Record<string, Document | null>): void {
+/** Without a prototype, so that a key is there only if a document is. */
+const copy = <Document>(documents: Record<string, Document>): Record<string, Document> =>
+  Object.assign(Object.create(null), documents);
+
+function overlay<Document>(held: Record<string, Document>, changes: Record<string, Document | null>): void {
   for (const [key, document] of Object.entries(changes)) {
-    if (document === null) held.delete(key);
-    else held.set(key, document);
+    if (document === null) delete held[key];
+    else held[key] = document;
   }
 }

@@ -22,6 +22,8 @@ export type EventOptions = {
 
 export const FLUSH_MS = 30_000;
 const SEND_DEADLINE_MS = 10_000;
+/** Longer than sending takes: a request that its platform has ended never settles, and must not hold the buffer for ever. */
+const ABANDONED_MS = 2 * SEND_DEADLINE_MS;
 const MAX_BUFFERED = 10_000;
 /** Distinct (flag, variation, reason, version) in a window; a guard against keys made up at run time. */
 const MAX_COUNTERS = 20_000;
@@ -80,6 +82,10 @@ export class Events {
     return this.#queue.length >= MAX_EVENTS || this.#exposed.size >= MAX_EVENTS;
   }
 
+  get isSending(): boolean {
+    return this.#sending !== null && this.#clock.elapsed() - this.#sending.since < ABANDONED_MS;
+  }
+
   evaluated(key: string, flag: Flag | undefined, decision: Decision, context: Context): void {
     this.#count(key, decision);
     if (flag === undefined || decision.variation === null || decision.reason === "ERROR") return;
@@ -110,8 +116,7 @@ export class Events {
   /** Sends what is buffered, as far as the server takes it. Never rejects: what was not taken stays for the next time. */
   flush(): Promise<void> {
     const now = this.#clock.elapsed();
-    // A request that a platform has killed never settles: its promise must not hold the buffer for ever.
-    if (this.#sending !== null && now - this.#sending.since < 2 * SEND_DEADLINE_MS) return this.#sending.done;
+    if (this.#sending !== null && this.isSending) return this.#sending.done;
     if (now < this.#notBefore) return Promise.resolve();
     const sending = { since: now, done: Promise.resolve() };
     sending.done = this.#sendAll().finally(() => {

@@ -1,4 +1,4 @@
-import { bucket, bucketable, type Context, type Decision, type Flag, type Split } from "@bunting/core";
+import { bucket, type Context, type Decision, type Flag, type Split } from "@bunting/core";
 
 /** What an evaluation leaves behind, decided purely. */
 
@@ -6,7 +6,8 @@ import { bucket, bucketable, type Context, type Decision, type Flag, type Split 
 export function unitOf(flag: Flag, decision: Decision, context: Context): string | null {
   const split = splitOf(flag, decision);
   const value = split === null ? context.targetingKey : read(context, split.by);
-  return bucketable(value) || null;
+  if (typeof value === "string" && value !== "") return value;
+  return Number.isSafeInteger(value) ? String(value) : null;
 }
 
 function splitOf(flag: Flag, decision: Decision): Split | null {

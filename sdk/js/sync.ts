@@ -1,5 +1,6 @@
 import type { PatchMessage } from "@bunting/core/wire";
 import type { Incoming } from "./messages.ts";
+import { Step } from "./step.ts";
 import {
   BACKOFF_MAX_MS,
   BACKOFF_MIN_MS,
@@ -33,25 +34,12 @@ export function transition(
   random: () => number,
 ): { state: SyncState; effects: Effect[] } {
   if (state.closed) return { state, effects: [] };
-  const step = new Step(state, now, random);
+  const step = new SyncStep(state, now, random);
   step.take(event);
   return { state: step.state, effects: step.effects };
 }
 
-type Draft = { -readonly [K in keyof SyncState]: SyncState[K] };
-
-class Step {
-  readonly state: Draft;
-  readonly effects: Effect[] = [];
-  readonly now: number;
-  readonly random: () => number;
-
-  constructor(state: SyncState, now: number, random: () => number) {
-    this.state = { ...state };
-    this.now = now;
-    this.random = random;
-  }
-
+class SyncStep extends Step {
   take(event: SyncEvent): void {
     switch (event.type) {
       case "start":
@@ -79,29 +67,6 @@ class Step {
       case "close":
         this.close();
         break;
-    }
-  }
-
-  private do(...effects: Effect[]): void {
-    this.effects.push(...effects);
-  }
-
-  private arm(name: TimerName, inMs: number): void {
-    this.state.due = { ...this.state.due, [name]: this.now + inMs };
-    this.do({ type: "timer", name, inMs });
-  }
-
-  private armSooner(name: TimerName, inMs: number): void {
-    const due = this.state.due[name];
-    if (due === undefined || this.now + inMs < due) this.arm(name, inMs);
-  }
-
-  private disarm(...names: TimerName[]): void {
-    for (const name of names) {
-      if (this.state.due[name] === undefined) continue;
-      const { [name]: _, ...rest } = this.state.due;
-      this.state.due = rest;
-      this.do({ type: "cancel", name });
     }
   }
 

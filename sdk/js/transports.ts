@@ -142,7 +142,7 @@ async function readEvents(
 }
 
 /** Delivers a `ruleset` or `unchanged`, then ends. The ETag of the last whole ruleset is kept between polls. */
-export function pollingTransport(endpoint: Endpoint, clock: Clock): Transport {
+export function pollingTransport(endpoint: Endpoint, clock: Clock, deadlineMs = FETCH_DEADLINE_MS): Transport {
   let current: AbortController | null = null;
   let etag: string | null = null;
   async function poll(resume: Resume, signal: AbortSignal): Promise<{ message?: Incoming; end: End }> {
@@ -161,7 +161,7 @@ export function pollingTransport(endpoint: Endpoint, clock: Clock): Transport {
     open(resume, sink) {
       const controller = new AbortController();
       current = controller;
-      const cancel = clock.timer(FETCH_DEADLINE_MS, () => controller.abort(new Error("no answer in 30 s")));
+      const cancel = clock.timer(deadlineMs, () => controller.abort(new Error(`no answer in ${deadlineMs / 1000} s`)));
       poll(resume, controller.signal)
         .catch((error: unknown): { message?: Incoming; end: End } => ({ end: { reason: messageOf(error) } }))
         .then(({ message, end }) => {

@@ -1,0 +1,267 @@
+import type { Json, Ruleset } from "@bunting/core";
+import { Client, type FlagTypes, type Logger } from "./client.ts";
+import { type Clock, systemClock } from "./clock.ts";
+import { checkUrl, clientHeader, type Endpoint, serverKeyMistake } from "./credentials.ts";
+import type { Feed, FeedStatus, Store } from "./driver.ts";
+import { type EventOptions, Events } from "./events.ts";
+import { answered, type Freshness, failed, isStale, type Limits, plan } from "./freshness.ts";
+import type { Incoming } from "./messages.ts";
+import type { End } from "./sync-state.ts";
+import { type Fetch, pollingTransport, type Transport } from "./transports.ts";
+
+export type { Context, Decision, Json, Ruleset } from "@bunting/core";
+export type { Change, Client, ClientEvents, FlagTypes, Logger, Status } from "./client.ts";
+
+export type WorkersOptions = {
+  /** The environment's server key (`bnt_srv_…`): a secret of your Worker. */
+  serverKey: string;
+  /** A service binding to the Bunting Worker, in the same account. */
+  binding?: { fetch: Fetch };
+  /** Its address, where there is no binding. */
+  url?: string;
+  /** The application's name, as receipts show it. */
+  name?: string;
+  /** Evaluated with until the server has answered. */
+  bootstrap?: Ruleset;
+  /** Asks again in the background at most so often, while requests come. 1,000 ms unless told. */
+  revalidateMs?: number;
+  /** A ruleset not verified for longer is verified before use. 5,000 ms unless told. */
+  verifyMs?: number;
+  /** The longest that a request waits for that; then the last-known ruleset is used. 50 ms unless told. */
+  waitMs?: number;
+  /** The longest that a request waits for the first ruleset of an isolate. 2,000 ms unless told. */
+  startMs?: number;
+  /** How long events are gathered before they are sent; below the 30 s that `waitUntil` grants. 10,000 ms unless told. */
+  flushMs?: number;
+  /** What is recorded about evaluations; `false` sends nothing at all. */
+  events?: EventOptions | false;
+  logger?: Logger;
+};
+
+/** Within what a request may outlive its response, and short enough for the next attempt to be worth making. */
+const DEADLINE_MS = 10_000;
+
+/** What a handler's third argument can do. */
+export type RequestContext = { waitUntil(promise: Promise<unknown>): void };
+
+/**
+ * Flags for a Worker: made once, at module level, and shared by all requests of the isolate.
+ *
+ *     const bunting = createClient({ serverKey: env.BUNTING_SERVER_KEY, binding: env.BUNTING });
+ *     …
+ *     const flags = await bunting.forRequest(ctx);
+ *     flags.boolean("new-checkout", false, { targetingKey: user.id });
+ *
+ * `env` at module level is `import { env } from "cloudflare:workers"`.
+ * @throws TypeError that names the mistake and its remedy, for options that can never work.
+ */
+export function createClient<Flags extends FlagTypes = FlagTypes>(options: WorkersOptions): WorkersClient<Flags> {
+  return new WorkersClient<Flags>(options, systemClock, Math.random);
+}
+
+export class WorkersClient<Flags extends FlagTypes = Record<string, Json>> {
+  readonly #client: Client<Flags>;
+  readonly #events: Events | null;
+  readonly #revalidator: Revalidator;
+  readonly #clock: Clock;
+  readonly #flushMs: number;
+  /** When the request that will send the events began to wait. */
+  #flushSince: number | null = null;
+
+  /** Applications call `createClient` instead. */
+  constructor(options: WorkersOptions, clock: Clock, random: () => number) {
+    const endpoint = endpointOf(options);
+    const logger = options.logger ?? console;
+    const report = (message: string) => logger.error(`Bunting: ${message}`);
+    const limits = {
+      revalidateMs: options.revalidateMs ?? 1_000,
+      verifyMs: options.verifyMs ?? 5_000,
+      waitMs: options.waitMs ?? 50,
+      startMs: options.startMs ?? 2_000,
+    };
+    this.#clock = clock;
+    this.#flushMs = options.flushMs ?? 10_000;
+    this.#events =
+      options.events === false
+        ? null
+        : new Events(endpoint, clock, () => crypto.randomUUID(), options.events ?? {}, report);
+    const wiring = {
+      clock,
+      logger,
+      events: this.#events,
+      timers: false,
+      ...(options.bootstrap && { bootstrap: options.bootstrap }),
+    };
+    let revalidator: Revalidator | undefined;
+    this.#client = new Client<Flags>(wiring, (store) => {
+      revalidator = new Revalidator(store, pollingTransport(endpoint, clock, DEADLINE_MS), clock, limits, random);
+      return revalidator;
+    });
+    this.#revalidator = revalidator!;
+  }
+
+  /**
+   * The flags, as fresh as the limits ask: at once while they have lately been verified, else after a short wait.
+   * Never rejects; without any ruleset the getters answer their defaults.
+   */
+  async forRequest(ctx: RequestContext): Promise<Client<Flags>> {
+    await this.#revalidator.prepare(ctx);
+    this.#sendLater(ctx);
+    return this.#client;
+  }
+
+  /** Waits for the first ruleset of this isolate, `startMs` at most: whether there is one. */
+  async ready(ctx: RequestContext): Promise<boolean> {
+    await this.#revalidator.prepare(ctx);
+    return this.#client.status().revision !== null;
+  }
+
+  /** Asks for the ruleset now and waits for the answer: whether the server confirmed it. */
+  refresh(ctx: RequestContext): Promise<boolean> {
+    return this.#revalidator.refresh(ctx);
+  }
+
+  /** The client without any waiting, for listeners and `status()`. */
+  get client(): Client<Flags> {
+    return this.#client;
+  }
+
+  /** One request in each window outlives its response to send what all have gathered: an idle isolate has no timers. */
+  #sendLater(ctx: RequestContext): void {
+    const events = this.#events;
+    if (events === null) return;
+    const now = this.#clock.elapsed();
+    if (events.isFull && !events.isSending) ctx.waitUntil(events.flush());
+    // The request that was to send may have been ended: after twice its time another one takes over.
+    if (this.#flushSince !== null && now - this.#flushSince < 2 * this.#flushMs) return;
+    this.#flushSince = now;
+    const send = async () => {
+      await pause(this.#clock, this.#flushMs);
+      this.#flushSince = null;
+      await events.flush();
+    };
+    ctx.waitUntil(send());
+  }
+}
+
+/** Keeps a store fresh from request to request. Shared state is plain data; what belongs to a request stays with it. */
+class Revalidator implements Feed {
+  readonly #store: Store;
+  readonly #polling: Transport;
+  readonly #clock: Clock;
+  readonly #limits: Limits;
+  readonly #random: () => number;
+  #freshness: Freshness;
+  #answer: Promise<boolean> = Promise.resolve(false);
+  #staleTold = false;
+
+  constructor(store: Store, polling: Transport, clock: Clock, limits: Limits, random: () => number) {
+    this.#store = store;
+    this.#polling = polling;
+    this.#clock = clock;
+    this.#limits = limits;
+    this.#random = random;
+    this.#freshness = { held: store.revision !== null, verifiedAt: null, askingSince: null, notBefore: 0, failures: 0 };
+  }
+
+  start(): void {}
+
+  close(): void {
+    this.#polling.close();
+  }
+
+  async prepare(ctx: RequestContext): Promise<void> {
+    const { ask, waitMs } = plan(this.#freshness, this.#clock.elapsed(), this.#limits);
+    if (ask) this.#ask(ctx);
+    // The answer may belong to another request, which may end without it: never awaited without a time limit of one's own.
+    if (waitMs > 0) await Promise.race([this.#answer, pause(this.#clock, waitMs)]);
+    this.#tellIfStale();
+  }
+
+  async refresh(ctx: RequestContext): Promise<boolean> {
+    this.#ask(ctx);
+    return this.#answer;
+  }
+
+  status(): FeedStatus {
+    const now = this.#clock.elapsed();
+    const { verifiedAt, failures } = this.#freshness;
+    return {
+      transport: "polling",
+      connected: verifiedAt !== null && failures === 0,
+      stale: isStale(this.#freshness, now, this.#limits),
+      verifiedAgeMs: verifiedAt === null ? null : Math.round(now - verifiedAt),
+      circuits: {},
+      garbage: 0,
+    };
+  }
+
+  #ask(ctx: RequestContext): void {
+    this.#freshness = { ...this.#freshness, askingSince: this.#clock.elapsed() };
+    const resume = { since: this.#store.revision, atLeast: this.#store.revision };
+    this.#answer = new Promise((resolve) => {
+      this.#polling.open(resume, {
+        message: (message) => resolve(this.#take(message)),
+        closed: (end) => {
+          if (!end.clean) this.#fail(end);
+          resolve(false);
+        },
+      });
+    });
+    ctx.waitUntil(this.#answer);
+  }
+
+  #take(message: Incoming): boolean {
+    const own = this.#store.revision ?? -1;
+    try {
+      if (message.type === "ruleset" && message.ruleset.revision > own) this.#store.install(message.ruleset);
+    } catch (error) {
+      this.#store.report({ type: "error", code: "GARBAGE", message: `the ruleset could not be used: ${error}` });
+      this.#fail({ reason: "" });
+      return false;
+    }
+    const { verifiedAt } = this.#freshness;
+    this.#freshness = answered(this.#clock.elapsed(), this.#limits);
+    // An older ruleset than the one held confirms nothing: that place of the edge is behind.
+    if (message.type === "ruleset" && message.ruleset.revision < own) this.#freshness.verifiedAt = verifiedAt;
+    else this.#staleTold = false;
+    return true;
+  }
+
+  #fail(end: End): void {
+    if (end.reason !== "" && (this.#freshness.failures === 0 || end.refused)) {
+      this.#store.report({ type: "error", code: end.refused ? "REFUSED" : "UNREACHABLE", message: end.reason });
+    }
+    this.#freshness = failed(this.#freshness, end, this.#clock.elapsed(), this.#limits, this.#random);
+  }
+
+  #tellIfStale(): void {
+    const now = this.#clock.elapsed();
+    if (this.#staleTold || this.#store.revision === null || !isStale(this.#freshness, now, this.#limits)) return;
+    this.#staleTold = true;
+    this.#store.report({ type: "stale", forMs: Math.round(now - (this.#freshness.verifiedAt ?? now)) });
+  }
+}
+
+function endpointOf(options: WorkersOptions): Endpoint {
+  const mistake = serverKeyMistake(options.serverKey);
+  if (mistake !== null) throw new TypeError(`Bunting: ${mistake}`);
+  const { binding } = options;
+  // A service binding ignores the host, but a URL must have one.
+  const url = binding !== undefined && options.url === undefined ? "https://bunting" : checkUrl(options.url);
+  // Random values may not be made at module level.
+  let instance: string | null = null;
+  return {
+    url,
+    headers() {
+      instance ??= crypto.randomUUID();
+      return {
+        Authorization: `Bearer ${options.serverKey}`,
+        "X-Bunting-Client": clientHeader("bunting-workers", instance, options.name),
+      };
+    },
+    fetch: binding === undefined ? (to, init) => fetch(to, init) : (to, init) => binding.fetch(to, init),
+  };
+}
+
+const pause = (clock: Clock, ms: number): Promise<void> => new Promise((resolve) => void clock.timer(ms, resolve));
