@@ -1,0 +1,97 @@
+/** How documents name a context's attributes (EV-10). Reading is total: a hostile context has missing attributes. */
+export class Attribute {
+  readonly name: string;
+  /** Both `key` and `targetingKey` mean the targeting key, whatever else the context holds under those names. */
+  readonly isTargetingKey: boolean;
+  /** The steps after the first, for a path. */
+  readonly #path: readonly string[];
+
+  constructor(name: string, path: readonly string[]) {
+    this.name = name;
+    this.isTargetingKey = path.length === 0 && isTargetingKeyName(name);
+    this.#path = path;
+  }
+
+  /** `undefined` where missing or null. `targetingKey` is the context's own, "" where it has none. */
+  read(context: object, targetingKey: string): unknown {
+    if (this.isTargetingKey) return targetingKey === "" ? undefined : targetingKey;
+    const value = isTargetingKeyName(this.name) ? targetingKey : ownValue(context, this.name);
+    return this.#path.length === 0 ? value : follow(value, this.#path);
+  }
+}
+
+/** `undefined` for "", and for a path with an empty step or with a `~` that is neither `~0` nor `~1`. */
+export function parseAttribute(text: unknown): Attribute | undefined {
+  if (typeof text !== "string" || text === "") return undefined;
+  if (text[0] !== "/") return new Attribute(text, []);
+  const steps = text.slice(1).split("/");
+  if (steps.some((step) => step === "" || /~(?![01])/.test(step))) return undefined;
+  const [name, ...path] = steps.map((step) => step.replaceAll("~1", "/").replaceAll("~0", "~"));
+  return new Attribute(name!, path);
+}
+
+/** The targeting key, or "" where it is absent, empty or not a string. */
+export function targetingKeyOf(context: object): string {
+  const key = ownValue(context, "targetingKey");
+  return typeof key === "string" ? key : "";
+}
+
+function isTargetingKeyName(name: string): boolean {
+  return name === "targetingKey" || name === "key";
+}
+
+// Getters and proxies may throw: what cannot be read is missing. Functions, symbols and bigints have no JSON, so a
+// remote evaluation would never see them either.
+function ownValue(object: object, name: string): unknown {
+  try {
+    if (!Object.hasOwn(object, name)) return undefined;
+    const value: unknown = (object as Record<string, unknown>)[name];
+    switch (typeof value) {
+      case "string":
+      case "number":
+      case "boolean":
+        return value;
+      case "object":
+        return value ?? undefined;
+      default:
+        return undefined;
+    }
+  } catch {
+    return undefined;
+  }
+}
+
+function follow(start: unknown, path: readonly string[]): unknown {
+  let value = start;
+  for (const step of path) {
+    if (typeof value !== "object" || value === null || isArray(value)) return undefined;
+    value = ownValue(value, step);
+  }
+  return value;
+}
+
+/** Array.isArray throws on a revoked proxy. */
+export function isArray(value: unknown): value is readonly unknown[] {
+  try {
+    return Array.isArray(value);
+  } catch {
+    return false;
+  }
+}
+
+/** One element, `undefined` where it cannot be read. */
+export function elementOf(array: readonly unknown[], index: number): unknown {
+  try {
+    return array[index];
+  } catch {
+    return undefined;
+  }
+}
+
+export function lengthOf(array: readonly unknown[]): number {
+  try {
+    return array.length;
+  } catch {
+    return 0;
+  }
+}

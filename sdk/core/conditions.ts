@@ -1,0 +1,150 @@
+import { type Attribute, elementOf, isArray, lengthOf } from "./attributes.ts";
+import type { FlagSlot, SegmentSlot } from "./evaluate.ts";
+import type { Matcher } from "./operators.ts";
+
+/** What a condition comes to. The last two end the evaluation: the flag is malformed (EV-4, EV-10). */
+export type Verdict = typeof NO | typeof YES | typeof MALFORMED | typeof CYCLE;
+export const NO = 0;
+export const YES = 1;
+export const MALFORMED = 2;
+/** Unlike MALFORMED, not the affair of the flag in which it was met alone: whatever asked for that flag is in it too. */
+export const CYCLE = 3;
+
+export const LEAF = 0;
+export const EXISTS = 1;
+export const NEVER = 2;
+export const INVALID = 3;
+export const SEGMENTS = 4;
+export const FLAG = 5;
+export const ALL = 6;
+export const ANY = 7;
+export const NOT = 8;
+export type Kind = 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8;
+
+/** Another flag, and the variations of it that will do: a prerequisite, or a condition (EV-4, EV-9). */
+export type Requirement = { readonly flag: FlagSlot; readonly variations: readonly string[] };
+
+type Parts = {
+  negate?: boolean;
+  attribute?: Attribute;
+  matcher?: Matcher;
+  segments?: readonly SegmentSlot[];
+  requirement?: Requirement;
+  children?: readonly Condition[];
+};
+
+const NONE: readonly never[] = [];
+
+/** A prepared condition. One class for every kind, so that evaluation always sees one hidden class. */
+export class Condition {
+  readonly kind: Kind;
+  readonly negate: boolean;
+  readonly attribute: Attribute | null;
+  readonly matcher: Matcher | null;
+  readonly segments: readonly SegmentSlot[];
+  readonly requirement: Requirement | null;
+  readonly children: readonly Condition[];
+
+  constructor(kind: Kind, parts: Parts = {}) {
+    this.kind = kind;
+    this.negate = parts.negate ?? false;
+    this.attribute = parts.attribute ?? null;
+    this.matcher = parts.matcher ?? null;
+    this.segments = parts.segments ?? NONE;
+    this.requirement = parts.requirement ?? null;
+    this.children = parts.children ?? NONE;
+  }
+}
+
+export function holds(condition: Condition, context: object, key: string, epoch: number, depth: number): Verdict {
+  switch (condition.kind) {
+    case LEAF: {
+      const value = condition.attribute!.read(context, key);
+      if (value === undefined) return NO;
+      return matches(condition.matcher!, value) === condition.negate ? NO : YES;
+    }
+    case EXISTS:
+      return (condition.attribute!.read(context, key) !== undefined) === condition.negate ? NO : YES;
+    case SEGMENTS:
+      return inAny(condition, context, key, epoch, depth);
+    case FLAG:
+      return meets(condition.requirement!, context, key, epoch, depth);
+    case ALL:
+      return allHold(condition.children, context, key, epoch, depth);
+    case ANY:
+      return anyHolds(condition.children, context, key, epoch, depth);
+    case NOT: {
+      const verdict = holds(condition.children[0]!, context, key, epoch, depth);
+      return verdict === NO ? YES : verdict === YES ? NO : verdict;
+    }
+    case INVALID:
+      return MALFORMED;
+    default:
+      return NO;
+  }
+}
+
+export function allHold(
+  conditions: readonly Condition[],
+  context: object,
+  key: string,
+  epoch: number,
+  depth: number,
+): Verdict {
+  for (let i = 0; i < conditions.length; i++) {
+    const verdict = holds(conditions[i]!, context, key, epoch, depth);
+    if (verdict !== YES) return verdict;
+  }
+  return YES;
+}
+
+/** EV-4: whether the other flag is on and resolves to one of the variations asked for. */
+export function meets(
+  requirement: Requirement,
+  context: object,
+  key: string,
+  epoch: number,
+  depth: number,
+): typeof NO | typeof YES | typeof CYCLE {
+  const decision = requirement.flag.settle(context, key, epoch, depth + 1);
+  if (decision === null) return CYCLE;
+  switch (decision.reason) {
+    case "OFF":
+    case "KILLED":
+    case "ERROR":
+      return NO;
+    default:
+      return decision.variation !== null && requirement.variations.includes(decision.variation) ? YES : NO;
+  }
+}
+
+function matches(matcher: Matcher, value: unknown): boolean {
+  if (typeof value !== "object" || !isArray(value)) return matcher.matches(value);
+  const length = lengthOf(value);
+  for (let i = 0; i < length; i++) if (matcher.matches(elementOf(value, i))) return true;
+  return false;
+}
+
+function anyHolds(
+  conditions: readonly Condition[],
+  context: object,
+  key: string,
+  epoch: number,
+  depth: number,
+): Verdict {
+  for (let i = 0; i < conditions.length; i++) {
+    const verdict = holds(conditions[i]!, context, key, epoch, depth);
+    if (verdict !== NO) return verdict;
+  }
+  return NO;
+}
+
+function inAny(condition: Condition, context: object, key: string, epoch: number, depth: number): Verdict {
+  const segments = condition.segments;
+  for (let i = 0; i < segments.length; i++) {
+    const verdict = segments[i]!.includes(context, key, epoch, depth + 1);
+    if (verdict === YES) return condition.negate ? NO : YES;
+    if (verdict !== NO) return verdict;
+  }
+  return condition.negate ? YES : NO;
+}

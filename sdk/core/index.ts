@@ -1,0 +1,12 @@
+/**
+ * Bunting's evaluation engine: pure and total, the same in every place that evaluates (docs/evaluation.md).
+ * `validate.ts` is a subpath of its own: it is for those who write documents, never in an SDK's bundle.
+ */
+export { allocate } from "./allocate.ts";
+export { bucket, xxh32 } from "./bucket.ts";
+export type { Decision, ErrorCode, Reason } from "./decision.ts";
+export { diff } from "./diff.ts";
+export { compile, type Evaluator } from "./evaluate.ts";
+export { isKey, KEY_PATTERN } from "./keys.ts";
+export { type References, references } from "./references.ts";
+export type * from "./ruleset.ts";

@@ -1,0 +1,106 @@
+// `matches` (EV-14): one dialect in every language, put to JavaScript's engine as what it means, not as it was written.
+
+import { checkCost } from "./pattern-cost.ts";
+import { type CharSet, EMPTY, parse, Refused, type Syntax } from "./pattern-syntax.ts";
+
+export { MAX_SUBJECT_UNITS } from "./pattern-cost.ts";
+
+/** Longer patterns are refused. UTF-16 units. */
+const MAX_PATTERN_UNITS = 1000;
+
+export type Pattern = { readonly ok: true; readonly regexp: RegExp } | { readonly ok: false; readonly message: string };
+
+/** A pattern ready to `test` texts of at most MAX_SUBJECT_UNITS, or why it is refused: "has …", "could …". */
+export function parsePattern(source: string): Pattern {
+  if (source.length > MAX_PATTERN_UNITS)
+    return { ok: false, message: `is longer than ${MAX_PATTERN_UNITS} characters` };
+  try {
+    const syntax = trimEnd(trimStart(parse(source)));
+    checkCost(syntax, isAnchored(syntax));
+    return { ok: true, regexp: new RegExp(write(syntax), "u") };
+  } catch (error) {
+    if (error instanceof Refused) return { ok: false, message: error.message };
+    throw error;
+  }
+}
+
+// Only whether a text matches is asked, and matching is unanchored: what may match nothing at either edge can go, and what
+// is repeated there need not be repeated further. `.*foo.*` is `foo`, which costs linear time rather than cubic.
+
+function trimStart(syntax: Syntax): Syntax {
+  if (syntax.kind === "sequence") {
+    const from = syntax.parts.findIndex((part) => !canBeNothing(part));
+    if (from < 0) return EMPTY;
+    const [first, ...rest] = syntax.parts.slice(from);
+    return { kind: "sequence", parts: [trimStart(first!), ...rest] };
+  }
+  return trimEdge(syntax, trimStart);
+}
+
+function trimEnd(syntax: Syntax): Syntax {
+  if (syntax.kind === "sequence") {
+    const to = syntax.parts.findLastIndex((part) => !canBeNothing(part));
+    if (to < 0) return EMPTY;
+    return { kind: "sequence", parts: [...syntax.parts.slice(0, to), trimEnd(syntax.parts[to]!)] };
+  }
+  return trimEdge(syntax, trimEnd);
+}
+
+function trimEdge(syntax: Syntax, trim: (syntax: Syntax) => Syntax): Syntax {
+  if (canBeNothing(syntax)) return EMPTY;
+  if (syntax.kind === "choice") return { kind: "choice", branches: syntax.branches.map(trim) };
+  return syntax.kind === "repeat" ? { ...syntax, max: syntax.min } : syntax;
+}
+
+/** Without asking anything of its place, as an assertion would. */
+function canBeNothing(syntax: Syntax): boolean {
+  switch (syntax.kind) {
+    case "set":
+    case "assertion":
+      return false;
+    case "sequence":
+      return syntax.parts.every(canBeNothing);
+    case "choice":
+      return syntax.branches.some(canBeNothing);
+    case "repeat":
+      return syntax.min === 0 || canBeNothing(syntax.body);
+  }
+}
+
+function isAnchored(syntax: Syntax): boolean {
+  switch (syntax.kind) {
+    case "set":
+      return false;
+    case "assertion":
+      return syntax.text === "^";
+    case "sequence":
+      return syntax.parts.length > 0 && isAnchored(syntax.parts[0]!);
+    case "choice":
+      return syntax.branches.every(isAnchored);
+    case "repeat":
+      return syntax.min > 0 && isAnchored(syntax.body);
+  }
+}
+
+function write(syntax: Syntax): string {
+  switch (syntax.kind) {
+    case "set":
+      return writeSet(syntax.set);
+    case "assertion":
+      return syntax.text;
+    case "sequence":
+      return syntax.parts.map((part) => (part.kind === "choice" ? `(?:${write(part)})` : write(part))).join("");
+    case "choice":
+      return syntax.branches.map(write).join("|");
+    case "repeat": {
+      const { min, max } = syntax;
+      return `(?:${write(syntax.body)}){${min},${max === Number.POSITIVE_INFINITY ? "" : max}}`;
+    }
+  }
+}
+
+function writeSet(set: CharSet): string {
+  let text = "";
+  for (let i = 0; i < set.length; i += 2) text += `\\u{${set[i]!.toString(16)}}-\\u{${set[i + 1]!.toString(16)}}`;
+  return set.length === 2 && set[0] === set[1] ? `\\u{${set[0]!.toString(16)}}` : `[${text}]`;
+}
