@@ -1,5 +1,6 @@
 /** The real Worker behind faulty bindings. `POST /__faults` sets them: this entry is never deployed. */
 import worker, { Hub as RealHub, Relay as RealRelay } from "../../workers/index.ts";
+import type { QueuedEvents } from "../../workers/consumer.ts";
 import type { Env } from "../../workers/env.ts";
 import { type Faults, setFaults, withFaults } from "./faults.ts";
 
@@ -27,4 +28,4 @@ export default {
   },
   queue: (batch, env) => worker.queue(batch, withFaults(env)),
   scheduled: (controller, env) => worker.scheduled(controller, withFaults(env)),
-} satisfies ExportedHandler<Env>;
+} satisfies ExportedHandler<Env, QueuedEvents>;
