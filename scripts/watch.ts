@@ -13,7 +13,7 @@ const USAGE = "usage: npm run watch -- <flag> [--environment production] [--user
 type Target = { flag: string; user: string; environment: string; url: string; serverKey: string };
 
 /** Where to connect and what to show, or the mistake in words. */
-export function readTarget(
+function readTarget(
   args: string[],
   environment: Record<string, string | undefined>,
   devFile: string | null,
@@ -61,14 +61,14 @@ function readDevFile(
 }
 
 /** `on 50.3 %  off 49.7 %`: over sample users, so within a point or two of the truth. */
-export function shares(decide: (user: string) => Decision, users = SAMPLE_USERS): string {
+function shares(decide: (user: string) => Decision, users = SAMPLE_USERS): string {
   const counts = new Map<string, number>();
   for (let n = 0; n < users; n++) {
     const variation = decide(`user-${n}`).variation ?? "default";
     counts.set(variation, (counts.get(variation) ?? 0) + 1);
   }
   return [...counts]
-    .toSorted(([a, many], [b, few]) => few - many || (a < b ? -1 : 1))
+    .toSorted(([a], [b]) => (a < b ? -1 : 1))
     .map(([variation, count]) => `${variation} ${((count * 100) / users).toFixed(1)} %`)
     .join("  ");
 }
@@ -77,7 +77,7 @@ export function shares(decide: (user: string) => Decision, users = SAMPLE_USERS)
 type View = { decision: Decision; shares: string };
 
 /** Says in a word what happened to a flag, where there is a word. */
-export function headline(before: Decision | null, now: Decision): string {
+function headline(before: Decision | null, now: Decision): string {
   if (now.errorCode === "FLAG_NOT_FOUND") return "DELETED  ";
   if (now.reason === "KILLED" && before?.reason !== "KILLED") return "KILLED  ";
   return before?.reason === "KILLED" && now.reason !== "KILLED" ? "RESTORED  " : "";
@@ -136,7 +136,11 @@ function watch(target: Target): void {
     console.error("the server key is not valid there: run npm start again, or check BUNTING_SERVER_KEY");
     stop(1);
   });
-  client.on("connected", ({ transport }) => print(`connected by ${transport}`));
+  let word = "connected";
+  client.on("connected", ({ transport }) => {
+    print(`${word} by ${transport}`);
+    word = "reconnected";
+  });
   client.on("disconnected", ({ reason }) => {
     const { decision } = look();
     print(

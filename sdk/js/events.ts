@@ -28,6 +28,13 @@ const MAX_BUFFERED = 10_000;
 /** Distinct (flag, variation, reason, version) in a window; a guard against keys made up at run time. */
 const MAX_COUNTERS = 20_000;
 
+/** The intake refuses a whole batch for one event beyond these; in characters, and UTF-8 bytes of JSON. */
+const MAX_NAME = 256;
+const MAX_UNIT = 1_024;
+const MAX_ONE_EVENT_BYTES = 65_536;
+/** A thousand counts would be too large an event: with the longest names a hundred are not. */
+const COUNTS_PER_SUMMARY = 100;
+
 type Counter = { variation: string | null; reason: string; flagVersion: number; count: number };
 type Outcome = "sent" | "refused" | "retry";
 
@@ -91,7 +98,7 @@ export class Events {
     if (flag === undefined || decision.variation === null || decision.reason === "ERROR") return;
     if (!flag.trackExposures && flag.experiment === null) return;
     const unit = unitOf(flag, decision, context);
-    if (unit === null || !isSampled(unit, this.#exposureSampleRate)) return;
+    if (unit === null || unit.length > MAX_UNIT || !isSampled(unit, this.#exposureSampleRate)) return;
     const once = `${key}\n${decision.variation}\n${unit}`;
     if (this.#exposed.has(once)) return;
     this.#exposed.add(once);
@@ -110,7 +117,8 @@ export class Events {
   }
 
   metric(metric: string, unit: string, value: number): void {
-    this.#push({ kind: "metric", at: this.#clock.now(), metric, unit, value });
+    if (metric.length > MAX_NAME || unit.length > MAX_UNIT) this.dropped += 1;
+    else this.#push({ kind: "metric", at: this.#clock.now(), metric, unit, value });
   }
 
   /** Sends what is buffered, as far as the server takes it. Never rejects: what was not taken stays for the next time. */
@@ -127,6 +135,7 @@ export class Events {
   }
 
   #count(key: string, { variation, reason, flagVersion }: Decision): void {
+    if (typeof key !== "string" || key.length > MAX_NAME) return;
     this.#windowFrom ??= this.#clock.now();
     let counters = this.#counters.get(key);
     if (counters === undefined) {
@@ -181,7 +190,7 @@ export class Events {
     this.#counters = new Map();
     this.#counterCount = 0;
     this.#windowFrom = null;
-    for (const chunk of chunks(counts, MAX_EVENTS)) this.#push({ kind: "summary", ...window, counts: chunk });
+    for (const chunk of chunks(counts, COUNTS_PER_SUMMARY)) this.#push({ kind: "summary", ...window, counts: chunk });
   }
 
   #takeBatch(): { body: string; size: number } | null {
@@ -246,7 +255,7 @@ export function encodeBatch(
     if (parts.length === MAX_EVENTS) break;
     const part = encodeEvent(event);
     const size = part === null ? Number.POSITIVE_INFINITY : encoder.encode(part).length + 1;
-    if (size > room) tooLarge += 1;
+    if (size > Math.min(room, MAX_ONE_EVENT_BYTES)) tooLarge += 1;
     else if (bytes + size > room) break;
     else {
       parts.push(part!);
