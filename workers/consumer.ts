@@ -2,7 +2,6 @@
  * The events queue's consumer: a delivery becomes one gzip NDJSON object in R2 for each environment and hour of receipt,
  * and points in Analytics Engine. Queues deliver at least once: readers of R2 deduplicate by batchId and index.
  */
-import { gzipSync } from "node:zlib";
 import type { TelemetryEvent } from "@bunting/core/wire";
 import { decisionPoints } from "./analytics.ts";
 import { R2_WRITE_MS, within } from "./deadline.ts";
@@ -45,19 +44,19 @@ export async function consume(
   }
   const retried = batch.messages.length - written.length;
   const unreadable = batch.messages.length - readable.length;
-  const level = retried > 0 || counted.dropped > 0 ? "warn" : "info";
+  const level = retried > 0 || counted.pointsDropped > 0 ? "warn" : "info";
   log(level, "events delivered", { messages: written.length, retried, unreadable, ...counted });
 }
 
 /** Monitoring never holds up a delivery: what R2 has is acknowledged whatever Analytics Engine says. */
-function count(written: QueuedEvents[], env: Pick<Env, "ANALYTICS">): { points: number; dropped: number } {
+function count(written: QueuedEvents[], env: Pick<Env, "ANALYTICS">): { points: number; pointsDropped: number } {
   try {
     const { points, dropped } = decisionPoints(written);
     for (const point of points) env.ANALYTICS.writeDataPoint(point);
-    return { points: points.length, dropped };
+    return { points: points.length, pointsDropped: dropped };
   } catch (error) {
     log("error", "events not counted", { error: String(error) });
-    return { points: 0, dropped: 0 };
+    return { points: 0, pointsDropped: 0 };
   }
 }
 
@@ -95,7 +94,9 @@ async function write(
 ): Promise<Message<QueuedEvents>[]> {
   const key = `${prefix}/${await deliveryId(messages.map(({ id }) => id))}.ndjson.gz`;
   try {
-    const body = gzipSync(messages.map((message) => lines(message.body)).join(""));
+    const text = new Blob(messages.map((message) => lines(message.body)));
+    // As a whole, because R2 takes a stream only with its length. A delivery is at most 100 messages of 100 KB.
+    const body = await new Response(text.stream().pipeThrough(new CompressionStream("gzip"))).bytes();
     // No Content-Encoding: a reader that decompresses by itself would not find what the name says.
     const put = env.EVENTS_BUCKET.put(key, body, { httpMetadata: { contentType: "application/gzip" } });
     await within(put, R2_WRITE_MS, "R2");

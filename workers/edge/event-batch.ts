@@ -8,8 +8,8 @@ import type { Mistake } from "../problem.ts";
 
 /** Of the longest; the count goes on. */
 export const MAX_MISTAKES_LISTED = 100;
-/** One event, as JSON in UTF-8: it must fit in a Queue message (128 KB) with room for its envelope. */
-export const MAX_ONE_EVENT_BYTES = 65_536;
+/** One event, as JSON in UTF-8: it must fit in a Queue message with its envelope. A larger summary is sent as several. */
+export const MAX_ONE_EVENT_BYTES = 98_304;
 /** A client's clock may be wrong and a phone may be off for days, but an event must not land in another month's numbers. */
 export const OLDEST_MS = 48 * 3_600_000;
 export const NEWEST_MS = 10 * 60_000;

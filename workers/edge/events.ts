@@ -6,6 +6,7 @@ import { QUEUE_SEND_MS, within } from "../deadline.ts";
 import type { Env } from "../env.ts";
 import { ApiError, badRequest, tooLarge, tooMany, unavailable } from "../problem.ts";
 import { takeTokens } from "../rate-limit.ts";
+import { parseJson } from "../request-body.ts";
 import { MAX_MISTAKES_LISTED, parseBatch, type SizedEvent } from "./event-batch.ts";
 
 /** Queues: 128 KB a message, headers included; 100 messages or 256 KB a call. */
@@ -65,10 +66,14 @@ async function readJson(request: Request): Promise<unknown> {
     throw new ApiError(415, "unsupported-encoding", "Content-Encoding must be gzip, or absent.");
   const sent = await readAtMost(request, MAX_EVENT_BYTES);
   const bytes = encoding === "gzip" ? unzipAtMost(sent, MAX_EVENT_BYTES) : sent;
+  return parseJson(decoded(bytes));
+}
+
+function decoded(bytes: Uint8Array): string {
   try {
-    return JSON.parse(new TextDecoder("utf-8", { fatal: true, ignoreBOM: false }).decode(bytes));
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: false }).decode(bytes);
   } catch {
-    throw badRequest("The body is not JSON in UTF-8.", [{ pointer: "", code: "not-json", message: "must be JSON" }]);
+    throw badRequest("The body is not valid UTF-8.");
   }
 }
 
