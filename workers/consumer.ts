@@ -73,13 +73,12 @@ function isReadable({ id, body }: Message<unknown>): boolean {
     // Also a time that Date can tell.
     Number.isFinite(new Date(receivedAt ?? Number.NaN).getTime()) &&
     Array.isArray(events);
-  if (!readable)
-    console.error(JSON.stringify({ level: "error", message: "unreadable message in the events queue", id }));
+  if (!readable) log("error", "unreadable message in the events queue", { id });
   return readable;
 }
 
 /** By time of receipt, so that whoever reads an hour reads all that came in it, however late it was delivered. */
-export function deliveries(messages: readonly Message<QueuedEvents>[]): Delivery[] {
+function deliveries(messages: readonly Message<QueuedEvents>[]): Delivery[] {
   const byPrefix = Map.groupBy(messages, ({ body }) => {
     const [date, time] = new Date(body.receivedAt).toISOString().split("T") as [string, string];
     return `events/environment=${body.environment}/date=${date}/hour=${time.slice(0, 2)}`;
@@ -108,12 +107,12 @@ async function write(
 }
 
 /** Message ids outlive a redelivery: the same messages again, in whatever order, overwrite their object. */
-export async function deliveryId(messageIds: string[]): Promise<string> {
+async function deliveryId(messageIds: string[]): Promise<string> {
   return (await sha256(messageIds.toSorted().join("\n"))).slice(0, 32);
 }
 
 /** One line for each event, each complete in itself. */
-export function lines({ events, firstIndex, ...envelope }: QueuedEvents): string {
+function lines({ events, firstIndex, ...envelope }: QueuedEvents): string {
   return events
     .map((event, offset) => event && `${JSON.stringify({ ...envelope, index: firstIndex + offset, ...event })}\n`)
     .filter((line) => line !== null)

@@ -1,6 +1,12 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { type ParsedBatch, parseBatch } from "../../workers/edge/event-batch.ts";
+import {
+  MAX_ONE_EVENT_BYTES,
+  NEWEST_MS,
+  OLDEST_MS,
+  type ParsedBatch,
+  parseBatch,
+} from "../../workers/edge/event-batch.ts";
 import { MAX_CALL_BYTES, MAX_CALL_MESSAGES, MAX_MESSAGE_BYTES, pack, sdkOf } from "../../workers/edge/events.ts";
 
 const now = Date.UTC(2026, 10, 20, 13, 30);
@@ -91,6 +97,25 @@ test("lone surrogates become U+FFFD and no prototype survives", () => {
   const [first] = parsed([{ ...exposure, experiment: null, unit: "\ud800", sampleRate: 1, attributes }]).events;
   expect(first?.event).toMatchObject({ unit: "\ufffd", attributes: { "\ufffd": "\ufffd", list: ["\ufffd", {}] } });
   expect(JSON.stringify(first?.event)).not.toContain("polluted");
+});
+
+test("times are clamped to two days back and ten minutes ahead, to the millisecond", () => {
+  const at = (time: number) => ({ kind: "metric", at: time, metric: "paid", unit: "u", value: 1 });
+  const [oldest, newest] = [now - OLDEST_MS, now + NEWEST_MS];
+  const batch = parsed([at(oldest), at(newest), at(oldest - 1), at(newest + 1), at(-1e308)]);
+  expect(batch.events.map((sized) => sized.event)).toMatchObject(
+    [oldest, newest, oldest, newest, oldest].map((time) => ({ at: time })),
+  );
+  expect(batch.clamped).toBe(3);
+});
+
+test("the largest event that is let through fits in a message, whatever its SDK is called", () => {
+  const decided = { kind: "exposure", at: now, flag: "f", flagVersion: 1, variation: null, reason: "OFF" };
+  const exposure = { ...decided, experiment: null, unit: "u", sampleRate: 1, attributes: { bio: "" } };
+  const largest = { ...exposure, attributes: { bio: "b".repeat(MAX_ONE_EVENT_BYTES - bytes(exposure)) } };
+  const sdk = sdkOf(`${"\u0001".repeat(100)}/${"\u0001".repeat(100)}`);
+  const [[message] = []] = pack({ ...envelope, sdk }, parsed([largest]).events);
+  expect(bytes(message)).toBeLessThanOrEqual(MAX_MESSAGE_BYTES);
 });
 
 test("a summary's clock may be set back", () => {
