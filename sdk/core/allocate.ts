@@ -16,10 +16,10 @@ type Move = {
   readonly ranges: number;
 };
 
-// How widely a step looks and how many states it keeps, for one run: in effect all of them for ordinary splits, and for
-// large ones, whose states cost more, the most promising.
-const TRIED = 200_000;
-const KEPT = 4_000;
+// How many moves a step tries and how many states it keeps, divided by what each costs: in effect all of them for ordinary
+// splits, the most promising for large ones.
+const TRIED = 1_000_000;
+const KEPT = 20_000;
 
 /**
  * New ranges for new weights, in thousandths of a percent. A variation without a weight gets none; what is left of 100000 is
@@ -91,7 +91,7 @@ function merge(runs: readonly Run[]): Run[] {
 /** Every state one move on, the best first, each once. */
 function advance(states: readonly State[], nobody: number): State[] {
   const moves = states.flatMap((state) => movesFrom(state, nobody)).sort((a, b) => a.ranges - b.ranges);
-  const cost = states[0]!.runs.length ** 2;
+  const cost = (states[0]!.runs.length + nobody) ** 2;
   const next = new Map<string, State>();
   for (const move of moves.slice(0, Math.max(8, Math.floor(TRIED / cost)))) {
     const state = make(move);

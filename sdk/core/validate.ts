@@ -1,0 +1,225 @@
+/** Every mistake in a document, for those who write documents (EV-4, EV-8, EV-13). Not for SDKs: those answer MALFORMED_FLAG. */
+import { BUCKETS } from "./bucket.ts";
+import { MAX_DEPTH } from "./evaluate.ts";
+import { type Documents, type Kind, longestChain } from "./graph.ts";
+import { type Fields, type Path, type Problem, Report, show } from "./report.ts";
+import type { Flag, Segment } from "./ruleset.ts";
+import { checkConditions } from "./validate-conditions.ts";
+
+export type { Documents } from "./graph.ts";
+export type { Problem } from "./report.ts";
+
+const MAX_VARIATIONS = 100;
+const TYPES: readonly unknown[] = ["boolean", "string", "number", "json"];
+const SERVES = ["variation", "split"] as const;
+
+/**
+ * `documents` need hold only what the document refers to, directly or not; the document itself stands in for whatever they
+ * have under its key. An empty list: nothing is wrong. Never throws, whatever the document's shape.
+ */
+export function validate(kind: Kind, document: unknown, documents: Documents): Problem[] {
+  const key = isObject(document) && typeof document.key === "string" ? document.key : "";
+  const report = new Report(withDocument(documents, kind, key, document), kind, key);
+  const fields = report.object(document, []);
+  if (fields === undefined) return report.problems;
+  report.key(fields.key, ["key"]);
+  if (kind === "flag") checkFlag(fields, report);
+  else checkSegment(fields, report);
+  if (longestChain({ kind, key }, report.documents) > MAX_DEPTH) {
+    report.add([], "chain-too-long", `This depends on others through more than ${MAX_DEPTH} steps: shorten the chain.`);
+  }
+  return report.problems;
+}
+
+function checkFlag(flag: Fields, report: Report): void {
+  if (!TYPES.includes(flag.type)) {
+    report.add(["type"], "type-unknown", `${show(flag.type)} is no type of flag: use one of ${TYPES.join(", ")}.`);
+  }
+  if (typeof flag.on !== "boolean") report.add(["on"], "not-a-boolean", "This must be true or false.");
+  const variations = checkVariations(flag, report);
+  if (flag.offVariation != null) checkVariation(flag.offVariation, ["offVariation"], variations, report);
+  for (const [index, value] of report.array(flag.prerequisites, ["prerequisites"]).entries()) {
+    const path = ["prerequisites", index];
+    const prerequisite = report.object(value, path);
+    if (prerequisite !== undefined) report.requirement(prerequisite.flag, prerequisite.variations, path);
+  }
+  for (const [index, value] of report.array(flag.targets, ["targets"]).entries()) {
+    const path = ["targets", index];
+    const target = report.object(value, path);
+    if (target === undefined) continue;
+    checkVariation(target.variation, [...path, "variation"], variations, report);
+    report.texts(target.values, [...path, "values"]);
+    if (target.attribute !== undefined) report.attribute(target.attribute, [...path, "attribute"]);
+  }
+  for (const [path, rule] of checkRules(flag.rules, report, true)) {
+    checkServe(rule.serve, [...path, "serve"], variations, report);
+  }
+  checkServe(flag.fallthrough, ["fallthrough"], variations, report);
+}
+
+function checkSegment(segment: Fields, report: Report): void {
+  report.texts(segment.included, ["included"], { allowEmpty: true });
+  report.texts(segment.excluded, ["excluded"], { allowEmpty: true });
+  for (const [path, { sample }] of checkRules(segment.rules, report, false)) {
+    if (sample == null) continue;
+    const place = [...path, "sample"];
+    const fields = report.object(sample, place);
+    if (fields === undefined) continue;
+    checkSeed(fields, place, report);
+    if (!isWithin(fields.buckets, 0, BUCKETS)) {
+      report.add(
+        [...place, "buckets"],
+        "buckets-invalid",
+        `This must be a whole number from 0 to ${BUCKETS} (thousandths of a percent).`,
+      );
+    }
+  }
+}
+
+/** The keys that other fields may name. */
+function checkVariations(flag: Fields, report: Report): ReadonlySet<unknown> {
+  const variations = report.array(flag.variations, ["variations"]);
+  if (Array.isArray(flag.variations) && (variations.length === 0 || variations.length > MAX_VARIATIONS)) {
+    report.add(
+      ["variations"],
+      "variations-count",
+      `A flag has 1 to ${MAX_VARIATIONS} variations, this one ${variations.length}.`,
+    );
+  }
+  const keys = new Set<unknown>();
+  for (const [index, value] of variations.entries()) {
+    const path = ["variations", index];
+    const variation = report.object(value, path);
+    if (variation === undefined) continue;
+    report.key(variation.key, [...path, "key"]);
+    if (keys.has(variation.key)) {
+      report.add(
+        [...path, "key"],
+        "variation-key-duplicate",
+        `Another variation is called ${show(variation.key)} too: rename one of them.`,
+      );
+    }
+    keys.add(variation.key);
+    if (TYPES.includes(flag.type) && !isOfType(variation.value, flag.type)) {
+      report.add(
+        [...path, "value"],
+        "variation-value-type",
+        `${show(variation.value)} is no value of a ${flag.type} flag: give a ${flag.type}, or change the flag's type.`,
+      );
+    }
+  }
+  return keys;
+}
+
+function isOfType(value: unknown, type: unknown): boolean {
+  if (type === "json") return value !== undefined;
+  return typeof value === type && (type !== "number" || Number.isFinite(value));
+}
+
+function checkVariation(key: unknown, path: Path, variations: ReadonlySet<unknown>, report: Report): void {
+  if (variations.has(key)) return;
+  const known = [...variations].map(show).join(", ");
+  report.add(path, "variation-not-found", `This flag has no variation ${show(key)}: it has ${known || "none"}.`);
+}
+
+function* checkRules(value: unknown, report: Report, needId: boolean): Generator<[Path, Fields]> {
+  const ids = new Set<unknown>();
+  for (const [index, element] of report.array(value, ["rules"]).entries()) {
+    const path = ["rules", index];
+    const rule = report.object(element, path);
+    if (rule === undefined) continue;
+    if (rule.id === undefined ? needId : typeof rule.id !== "string" || rule.id === "") {
+      report.add(
+        [...path, "id"],
+        "rule-id-missing",
+        "A rule's id is a string that is not empty: it names the rule in answers and history.",
+      );
+    } else if (rule.id !== undefined) {
+      if (ids.has(rule.id)) {
+        report.add(
+          [...path, "id"],
+          "rule-id-duplicate",
+          `Another rule has the id ${show(rule.id)} too: give each its own.`,
+        );
+      }
+      ids.add(rule.id);
+    }
+    checkConditions(rule.conditions, [...path, "conditions"], report);
+    yield [path, rule];
+  }
+}
+
+function checkServe(value: unknown, path: Path, variations: ReadonlySet<unknown>, report: Report): void {
+  const serve = report.object(value, path);
+  if (serve === undefined) return;
+  if (SERVES.filter((kind) => serve[kind] !== undefined).length !== 1) {
+    report.add(path, "serve-unknown", `What is served is either ${SERVES.join(" or ")}: give exactly one of them.`);
+    return;
+  }
+  if (serve.split === undefined) {
+    checkVariation(serve.variation, [...path, "variation"], variations, report);
+    return;
+  }
+  const place = [...path, "split"];
+  const split = report.object(serve.split, place);
+  if (split === undefined) return;
+  checkSeed(split, place, report);
+  if (split.hash !== "xxh32")
+    report.add([...place, "hash"], "hash-unknown", `There is no hash ${show(split.hash)}: use "xxh32".`);
+  checkRanges(split.ranges, [...place, "ranges"], variations, report);
+}
+
+function checkSeed({ by, seed }: Fields, path: Path, report: Report): void {
+  report.attribute(by, [...path, "by"]);
+  if (typeof seed !== "string" || seed === "") {
+    report.add(
+      [...path, "seed"],
+      "seed-missing",
+      "A seed is a string that is not empty: the key of the flag or segment will do.",
+    );
+  }
+}
+
+function checkRanges(value: unknown, path: Path, variations: ReadonlySet<unknown>, report: Report): void {
+  let end = 0;
+  for (const [index, element] of report.array(value, path).entries()) {
+    const place = [...path, index];
+    const range = report.object(element, place);
+    if (range === undefined) continue;
+    checkVariation(range.variation, [...place, "variation"], variations, report);
+    const { from, to } = range;
+    if (!isWithin(from, 0, BUCKETS) || !isWithin(to, 0, BUCKETS) || from >= to) {
+      report.add(
+        place,
+        "range-invalid",
+        `A range goes from a whole number up to a larger one, between 0 and ${BUCKETS}: this goes from ${show(from)} to ${show(to)}.`,
+      );
+      continue;
+    }
+    if (from < end) {
+      report.add(
+        place,
+        "range-overlap",
+        `This begins at ${from}, before the range ahead of it ends (${end}): ranges ascend and do not overlap.`,
+      );
+    }
+    end = Math.max(end, to);
+  }
+}
+
+function isWithin(value: unknown, least: number, most: number): value is number {
+  return Number.isInteger(value) && (value as number) >= least && (value as number) <= most;
+}
+
+function isObject(value: unknown): value is Fields {
+  return typeof value === "object" && value !== null;
+}
+
+function withDocument(documents: Documents, kind: Kind, key: string, document: unknown): Documents {
+  const { flags, segments } = documents;
+  // A computed name, so that even `__proto__` is an own field here.
+  if (!isObject(document)) return documents;
+  return kind === "flag"
+    ? { flags: { ...flags, [key]: document as unknown as Flag }, segments }
+    : { flags, segments: { ...segments, [key]: document as unknown as Segment } };
+}
