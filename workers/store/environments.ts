@@ -1,6 +1,8 @@
 import { eq, sql } from "drizzle-orm";
+import type { Head } from "./changes.ts";
 import type { Database, Statement } from "./database.ts";
-import type { EnvironmentRow } from "./projects.ts";
+import type { FlagRow } from "./documents.ts";
+import { type EnvironmentRow, headOf } from "./projects.ts";
 import * as table from "./schema.ts";
 
 /** The row, and every flag of the project in its defaults: one statement each, however many flags there are. */
@@ -23,6 +25,20 @@ export const insertDefaultsOf = (db: Database, flag: { id: string; projectId: st
     flag.createdAt,
   );
 
+/** The same for one flag, as the document that its environments are told. */
+export const defaults = ({ type, variations }: Pick<FlagRow, "type" | "variations">) => ({
+  environmentId: "",
+  flagId: "",
+  version: 1,
+  on: false,
+  offVariation: (type === "boolean" ? variations.find(({ value }) => value === false) : variations.at(-1))?.key ?? null,
+  prerequisites: [],
+  targets: [],
+  rules: [],
+  fallthrough: { variation: variations[0]?.key ?? "" },
+  trackExposures: false,
+});
+
 const insertDefaults = (db: Database, pairs: ReturnType<typeof sql>, now: number): Statement =>
   db.insert(table.flagConfigurations).select(sql`
     SELECT environment_id, id, 1, 0,
@@ -39,4 +55,10 @@ export const updateEnvironment = (db: Database, id: string, fields: Partial<Envi
 export async function publishedRevision(db: Database, environmentId: string): Promise<number | null> {
   const row = await db.query.environments.findFirst({ where: eq(table.environments.id, environmentId) });
   return row !== undefined && row.publishedVersion >= row.version ? row.publishedRevision : null;
+}
+
+/** Read before what a write is validated against: whatever changes after it makes the write lose its race. */
+export async function findHead(db: Database, environmentId: string): Promise<Head | undefined> {
+  const row = await db.query.environments.findFirst({ where: eq(table.environments.id, environmentId) });
+  return row && headOf(row);
 }

@@ -14,6 +14,6 @@ export async function completeAnswer(db: Database, tokenId: string, key: string,
   await db.update(table.idempotency).set({ body }).where(at(tokenId, key));
 }
 
-export async function trimAnswers(db: Database, before: number): Promise<void> {
+export async function trimIdempotency(db: Database, before: number): Promise<void> {
   await db.delete(table.idempotency).where(lt(table.idempotency.createdAt, before));
 }

@@ -1,0 +1,99 @@
+/** The management plane. Its type is the contract of the dashboard and of flagctl: `hc<AdminApi>`. */
+import type { ErrorHandler, Handler } from "hono";
+import { HTTPException } from "hono/http-exception";
+import { D1_MS, within } from "../deadline.ts";
+import { ApiError, notFound, problemResponse, unavailable } from "../problem.ts";
+import { AlreadyAnswered, LostRace } from "../store/changes.ts";
+import { isDatabaseFailure } from "../store/database.ts";
+import { authenticate } from "./access.ts";
+import { audit } from "./audit.ts";
+import { type AdminContext, type AdminEnv, resource } from "./contract.ts";
+import { environments } from "./environments.ts";
+import { flagArchive } from "./flag-archive.ts";
+import { flags } from "./flags.ts";
+import { BASE_PATH } from "./hubs.ts";
+import { killSwitch } from "./kill-switch.ts";
+import { answeredMeanwhile, onceOnly } from "./once.ts";
+import { projects } from "./projects.ts";
+import { bodyChecked, traced } from "./request.ts";
+import { sdkKeys } from "./sdk-keys.ts";
+import { segments } from "./segments.ts";
+import { targetings } from "./targeting.ts";
+import { tokens } from "./tokens.ts";
+
+/** Mounted at /api/v1 by workers/index.ts. `now` is epoch milliseconds. */
+export function adminApi({ now = Date.now }: { now?: () => number } = {}) {
+  const app = resource();
+  app.onError(answerProblem);
+  app.use(traced(now));
+  app.get("/openapi.json", (c) => c.json(describe(app)));
+  app.use(authenticate, bodyChecked, onceOnly);
+  app.use((c, next) => (c.req.method === "GET" ? within(next(), D1_MS, "reading") : next()));
+  const api = app
+    .route("/", projects)
+    .route("/", environments)
+    .route("/", flags)
+    .route("/", flagArchive)
+    .route("/", targetings)
+    .route("/", killSwitch)
+    .route("/", segments)
+    .route("/", sdkKeys)
+    .route("/", tokens)
+    .route("/", audit);
+  app.openAPIRegistry.registerComponent("securitySchemes", "token", { type: "http", scheme: "bearer" });
+  app.all("*", unknownRoute(app.routes.filter(({ method }) => method !== "ALL")));
+  return api;
+}
+
+export const admin = adminApi();
+export type AdminApi = typeof admin;
+
+const describe = (app: ReturnType<typeof resource>) =>
+  app.getOpenAPI31Document({
+    openapi: "3.1.0",
+    info: { title: "Bunting", version: "1", description: "The management plane: projects, flags, targeting, keys." },
+    servers: [{ url: BASE_PATH }],
+    security: [{ token: [] }],
+  });
+
+const answerProblem: ErrorHandler<AdminEnv> = async (error, c) => {
+  if (error instanceof AlreadyAnswered) {
+    try {
+      return await answeredMeanwhile(c);
+    } catch (cause) {
+      return problemResponse(asProblem(cause), c.var.correlationId);
+    }
+  }
+  return problemResponse(asProblem(error), c.var.correlationId);
+};
+
+function asProblem(error: unknown): unknown {
+  if (error instanceof LostRace) return unavailable("Too many others are changing this at the moment.", 1);
+  if (error instanceof HTTPException) return new ApiError(error.status, "invalid-request", error.message);
+  if (!isDatabaseFailure(error)) return error;
+  console.error(JSON.stringify({ level: "error", message: "D1 failed", error: messages(error) }));
+  return unavailable(
+    "The database does not answer. Nothing was changed, or the change is wholly there: repeat the request.",
+  );
+}
+
+function messages(error: unknown): string {
+  const all: string[] = [];
+  for (let cause = error; cause instanceof Error; cause = cause.cause) all.push(cause.message);
+  return all.join(" ← ").slice(0, 500);
+}
+
+/** 405 where the path is one of ours and the method is not, else 404. */
+function unknownRoute(routes: { method: string; path: string }[]): Handler<AdminEnv> {
+  const known = routes.map(({ method, path }) => ({
+    method,
+    pattern: new RegExp(`${path.replaceAll(".", "\\.").replace(/:[^/]+/g, "[^/]+")}$`),
+  }));
+  return (c: AdminContext) => {
+    const path = c.req.path.slice(c.req.path.indexOf(BASE_PATH) + BASE_PATH.length);
+    const methods = new Set(known.filter(({ pattern }) => pattern.test(path)).map(({ method }) => method));
+    if (methods.size === 0) throw notFound(`${c.req.method} ${c.req.path}`);
+    const allow = [...methods].sort().join(", ");
+    throw new ApiError(405, "method-not-allowed", `Use one of: ${allow}.`, { headers: { allow } });
+  };
+}

@@ -1,0 +1,232 @@
+import { createRoute, z } from "@hono/zod-openapi";
+import { KV_READ_MS, within } from "../deadline.ts";
+import { conflict, notFound, unavailable } from "../problem.ts";
+import { type EnvironmentName, findEnvironment, mirrorEnvironment } from "../store/credentials.ts";
+import { newId } from "../store/database.ts";
+import { findHead, insertEnvironment, updateEnvironment } from "../store/environments.ts";
+import { type EnvironmentRow, headOf, nameOf, projectState } from "../store/projects.ts";
+import { needs } from "./access.ts";
+import { difference, isEmpty } from "./audit-diff.ts";
+import {
+  type AdminContext,
+  body,
+  environmentPath,
+  json,
+  key,
+  name,
+  page,
+  pageOf,
+  pageQuery,
+  problems,
+  projectPath,
+  resource,
+  time,
+} from "./contract.ts";
+import { delivery } from "./hubs.ts";
+import { MAX_ENVIRONMENTS } from "./limits.ts";
+import { etagOf, requireMatch, write } from "./write.ts";
+
+/** Hints of the platform: where the environment's hub is made, near those who change its flags. */
+const location = z.enum(["wnam", "enam", "sam", "weur", "eeur", "apac", "oc", "afr", "me"]);
+
+const environment = z
+  .object({
+    id: z.string(),
+    key,
+    name,
+    project: key,
+    location: z.string().nullable(),
+    createdAt: time,
+    updatedAt: time,
+  })
+  .openapi("Environment");
+
+const shown = (project: string, row: EnvironmentRow): z.infer<typeof environment> => ({
+  id: row.id,
+  key: row.key,
+  name: row.name,
+  project,
+  location: row.location,
+  createdAt: row.createdAt,
+  updatedAt: row.updatedAt,
+});
+
+// Not `version`, which counts the changes of its flags, segments and keys.
+const etag = (row: EnvironmentRow) => etagOf(row.updatedAt);
+
+/** An environment's names and whereabouts, from D1 or, where that does not answer, from KV. */
+export async function environmentOf(c: AdminContext): Promise<EnvironmentName> {
+  const { project = "", environment = "" } = c.req.param() as { project?: string; environment?: string };
+  const found = await findEnvironment(c.var.db, c.env.KV, project, environment).catch(() => {
+    throw unavailable("The environment cannot be looked up at the moment.");
+  });
+  if (found === null) throw notFound(`The environment ${project}/${environment}`);
+  return found;
+}
+
+/** What an edit of the environment is put on top of. Read it before anything that the edit is validated against. */
+export async function headIn(c: AdminContext, { id, project, environment }: EnvironmentName) {
+  const head = await findHead(c.var.db, id);
+  if (head === undefined) throw notFound(`The environment ${project}/${environment}`);
+  return head;
+}
+
+/** The project with its environments and one flag, as one transaction saw them. */
+export async function projectOf(c: AdminContext, flagKey?: string) {
+  const { project = "" } = c.req.param() as { project?: string };
+  const state = await projectState(c.var.db, project, flagKey);
+  if (state === null) throw notFound(`The project ${project}`);
+  return state;
+}
+
+const create = createRoute({
+  method: "post",
+  path: "/projects/{project}/environments",
+  tags: ["environments"],
+  summary: "Create an environment, and the hub that serves it",
+  middleware: needs("admin"),
+  request: {
+    params: projectPath,
+    ...body(z.strictObject({ key, name: name.optional(), location: location.optional() })),
+  },
+  responses: { 201: json(environment.extend(delivery.shape), "Created"), ...problems },
+});
+
+const list = createRoute({
+  method: "get",
+  path: "/projects/{project}/environments",
+  tags: ["environments"],
+  summary: "List environments",
+  middleware: needs("viewer"),
+  request: { params: projectPath, query: pageQuery },
+  responses: { 200: json(page(environment), "Environments by key"), ...problems },
+});
+
+const read = createRoute({
+  method: "get",
+  path: "/projects/{project}/environments/{environment}",
+  tags: ["environments"],
+  summary: "Read an environment",
+  middleware: needs("viewer"),
+  request: { params: environmentPath },
+  responses: { 200: json(environment, "The environment"), ...problems },
+});
+
+const patch = createRoute({
+  method: "patch",
+  path: "/projects/{project}/environments/{environment}",
+  tags: ["environments"],
+  summary: "Rename an environment",
+  middleware: needs("admin"),
+  request: { params: environmentPath, ...body(z.strictObject({ name: name.optional() })) },
+  responses: { 200: json(environment, "The environment"), ...problems },
+});
+
+export const environments = resource()
+  .openapi(create, async (c) => {
+    const { key, name = key, location = null } = c.req.valid("json");
+    let made: EnvironmentName | undefined;
+    const done = await write(c, async (now) => {
+      const { project, environments } = await projectOf(c);
+      if (environments.some((row) => row.key === key)) {
+        throw conflict("already-exists", `The environment ${project.key}/${key} exists already.`);
+      }
+      if (environments.length >= MAX_ENVIRONMENTS) {
+        throw conflict("too-many-environments", `A project has at most ${MAX_ENVIRONMENTS} environments.`);
+      }
+      const row: EnvironmentRow = {
+        id: newId("env"),
+        projectId: project.id,
+        key,
+        name,
+        location,
+        version: 0,
+        changeId: "",
+        publishedVersion: 0,
+        publishedRevision: 0,
+        createdAt: now,
+        updatedAt: now,
+      };
+      made = nameOf(project, row);
+      const audited = { project: project.key, environment: key, key };
+      return {
+        status: 201,
+        body: shown(project.key, row),
+        etag: etag(row),
+        write: {
+          statements: insertEnvironment(c.var.db, row),
+          // Without documents: the new hub reads them all. With a version, so that the sweep makes up for a hub that failed.
+          edits: [{ name: made, head: headOf(row), documents: {} }],
+          project,
+          audit: {
+            action: "environment.create",
+            type: "environment",
+            ...audited,
+            changes: difference({}, { name, location }),
+          },
+        },
+      };
+    });
+    if (made !== undefined) await mirror(c, made);
+    return c.json({ ...done.body, ...done.deliveries[key] }, 201);
+  })
+  .openapi(list, async (c) => {
+    const { limit, cursor = "" } = c.req.valid("query");
+    const { project, environments } = await projectOf(c);
+    const { scope } = c.var.caller;
+    const rows = environments.filter(
+      ({ key }) =>
+        key > cursor && (scope.environments.length === 0 || scope.environments.includes(`${project.key}/${key}`)),
+    );
+    return c.json(
+      pageOf(
+        rows,
+        limit,
+        (row) => row.key,
+        (row) => shown(project.key, row),
+      ),
+      200,
+    );
+  })
+  .openapi(read, async (c) => {
+    const { environment } = c.req.valid("param");
+    const { project, environments } = await projectOf(c);
+    const row = environments.find(({ key }) => key === environment);
+    if (row === undefined) throw notFound(`The environment ${project.key}/${environment}`);
+    c.header("etag", etag(row));
+    return c.json(shown(project.key, row), 200);
+  })
+  .openapi(patch, async (c) => {
+    const { environment: key } = c.req.valid("param");
+    const done = await write(c, async (now) => {
+      const { project, environments } = await projectOf(c);
+      const row = environments.find((one) => one.key === key);
+      if (row === undefined) throw notFound(`The environment ${project.key}/${key}`);
+      requireMatch(c, etag(row));
+      const next = { ...row, name: c.req.valid("json").name ?? row.name };
+      const changes = difference(row, next);
+      if (isEmpty(changes)) return { status: 200, body: shown(project.key, row), etag: etag(row) };
+      next.updatedAt = Math.max(now, row.updatedAt + 1);
+      const audited = { project: project.key, environment: key, key };
+      return {
+        status: 200,
+        body: shown(project.key, next),
+        etag: etag(next),
+        write: {
+          statements: [updateEnvironment(c.var.db, row.id, { name: next.name, updatedAt: next.updatedAt })],
+          project,
+          audit: { action: "environment.update", type: "environment", ...audited, changes },
+        },
+      };
+    });
+    return c.json(done.body, 200);
+  });
+
+/** For kills while D1 is down. Without it the environment works, and a kill needs D1: logged, never hidden. */
+async function mirror(c: AdminContext, made: EnvironmentName): Promise<void> {
+  await within(mirrorEnvironment(c.env.KV, made), KV_READ_MS, "KV").catch((error: unknown) => {
+    console.error(
+      JSON.stringify({ level: "error", message: "not mirrored", environment: made.id, error: String(error) }),
+    );
+  });
+}

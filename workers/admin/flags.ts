@@ -1,0 +1,265 @@
+import type { Flag, Ruleset } from "@bunting/core";
+import { createRoute, z } from "@hono/zod-openapi";
+import { badRequest, conflict, notFound } from "../problem.ts";
+import { LostRace } from "../store/changes.ts";
+import { newId } from "../store/database.ts";
+import { closure, type FlagRow, flagDocument } from "../store/documents.ts";
+import { defaults, insertDefaultsOf } from "../store/environments.ts";
+import { findFlag, insertFlag, listFlags, touchConfigurations, updateFlag } from "../store/flags.ts";
+import { findProject, headOf, nameOf, type ProjectState } from "../store/projects.ts";
+import { needs } from "./access.ts";
+import { difference, isEmpty, same } from "./audit-diff.ts";
+import {
+  type AdminContext,
+  body,
+  description,
+  flagPath,
+  json,
+  key,
+  name,
+  page,
+  pageOf,
+  pageQuery,
+  problems,
+  projectPath,
+  resource,
+} from "./contract.ts";
+import { flagType, variations } from "./documents.ts";
+import { projectOf } from "./environments.ts";
+import { flag, shownFlag, writtenFlag } from "./flag-shape.ts";
+import { MAX_NAME, MAX_TAG, MAX_TAGS } from "./limits.ts";
+import { brokenBy, inUse, requireMeaning, type Use, withDocument } from "./meaning.ts";
+import { type Edit, etagOf, requireMatch, write } from "./write.ts";
+
+const details = z.strictObject({
+  name,
+  description,
+  tags: z.array(z.string().min(1).max(MAX_TAG)).max(MAX_TAGS),
+  owner: z.string().min(1).max(MAX_NAME).nullable(),
+  temporary: z.boolean(),
+  clientSide: z.boolean(),
+});
+
+const create = createRoute({
+  method: "post",
+  path: "/projects/{project}/flags",
+  tags: ["flags"],
+  summary: "Create a flag, off in every environment",
+  middleware: needs("editor"),
+  request: { params: projectPath, ...body(details.partial().extend({ key, type: flagType, variations })) },
+  responses: { 201: json(writtenFlag, "Created"), ...problems },
+});
+
+const list = createRoute({
+  method: "get",
+  path: "/projects/{project}/flags",
+  tags: ["flags"],
+  summary: "List flags",
+  middleware: needs("viewer"),
+  request: {
+    params: projectPath,
+    query: pageQuery.extend({
+      q: z.string().max(MAX_NAME).optional().openapi({ description: "Found in key, name or description" }),
+      tag: z.string().max(MAX_TAG).optional(),
+      archived: z.enum(["true", "false"]).default("false"),
+    }),
+  },
+  responses: { 200: json(page(flag), "Flags by key"), ...problems },
+});
+
+const read = createRoute({
+  method: "get",
+  path: "/projects/{project}/flags/{flag}",
+  tags: ["flags"],
+  summary: "Read a flag",
+  middleware: needs("viewer"),
+  request: { params: flagPath },
+  responses: { 200: json(flag, "The flag"), ...problems },
+});
+
+const patch = createRoute({
+  method: "patch",
+  path: "/projects/{project}/flags/{flag}",
+  tags: ["flags"],
+  summary: "Change the fields that are sent, in every environment",
+  middleware: needs("editor"),
+  request: { params: flagPath, ...body(details.extend({ variations }).partial()) },
+  responses: { 200: json(writtenFlag, "The flag"), ...problems },
+});
+
+/** A new flag depends on nothing. */
+const NOTHING: Ruleset = {
+  schema: 1,
+  environment: "",
+  revision: 0,
+  events: { exposureSampleRate: 1, summarySeconds: 30 },
+  flags: {},
+  segments: {},
+};
+
+export const flags = resource()
+  .openapi(create, async (c) => {
+    const input = c.req.valid("json");
+    const done = await write(c, async (now) => {
+      const state = await projectOf(c, input.key);
+      if (state.flag !== undefined) throw conflict("already-exists", `The flag ${input.key} exists already.`);
+      const {
+        name = input.key,
+        description = "",
+        tags = [],
+        owner = null,
+        temporary = false,
+        clientSide = false,
+      } = input;
+      const fields = {
+        name,
+        description,
+        type: input.type,
+        variations: input.variations,
+        tags,
+        owner,
+        temporary,
+        clientSide,
+      };
+      const row: FlagRow = {
+        id: newId("flg"),
+        projectId: state.project.id,
+        key: input.key,
+        ...fields,
+        version: 1,
+        createdAt: now,
+        updatedAt: now,
+        archivedAt: null,
+      };
+      const document = flagDocument(row, defaults(row));
+      requireMeaning({ kind: "flag", document }, NOTHING);
+      return {
+        status: 201,
+        body: shownFlag(state.project.key, row),
+        etag: etagOf(1),
+        write: {
+          statements: [insertFlag(c.var.db, row), insertDefaultsOf(c.var.db, row)],
+          edits: everywhere(state, () => document, row.key),
+          project: state.project,
+          audit: audited("flag.create", state, row.key, difference({}, fields)),
+        },
+      };
+    });
+    return c.json({ ...done.body, environments: done.deliveries }, 201);
+  })
+  .openapi(list, async (c) => {
+    const { project: projectKey } = c.req.valid("param");
+    const { limit, cursor, q, tag, archived } = c.req.valid("query");
+    const project = await findProject(c.var.db, projectKey);
+    if (project === undefined) throw notFound(`The project ${projectKey}`);
+    const filter = { q, tag, archived: archived === "true" };
+    const rows = await listFlags(c.var.db, project.id, filter, { limit: limit + 1, after: cursor });
+    return c.json(
+      pageOf(
+        rows,
+        limit,
+        (row) => row.key,
+        (row) => shownFlag(project.key, row),
+      ),
+      200,
+    );
+  })
+  .openapi(read, async (c) => {
+    const { project, flag: key } = c.req.valid("param");
+    const row = await findFlag(c.var.db, project, key);
+    if (row === undefined) throw notFound(`The flag ${project}/${key}`);
+    c.header("etag", etagOf(row.version));
+    return c.json(shownFlag(project, row), 200);
+  })
+  .openapi(patch, async (c) => {
+    const { flag: key } = c.req.valid("param");
+    const fields = c.req.valid("json");
+    const done = await write(c, async (now) => {
+      const state = await projectOf(c, key);
+      const row = flagOf(state, key);
+      requireMatch(c, etagOf(row.version));
+      const next: FlagRow = { ...row, ...fields };
+      const changes = difference(row, next);
+      if (isEmpty(changes)) return { status: 200, body: shownFlag(state.project.key, row), etag: etagOf(row.version) };
+      if (row.archivedAt !== null) throw conflict("archived", `The flag ${key} is archived.`);
+      next.version = row.version + 1;
+      next.updatedAt = now;
+      const { id: _, projectId: __, key: ___, createdAt: ____, ...columns } = next;
+      const documents = seenByClients(row, next) ? await documentsEverywhere(c, state, next) : null;
+      return {
+        status: 200,
+        body: shownFlag(state.project.key, next),
+        etag: etagOf(next.version),
+        write: {
+          statements: [
+            updateFlag(c.var.db, row.id, columns),
+            ...(documents === null ? [] : [touchConfigurations(c.var.db, row.id, now)]),
+          ],
+          edits: documents === null ? [] : everywhere(state, (id) => documents.get(id)!, key),
+          project: state.project,
+          audit: audited("flag.update", state, key, changes),
+        },
+      };
+    });
+    return c.json({ ...done.body, environments: done.deliveries }, 200);
+  });
+
+export function flagOf({ project, flag }: ProjectState, key: string): FlagRow {
+  if (flag === undefined) throw notFound(`The flag ${project.key}/${key}`);
+  return flag;
+}
+
+export const audited = (
+  action: string,
+  { project }: ProjectState,
+  key: string,
+  changes: ReturnType<typeof difference>,
+) => ({
+  action,
+  type: "flag" as const,
+  project: project.key,
+  key,
+  changes,
+});
+
+/** One edit for each environment of the project, on top of the heads that were read with it. */
+export const everywhere = (
+  { project, environments }: ProjectState,
+  document: (environmentId: string) => Flag | null,
+  key: string,
+): Edit[] =>
+  environments.map((environment) => ({
+    name: nameOf(project, environment),
+    head: headOf(environment),
+    documents: { flags: { [key]: document(environment.id) } },
+  }));
+
+/**
+ * The flag's new document in each environment, where it and all that depend on it still work: otherwise 409. Read after
+ * the heads that the edit is put on top of, so that nothing can have changed unnoticed.
+ */
+async function documentsEverywhere(c: AdminContext, { environments }: ProjectState, next: FlagRow) {
+  const { key, variations, clientSide } = next;
+  const itself = { kind: "flag", key } as const;
+  const documents = new Map<string, Flag>();
+  const broken = await Promise.all(
+    environments.map(async (environment) => {
+      const found = await closure(c.var.db, environment.id, { flags: [key], segments: [] }, itself);
+      const before = found?.ruleset.flags[key];
+      if (found === null || before === undefined) throw new LostRace();
+      const document = { ...before, variations, clientSide, version: before.version + 1 };
+      documents.set(environment.id, document);
+      return brokenBy(environment.key, withDocument(found.ruleset, { kind: "flag", document }));
+    }),
+  );
+  const wrong = broken.flat().filter((use) => use.key === key && use.pointer?.startsWith("/variations"));
+  if (wrong.length > 0)
+    throw badRequest("The variations would not work; each mistake is listed.", wrong.map(asMistake));
+  if (broken.flat().length > 0) throw inUse(`A variation of ${key}`, broken.flat());
+  return documents;
+}
+
+const asMistake = ({ pointer = "", code = "", message = "" }: Use) => ({ pointer, code, message });
+
+const seenByClients = (before: FlagRow, after: FlagRow) =>
+  !same(before.variations, after.variations) || before.clientSide !== after.clientSide;

@@ -1,0 +1,89 @@
+/** Telling an environment's hub what was committed, and asking it who has it. */
+import { z } from "@hono/zod-openapi";
+import type { Receipt } from "../../durable-objects/hub.ts";
+import { HUB_PUBLISH_MS, within } from "../deadline.ts";
+import type { Env } from "../env.ts";
+import { unavailable } from "../problem.ts";
+import type { Change } from "../store/changes.ts";
+import type { EnvironmentName } from "../store/credentials.ts";
+
+export const BASE_PATH = "/api/v1";
+
+export const receipt = z
+  .object({
+    revision: z.number().int(),
+    publishedAt: z.number().int(),
+    connected: z.number().int(),
+    applied: z.number().int(),
+    delivered: z.number().int(),
+    gone: z.number().int(),
+    silent: z.number().int(),
+  })
+  .openapi("Receipt", { description: "How many of the clients connected at delivery have a revision." });
+
+/** What a write says of its way to the clients: the revision to look for, or that its hub has not confirmed it yet. */
+export const delivery = z.object({
+  revision: z.number().int().optional(),
+  propagation: z.string().optional().openapi({ description: "Where the receipt of this revision is" }),
+  delivery: z.literal("pending").optional().openapi({ description: "Committed; the sweep brings it to the clients" }),
+  receipt: receipt.nullable().optional(),
+});
+export type Delivery = z.infer<typeof delivery>;
+
+/** The location hint counts only the first time, when the object is made. */
+export function hubOf(env: Env, { id, location }: Pick<EnvironmentName, "id" | "location">) {
+  const locationHint = location === null ? {} : { locationHint: location as DurableObjectLocationHint };
+  return env.HUB.get(env.HUB.idFromName(id), locationHint);
+}
+
+/** Asks twice: a hub that was just restarting answers the second time. Publishing twice changes nothing. */
+export async function askHub<T>(what: string, ask: () => Promise<T>): Promise<T> {
+  try {
+    return await within(ask(), HUB_PUBLISH_MS, what);
+  } catch {
+    return within(ask(), HUB_PUBLISH_MS, what);
+  }
+}
+
+export async function publish(env: Env, name: EnvironmentName, change: Change): Promise<Delivery> {
+  try {
+    // A first change is that of a new environment, whose hub reads everything as it is made.
+    const { revision } = await askHub("publishing", async () =>
+      change.version === 1 ? hubOf(env, name).create(name.id) : hubOf(env, name).publish(change),
+    );
+    return delivered(name, revision);
+  } catch (error) {
+    console.warn(
+      JSON.stringify({ level: "warn", message: "publish pending", environment: name.id, error: String(error) }),
+    );
+    return { delivery: "pending" };
+  }
+}
+
+export const delivered = (name: EnvironmentName, revision: number): Delivery => ({
+  revision,
+  propagation: `${BASE_PATH}/projects/${name.project}/environments/${name.environment}/propagation?revision=${revision}`,
+});
+
+export async function readReceipt(env: Env, name: EnvironmentName, revision: number): Promise<Receipt | null> {
+  try {
+    return await within(hubOf(env, name).receipt(revision), HUB_PUBLISH_MS, "the receipt");
+  } catch {
+    throw unavailable("The environment's hub does not answer.");
+  }
+}
+
+/** Asks at growing intervals until every client is accounted for or the time is out; then says what is known. */
+export async function withReceipt(env: Env, name: EnvironmentName, done: Delivery, waitMs: number): Promise<Delivery> {
+  if (waitMs === 0 || done.revision === undefined) return done;
+  const end = Date.now() + waitMs;
+  let known: Receipt | null = null;
+  for (let pause = 10; ; pause = Math.min(pause * 2, 500)) {
+    known = await readReceipt(env, name, done.revision).catch(() => known);
+    if (known !== null && known.applied + known.delivered + known.gone >= known.connected) break;
+    const left = end - Date.now();
+    if (left <= 0) break;
+    await new Promise((resolve) => setTimeout(resolve, Math.min(pause, left)));
+  }
+  return { ...done, receipt: known };
+}

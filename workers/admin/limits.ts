@@ -1,0 +1,33 @@
+/** What the management plane accepts, and why no more. Depth and rates stand where they are enforced. */
+
+/** One request. Far above any sensible document, far below an isolate's 128 MB. Bytes. */
+export const MAX_BODY_BYTES = 1_048_576;
+/** A flag or segment as stored: an audit entry holds what it was and what it is in one D1 row of 2 MB. Bytes. */
+export const MAX_DOCUMENT_BYTES = 900_000;
+/** A JSON variation travels to every client with each change of its flag. Bytes. */
+export const MAX_VALUE_BYTES = 65_536;
+
+/** A project-level edit writes two rows for each environment in one transaction. */
+export const MAX_ENVIRONMENTS = 50;
+/** docs/evaluation.md, "The documents". */
+export const MAX_VARIATIONS = 100;
+/** Rules are tried in order at every evaluation. */
+export const MAX_RULES = 200;
+export const MAX_CONDITIONS = 100;
+export const MAX_PREREQUISITES = 100;
+/** Longer lists are segments. */
+export const MAX_VALUES = 50_000;
+
+export const MAX_NAME = 256;
+export const MAX_DESCRIPTION = 4_096;
+export const MAX_TAGS = 50;
+export const MAX_TAG = 64;
+/** What a person writes to explain a change; it is kept forever. */
+export const MAX_REASON = 1_024;
+/** An attribute's value, a segment's member: longer ones are no identifiers. */
+export const MAX_TEXT = 1_024;
+export const MAX_ORIGINS = 50;
+/** Projects or environments that a token names. */
+export const MAX_SCOPE = 100;
+/** The longest that a write waits for its receipt. Milliseconds. */
+export const MAX_WAIT_MS = 10_000;

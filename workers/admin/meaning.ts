@@ -1,0 +1,39 @@
+/** Whether a document means something among the others: core's `validate`, and what else would break. */
+import type { Flag, Ruleset, Segment } from "@bunting/core";
+import { validate } from "@bunting/core/validate";
+import { badRequest, conflict, type Mistake } from "../problem.ts";
+import { MAX_DOCUMENT_BYTES } from "./limits.ts";
+
+export type Document = { kind: "flag"; document: Flag } | { kind: "segment"; document: Segment };
+
+/** Where something is used that a request takes away. */
+export type Use = { environment: string; kind: "flag" | "segment"; key: string } & Partial<Mistake>;
+
+/** The ruleset as it will be. Keys are checked, so none of them is a name that an object treats specially. */
+export function withDocument(ruleset: Ruleset, { kind, document }: Document): Ruleset {
+  return kind === "flag"
+    ? { ...ruleset, flags: { ...ruleset.flags, [document.key]: document } }
+    : { ...ruleset, segments: { ...ruleset.segments, [document.key]: document } };
+}
+
+export function requireMeaning(one: Document, ruleset: Ruleset): void {
+  const mistakes = validate(one.kind, one.document, ruleset);
+  if (mistakes.length > 0) throw badRequest(`The ${one.kind} would not work; each mistake is listed.`, mistakes);
+  if (new TextEncoder().encode(JSON.stringify(one.document)).byteLength > MAX_DOCUMENT_BYTES) {
+    throw badRequest(`A ${one.kind} has at most ${MAX_DOCUMENT_BYTES / 1_000} KB; longer lists belong in segments.`);
+  }
+}
+
+/** Every document that was good until now and would not be: in answer to taking away what they use. */
+export function brokenBy(environment: string, ruleset: Ruleset): Use[] {
+  const documents: Document[] = [
+    ...Object.values(ruleset.flags).map((document) => ({ kind: "flag" as const, document })),
+    ...Object.values(ruleset.segments).map((document) => ({ kind: "segment" as const, document })),
+  ];
+  return documents.flatMap((one) =>
+    validate(one.kind, one.document, ruleset).map((mistake) => ({ environment, kind: one.kind, key: one.document.key, ...mistake })),
+  );
+}
+
+export const inUse = (what: string, dependents: Use[]) =>
+  conflict("in-use", `${what} is in use; change what uses it first.`, { dependents: dependents.slice(0, 100) });

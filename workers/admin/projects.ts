@@ -1,0 +1,139 @@
+import { createRoute, z } from "@hono/zod-openapi";
+import { conflict, notFound } from "../problem.ts";
+import { newId } from "../store/database.ts";
+import { findProject, insertProject, listProjects, type ProjectRow, updateProject } from "../store/projects.ts";
+import { needs, visibleProjects } from "./access.ts";
+import { difference, isEmpty } from "./audit-diff.ts";
+import {
+  body,
+  description,
+  json,
+  key,
+  name,
+  page,
+  pageOf,
+  pageQuery,
+  problems,
+  projectPath,
+  resource,
+  time,
+} from "./contract.ts";
+import { etagOf, requireMatch, write } from "./write.ts";
+
+const project = z.object({ key, name, description: z.string(), createdAt: time, updatedAt: time }).openapi("Project");
+
+const shown = (row: ProjectRow): z.infer<typeof project> => ({
+  key: row.key,
+  name: row.name,
+  description: row.description,
+  createdAt: row.createdAt,
+  updatedAt: row.updatedAt,
+});
+
+// Not `version`, which counts every edit of the project's flags and environments too.
+const etag = (row: ProjectRow) => etagOf(row.updatedAt);
+
+const create = createRoute({
+  method: "post",
+  path: "/projects",
+  tags: ["projects"],
+  summary: "Create a project",
+  middleware: needs("admin"),
+  request: body(z.strictObject({ key, name: name.optional(), description: description.optional() })),
+  responses: { 201: json(project, "Created"), ...problems },
+});
+
+const list = createRoute({
+  method: "get",
+  path: "/projects",
+  tags: ["projects"],
+  summary: "List projects",
+  middleware: needs("viewer", "own"),
+  request: { query: pageQuery },
+  responses: { 200: json(page(project), "Projects by key"), ...problems },
+});
+
+const read = createRoute({
+  method: "get",
+  path: "/projects/{project}",
+  tags: ["projects"],
+  summary: "Read a project",
+  middleware: needs("viewer"),
+  request: { params: projectPath },
+  responses: { 200: json(project, "The project"), ...problems },
+});
+
+const patch = createRoute({
+  method: "patch",
+  path: "/projects/{project}",
+  tags: ["projects"],
+  summary: "Rename or describe a project",
+  middleware: needs("admin"),
+  request: { params: projectPath, ...body(z.strictObject({ name, description }).partial()) },
+  responses: { 200: json(project, "The project"), ...problems },
+});
+
+export const projects = resource()
+  .openapi(create, async (c) => {
+    const { key, name = key, description = "" } = c.req.valid("json");
+    const done = await write(c, async (now) => {
+      if ((await findProject(c.var.db, key)) !== undefined) {
+        throw conflict("already-exists", `The project ${key} exists already.`);
+      }
+      const row = { id: newId("prj"), key, name, description, version: 0, createdAt: now, updatedAt: now };
+      return {
+        status: 201,
+        body: shown(row),
+        etag: etag(row),
+        write: {
+          statements: [insertProject(c.var.db, row)],
+          audit: {
+            action: "project.create",
+            type: "project",
+            project: key,
+            key,
+            changes: difference({}, { name, description }),
+          },
+        },
+      };
+    });
+    return c.json(done.body, 201);
+  })
+  .openapi(list, async (c) => {
+    const { limit, cursor } = c.req.valid("query");
+    const rows = await listProjects(c.var.db, visibleProjects(c.var.caller.scope), { limit: limit + 1, after: cursor });
+    return c.json(
+      pageOf(rows, limit, (row) => row.key, shown),
+      200,
+    );
+  })
+  .openapi(read, async (c) => {
+    const row = await findProject(c.var.db, c.req.valid("param").project);
+    if (row === undefined) throw notFound(`The project ${c.req.valid("param").project}`);
+    c.header("etag", etag(row));
+    return c.json(shown(row), 200);
+  })
+  .openapi(patch, async (c) => {
+    const { project: key } = c.req.valid("param");
+    const done = await write(c, async (now) => {
+      const row = await findProject(c.var.db, key);
+      if (row === undefined) throw notFound(`The project ${key}`);
+      requireMatch(c, etag(row));
+      const next = { ...row, ...c.req.valid("json") };
+      const changes = difference(row, next);
+      if (isEmpty(changes)) return { status: 200, body: shown(row), etag: etag(row) };
+      next.updatedAt = Math.max(now, row.updatedAt + 1);
+      const { name, description, updatedAt } = next;
+      return {
+        status: 200,
+        body: shown(next),
+        etag: etag(next),
+        write: {
+          statements: [updateProject(c.var.db, row.id, { name, description, updatedAt })],
+          project: row,
+          audit: { action: "project.update", type: "project", project: key, key, changes },
+        },
+      };
+    });
+    return c.json(done.body, 200);
+  });

@@ -1,0 +1,240 @@
+import { references, type Segment } from "@bunting/core";
+import { createRoute, z } from "@hono/zod-openapi";
+import { conflict, notFound } from "../problem.ts";
+import type { EnvironmentName } from "../store/credentials.ts";
+import { closure, dependencyStatements, dependentsOf, type SegmentRow, segmentDocument } from "../store/documents.ts";
+import { deleteSegment, findSegment, insertSegment, listSegments, updateSegment } from "../store/segments.ts";
+import { needs } from "./access.ts";
+import { difference, isEmpty } from "./audit-diff.ts";
+import {
+  type AdminContext,
+  body,
+  description,
+  environmentPath,
+  json,
+  key,
+  name,
+  page,
+  pageOf,
+  pageQuery,
+  problems,
+  resource,
+  time,
+} from "./contract.ts";
+import { condition, members, segmentRules } from "./documents.ts";
+import { environmentOf, headIn } from "./environments.ts";
+import { delivery } from "./hubs.ts";
+import { inUse, requireMeaning } from "./meaning.ts";
+import { segmentRulesOf } from "./splits.ts";
+import { etagOf, requireMatch, write } from "./write.ts";
+
+const sample = z.object({ by: z.string(), seed: z.string(), buckets: z.number().int() });
+
+const segment = z
+  .object({
+    key,
+    environment: key,
+    name,
+    description: z.string(),
+    included: z.array(z.string()),
+    excluded: z.array(z.string()),
+    rules: z.array(
+      z.object({
+        id: z.string().optional(),
+        description: z.string().optional(),
+        conditions: z.array(condition),
+        sample: sample.optional(),
+      }),
+    ),
+    version: z.number().int(),
+    createdAt: time,
+    updatedAt: time,
+  })
+  .openapi("Segment");
+const written = segment.extend(delivery.shape).openapi("WrittenSegment");
+
+const shown = (
+  { environment }: EnvironmentName,
+  { environmentId: _, ...row }: SegmentRow,
+): z.infer<typeof segment> => ({
+  ...row,
+  environment,
+});
+
+const details = z
+  .strictObject({ name, description, included: members, excluded: members, rules: segmentRules })
+  .partial();
+const segmentPath = environmentPath.extend({ segment: z.string().min(1) });
+const path = "/projects/{project}/environments/{environment}/segments" as const;
+
+const create = createRoute({
+  method: "post",
+  path,
+  tags: ["segments"],
+  summary: "Create a segment",
+  middleware: needs("editor"),
+  request: { params: environmentPath, ...body(details.extend({ key })) },
+  responses: { 201: json(written, "Created"), ...problems },
+});
+
+const list = createRoute({
+  method: "get",
+  path,
+  tags: ["segments"],
+  summary: "List segments",
+  middleware: needs("viewer"),
+  request: { params: environmentPath, query: pageQuery },
+  responses: { 200: json(page(segment), "Segments by key"), ...problems },
+});
+
+const read = createRoute({
+  method: "get",
+  path: `${path}/{segment}`,
+  tags: ["segments"],
+  summary: "Read a segment",
+  middleware: needs("viewer"),
+  request: { params: segmentPath },
+  responses: { 200: json(segment, "The segment"), ...problems },
+});
+
+const patch = createRoute({
+  method: "patch",
+  path: `${path}/{segment}`,
+  tags: ["segments"],
+  summary: "Change the fields that are sent",
+  middleware: needs("editor"),
+  request: { params: segmentPath, ...body(details) },
+  responses: { 200: json(written, "The segment"), ...problems },
+});
+
+const remove = createRoute({
+  method: "delete",
+  path: `${path}/{segment}`,
+  tags: ["segments"],
+  summary: "Delete a segment that nothing uses",
+  middleware: needs("editor"),
+  request: { params: segmentPath },
+  responses: { 204: { description: "Deleted" }, ...problems },
+});
+
+export const segments = resource()
+  .openapi(create, async (c) => {
+    const { key, name = key, description = "", included = [], excluded = [], rules = [] } = c.req.valid("json");
+    const environment = await environmentOf(c);
+    const done = await write(c, async (now) => {
+      const fields = { name, description, included, excluded, rules: segmentRulesOf(rules, [], key) };
+      const row = { environmentId: environment.id, key, ...fields, version: 1, createdAt: now, updatedAt: now };
+      const { head, before } = await validated(c, environment, segmentDocument(row));
+      if (before !== undefined) throw conflict("already-exists", `The segment ${key} exists already.`);
+      return {
+        status: 201,
+        body: shown(environment, row),
+        etag: etagOf(1),
+        write: {
+          statements: [insertSegment(c.var.db, row), ...dependenciesOf(c, row)],
+          edits: [{ name: environment, head, documents: { segments: { [key]: segmentDocument(row) } } }],
+          audit: audited("segment.create", environment, key, difference({}, fields)),
+        },
+      };
+    });
+    return c.json({ ...done.body, ...done.deliveries[environment.environment] }, 201);
+  })
+  .openapi(list, async (c) => {
+    const { limit, cursor } = c.req.valid("query");
+    const environment = await environmentOf(c);
+    const rows = await listSegments(c.var.db, environment.id, { limit: limit + 1, after: cursor });
+    return c.json(
+      pageOf(
+        rows,
+        limit,
+        (row) => row.key,
+        (row) => shown(environment, row),
+      ),
+      200,
+    );
+  })
+  .openapi(read, async (c) => {
+    const environment = await environmentOf(c);
+    const row = await segmentOf(c, environment);
+    c.header("etag", etagOf(row.version));
+    return c.json(shown(environment, row), 200);
+  })
+  .openapi(patch, async (c) => {
+    const { rules, ...fields } = c.req.valid("json");
+    const environment = await environmentOf(c);
+    const done = await write(c, async (now) => {
+      const head = await headIn(c, environment);
+      const row = await segmentOf(c, environment);
+      requireMatch(c, etagOf(row.version));
+      const next = { ...row, ...fields, ...(rules && { rules: segmentRulesOf(rules, row.rules, row.key) }) };
+      const changes = difference(row, next);
+      if (isEmpty(changes)) return { status: 200, body: shown(environment, row), etag: etagOf(row.version) };
+      next.version = row.version + 1;
+      next.updatedAt = now;
+      await validated(c, environment, segmentDocument(next));
+      const { environmentId: _, key, createdAt: __, ...columns } = next;
+      return {
+        status: 200,
+        body: shown(environment, next),
+        etag: etagOf(next.version),
+        write: {
+          statements: [updateSegment(c.var.db, environment.id, key, columns), ...dependenciesOf(c, next)],
+          edits: [{ name: environment, head, documents: { segments: { [key]: segmentDocument(next) } } }],
+          audit: audited("segment.update", environment, key, changes),
+        },
+      };
+    });
+    return c.json({ ...done.body, ...done.deliveries[environment.environment] }, 200);
+  })
+  .openapi(remove, async (c) => {
+    const environment = await environmentOf(c);
+    await write(c, async () => {
+      const head = await headIn(c, environment);
+      const row = await segmentOf(c, environment);
+      requireMatch(c, etagOf(row.version));
+      const uses = await dependentsOf(c.var.db, [environment.id], "segment", row.key);
+      if (uses.length > 0) {
+        const named = uses.map(({ kind, key }) => ({ environment: environment.environment, kind, key }));
+        throw inUse(`The segment ${row.key}`, named);
+      }
+      return {
+        status: 204,
+        body: null,
+        write: {
+          statements: [
+            deleteSegment(c.var.db, environment.id, row.key),
+            ...dependencyStatements(c.var.db, environment.id, "segment", row.key, { flags: [], segments: [] }),
+          ],
+          edits: [{ name: environment, head, documents: { segments: { [row.key]: null } } }],
+          audit: audited("segment.delete", environment, row.key, { key: { from: row.key } }),
+        },
+      };
+    });
+    return c.body(null, 204);
+  });
+
+/** The head is of the same moment as the documents that it was validated against. */
+async function validated(c: AdminContext, environment: EnvironmentName, document: Segment) {
+  const { flags, segments } = references(document);
+  const found = await closure(c.var.db, environment.id, { flags, segments: [document.key, ...segments] });
+  if (found === null) throw notFound(`The environment ${environment.project}/${environment.environment}`);
+  requireMeaning({ kind: "segment", document }, found.ruleset);
+  return { head: found.head, before: found.ruleset.segments[document.key] };
+}
+
+async function segmentOf(c: AdminContext, environment: EnvironmentName): Promise<SegmentRow> {
+  const { segment: key = "" } = c.req.param() as { segment?: string };
+  const row = await findSegment(c.var.db, environment.id, key);
+  if (row === undefined) throw notFound(`The segment ${key}`);
+  return row;
+}
+
+const dependenciesOf = (c: AdminContext, row: SegmentRow) =>
+  dependencyStatements(c.var.db, row.environmentId, "segment", row.key, references(segmentDocument(row)));
+
+const audited = (
+  action: string,
+  { project, environment }: EnvironmentName,
+  key: string,
+  changes: ReturnType<typeof difference>,
+) => ({ action, type: "segment" as const, project, environment, key, changes });

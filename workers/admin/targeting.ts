@@ -1,0 +1,228 @@
+/** How one environment serves a flag. */
+import { type Context, compile, type Flag, references } from "@bunting/core";
+import { createRoute, z } from "@hono/zod-openapi";
+import { badRequest, conflict, notFound } from "../problem.ts";
+import type { EnvironmentName } from "../store/credentials.ts";
+import { closure, dependencyStatements, flagDocument } from "../store/documents.ts";
+import { publishedRevision } from "../store/environments.ts";
+import { flagIn, killedFlags, updateConfiguration } from "../store/flags.ts";
+import { needs } from "./access.ts";
+import { difference, isEmpty } from "./audit-diff.ts";
+import { type AdminContext, body, json, problems, reason, resource, targetingPath, waitQuery } from "./contract.ts";
+import { type TargetingInput, targeting as targetingBody } from "./documents.ts";
+import { environmentOf } from "./environments.ts";
+import { shownTargeting, targeting, writtenTargeting } from "./flag-shape.ts";
+import { type Delivery, delivered, withReceipt } from "./hubs.ts";
+import { requireMeaning } from "./meaning.ts";
+import { rulesOf, serveOf, splitMistakes } from "./splits.ts";
+import { etagOf, requireMatch, write } from "./write.ts";
+
+const path = "/projects/{project}/flags/{flag}/environments/{environment}" as const;
+
+const edit = { params: targetingPath, query: waitQuery(0) };
+const written = { 200: json(writtenTargeting, "The whole configuration, and its way to the clients"), ...problems };
+const becauseOf = z.strictObject({ reason: reason.optional() });
+
+const read = createRoute({
+  method: "get",
+  path,
+  tags: ["targeting"],
+  summary: "Read how an environment serves a flag",
+  middleware: needs("viewer"),
+  request: { params: targetingPath },
+  responses: { 200: json(targeting, "The configuration"), ...problems },
+});
+
+const patch = createRoute({
+  method: "patch",
+  path,
+  tags: ["targeting"],
+  summary: "Change the fields that are sent",
+  middleware: needs("editor"),
+  request: { ...edit, ...body(targetingBody.partial().extend({ reason: reason.optional() })) },
+  responses: written,
+});
+
+const put = createRoute({
+  method: "put",
+  path,
+  tags: ["targeting"],
+  summary: "Replace the whole configuration; lists that are left out are emptied",
+  middleware: needs("editor"),
+  request: {
+    ...edit,
+    ...body(
+      targetingBody
+        .partial({ prerequisites: true, targets: true, rules: true, trackExposures: true })
+        .extend({ reason: reason.optional() }),
+    ),
+  },
+  responses: written,
+});
+
+const turnOn = createRoute({
+  method: "post",
+  path: `${path}/on`,
+  tags: ["targeting"],
+  summary: "Turn a flag on",
+  middleware: needs("editor"),
+  request: { ...edit, ...body(becauseOf) },
+  responses: written,
+});
+
+const turnOff = createRoute({
+  method: "post",
+  path: `${path}/off`,
+  tags: ["targeting"],
+  summary: "Turn a flag off: an ordinary edit, unlike a kill",
+  middleware: needs("editor"),
+  request: { ...edit, ...body(becauseOf) },
+  responses: written,
+});
+
+const evaluate = createRoute({
+  method: "post",
+  path: `${path}/evaluate`,
+  tags: ["targeting"],
+  summary: "What a context is served, and why",
+  middleware: needs("viewer"),
+  request: { params: targetingPath, ...body(z.strictObject({ context: z.record(z.string(), z.unknown()) })) },
+  responses: {
+    200: json(
+      z.object({
+        value: z.unknown(),
+        variation: z.string().nullable(),
+        reason: z.string(),
+        ruleId: z.string().optional(),
+        ruleIndex: z.number().int().optional(),
+        prerequisite: z.string().optional(),
+        errorCode: z.string().optional(),
+        flagVersion: z.number().int(),
+        bucket: z.number().int().optional(),
+      }),
+      "The decision",
+    ),
+    ...problems,
+  },
+});
+
+export const targetings = resource()
+  .openapi(read, async (c) => {
+    const environment = await environmentOf(c);
+    const { flag, configuration, kill } = await flagThere(c, environment);
+    c.header("etag", etagOf(configuration.version));
+    return c.json(shownTargeting(environment, flagDocument(flag, configuration), kill), 200);
+  })
+  .openapi(patch, async (c) => {
+    const { reason, ...fields } = c.req.valid("json");
+    return c.json(await editTargeting(c, fields, c.req.valid("query").wait, reason), 200);
+  })
+  .openapi(put, async (c) => {
+    const { reason, ...fields } = c.req.valid("json");
+    const whole = { prerequisites: [], targets: [], rules: [], trackExposures: false, ...fields };
+    return c.json(await editTargeting(c, whole, c.req.valid("query").wait, reason), 200);
+  })
+  .openapi(turnOn, async (c) => {
+    return c.json(await editTargeting(c, { on: true }, c.req.valid("query").wait, c.req.valid("json").reason), 200);
+  })
+  .openapi(turnOff, async (c) => {
+    return c.json(await editTargeting(c, { on: false }, c.req.valid("query").wait, c.req.valid("json").reason), 200);
+  })
+  .openapi(evaluate, async (c) => {
+    const { flag: key } = c.req.valid("param");
+    const environment = await environmentOf(c);
+    const [found, killed] = await Promise.all([
+      closure(c.var.db, environment.id, { flags: [key], segments: [] }),
+      killedFlags(c.var.db, environment.id),
+    ]);
+    if (found === null || !Object.hasOwn(found.ruleset.flags, key)) throw notFound(`The flag ${key}`);
+    for (const flag of Object.values(found.ruleset.flags)) flag.killed = killed.has(flag.key);
+    return c.json(compile(found.ruleset).evaluate(key, c.req.valid("json").context as Context, null), 200);
+  });
+
+/** One edit of one flag in one environment, put on top of whatever is there when it lands. */
+async function editTargeting(
+  c: AdminContext,
+  fields: Partial<TargetingInput>,
+  waitMs: number,
+  reason: string | undefined,
+) {
+  const { db } = c.var;
+  const environment = await environmentOf(c);
+  const done = await write(
+    c,
+    async (now) => {
+      const { flag: row, kill } = await flagThere(c, environment);
+      if (row.archivedAt !== null) throw conflict("archived", `The flag ${row.key} is archived.`);
+      // All that the new document can depend on: what the old one does, and what the fields name.
+      const named = references({ ...fields, rules: fields.rules ?? [] } as Parameters<typeof references>[0]);
+      const found = await closure(db, environment.id, { flags: [row.key, ...named.flags], segments: named.segments });
+      const before = found?.ruleset.flags[row.key];
+      if (found === null || before === undefined) throw notFound(`The flag ${row.key}`);
+      requireMatch(c, etagOf(before.version));
+      requireWeights(before, fields);
+      const next = applied(before, fields);
+      const changes = difference(before, next);
+      if (isEmpty(changes)) {
+        return { status: 200, body: shownTargeting(environment, before, kill), etag: etagOf(before.version) };
+      }
+      next.version = before.version + 1;
+      requireMeaning({ kind: "flag", document: next }, found.ruleset);
+      const { version, on, offVariation, prerequisites, targets, rules, fallthrough, trackExposures } = next;
+      const configuration = { version, on, offVariation, prerequisites, targets, rules, fallthrough, trackExposures };
+      return {
+        status: 200,
+        body: shownTargeting(environment, next, kill),
+        etag: etagOf(version),
+        write: {
+          statements: [
+            updateConfiguration(db, environment.id, row.id, { ...configuration, updatedAt: now }),
+            ...dependencyStatements(db, environment.id, "flag", row.key, references(next)),
+          ],
+          edits: [{ name: environment, head: found.head, documents: { flags: { [row.key]: next } } }],
+          audit: {
+            action: "flag.update",
+            type: "flag",
+            project: environment.project,
+            environment: environment.environment,
+            key: row.key,
+            changes,
+          },
+        },
+      };
+    },
+    reason,
+  );
+  const way = done.deliveries[environment.environment] ?? (await alreadyThere(c, environment));
+  return { ...done.body, ...(await withReceipt(c.env, environment, way, waitMs)) };
+}
+
+/** Of an edit that changed nothing: the clients have it, if they have all that was committed before. */
+async function alreadyThere(c: AdminContext, environment: EnvironmentName): Promise<Delivery> {
+  const revision = await publishedRevision(c.var.db, environment.id);
+  return revision === null ? { delivery: "pending" } : delivered(environment, revision);
+}
+
+function applied(before: Flag, { rules, fallthrough, ...plain }: Partial<TargetingInput>): Flag {
+  return {
+    ...before,
+    ...(plain as Partial<Flag>),
+    ...(rules && { rules: rulesOf(rules, before.rules, before.key) }),
+    ...(fallthrough && { fallthrough: serveOf(fallthrough, before.fallthrough, before.key) }),
+  };
+}
+
+function requireWeights(flag: Flag, { rules = [], fallthrough }: Partial<TargetingInput>): void {
+  const mistakes = [
+    ...rules.flatMap((rule, index) => splitMistakes(rule.serve, ["rules", index, "serve"], flag.variations)),
+    ...(fallthrough === undefined ? [] : splitMistakes(fallthrough, ["fallthrough"], flag.variations)),
+  ];
+  if (mistakes.length > 0) throw badRequest("The weights do not fit the flag; each mistake is listed.", mistakes);
+}
+
+async function flagThere(c: AdminContext, environment: EnvironmentName) {
+  const { flag: key = "" } = c.req.param() as { flag?: string };
+  const found = await flagIn(c.var.db, environment.projectId, environment.id, key);
+  if (found === null) throw notFound(`The flag ${key}`);
+  return found;
+}

@@ -1,0 +1,116 @@
+/** How every write is made: read, validate, commit in one transaction, again if somebody was first; then publish. */
+import { D1_MS, within } from "../deadline.ts";
+import { ApiError } from "../problem.ts";
+import { commit, type Documents, type Head, retryingLostRaces } from "../store/changes.ts";
+import type { EnvironmentName } from "../store/credentials.ts";
+import type { Statement } from "../store/database.ts";
+import type { FieldChange } from "../store/schema.ts";
+import type { AdminContext } from "./contract.ts";
+import { type Delivery, publish } from "./hubs.ts";
+import { MAX_REASON } from "./limits.ts";
+
+export type Edit = { name: EnvironmentName; head: Head; documents: Partial<Documents> };
+
+export type Audited = {
+  action: string;
+  type: "project" | "environment" | "flag" | "segment" | "key" | "token";
+  project?: string;
+  environment?: string;
+  key: string;
+  changes: Record<string, FieldChange>;
+};
+
+export type Plan<Body> = {
+  status: 200 | 201 | 204;
+  /** The answer, as far as it is known before the hub has spoken, without secrets: a repeated request is given it. */
+  body: Body;
+  etag?: string;
+  /** Absent where the request changes nothing: then nothing is written. */
+  write?: {
+    statements: Statement[];
+    edits?: Edit[];
+    /** The project as read, where the write depends on its set of environments or flags. */
+    project?: { id: string; version: number };
+    audit: Audited;
+  };
+  /** What is answered once only cannot be kept for a repetition. */
+  secret?: boolean;
+};
+
+/** `deliveries` by environment: none where there was nothing to write. */
+export type Written<Body> = { body: Body; deliveries: Record<string, Delivery> };
+
+export async function write<Body>(
+  c: AdminContext,
+  plan: (now: number) => Promise<Plan<Body>>,
+  reason: string | undefined = c.req.header("x-bunting-reason"),
+): Promise<Written<Body>> {
+  const { db, once } = c.var;
+  const { made, changes } = await retryingLostRaces(async () => {
+    const now = c.var.now();
+    const made = await within(plan(now), D1_MS, "reading");
+    const { edits = [], statements = [], project } = made.write ?? {};
+    if (made.write === undefined && once === undefined) return { made, changes: [] };
+    const pending = edits.length === 1 ? { delivery: "pending" } : {};
+    const changes = await commit(db, {
+      statements,
+      edits,
+      ...(project && { project }),
+      audit: made.write === undefined ? [] : [auditEntry(c, made.write.audit, reason, now)],
+      ...(once && {
+        idempotency: {
+          tokenId: once.tokenId,
+          key: once.key,
+          requestHash: once.requestHash,
+          status: made.status,
+          headers: made.etag === undefined ? {} : { etag: made.etag },
+          body: JSON.stringify({ ...made.body, ...pending }),
+          createdAt: now,
+        },
+      }),
+      now,
+    });
+    return { made, changes };
+  });
+  if (once !== undefined) once.incomplete = made.secret !== true && made.status !== 204;
+  if (made.etag !== undefined) c.header("etag", made.etag);
+  const edits = made.write?.edits ?? [];
+  const published = changes.map(async (change, index) => {
+    const { name } = edits[index]!;
+    return [name.environment, await publish(c.env, name, change)] as const;
+  });
+  return { body: made.body, deliveries: Object.fromEntries(await Promise.all(published)) };
+}
+
+function auditEntry(c: AdminContext, entry: Audited, reason: string | undefined, now: number) {
+  return {
+    timestamp: now,
+    ...origin(c),
+    action: entry.action,
+    resourceType: entry.type,
+    project: entry.project ?? null,
+    environment: entry.environment ?? null,
+    key: entry.key,
+    changes: entry.changes,
+    reason: reason?.slice(0, MAX_REASON) ?? null,
+  };
+}
+
+/** Who did it and from where, as the audit log keeps it. */
+export const origin = (c: AdminContext) => ({
+  actor: c.var.caller.name,
+  tokenId: c.var.caller.bootstrap ? null : c.var.caller.id,
+  sourceIp: c.req.header("cf-connecting-ip") ?? null,
+  userAgent: c.req.header("user-agent")?.slice(0, 512) ?? null,
+  correlationId: c.var.correlationId,
+});
+
+export const etagOf = (version: number) => `"v${version}"`;
+
+/** RFC 9110, 13.1.1: strong comparison; without the header anything goes. */
+export function requireMatch(c: AdminContext, etag: string): void {
+  const wanted = c.req.header("if-match");
+  if (wanted === undefined || wanted.trim() === "*") return;
+  if (wanted.split(",").some((one) => one.trim() === etag)) return;
+  throw new ApiError(412, "etag-mismatch", `It has changed since: it is ${etag} now.`, { etag, headers: { etag } });
+}
