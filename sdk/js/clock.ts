@@ -18,3 +18,8 @@ export const systemClock: Clock = {
     return () => clearTimeout(handle as number);
   },
 };
+
+export const pause = (clock: Clock, ms: number): Promise<void> =>
+  new Promise((resolve) => {
+    clock.timer(ms, resolve);
+  });

@@ -1,8 +1,9 @@
 import type { Context, Decision, Flag } from "@bunting/core";
 import type { TelemetryEvent } from "@bunting/core/wire";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { encodeBatch, isFinal } from "./batches.ts";
 import { systemClock } from "./clock.ts";
-import { type EventOptions, Events, encodeBatch, isFinal } from "./events.ts";
+import { type EventOptions, Events } from "./events.ts";
 import { isSampled, publicAttributes, unitOf } from "./exposures.ts";
 import { booleanFlag, Peer, rulesetOf, SERVER_KEY } from "./peer.ts";
 

@@ -1,11 +1,6 @@
 import type { Context, Decision, Flag } from "@bunting/core";
-import {
-  type EventBatch,
-  MAX_EVENT_BYTES,
-  MAX_EVENTS,
-  type SummaryEvent,
-  type TelemetryEvent,
-} from "@bunting/core/wire";
+import { MAX_EVENTS, type TelemetryEvent } from "@bunting/core/wire";
+import { encodeBatch, isFinal, MAX_NAME, MAX_UNIT, summaries } from "./batches.ts";
 import type { Clock } from "./clock.ts";
 import type { Endpoint } from "./credentials.ts";
 import { isSampled, publicAttributes, unitOf } from "./exposures.ts";
@@ -27,13 +22,6 @@ const ABANDONED_MS = 2 * SEND_DEADLINE_MS;
 const MAX_BUFFERED = 10_000;
 /** Distinct (flag, variation, reason, version) in a window; a guard against keys made up at run time. */
 const MAX_COUNTERS = 20_000;
-
-/** The intake refuses a whole batch for one event beyond these; in characters, and UTF-8 bytes of JSON. */
-const MAX_NAME = 256;
-const MAX_UNIT = 1_024;
-const MAX_ONE_EVENT_BYTES = 65_536;
-/** A thousand counts would be too large an event: with the longest names a hundred are not. */
-const COUNTS_PER_SUMMARY = 100;
 
 type Counter = { variation: string | null; reason: string; flagVersion: number; count: number };
 type Outcome = "sent" | "refused" | "retry";
@@ -117,7 +105,7 @@ export class Events {
   }
 
   metric(metric: string, unit: string, value: number): void {
-    if (metric.length > MAX_NAME || unit.length > MAX_UNIT) this.dropped += 1;
+    if (typeof metric !== "string" || metric.length > MAX_NAME || unit.length > MAX_UNIT) this.dropped += 1;
     else this.#push({ kind: "metric", at: this.#clock.now(), metric, unit, value });
   }
 
@@ -186,11 +174,12 @@ export class Events {
     this.#exposed.clear();
     if (this.#counterCount === 0) return;
     const counts = [...this.#counters].flatMap(([flag, counters]) => counters.map((counter) => ({ flag, ...counter })));
-    const window = { from: this.#windowFrom ?? this.#clock.now(), to: this.#clock.now() };
+    const to = this.#clock.now();
+    const from = this.#windowFrom ?? to;
     this.#counters = new Map();
     this.#counterCount = 0;
     this.#windowFrom = null;
-    for (const chunk of chunks(counts, COUNTS_PER_SUMMARY)) this.#push({ kind: "summary", ...window, counts: chunk });
+    for (const summary of summaries(from, to, counts)) this.#push(summary);
   }
 
   #takeBatch(): { body: string; size: number } | null {
@@ -233,49 +222,4 @@ export class Events {
     this.#failing = true;
     return outcome;
   }
-}
-
-/** A batch that would be refused for ever must not block those behind it. A refused key (401, 403) may be replaced. */
-export const isFinal = (status: number): boolean =>
-  status === 400 || status === 413 || status === 415 || status === 422;
-
-/** As many of the first events as one request may carry; events larger than that alone are taken and left out. */
-export function encodeBatch(
-  batchId: EventBatch["batchId"],
-  events: readonly TelemetryEvent[],
-  maxBytes = MAX_EVENT_BYTES,
-): { body: string; taken: number; tooLarge: number } {
-  const encoder = new TextEncoder();
-  const head = `{"batchId":${JSON.stringify(batchId)},"events":[`;
-  const room = maxBytes - head.length - 2;
-  const parts: string[] = [];
-  let bytes = 0;
-  let tooLarge = 0;
-  for (const event of events) {
-    if (parts.length === MAX_EVENTS) break;
-    const part = encodeEvent(event);
-    const size = part === null ? Number.POSITIVE_INFINITY : encoder.encode(part).length + 1;
-    if (size > Math.min(room, MAX_ONE_EVENT_BYTES)) tooLarge += 1;
-    else if (bytes + size > room) break;
-    else {
-      parts.push(part!);
-      bytes += size;
-    }
-  }
-  return { body: `${head}${parts.join(",")}]}`, taken: parts.length + tooLarge, tooLarge };
-}
-
-/** Attributes are the caller's: they may hold a cycle or a BigInt. */
-function encodeEvent(event: TelemetryEvent): string | null {
-  try {
-    return JSON.stringify(event);
-  } catch {
-    return null;
-  }
-}
-
-function chunks<T extends SummaryEvent["counts"][number]>(items: T[], size: number): T[][] {
-  const answer: T[][] = [];
-  for (let at = 0; at < items.length; at += size) answer.push(items.slice(at, at + size));
-  return answer;
 }

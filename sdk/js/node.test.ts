@@ -1,3 +1,4 @@
+import { execFile } from "node:child_process";
 import type { Flag } from "@bunting/core";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { VERSION } from "./credentials.ts";
@@ -311,6 +312,20 @@ describe("getters", () => {
   });
 });
 
+test("with the flags' types given, keys and types are checked by the compiler", async () => {
+  const quiet = { warn: () => {}, error: () => {} };
+  const options = { serverKey: SERVER_KEY, url: peer.url, streams: [], logger: quiet };
+  const typed = createClient<{ "new-checkout": boolean; limit: number }>(options);
+  await typed.ready();
+  expect(typed.boolean("new-checkout", true)).toBe(false);
+  expect(typed.number("limit", 5)).toBe(5);
+  // @ts-expect-error: there is no such flag
+  typed.boolean("new-chekout", false);
+  // @ts-expect-error: it is a number
+  typed.boolean("limit", false);
+  await typed.close();
+});
+
 describe("listeners", () => {
   test("one that throws stops neither the others nor the client", async () => {
     const client = await live();
@@ -362,6 +377,27 @@ describe("close()", () => {
     const ready = client.ready();
     await client.close();
     expect(await ready).toBe(false);
+  });
+});
+
+describe("the process (R15)", () => {
+  /** Runs the code, with a client, in a Node of its own; fails unless that ends by itself. */
+  const run = (streams: string[], code: string) =>
+    new Promise<string>((resolve, reject) => {
+      const options = JSON.stringify({ serverKey: SERVER_KEY, url: peer.url, streams });
+      const entry = new URL("./node.ts", import.meta.url).href;
+      const script = `import { createClient } from "${entry}"; const client = createClient(${options}); ${code}`;
+      const done = (error: Error | null, output: string) => (error ? reject(error) : resolve(output));
+      execFile(process.execPath, ["--input-type=module", "--eval", script], { timeout: 20_000 }, done);
+    });
+  const look = 'console.log(await client.ready(), client.boolean("new-checkout", true));';
+
+  test("is held by waiting for flags, and not by a client that polls", async () => {
+    expect(await run([], look)).toBe("true false\n");
+  });
+
+  test("ends when a client that streams is closed", async () => {
+    expect(await run(["websocket"], `${look} client.on("connected", () => client.close());`)).toBe("true false\n");
   });
 });
 

@@ -245,7 +245,10 @@ class SyncStep extends Step {
     }
     const shutMs = BACKOFF_MIN_MS + this.random() * (BACKOFF_MAX_MS - BACKOFF_MIN_MS);
     this.setCircuit(name, { failures, openUntil: this.now + Math.max(shutMs, end.retryAfterMs ?? 0) });
-    this.do({ type: "error", code: "UNREACHABLE", reason: `${name} failed ${failures} times in a row: ${end.reason}` });
+    if (failures === CIRCUIT_FAILURES) {
+      const reason = `${name} failed ${failures} times in a row, so something else is used for a while: ${end.reason}`;
+      this.do({ type: "error", code: "UNREACHABLE", reason });
+    }
     const another = state.order.some((candidate) => state.circuits[candidate].openUntil <= this.now);
     if (another) this.arm("connect", this.random() * BACKOFF_MIN_MS);
     else this.connect();
@@ -323,7 +326,7 @@ class SyncStep extends Step {
       this.applyEarly();
       if (this.isInStep()) {
         this.verified();
-        this.disarm("fetch");
+        if (this.isLive()) this.disarm("fetch");
       }
     }
     const inMs = this.random() * patch.ackWithinMs;

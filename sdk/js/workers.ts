@@ -1,16 +1,14 @@
 import type { Json, Ruleset } from "@bunting/core";
 import { Client, type FlagTypes, type Logger } from "./client.ts";
-import { type Clock, systemClock } from "./clock.ts";
+import { type Clock, pause, systemClock } from "./clock.ts";
 import { checkUrl, clientHeader, type Endpoint, serverKeyMistake } from "./credentials.ts";
-import type { Feed, FeedStatus, Store } from "./driver.ts";
 import { type EventOptions, Events } from "./events.ts";
-import { answered, type Freshness, failed, isStale, type Limits, plan } from "./freshness.ts";
-import type { Incoming } from "./messages.ts";
-import type { End } from "./sync-state.ts";
-import { type Fetch, pollingTransport, type Transport } from "./transports.ts";
+import { type RequestContext, Revalidator } from "./revalidator.ts";
+import { type Fetch, pollingTransport } from "./transports.ts";
 
 export type { Context, Decision, Json, Ruleset } from "@bunting/core";
 export type { Change, Client, ClientEvents, FlagTypes, Logger, Status } from "./client.ts";
+export type { RequestContext } from "./revalidator.ts";
 
 export type WorkersOptions = {
   /** The environment's server key (`bnt_srv_…`): a secret of your Worker. */
@@ -40,9 +38,6 @@ export type WorkersOptions = {
 
 /** Within what a request may outlive its response, and short enough for the next attempt to be worth making. */
 const DEADLINE_MS = 10_000;
-
-/** What a handler's third argument can do. */
-export type RequestContext = { waitUntil(promise: Promise<unknown>): void };
 
 /**
  * Flags for a Worker: made once, at module level, and shared by all requests of the isolate.
@@ -144,105 +139,6 @@ export class WorkersClient<Flags extends FlagTypes = Record<string, Json>> {
   }
 }
 
-/** Keeps a store fresh from request to request. Shared state is plain data; what belongs to a request stays with it. */
-class Revalidator implements Feed {
-  readonly #store: Store;
-  readonly #polling: Transport;
-  readonly #clock: Clock;
-  readonly #limits: Limits;
-  readonly #random: () => number;
-  #freshness: Freshness;
-  #answer: Promise<boolean> = Promise.resolve(false);
-  #staleTold = false;
-
-  constructor(store: Store, polling: Transport, clock: Clock, limits: Limits, random: () => number) {
-    this.#store = store;
-    this.#polling = polling;
-    this.#clock = clock;
-    this.#limits = limits;
-    this.#random = random;
-    this.#freshness = { held: store.revision !== null, verifiedAt: null, askingSince: null, notBefore: 0, failures: 0 };
-  }
-
-  start(): void {}
-
-  close(): void {
-    this.#polling.close();
-  }
-
-  async prepare(ctx: RequestContext): Promise<void> {
-    const { ask, waitMs } = plan(this.#freshness, this.#clock.elapsed(), this.#limits);
-    if (ask) this.#ask(ctx);
-    // The answer may belong to another request, which may end without it: never awaited without a time limit of one's own.
-    if (waitMs > 0) await Promise.race([this.#answer, pause(this.#clock, waitMs)]);
-    this.#tellIfStale();
-  }
-
-  async refresh(ctx: RequestContext): Promise<boolean> {
-    this.#ask(ctx);
-    return this.#answer;
-  }
-
-  status(): FeedStatus {
-    const now = this.#clock.elapsed();
-    const { verifiedAt, failures } = this.#freshness;
-    return {
-      transport: "polling",
-      connected: verifiedAt !== null && failures === 0,
-      stale: isStale(this.#freshness, now, this.#limits),
-      verifiedAgeMs: verifiedAt === null ? null : Math.round(now - verifiedAt),
-      circuits: {},
-      garbage: 0,
-    };
-  }
-
-  #ask(ctx: RequestContext): void {
-    this.#freshness = { ...this.#freshness, askingSince: this.#clock.elapsed() };
-    const resume = { since: this.#store.revision, atLeast: this.#store.revision };
-    this.#answer = new Promise((resolve) => {
-      this.#polling.open(resume, {
-        message: (message) => resolve(this.#take(message)),
-        closed: (end) => {
-          if (!end.clean) this.#fail(end);
-          resolve(false);
-        },
-      });
-    });
-    ctx.waitUntil(this.#answer);
-  }
-
-  #take(message: Incoming): boolean {
-    const own = this.#store.revision ?? -1;
-    try {
-      if (message.type === "ruleset" && message.ruleset.revision > own) this.#store.install(message.ruleset);
-    } catch (error) {
-      this.#store.report({ type: "error", code: "GARBAGE", message: `the ruleset could not be used: ${error}` });
-      this.#fail({ reason: "" });
-      return false;
-    }
-    const { verifiedAt } = this.#freshness;
-    this.#freshness = answered(this.#clock.elapsed(), this.#limits);
-    // An older ruleset than the one held confirms nothing: that place of the edge is behind.
-    if (message.type === "ruleset" && message.ruleset.revision < own) this.#freshness.verifiedAt = verifiedAt;
-    else this.#staleTold = false;
-    return true;
-  }
-
-  #fail(end: End): void {
-    if (end.reason !== "" && (this.#freshness.failures === 0 || end.refused)) {
-      this.#store.report({ type: "error", code: end.refused ? "REFUSED" : "UNREACHABLE", message: end.reason });
-    }
-    this.#freshness = failed(this.#freshness, end, this.#clock.elapsed(), this.#limits, this.#random);
-  }
-
-  #tellIfStale(): void {
-    const now = this.#clock.elapsed();
-    if (this.#staleTold || this.#store.revision === null || !isStale(this.#freshness, now, this.#limits)) return;
-    this.#staleTold = true;
-    this.#store.report({ type: "stale", forMs: Math.round(now - (this.#freshness.verifiedAt ?? now)) });
-  }
-}
-
 function endpointOf(options: WorkersOptions): Endpoint {
   const mistake = serverKeyMistake(options.serverKey);
   if (mistake !== null) throw new TypeError(`Bunting: ${mistake}`);
@@ -263,5 +159,3 @@ function endpointOf(options: WorkersOptions): Endpoint {
     fetch: binding === undefined ? (to, init) => fetch(to, init) : (to, init) => binding.fetch(to, init),
   };
 }
-
-const pause = (clock: Clock, ms: number): Promise<void> => new Promise((resolve) => void clock.timer(ms, resolve));

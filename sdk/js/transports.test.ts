@@ -1,0 +1,139 @@
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { systemClock } from "./clock.ts";
+import type { Endpoint } from "./credentials.ts";
+import type { Incoming } from "./messages.ts";
+import { booleanFlag, Peer, rulesetOf, SERVER_KEY } from "./peer.ts";
+import type { End } from "./sync-state.ts";
+import {
+  pollingTransport,
+  retryAfter,
+  type SocketConstructor,
+  sseTransport,
+  type Transport,
+  webSocketTransport,
+} from "./transports.ts";
+
+let peer: Peer;
+beforeEach(async () => {
+  peer = await new Peer(rulesetOf(10, [booleanFlag("new-checkout", true, 1)])).start();
+});
+afterEach(() => peer.stop());
+
+const endpoint = (key = SERVER_KEY): Endpoint => ({
+  url: peer.url,
+  headers: () => ({ Authorization: `Bearer ${key}` }),
+  fetch: (url, init) => fetch(url, init),
+});
+const make = {
+  websocket: (key?: string) => webSocketTransport(endpoint(key), WebSocket as unknown as SocketConstructor),
+  sse: (key?: string) => sseTransport(endpoint(key)),
+  polling: (key?: string) => pollingTransport(endpoint(key), systemClock),
+};
+
+type Heard = { messages: Incoming[]; ends: End[] };
+function listen(transport: Transport, heard: Heard = { messages: [], ends: [] }): Heard {
+  transport.open(
+    { since: 10, atLeast: null },
+    {
+      message(message) {
+        expect(heard.ends, "nothing comes after the end").toEqual([]);
+        heard.messages.push(message);
+      },
+      closed: (end) => void heard.ends.push(end),
+    },
+  );
+  return heard;
+}
+const settle = () => new Promise((resolve) => setTimeout(resolve, 30));
+
+describe.each(["websocket", "sse", "polling"] as const)("the transport contract: %s", (kind) => {
+  test("delivers what the server says", async () => {
+    const transport = make[kind]();
+    const heard = listen(transport);
+    await vi.waitFor(() => expect(heard.messages[0]?.type).toBe(kind === "polling" ? "ruleset" : "hello"));
+    transport.close();
+  });
+
+  test("ends once when the server goes away", async () => {
+    const transport = make[kind]();
+    if (kind === "polling") peer.body = '{"schema":1';
+    const heard = listen(transport);
+    if (kind !== "polling") await vi.waitFor(() => expect(heard.messages).toHaveLength(1));
+    await peer.stop();
+    await vi.waitFor(() => expect(heard.ends).toHaveLength(1));
+    await settle();
+    expect(heard.ends).toHaveLength(1);
+    expect(heard.ends[0]?.reason).not.toBe("");
+  });
+
+  test("ends once when nobody answers at all", async () => {
+    const transport = make[kind]();
+    await peer.stop();
+    const heard = listen(transport);
+    await vi.waitFor(() => expect(heard.ends).toHaveLength(1));
+    expect(heard.messages).toEqual([]);
+  });
+
+  test("says nothing after close(), which may be called at any time and twice", async () => {
+    const transport = make[kind]();
+    transport.close();
+    const heard = listen(transport);
+    transport.close();
+    transport.close();
+    transport.send("ping");
+    await settle();
+    expect(heard).toEqual({ messages: [], ends: [] });
+  });
+
+  test("can be opened again, without an echo of the time before", async () => {
+    const transport = make[kind]();
+    const first = listen(transport);
+    transport.close();
+    const second = listen(transport);
+    await vi.waitFor(() => expect(second.messages.length).toBeGreaterThan(0));
+    expect(first).toEqual({ messages: [], ends: [] });
+    transport.close();
+  });
+
+  test("says whether the key was refused, where the platform lets it know", async () => {
+    const transport = make[kind]("bnt_srv_env-1_other");
+    const heard = listen(transport);
+    await vi.waitFor(() => expect(heard.ends).toHaveLength(1));
+    // A browser-style WebSocket hides the status of a failed handshake: the next poll finds out.
+    expect(heard.ends[0]?.refused).toBe(kind !== "websocket");
+  });
+});
+
+test("a poll after a poll asks with the ETag and hears that nothing changed", async () => {
+  const transport = make.polling();
+  const heard = listen(transport);
+  await vi.waitFor(() => expect(heard.ends).toEqual([{ reason: "", clean: true }]));
+  const again = listen(transport);
+  await vi.waitFor(() => expect(again.messages).toEqual([{ type: "unchanged" }]));
+});
+
+test("a server that does not finish its answer is given up on", async () => {
+  vi.spyOn(systemClock, "timer").mockImplementation((ms, fire) => {
+    const handle = setTimeout(fire, ms / 1_000);
+    return () => clearTimeout(handle);
+  });
+  const hanging: Endpoint = {
+    ...endpoint(),
+    fetch: (_, { signal }) =>
+      new Promise((_, reject) => signal?.addEventListener("abort", () => reject(signal.reason))),
+  };
+  const heard = listen(pollingTransport(hanging, systemClock));
+  await vi.waitFor(() => expect(heard.ends).toEqual([{ reason: "no answer in 30 s" }]));
+  vi.restoreAllMocks();
+});
+
+test.each([
+  ["5", 5_000],
+  ["0", 0],
+  ["999999999", 3_600_000],
+  ["-1", null],
+  ["soon", null],
+  [null, null],
+])("Retry-After %s is %s ms", (header, ms) => {
+  expect(retryAfter(header)).toBe(ms);
+});
