@@ -49,10 +49,10 @@ const table: Record<string, { files: string[]; packages: string[] }> = {
 /** Every other package stands behind one file (or, for zod, one folder). */
 const behind: Record<string, RegExp> = {
   "@hono/zod-openapi": /^workers\/admin\//,
-  "itty-durable": /^(durable-objects\/rate-limiter|workers\/rate-limit)\.ts$/,
-  "itty-router": /^durable-objects\/rate-limiter\.ts$/,
+  "itty-durable/itty-durable.js": /^durable-objects\/rate-limiter\.ts$/,
+  "itty-durable/proxy-durable.js": /^workers\/rate-limit\.ts$/,
+  "node:zlib": /^workers\/edge\/events\.ts$/,
   "eventsource-parser": /^sdk\/js\/transports\.ts$/,
-  "xxhash-wasm": /^workers\/store\/fingerprint\.ts$/,
   miniflare: /^(bench|test)\//,
   ws: /^bench\//,
 };
