@@ -45,9 +45,6 @@ export function adminApi({ now = Date.now }: { now?: () => number } = {}) {
   return api;
 }
 
-export const admin = adminApi();
-export type AdminApi = typeof admin;
-
 const describe = (app: ReturnType<typeof resource>) =>
   app.getOpenAPI31Document({
     openapi: "3.1.0",
@@ -97,3 +94,6 @@ function unknownRoute(routes: { method: string; path: string }[]): Handler<Admin
     throw new ApiError(405, "method-not-allowed", `Use one of: ${allow}.`, { headers: { allow } });
   };
 }
+
+export const admin = adminApi();
+export type AdminApi = typeof admin;

@@ -1,6 +1,6 @@
 /** Rows of D1 as the documents of docs/evaluation.md. `killed` is never here: the hub alone knows it. */
 import type { Flag, Ruleset, Segment } from "@bunting/core";
-import { and, eq, inArray, isNull, type SQL, sql } from "drizzle-orm";
+import { and, eq, getTableColumns, inArray, isNull, type SQL, sql } from "drizzle-orm";
 import type { Head, KeyGrant } from "./changes.ts";
 import { answered, type Database, type Statement } from "./database.ts";
 import * as table from "./schema.ts";
@@ -125,9 +125,16 @@ const selectHead = (db: Database, environmentId: string) =>
     .from(table.environments)
     .where(eq(table.environments.id, environmentId));
 
+// A batch of D1 answers objects by column name, so that names which both tables have must differ.
+const configurationColumns = {
+  ...getTableColumns(table.flagConfigurations),
+  version: sql<number>`${table.flagConfigurations.version}`.as("configuration_version"),
+  updatedAt: sql<number>`${table.flagConfigurations.updatedAt}`.as("configuration_updated_at"),
+};
+
 const selectFlags = (db: Database, environmentId: string, which?: SQL) =>
   db
-    .select({ flag: table.flags, configuration: table.flagConfigurations })
+    .select({ flag: getTableColumns(table.flags), configuration: configurationColumns })
     .from(table.flagConfigurations)
     .innerJoin(table.flags, eq(table.flags.id, table.flagConfigurations.flagId))
     .where(and(eq(table.flagConfigurations.environmentId, environmentId), isNull(table.flags.archivedAt), which));
