@@ -62,7 +62,7 @@ export type Effect =
   | { type: "stale"; forMs: number }
   | { type: "error"; code: "REFUSED" | "UNREACHABLE"; reason: string };
 
-export const POLL_MS = 30_000;
+const POLL_MS = 30_000;
 export const PING_MS = 25_000;
 /** A server writes or answers every 25 s: two misses and a little. */
 export const SILENCE_MS = 60_000;

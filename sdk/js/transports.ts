@@ -12,7 +12,7 @@ export type Fetch = (
 ) => Promise<Response>;
 
 /** The part of a WebSocket that is used; the second argument is undici's, Bun's and Deno's way to send headers. */
-export type Socket = {
+type Socket = {
   send(text: string): void;
   close(code?: number): void;
   addEventListener(type: "message", listener: (event: { data: unknown }) => void): void;
@@ -22,9 +22,9 @@ export type Socket = {
 export type SocketConstructor = new (url: string, init: { headers: Record<string, string> }) => Socket;
 
 /** `since`: the revision held; `atLeast`: one that is known to exist. */
-export type Resume = { since: number | null; atLeast: number | null };
+type Resume = { since: number | null; atLeast: number | null };
 
-export type Sink = { message(message: Incoming): void; closed(end: End): void };
+type Sink = { message(message: Incoming): void; closed(end: End): void };
 
 /**
  * One connection at a time. `closed` comes exactly once after `open`, and last; after `close()` nothing comes at all.
