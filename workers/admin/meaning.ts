@@ -31,7 +31,12 @@ export function brokenBy(environment: string, ruleset: Ruleset): Use[] {
     ...Object.values(ruleset.segments).map((document) => ({ kind: "segment" as const, document })),
   ];
   return documents.flatMap((one) =>
-    validate(one.kind, one.document, ruleset).map((mistake) => ({ environment, kind: one.kind, key: one.document.key, ...mistake })),
+    validate(one.kind, one.document, ruleset).map((mistake) => ({
+      environment,
+      kind: one.kind,
+      key: one.document.key,
+      ...mistake,
+    })),
   );
 }
 

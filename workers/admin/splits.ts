@@ -55,7 +55,14 @@ export function shownServe(serve: Serve) {
   return { split: { ...serve.split, weights: weightsOf(serve.split.ranges) } };
 }
 
-export function weightsOf(ranges: Range[]): Record<string, number> {
+/** As the audit log tells it: people set weights; ranges follow from them. */
+export function toldServe(serve: Serve) {
+  if ("variation" in serve) return serve;
+  const { ranges, ...rest } = serve.split;
+  return { split: { ...rest, weights: weightsOf(ranges) } };
+}
+
+function weightsOf(ranges: Range[]): Record<string, number> {
   const weights = new Map<string, number>();
   for (const { variation, from, to } of ranges) weights.set(variation, (weights.get(variation) ?? 0) + to - from);
   return Object.fromEntries(weights);

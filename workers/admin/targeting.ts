@@ -14,7 +14,7 @@ import { environmentOf } from "./environments.ts";
 import { shownTargeting, targeting, writtenTargeting } from "./flag-shape.ts";
 import { type Delivery, delivered, withReceipt } from "./hubs.ts";
 import { requireMeaning } from "./meaning.ts";
-import { rulesOf, serveOf, splitMistakes } from "./splits.ts";
+import { rulesOf, serveOf, splitMistakes, toldServe } from "./splits.ts";
 import { etagOf, requireMatch, write } from "./write.ts";
 
 const path = "/projects/{project}/flags/{flag}/environments/{environment}" as const;
@@ -162,7 +162,7 @@ async function editTargeting(
       requireMatch(c, etagOf(before.version));
       requireWeights(before, fields);
       const next = applied(before, fields);
-      const changes = difference(before, next);
+      const changes = difference(told(before), told(next));
       if (isEmpty(changes)) {
         return { status: 200, body: shownTargeting(environment, before, kill), etag: etagOf(before.version) };
       }
@@ -211,6 +211,12 @@ function applied(before: Flag, { rules, fallthrough, ...plain }: Partial<Targeti
     ...(fallthrough && { fallthrough: serveOf(fallthrough, before.fallthrough, before.key) }),
   };
 }
+
+const told = (flag: Flag) => ({
+  ...flag,
+  rules: flag.rules.map((rule) => ({ ...rule, serve: toldServe(rule.serve) })),
+  fallthrough: toldServe(flag.fallthrough),
+});
 
 function requireWeights(flag: Flag, { rules = [], fallthrough }: Partial<TargetingInput>): void {
   const mistakes = [
