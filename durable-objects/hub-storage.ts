@@ -149,7 +149,14 @@ export class HubStorage {
     this.#sql.exec("DELETE FROM kill_log WHERE mirrored = 1 AND at < ?", now - IDEMPOTENCY_MS);
     const mirrored = record.changed ? 0 : 1;
     const { seq, at } = record;
-    this.#sql.exec("INSERT INTO kill_log VALUES (?, ?, ?, ?, ?)", seq, JSON.stringify(record), requester(record), at, mirrored);
+    this.#sql.exec(
+      "INSERT INTO kill_log VALUES (?, ?, ?, ?, ?)",
+      seq,
+      JSON.stringify(record),
+      requester(record),
+      at,
+      mirrored,
+    );
   }
 
   /** What the same request became the first time. */
@@ -202,7 +209,13 @@ export class HubStorage {
   // Relays.
 
   putRelay(relay: Downstream, connected: number): void {
-    this.#sql.exec("INSERT OR REPLACE INTO relays VALUES (?, ?, ?, ?)", relay.name, relay.region, relay.revision, connected);
+    this.#sql.exec(
+      "INSERT OR REPLACE INTO relays VALUES (?, ?, ?, ?)",
+      relay.name,
+      relay.region,
+      relay.revision,
+      connected,
+    );
   }
 
   relays(): (Downstream & { connected: number })[] {

@@ -5,14 +5,20 @@
  * looked at again and moved in one synchronous step.
  */
 import { DurableObject } from "cloudflare:workers";
+import { D1_FIRST_MS, D1_MS, RELAY_DELIVER_MS, within } from "../workers/deadline.ts";
+import type { Env } from "../workers/env.ts";
 import type { Documents } from "../workers/store/changes.ts";
 import { type Change, changesFrom, markPublished } from "../workers/store/changes.ts";
 import { type Database, openDatabase } from "../workers/store/database.ts";
 import { wholeEnvironment } from "../workers/store/documents.ts";
 import { mirrorKill } from "../workers/store/kills.ts";
-import { deleteSnapshot, latestRevision, readLatestSnapshot, type SnapshotParts, writeSnapshot } from "../workers/store/snapshot.ts";
-import { D1_FIRST_MS, D1_MS, RELAY_DELIVER_MS, within } from "../workers/deadline.ts";
-import type { Env } from "../workers/env.ts";
+import {
+  deleteSnapshot,
+  latestRevision,
+  readLatestSnapshot,
+  type SnapshotParts,
+  writeSnapshot,
+} from "../workers/store/snapshot.ts";
 import { type Delivery, type Downstream, encodeDelivery, runAfter, type Since } from "./delivery.ts";
 import { HubStorage, type KillRecord, type Position } from "./hub-storage.ts";
 
@@ -161,7 +167,9 @@ export class Hub extends DurableObject<Env> {
   async since(revision: number): Promise<Since> {
     const latest = (await this.#born()).revision;
     const deliveries = runAfter(this.#storage.deliveriesAfter(revision), revision, latest);
-    return deliveries === null ? { revision: latest, deliveries, keys: this.#storage.keyHashes() } : { revision: latest, deliveries };
+    return deliveries === null
+      ? { revision: latest, deliveries, keys: this.#storage.keyHashes() }
+      : { revision: latest, deliveries };
   }
 
   // Order.
@@ -251,7 +259,11 @@ export class Hub extends DurableObject<Env> {
     if (fromD1.status === "fulfilled") {
       const whole = fromD1.value;
       if (whole === null) return null;
-      this.#begin({ ...whole, ...whole.head }, Math.max(highest, whole.publishedRevision) + REVISION_GAP, environmentId);
+      this.#begin(
+        { ...whole, ...whole.head },
+        Math.max(highest, whole.publishedRevision) + REVISION_GAP,
+        environmentId,
+      );
     } else {
       const snapshot = await readLatestSnapshot(this.env.KV, environmentId);
       if (this.#storage.position !== null) return this.#storage.position;
@@ -372,7 +384,8 @@ export class Hub extends DurableObject<Env> {
       ...behind.map((relay) => newest && this.#deliver(relay, newest)),
     ]);
     for (const { status, ...rest } of results) {
-      if (status === "rejected") console.warn(JSON.stringify({ level: "warn", hub: position.environmentId, ...rest }, errorText));
+      if (status === "rejected")
+        console.warn(JSON.stringify({ level: "warn", hub: position.environmentId, ...rest }, errorText));
     }
     const after = this.#storage.position as Position;
     const failed = results.some(({ status }) => status === "rejected");

@@ -93,7 +93,8 @@ export class Relay extends DurableObject<Env> {
   /** Takes a socket whose credentials the Worker has checked. `?since=` asks for what the client lacks. */
   override async fetch(request: Request): Promise<Response> {
     const introduction = request.headers.get(ATTACHMENT_HEADER);
-    if (introduction === null || request.headers.get("upgrade") !== "websocket") return new Response(null, { status: 426 });
+    if (introduction === null || request.headers.get("upgrade") !== "websocket")
+      return new Response(null, { status: 426 });
     if (this.ctx.getWebSockets().length >= Number(this.env.RELAY_CAP)) return new Response(null, { status: 503 });
     if (!(await this.#current())) return new Response(null, { status: 404 });
     const since = new URL(request.url).searchParams.get("since");
@@ -163,7 +164,13 @@ export class Relay extends DurableObject<Env> {
     for (const socket of sockets) sendQuietly(socket, delivery.message);
     this.#endKeys(delivery.keys);
     const text = JSON.stringify(delivery);
-    this.#sql.exec("INSERT OR REPLACE INTO ring VALUES (?, ?, ?, ?)", delivery.revision, text.length, sockets.length, text);
+    this.#sql.exec(
+      "INSERT OR REPLACE INTO ring VALUES (?, ?, ?, ?)",
+      delivery.revision,
+      text.length,
+      sockets.length,
+      text,
+    );
     this.#ringBytes += text.length;
     while (this.#ringBytes > RING_BYTES) {
       const [oldest] = this.#sql.exec<{ bytes: number }>(
@@ -184,7 +191,8 @@ export class Relay extends DurableObject<Env> {
 
   /** What the ring no longer has and the hub's log may: the run from `revision` to where the relay is. */
   async #olderThanRing(revision: number): Promise<Delivery[] | null> {
-    if (revision === this.#revision || runAfter(this.#ringAfter(revision), revision, this.#revision ?? 0) !== null) return null;
+    if (revision === this.#revision || runAfter(this.#ringAfter(revision), revision, this.#revision ?? 0) !== null)
+      return null;
     const answer = await within(this.#hub().since(revision), RELAY_CHECK_MS, "hub").catch(() => null);
     return answer?.deliveries ?? null;
   }
@@ -219,7 +227,8 @@ export class Relay extends DurableObject<Env> {
     if (since === null) return false;
     this.#heardAt = Date.now();
     // A delivery may have passed meanwhile: only what still fits on top is taken.
-    const run = since.deliveries === null ? null : since.deliveries.filter(({ revision }) => revision > (this.#revision ?? 0));
+    const run =
+      since.deliveries === null ? null : since.deliveries.filter(({ revision }) => revision > (this.#revision ?? 0));
     if (run === null) this.#leapTo(since.revision, since.keys ?? []);
     else for (const delivery of run) if (delivery.previous === this.#revision) this.#pass(delivery);
     return true;

@@ -56,7 +56,7 @@ server.on("exit", (code) => {
 await untilServing();
 const development = await seed();
 // `wrangler dev` does not fire cron triggers: without this a lost nudge would wait for ever.
-setInterval(() => fetch(`${url}/cdn-cgi/handler/scheduled`).catch(() => {}), 60_000);
+setInterval(() => fetch(`${url}/cdn-cgi/local/scheduled`).catch(() => {}), 60_000);
 explain(development);
 
 function stop(): void {

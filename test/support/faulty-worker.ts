@@ -1,7 +1,8 @@
 /** The real Worker behind faulty bindings. `POST /__faults` sets them: this entry is never deployed. */
-import worker, { Hub as RealHub, Relay as RealRelay } from "../../workers/index.ts";
+
 import type { QueuedEvents } from "../../workers/consumer.ts";
 import type { Env } from "../../workers/env.ts";
+import worker, { Hub as RealHub, Relay as RealRelay } from "../../workers/index.ts";
 import { type Faults, setFaults, withFaults } from "./faults.ts";
 
 export { RateLimiter } from "../../workers/index.ts";

@@ -6,7 +6,13 @@ import { globSync, readFileSync } from "node:fs";
 import { join, relative } from "node:path";
 import { convertV4MiniflareOptions, Miniflare } from "miniflare";
 
-export type ServeOptions = { bundle: string; entry: string; persist: string; port: number; vars: Record<string, string> };
+export type ServeOptions = {
+  bundle: string;
+  entry: string;
+  persist: string;
+  port: number;
+  vars: Record<string, string>;
+};
 
 const { bundle, entry, persist, port, vars } = JSON.parse(process.argv[2] ?? "{}") as ServeOptions;
 
@@ -14,8 +20,8 @@ const modules = globSync(join(bundle, "*.{js,wasm}"))
   .sort((one) => (one.endsWith(entry) ? -1 : 1))
   .map((path) => ({ type: path.endsWith(".wasm") ? ("CompiledWasm" as const) : ("ESModule" as const), path }));
 
-const miniflare = new Miniflare(
-  convertV4MiniflareOptions({
+const miniflare = new Miniflare({
+  ...convertV4MiniflareOptions({
     name: "bunting",
     host: "127.0.0.1",
     port,
@@ -29,7 +35,14 @@ const miniflare = new Miniflare(
     kvNamespaces: { KV: "bunting" },
     r2Buckets: { EVENTS_BUCKET: "bunting-events" },
     queueProducers: { EVENTS_QUEUE: "bunting-events", DEAD_EVENTS_QUEUE: "bunting-events-dead" },
-    queueConsumers: { "bunting-events": { maxBatchSize: 100, maxBatchTimeout: 1, maxRetries: 5, deadLetterQueue: "bunting-events-dead" } },
+    queueConsumers: {
+      "bunting-events": {
+        maxBatchSize: 100,
+        maxBatchTimeout: 1,
+        maxRetries: 5,
+        deadLetterQueue: "bunting-events-dead",
+      },
+    },
     analyticsEngineDatasets: { ANALYTICS: { dataset: "bunting" } },
     durableObjects: {
       HUB: { className: "Hub", useSQLite: true },
@@ -37,9 +50,9 @@ const miniflare = new Miniflare(
       RATE_LIMITER: { className: "RateLimiter", useSQLite: true },
     },
     unsafeTriggerHandlers: true,
-    defaultPersistRoot: persist,
   }),
-);
+  resourcePersistencePath: persist,
+});
 process.on("SIGTERM", () => void miniflare.dispose().then(() => process.exit(0)));
 
 const url = await miniflare.ready;
@@ -47,7 +60,8 @@ const d1 = await miniflare.getD1Database("DB");
 const applied = await d1.prepare("SELECT name FROM sqlite_master WHERE name = 'projects'").first();
 if (applied === null) {
   for (const file of globSync("migrations/*.sql").sort()) {
-    for (const statement of readFileSync(file, "utf8").split("--> statement-breakpoint")) await d1.prepare(statement).run();
+    for (const statement of readFileSync(file, "utf8").split("--> statement-breakpoint"))
+      await d1.prepare(statement).run();
   }
 }
 console.log(`READY ${url.origin} ${relative(process.cwd(), persist)}`);

@@ -34,7 +34,12 @@ export class Server {
 
   /** A new server on empty data, with an admin token of its own. */
   static async start(entry: string, folder: string, vars: Record<string, string> = {}): Promise<Server> {
-    const limits = { MANAGEMENT_PER_SECOND: "100000", MANAGEMENT_BURST: "100000", EVENTS_PER_SECOND: "1000", EVENTS_BURST: "1000" };
+    const limits = {
+      MANAGEMENT_PER_SECOND: "100000",
+      MANAGEMENT_BURST: "100000",
+      EVENTS_PER_SECOND: "1000",
+      EVENTS_BURST: "1000",
+    };
     const server = new Server({
       bundle: folder,
       entry: `${basename(entry, ".ts")}.js`,
@@ -43,7 +48,12 @@ export class Server {
       vars: { ...limits, RELAY_CAP: "4000", BOOTSTRAP_TOKEN, ...vars },
     });
     await server.resume();
-    const answer = await server.api("POST", "/tokens", { name: "test", role: "admin" }, { authorization: `Bearer ${BOOTSTRAP_TOKEN}` });
+    const answer = await server.api(
+      "POST",
+      "/tokens",
+      { name: "test", role: "admin" },
+      { authorization: `Bearer ${BOOTSTRAP_TOKEN}` },
+    );
     server.token = ((await answer.json()) as { token: string }).token;
     return server;
   }
@@ -93,7 +103,7 @@ export class Server {
 
   /** What cron does each minute. */
   async sweep(): Promise<void> {
-    await fetch(`${this.url}/cdn-cgi/handler/scheduled`);
+    await fetch(`${this.url}/cdn-cgi/local/scheduled`);
   }
 
   api(method: string, path: string, body?: unknown, headers: Record<string, string> = {}): Promise<Response> {
@@ -112,7 +122,10 @@ export class Server {
   }
 
   /** A project with one environment and a server key for it. */
-  async environment(project = "p", environment = "production"): Promise<{ serverKey: string; path: string; flags: string }> {
+  async environment(
+    project = "p",
+    environment = "production",
+  ): Promise<{ serverKey: string; path: string; flags: string }> {
     await this.ask("POST", "/projects", { key: project, name: project });
     await this.ask("POST", `/projects/${project}/environments`, { key: environment, name: environment });
     const path = `/projects/${project}/environments/${environment}`;

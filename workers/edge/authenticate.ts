@@ -1,11 +1,11 @@
 /** SDK keys: checked against what the environment's hub has published, in memory, without asking a database. */
 import type { Context } from "hono";
 import type { Env } from "../env.ts";
-import { ApiError, forbidden, unauthenticated } from "../problem.ts";
+import { ApiError, forbidden, unauthenticated, unavailable } from "../problem.ts";
 import type { KeyGrant } from "../store/changes.ts";
 import { sha256 } from "../store/credentials.ts";
 import type { KeyKind } from "../store/schema.ts";
-import { type IsolateRuleset, isolateRuleset, type Visit } from "./isolate-ruleset.ts";
+import { EARLY_MS, FRESH_MS, type IsolateRuleset, isolateRuleset, type Visit } from "./isolate-ruleset.ts";
 
 export type ClientName = { sdk: string; instance: string; name: string };
 
@@ -31,12 +31,15 @@ export async function authenticate(c: Context<{ Bindings: Env }>, ...kinds: KeyK
   const keyHash = await sha256(key);
   const atLeast = Number(c.req.query("revision") ?? 0);
   const environmentId = `env_${environment}`;
-  const ruleset = await isolateRuleset(
-    visit,
-    environmentId,
-    ({ keys, evaluator }) => Object.hasOwn(keys, keyHash) && !(atLeast > evaluator.revision),
-  );
+  const ruleset = await isolateRuleset(visit, environmentId, ({ keys, evaluator }) => {
+    if (!Object.hasOwn(keys, keyHash)) return EARLY_MS;
+    return atLeast > evaluator.revision ? -1 : FRESH_MS;
+  });
   const grant = ruleset !== null && Object.hasOwn(ruleset.keys, keyHash) ? ruleset.keys[keyHash] : undefined;
+  if (ruleset !== null && grant === undefined && Date.now() - ruleset.checkedAt > FRESH_MS) {
+    // A new key, perhaps, and a relay that does not answer: an SDK takes a refusal for final, and this is none.
+    throw unavailable("This SDK key cannot be checked at the moment.", 1);
+  }
   if (ruleset === null || grant === undefined) throw unauthenticated("This SDK key is unknown or has been revoked.");
   if (grant.expiresAt !== null && grant.expiresAt <= Date.now()) throw unauthenticated("This SDK key has expired.");
   checkOrigin(c.req.raw, grant);

@@ -27,8 +27,8 @@ export type IsolateRuleset = {
 export type Visit = { env: Env; ctx: Pick<ExecutionContext, "waitUntil">; cf: Parameters<typeof regionOf>[0] };
 
 export const FRESH_MS = 1_000;
-/** A key or revision that this isolate has not heard of is worth one early check, not one for every request. */
-const EARLY_MS = 100;
+/** A key that this isolate has not heard of is worth an early check, but not one for every request of a stranger. */
+export const EARLY_MS = 100;
 /** Of an isolate's 128 MB; the least recently used environments go first. */
 const MAX_BYTES = 48 * 1024 * 1024;
 /** A parsed ruleset takes about this many times its text. */
@@ -41,17 +41,19 @@ const loading = new Map<string, Promise<IsolateRuleset | null>>();
 /** Environments that do not exist, so that made-up keys cost a look-up each few seconds and not each request. */
 const unknown = new Map<string, number>();
 
-/** Null: there is no such environment. `wanted` asks for an early check where what is held does not do. */
+/** Null: there is no such environment. `maxAgeMs` says how old the last check may be for this request. */
 export async function isolateRuleset(
   visit: Visit,
   environmentId: string,
-  wanted: (ruleset: IsolateRuleset) => boolean = () => true,
+  maxAgeMs: (ruleset: IsolateRuleset) => number = () => FRESH_MS,
 ): Promise<IsolateRuleset | null> {
   if ((unknown.get(environmentId) ?? 0) > Date.now() - UNKNOWN_MS) return null;
   const ruleset = held.get(environmentId) ?? (await loadOnce(visit, environmentId));
   if (ruleset === null) return null;
-  const maxAge = wanted(ruleset) ? FRESH_MS : EARLY_MS;
-  if (Date.now() - ruleset.checkedAt > maxAge) await checkOnce(visit, ruleset);
+  // A check that others began earlier may not have seen what this request is about: then one more.
+  for (let checks = 0; checks < 2 && Date.now() - ruleset.checkedAt > maxAgeMs(ruleset); checks++) {
+    await checkOnce(visit, ruleset);
+  }
   held.delete(environmentId);
   held.set(environmentId, ruleset);
   return ruleset;

@@ -1,0 +1,116 @@
+/** The worst night of the year: D1 is down and a flag has to go off everywhere (Q3, X2). */
+import { afterAll, beforeAll, expect, test, vi } from "vitest";
+import { readyClient } from "../support/sdk.ts";
+import { bundle, Server } from "../support/server.ts";
+
+const ENTRY = "test/support/faulty-worker.ts";
+let server: Server;
+let serverKey: string;
+let flags: string;
+
+const targetingOf = (key: string) => `${flags}/${key}/environments/production`;
+const user = { targetingKey: "user-42" };
+
+beforeAll(async () => {
+  server = await Server.start(ENTRY, bundle(ENTRY));
+  ({ serverKey, flags } = await server.environment());
+  for (const key of ["checkout", "search", "banner"]) {
+    await server.ask("POST", flags, {
+      key,
+      name: key,
+      type: "boolean",
+      variations: [
+        { key: "on", value: true },
+        { key: "off", value: false },
+      ],
+    });
+    await server.ask("PATCH", targetingOf(key), { on: true });
+  }
+});
+
+afterAll(() => server.dispose());
+
+test("with D1 failing, on an isolate that has just started, a kill reaches an SDK, and the mirror catches up later", async () => {
+  await server.kill();
+  await server.resume({ DB: { mode: "fail" } });
+  const sdk = await readyClient({ url: server.url, serverKey });
+  expect(sdk.boolean("checkout", false, user)).toBe(true);
+
+  const killed = await server.ask<Record<string, unknown>>("POST", `${targetingOf("checkout")}/kill`, {
+    reason: "D1 is down",
+  });
+  expect(killed).toMatchObject({ mirrored: "pending", receipt: { connected: 1, applied: 1 } });
+  expect(sdk.details("checkout", true, user)).toMatchObject({ reason: "KILLED", value: false });
+
+  const edit = await server.api("PATCH", targetingOf("checkout"), { on: false });
+  expect(edit.status).toBe(503);
+  expect(edit.headers.get("retry-after")).toMatch(/^\d+$/);
+
+  await server.setFaults({});
+  await vi.waitFor(async () => {
+    const { items } = await server.ask<{ items: { action: string; reason: string }[] }>(
+      "GET",
+      "/audit?action=flag.kill",
+    );
+    expect(items.map(({ reason }) => reason)).toEqual(["D1 is down"]);
+  }, 15_000);
+});
+
+test("with D1 slow, a kill does not wait for it", async () => {
+  const sdk = await readyClient({ url: server.url, serverKey });
+  await server.setFaults({ DB: { mode: "delay", ms: 20_000 } });
+  const killed = await server.ask<Record<string, unknown>>("POST", `${targetingOf("search")}/kill`, {
+    reason: "D1 is slow",
+  });
+  expect(killed).toMatchObject({ mirrored: "pending", receipt: { applied: 1 } });
+  expect(sdk.details("search", true, user).reason).toBe("KILLED");
+  await server.setFaults({});
+});
+
+test("no edit made at the same time lifts a kill, and restore lifts it also with D1 down", async () => {
+  const sdk = await readyClient({ url: server.url, serverKey });
+  const edits = Array.from({ length: 10 }, (_, index) =>
+    server.ask("PATCH", targetingOf("banner"), { on: true, targets: [{ variation: "on", values: [`user-${index}`] }] }),
+  );
+  await Promise.all([...edits, server.ask("POST", `${targetingOf("banner")}/kill`, { reason: "race" })]);
+  await server.ask("PATCH", targetingOf("banner"), { on: true, trackExposures: true });
+  await vi.waitFor(() => expect(sdk.details("banner", true, user)).toMatchObject({ reason: "KILLED", value: false }));
+
+  await server.setFaults({ DB: { mode: "fail" } });
+  await server.ask("POST", `${targetingOf("banner")}/restore`, {});
+  await vi.waitFor(() => expect(sdk.details("banner", false, user).reason).not.toBe("KILLED"));
+  await server.setFaults({});
+});
+
+test("with D1 down, an unknown credential is refused and an unknown flag is a 404: never a silent success", async () => {
+  await server.setFaults({ DB: { mode: "fail" } });
+  const refused = await server.api(
+    "POST",
+    `${targetingOf("checkout")}/kill`,
+    { reason: "x" },
+    { authorization: "Bearer bnt_api_made_up" },
+  );
+  expect(refused.status).toBe(401);
+  const unknown = await server.api("POST", `${targetingOf("nobody")}/kill`, { reason: "x" });
+  expect(unknown.status).toBe(404);
+  const elsewhere = await server.api("POST", `${flags}/checkout/environments/nowhere/kill`, { reason: "x" });
+  expect(elsewhere.status).toBe(404);
+  await server.setFaults({});
+});
+
+test("evaluation, rulesets and streams go on with D1 and KV both down (Q7)", async () => {
+  const sdk = await readyClient({ url: server.url, serverKey });
+  await server.setFaults({ DB: { mode: "fail" }, KV: { mode: "fail" } });
+  const ruleset = await fetch(`${server.url}/sdk/v1/ruleset`, { headers: { authorization: `Bearer ${serverKey}` } });
+  expect(ruleset.status).toBe(200);
+  await ruleset.arrayBuffer();
+  const late = await readyClient({ url: server.url, serverKey });
+  for (const client of [sdk, late]) expect(client.boolean("banner", false, user)).toBe(true);
+  const remote = await fetch(`${server.url}/ofrep/v1/evaluate/flags/banner`, {
+    method: "POST",
+    headers: { authorization: `Bearer ${serverKey}`, "content-type": "application/json" },
+    body: JSON.stringify({ context: user }),
+  });
+  expect(await remote.json()).toMatchObject({ key: "banner", value: true, variant: "on" });
+  await server.setFaults({});
+});

@@ -1,0 +1,90 @@
+/** What the README shows, on a copy of what is committed: `npm start`, `npm run watch`, curl. */
+import { execFileSync } from "node:child_process";
+import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import type { Development } from "../../scripts/seed.ts";
+import { freePort } from "../support/server.ts";
+import { Watched } from "../support/watcher.ts";
+
+const checkout = mkdtempSync(join(tmpdir(), "bunting-checkout-"));
+let port: number;
+let server: Watched;
+let watcher: Watched;
+let development: Development;
+
+const start = () => new Watched(["scripts/start.ts"], { cwd: checkout, env: { PORT: String(port) } });
+
+async function change(path: string, method: string, body: unknown): Promise<Record<string, unknown>> {
+  const url = `${development.url}/api/v1/projects/demo/flags/new-checkout/environments/production${path}`;
+  const headers = { authorization: `Bearer ${development.apiToken}`, "content-type": "application/json" };
+  const response = await fetch(url, { method, headers, body: JSON.stringify(body) });
+  expect(response.status).toBe(200);
+  return (await response.json()) as Record<string, unknown>;
+}
+
+beforeAll(async () => {
+  const files = execFileSync("git", ["ls-files", "--cached", "--others", "--exclude-standard"], { encoding: "utf8" });
+  for (const file of files.split("\n").filter(Boolean)) cpSync(file, join(checkout, file));
+  symlinkSync(resolve("node_modules"), join(checkout, "node_modules"), "dir");
+  port = await freePort();
+  server = start();
+  await server.line(/Bunting serves on/);
+  development = JSON.parse(readFileSync(join(checkout, ".bunting/dev.json"), "utf8"));
+});
+
+afterAll(async () => {
+  await watcher?.end();
+  await server?.end();
+  rmSync(checkout, { recursive: true, force: true });
+});
+
+test("npm start serves a demo with five flags and a segment, and writes where things are", async () => {
+  expect(development).toMatchObject({ url: `http://localhost:${port}`, project: "demo" });
+  expect(Object.keys(development.environments)).toEqual(["production", "development"]);
+  const { serverKey } = development.environments["production"]!;
+  const response = await fetch(`${development.url}/sdk/v1/ruleset`, {
+    headers: { authorization: `Bearer ${serverKey}` },
+  });
+  const ruleset = (await response.json()) as { flags: object; segments: object };
+  expect(Object.keys(ruleset.flags).sort()).toEqual([
+    "beta-dashboard",
+    "new-checkout",
+    "payments-enabled",
+    "pricing-page",
+    "search-settings",
+  ]);
+  expect(Object.keys(ruleset.segments)).toEqual(["beta-users"]);
+});
+
+test("the watcher prints a change of targeting, and a kill whose answer counts it as a live client (R7)", async () => {
+  watcher = new Watched(["scripts/watch.ts", "new-checkout"], { cwd: checkout });
+  await watcher.line(/connected by websocket/);
+  await watcher.line(/on (4|5)\d\.\d %/);
+  await change("", "PATCH", { fallthrough: { split: { weights: { on: 100_000, off: 0 } } } });
+  expect(await watcher.line(/on 100\.0 %/)).toMatch(/age \d+ ms/);
+  const killed = await change("/kill", "POST", { reason: "trying it" });
+  expect(await watcher.line(/KILLED/)).toMatch(/age \d+ ms/);
+  expect(killed).toMatchObject({ killed: { reason: "trying it" }, receipt: { connected: 1, applied: 1 } });
+  await change("/restore", "POST", {});
+  await watcher.line(/RESTORED/);
+});
+
+test("the server stops: the watcher evaluates from memory; it starts again on the same data: the watcher catches up by itself", async () => {
+  expect(await server.end()).toBe(0);
+  await watcher.line(/disconnected .* from memory: .*true/);
+  const from = watcher.output.length;
+  server = start();
+  await server.line(/Bunting serves on/);
+  expect(server.output).not.toMatch(/Applying migrations|Seeding/);
+  await watcher.line(/connected by/, { from });
+  await change("/kill", "POST", { reason: "after the restart" });
+  await watcher.line(/KILLED/, { from });
+});
+
+test("a second npm start on a port that is taken says so and how to go on", async () => {
+  const second = start();
+  await second.line(/Port \d+ is taken.*PORT=/);
+  expect(await second.end()).toBe(1);
+});

@@ -1,0 +1,39 @@
+import { createExecutionContext, createScheduledController, waitOnExecutionContext } from "cloudflare:test";
+import { env } from "cloudflare:workers";
+import { eq } from "drizzle-orm";
+import { expect, test, vi } from "vitest";
+import { trimOutbox } from "../../workers/store/changes.ts";
+import * as table from "../../workers/store/schema.ts";
+import { commitDocuments, db, flag, newEnvironment } from "../support/environment.ts";
+import { RelaySocket } from "../support/relay-socket.ts";
+import worker from "../support/worker.ts";
+
+async function sweep(): Promise<void> {
+  const ctx = createExecutionContext();
+  await worker.scheduled(createScheduledController(), env);
+  await waitOnExecutionContext(ctx);
+}
+
+test("a committed change whose nudge was lost is delivered by the sweep, and only lagging environments are called (Q8)", async () => {
+  const head = await newEnvironment();
+  await env.HUB.get(env.HUB.idFromName(head.environmentId)).create(head.environmentId);
+  const client = await RelaySocket.open(head.environmentId);
+  await commitDocuments(head, { flags: { a: flag("a") } });
+  await sweep();
+  await vi.waitFor(() => expect(client.told).toEqual(["hello 1", "patch 2"]));
+  const [row] = await db.select().from(table.environments).where(eq(table.environments.id, head.environmentId));
+  expect(row).toMatchObject({ version: 1, publishedVersion: 1 });
+  await sweep();
+  expect(client.told).toEqual(["hello 1", "patch 2"]);
+});
+
+test("old changes leave the outbox, but never the newest nor one that is not published", async () => {
+  const head = await newEnvironment();
+  const first = await commitDocuments(head, { flags: { a: flag("a") } });
+  const second = await commitDocuments(first.head, { flags: { b: flag("b") } });
+  await commitDocuments(second.head, { flags: { c: flag("c") } });
+  await db.update(table.environments).set({ publishedVersion: 2 }).where(eq(table.environments.id, head.environmentId));
+  await trimOutbox(db, Date.now() + 1_000);
+  const rows = await db.select().from(table.changes).where(eq(table.changes.environmentId, head.environmentId));
+  expect(rows.map(({ version }) => version).sort()).toEqual([2, 3]);
+});
