@@ -3,20 +3,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo, Socket as NetSocket } from "node:net";
 import type { Flag, Ruleset } from "@bunting/core";
 import type { EventBatch } from "@bunting/core/wire";
-
-type PeerSocket = {
-  send(text: string): void;
-  close(code?: number, reason?: string): void;
-  on(event: "message", listener: (data: Buffer) => void): void;
-  on(event: "close", listener: () => void): void;
-};
-type Upgrader = {
-  handleUpgrade(request: IncomingMessage, socket: NetSocket, head: Buffer, done: (socket: PeerSocket) => void): void;
-};
-// ws ships no types, and nothing else here needs them.
-const { WebSocketServer } = (await import("ws" as string)) as {
-  WebSocketServer: new (options: { noServer: true }) => Upgrader;
-};
+import { type WebSocket, WebSocketServer } from "ws";
 
 export const SERVER_KEY = "bnt_srv_env-1_0123456789abcdef";
 
@@ -67,7 +54,7 @@ export class Peer {
   reconnectWithinMs = 0;
   /** What follows the hello on a new stream; patches since the client's revision unless told. */
   replay: ((since: number) => object[]) | null = null;
-  readonly sockets = new Set<PeerSocket>();
+  readonly sockets = new Set<WebSocket>();
   readonly streams = new Set<ServerResponse>();
   #server: Server | null = null;
   #port = 0;
@@ -104,7 +91,7 @@ export class Peer {
     const server = this.#server;
     this.#server = null;
     if (server === null) return;
-    for (const socket of this.sockets) (socket as unknown as { terminate(): void }).terminate();
+    for (const socket of this.sockets) socket.terminate();
     this.sockets.clear();
     for (const stream of this.streams) stream.destroy();
     this.streams.clear();
@@ -167,7 +154,7 @@ export class Peer {
     return [hello, ...rest];
   }
 
-  #welcome(socket: PeerSocket, request: IncomingMessage): void {
+  #welcome(socket: WebSocket, request: IncomingMessage): void {
     this.sockets.add(socket);
     socket.on("close", () => this.sockets.delete(socket));
     socket.on("message", (data) => {
