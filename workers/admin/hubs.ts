@@ -45,17 +45,20 @@ export async function askHub<T>(what: string, ask: () => Promise<T>): Promise<T>
   }
 }
 
-export async function publish(env: Env, name: EnvironmentName, change: Change): Promise<Delivery> {
+export const publish = (env: Env, name: EnvironmentName, change: Change): Promise<Delivery> =>
+  // A first change is that of a new environment, whose hub reads everything as it is made.
+  confirmed(name, () => (change.version === 1 ? hubOf(env, name).create(name.id) : hubOf(env, name).publish(change)));
+
+/** After an edit that changed nothing: that something which was committed before may still be on its way. */
+export const catchUp = (env: Env, name: EnvironmentName): Promise<Delivery> =>
+  confirmed(name, () => hubOf(env, name).catchUp());
+
+async function confirmed(name: EnvironmentName, ask: () => Promise<{ revision: number }>): Promise<Delivery> {
   try {
-    // A first change is that of a new environment, whose hub reads everything as it is made.
-    const { revision } = await askHub("publishing", async () =>
-      change.version === 1 ? hubOf(env, name).create(name.id) : hubOf(env, name).publish(change),
-    );
-    return delivered(name, revision);
+    return delivered(name, (await askHub("publishing", ask)).revision);
   } catch (error) {
-    console.warn(
-      JSON.stringify({ level: "warn", message: "publish pending", environment: name.id, error: String(error) }),
-    );
+    const message = "publish pending";
+    console.warn(JSON.stringify({ level: "warn", message, environment: name.id, error: String(error) }));
     return { delivery: "pending" };
   }
 }

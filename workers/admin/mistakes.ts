@@ -24,8 +24,10 @@ export function mistakesOf(issues: Issue[], prefix = "", parents: PropertyKey[] 
       }));
     }
     if (issue.code === "invalid_union" && issue.errors.length > 0) {
-      const likeliest = issue.errors.reduce((best, next) => (distance(next) < distance(best) ? next : best));
-      return mistakesOf(likeliest, prefix, path);
+      const [nearest, second] = issue.errors.toSorted((one, other) => distance(one) - distance(other));
+      const clear = nearest !== undefined && (second === undefined || distance(nearest) < distance(second));
+      if (clear) return mistakesOf(nearest, prefix, path);
+      return [{ pointer: at(), code: "invalid-union", message: "This is none of the things that can stand here." }];
     }
     return [{ pointer: at(), code: issue.code.replaceAll("_", "-"), message: issue.message }];
   });

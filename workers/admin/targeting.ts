@@ -4,7 +4,6 @@ import { createRoute, z } from "@hono/zod-openapi";
 import { badRequest, conflict, notFound } from "../problem.ts";
 import type { EnvironmentName } from "../store/credentials.ts";
 import { closure, dependencyStatements, flagDocument } from "../store/documents.ts";
-import { publishedRevision } from "../store/environments.ts";
 import { flagIn, killedFlags, updateConfiguration } from "../store/flags.ts";
 import { needs } from "./access.ts";
 import { difference, isEmpty } from "./audit-diff.ts";
@@ -12,7 +11,7 @@ import { type AdminContext, body, json, problems, reason, resource, targetingPat
 import { type TargetingInput, targeting as targetingBody } from "./documents.ts";
 import { environmentOf } from "./environments.ts";
 import { shownTargeting, targeting, writtenTargeting } from "./flag-shape.ts";
-import { type Delivery, delivered, withReceipt } from "./hubs.ts";
+import { catchUp, withReceipt } from "./hubs.ts";
 import { requireMeaning } from "./meaning.ts";
 import { rulesOf, serveOf, splitMistakes, toldServe } from "./splits.ts";
 import { etagOf, requireMatch, write } from "./write.ts";
@@ -193,14 +192,8 @@ async function editTargeting(
     },
     reason,
   );
-  const way = done.deliveries[environment.environment] ?? (await alreadyThere(c, environment));
+  const way = done.deliveries[environment.environment] ?? (await catchUp(c.env, environment));
   return { ...done.body, ...(await withReceipt(c.env, environment, way, waitMs)) };
-}
-
-/** Of an edit that changed nothing: the clients have it, if they have all that was committed before. */
-async function alreadyThere(c: AdminContext, environment: EnvironmentName): Promise<Delivery> {
-  const revision = await publishedRevision(c.var.db, environment.id);
-  return revision === null ? { delivery: "pending" } : delivered(environment, revision);
 }
 
 function applied(before: Flag, { rules, fallthrough, ...plain }: Partial<TargetingInput>): Flag {

@@ -1,9 +1,10 @@
 /** How every write is made: read, validate, commit in one transaction, again if somebody was first; then publish. */
 import { D1_MS, within } from "../deadline.ts";
 import { ApiError } from "../problem.ts";
-import { commit, type Documents, type Head, retryingLostRaces } from "../store/changes.ts";
+import { AlreadyAnswered, commit, type Documents, type Head, retryingLostRaces } from "../store/changes.ts";
 import type { EnvironmentName } from "../store/credentials.ts";
 import type { Statement } from "../store/database.ts";
+import { findAnswer } from "../store/idempotency.ts";
 import type { FieldChange } from "../store/schema.ts";
 import type { AdminContext } from "./contract.ts";
 import { type Delivery, publish } from "./hubs.ts";
@@ -48,7 +49,12 @@ export async function write<Body>(
   const { db, once } = c.var;
   const { made, changes } = await retryingLostRaces(async () => {
     const now = c.var.now();
-    const made = await within(plan(now), D1_MS, "reading");
+    const made = await within(plan(now), D1_MS, "reading").catch(async (error: unknown) => {
+      // What is in the way may be what an earlier request with the same key has made.
+      if (once !== undefined && (await findAnswer(db, once.tokenId, once.key)) !== undefined)
+        throw new AlreadyAnswered();
+      throw error;
+    });
     const { edits = [], statements = [], project } = made.write ?? {};
     if (made.write === undefined && once === undefined) return { made, changes: [] };
     const pending = edits.length === 1 ? { delivery: "pending" } : {};

@@ -51,12 +51,6 @@ const insertDefaults = (db: Database, pairs: ReturnType<typeof sql>, now: number
 export const updateEnvironment = (db: Database, id: string, fields: Partial<EnvironmentRow>): Statement =>
   db.update(table.environments).set(fields).where(eq(table.environments.id, id));
 
-/** What an environment has published, for an edit that turns out to change nothing. Null: not all of it yet. */
-export async function publishedRevision(db: Database, environmentId: string): Promise<number | null> {
-  const row = await db.query.environments.findFirst({ where: eq(table.environments.id, environmentId) });
-  return row !== undefined && row.publishedVersion >= row.version ? row.publishedRevision : null;
-}
-
 /** Read before what a write is validated against: whatever changes after it makes the write lose its race. */
 export async function findHead(db: Database, environmentId: string): Promise<Head | undefined> {
   const row = await db.query.environments.findFirst({ where: eq(table.environments.id, environmentId) });
