@@ -86,5 +86,5 @@ test("the server stops: the watcher evaluates from memory; it starts again on th
 test("a second npm start on a port that is taken says so and how to go on", async () => {
   const second = start();
   await second.line(/Port \d+ is taken.*PORT=/);
-  expect(await second.end()).toBe(1);
+  expect(await second.ended()).toBe(1);
 });

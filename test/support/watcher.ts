@@ -36,9 +36,15 @@ export class Watched {
     });
   }
 
-  async end(signal: NodeJS.Signals = "SIGINT"): Promise<number | null> {
-    if (this.process.exitCode !== null) return this.process.exitCode;
-    const ended = new Promise<number | null>((resolve) => this.process.on("exit", (code) => resolve(code)));
+  /** The exit code, once the process has ended by itself. */
+  ended(): Promise<number | null> {
+    const { exitCode, signalCode } = this.process;
+    if (exitCode !== null || signalCode !== null) return Promise.resolve(exitCode);
+    return new Promise((resolve) => this.process.on("exit", resolve));
+  }
+
+  end(signal: NodeJS.Signals = "SIGINT"): Promise<number | null> {
+    const ended = this.ended();
     this.process.kill(signal);
     return ended;
   }
