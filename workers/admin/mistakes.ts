@@ -35,12 +35,16 @@ export function mistakesOf(issues: Issue[], prefix = "", parents: PropertyKey[] 
 
 /** How far a value is from one alternative of a union: the nearest is what its writer meant. */
 function distance(issues: Issue[]): number {
-  const missing = (issue: Issue) => issue.code === "invalid_type" && issue.input === undefined;
-  return issues.reduce(
-    (sum, issue) => sum + (issue.code === "unrecognized_keys" ? issue.keys.length : missing(issue) ? 2 : 1),
-    0,
-  );
+  const cost = (issue: Issue) =>
+    issue.code === "unrecognized_keys" ? issue.keys.length : isOfWrongKind(issue) ? 2 : 1;
+  return issues.reduce((sum, issue) => sum + cost(issue), 0);
 }
+
+/** Missing, or nothing like it: no alternative of a union, however deep, even begins to fit. */
+const isOfWrongKind = (issue: Issue): boolean =>
+  (issue.code === "invalid_type" && issue.path.length <= 1) ||
+  (issue.code === "invalid_union" &&
+    issue.errors.every(([first]) => first?.code === "invalid_type" && first.path.length === 0));
 
 /** RFC 6901. */
 export const pointer = (path: readonly PropertyKey[]): string =>
