@@ -20,7 +20,8 @@ const BOOTSTRAP: Caller = {
 const roles: Role[] = ["viewer", "editor", "approver", "admin"];
 
 /** A kill answers while D1 is down, and no limit of ours may delay one. */
-export const isKillSwitch = (c: AdminContext) => c.req.method === "POST" && /\/(kill|restore)$/.test(c.req.path);
+export const isKillSwitch = (c: AdminContext) =>
+  c.req.method === "POST" && /\/environments\/[^/]+\/(kill|restore)$/.test(c.req.path);
 
 export const authenticate: MiddlewareHandler<AdminEnv> = async (c, next) => {
   const secret = /^Bearer +(\S+)$/i.exec(c.req.header("authorization") ?? "")?.[1];

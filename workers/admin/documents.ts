@@ -94,15 +94,13 @@ export const serve = z
   .openapi("Serve");
 export type ServeInput = z.infer<typeof serve>;
 
-const ruleId = z.string().regex(/^[\w-]{1,64}$/);
-
 export const rule = z
-  .strictObject({ id: ruleId.optional(), description: description.optional(), conditions, serve })
+  .strictObject({ id: key.optional(), description: description.optional(), conditions, serve })
   .openapi("Rule");
 
 export const segmentRule = z
   .strictObject({
-    id: ruleId.optional(),
+    id: key.optional(),
     description: description.optional(),
     conditions,
     sample: z

@@ -181,7 +181,7 @@ export async function dependentsOf(db: Database, environmentIds: string[], kind:
     );
 }
 
-/** Replaces what one document refers to. */
+/** Replaces what one document refers to, in two statements however much that is. */
 export function dependencyStatements(
   db: Database,
   environmentId: string,
@@ -189,21 +189,21 @@ export function dependencyStatements(
   key: string,
   references: References,
 ): Statement[] {
-  const source = { environmentId, sourceKind: kind, sourceKey: key };
-  const targets = [
-    ...references.flags.map((targetKey) => ({ targetKind: "flag" as const, targetKey })),
-    ...references.segments.map((targetKey) => ({ targetKind: "segment" as const, targetKey })),
-  ];
+  const targets = JSON.stringify([
+    ...references.flags.map((target) => ({ kind: "flag", key: target })),
+    ...references.segments.map((target) => ({ kind: "segment", key: target })),
+  ]);
+  const old = and(
+    eq(table.dependencies.environmentId, environmentId),
+    eq(table.dependencies.sourceKind, kind),
+    eq(table.dependencies.sourceKey, key),
+  );
   return [
+    db.delete(table.dependencies).where(old),
     db
-      .delete(table.dependencies)
-      .where(
-        and(
-          eq(table.dependencies.environmentId, environmentId),
-          eq(table.dependencies.sourceKind, kind),
-          eq(table.dependencies.sourceKey, key),
-        ),
+      .insert(table.dependencies)
+      .select(
+        sql`SELECT ${environmentId}, ${kind}, ${key}, value ->> 'kind', value ->> 'key' FROM json_each(${targets})`,
       ),
-    ...targets.map((target) => db.insert(table.dependencies).values({ ...source, ...target })),
   ];
 }
