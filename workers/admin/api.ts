@@ -1,5 +1,5 @@
 /** The management plane. Its type is the contract of the dashboard and of flagctl: `hc<AdminApi>`. */
-import type { ErrorHandler, Handler } from "hono";
+import type { ErrorHandler, MiddlewareHandler } from "hono";
 import { HTTPException } from "hono/http-exception";
 import { D1_MS, within } from "../deadline.ts";
 import { ApiError, notFound, problemResponse, unavailable } from "../problem.ts";
@@ -7,7 +7,7 @@ import { AlreadyAnswered, LostRace } from "../store/changes.ts";
 import { isDatabaseFailure } from "../store/database.ts";
 import { authenticate } from "./access.ts";
 import { audit } from "./audit.ts";
-import { type AdminContext, type AdminEnv, resource } from "./contract.ts";
+import { type AdminEnv, resource } from "./contract.ts";
 import { environments } from "./environments.ts";
 import { flagArchive } from "./flag-archive.ts";
 import { flags } from "./flags.ts";
@@ -27,7 +27,7 @@ export function adminApi({ now = Date.now }: { now?: () => number } = {}) {
   app.onError(answerProblem);
   app.use(traced(now));
   app.get("/openapi.json", (c) => c.json(describe(app)));
-  app.use(authenticate, bodyChecked, onceOnly);
+  app.use(authenticate, knownRoute(app), bodyChecked, onceOnly);
   app.use((c, next) => (c.req.method === "GET" ? within(next(), D1_MS, "reading") : next()));
   const api = app
     .route("/", projects)
@@ -41,7 +41,6 @@ export function adminApi({ now = Date.now }: { now?: () => number } = {}) {
     .route("/", tokens)
     .route("/", audit);
   app.openAPIRegistry.registerComponent("securitySchemes", "token", { type: "http", scheme: "bearer" });
-  app.all("*", unknownRoute(app.routes.filter(({ method }) => method !== "ALL")));
   return api;
 }
 
@@ -80,16 +79,18 @@ function messages(error: unknown): string {
   return all.join(" ← ").slice(0, 500);
 }
 
-/** 405 where the path is one of ours and the method is not, else 404. */
-function unknownRoute(routes: { method: string; path: string }[]): Handler<AdminEnv> {
-  const known = routes.map(({ method, path }) => ({
-    method,
-    pattern: new RegExp(`${path.replaceAll(".", "\\.").replace(/:[^/]+/g, "[^/]+")}$`),
-  }));
-  return (c: AdminContext) => {
+/** 405 where the path is one of ours and the method is not, else 404: before looking at what was sent there. */
+function knownRoute(app: ReturnType<typeof resource>): MiddlewareHandler<AdminEnv> {
+  let known: { method: string; pattern: RegExp }[] | undefined;
+  return async (c, next) => {
+    // At the first request: by then all routes are there.
+    known ??= app.routes
+      .filter(({ method }) => method !== "ALL")
+      .map(({ method, path }) => ({ method, pattern: new RegExp(`^${path.replace(/:[^/]+/g, "[^/]+")}$`) }));
     const path = c.req.path.slice(c.req.path.indexOf(BASE_PATH) + BASE_PATH.length);
     const methods = new Set(known.filter(({ pattern }) => pattern.test(path)).map(({ method }) => method));
     if (methods.size === 0) throw notFound(`${c.req.method} ${c.req.path}`);
+    if (methods.has(c.req.method === "HEAD" ? "GET" : c.req.method)) return next();
     const allow = [...methods].sort().join(", ");
     throw new ApiError(405, "method-not-allowed", `Use one of: ${allow}.`, { headers: { allow } });
   };

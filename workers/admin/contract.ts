@@ -43,6 +43,7 @@ const problemContent = { "application/problem+json": { schema: problem } };
 
 /** Every route can fail in these ways; each answer says how with its `code`. */
 export const problems = {
+  400: { description: "The request has mistakes; each is listed with its place", content: problemContent },
   "4XX": { description: "The request cannot be done", content: problemContent },
   "5XX": { description: "Not possible now; Retry-After says when to try again", content: problemContent },
 } as const;
