@@ -3,7 +3,7 @@ import type { Flag, Ruleset } from "@bunting/core";
 import type { Documents, KeyGrant } from "../workers/store/changes.ts";
 import type { SnapshotParts } from "../workers/store/snapshot.ts";
 import type { Delivery, Downstream } from "./delivery.ts";
-import type { KillRequest, KillState } from "./hub.ts";
+import type { KillRecord, KillRequest, KillState } from "./kill.ts";
 
 /** `version` and `changeId` name the last change of D1 that is applied; `revision` is the hub's own count. */
 export type Position = {
@@ -16,8 +16,6 @@ export type Position = {
   snapshotRevision: number;
   markedVersion: number;
 };
-
-export type KillRecord = KillRequest & { seq: number; at: number; revision: number; changed: boolean };
 
 type Kind = "flag" | "segment" | "key";
 
@@ -159,13 +157,17 @@ export class HubStorage {
     );
   }
 
-  /** What the same request became the first time. */
-  answered(request: KillRequest): { record: KillRecord; mirrored: boolean } | null {
-    const [row] = this.#sql.exec<{ record: string; mirrored: number }>(
-      "SELECT record, mirrored FROM kill_log WHERE requester = ?",
+  /** What the request that came with the same Idempotency-Key became. */
+  answered(request: KillRequest): KillRecord | null {
+    const [row] = this.#sql.exec<{ record: string }>(
+      "SELECT record FROM kill_log WHERE requester = ?",
       requester(request),
     );
-    return row === undefined ? null : { record: JSON.parse(row.record) as KillRecord, mirrored: row.mirrored === 1 };
+    return row === undefined ? null : (JSON.parse(row.record) as KillRecord);
+  }
+
+  isMirrored(seq: number): boolean {
+    return this.#sql.exec("SELECT 1 FROM kill_log WHERE seq = ? AND mirrored = 0", seq).toArray().length === 0;
   }
 
   unmirrored(limit = 50): KillRecord[] {

@@ -19,37 +19,13 @@ import {
   type SnapshotParts,
   writeSnapshot,
 } from "../workers/store/snapshot.ts";
+import { type Beginning, firstBeginning, fromD1, fromSnapshot } from "./beginning.ts";
 import { type Delivery, type Downstream, encodeDelivery, runAfter, type Since } from "./delivery.ts";
-import { HubStorage, type KillRecord, type Position } from "./hub-storage.ts";
+import { HubStorage, type Position } from "./hub-storage.ts";
+import { type KillOutcome, type KillRecord, type KillRequest, mirrorOf } from "./kill.ts";
 
 /** What an edit or a kill became: `revision` is what every client will report as applied. */
 export type Published = { revision: number; version: number };
-
-/** Who asked, for the audit entry that the hub mirrors to D1. */
-export type Origin = {
-  actor: string;
-  tokenId: string | null;
-  project: string;
-  environment: string;
-  sourceIp: string | null;
-  userAgent: string | null;
-  correlationId: string;
-};
-
-export type KillRequest = {
-  action: "kill" | "restore";
-  flag: string;
-  reason: string;
-  idempotencyKey: string | null;
-  origin: Origin;
-};
-
-export type KillState = { by: string; at: number; reason: string; seq: number };
-
-/** `changed` is false where the flag already was as asked. `mirrored`: D1 has the row and the audit entry. */
-export type KillOutcome =
-  | { outcome: "done"; revision: number; changed: boolean; killed: KillState | null; mirrored: boolean }
-  | { outcome: "unknown-flag" };
 
 /** How many live clients have a revision. Counts sockets that were open when it was delivered. */
 export type Receipt = {
@@ -62,9 +38,6 @@ export type Receipt = {
   silent: number;
 };
 
-/** A hub that lost its storage starts this far above the highest revision that KV or D1 has seen. */
-const REVISION_GAP = 1_000_000;
-const KILL_SEQ_GAP = 1_000;
 /** Each may carry a large document: read in pages. */
 const CHANGES_AT_ONCE = 100;
 /** KV takes one write a second for each key: publishes within this time share one snapshot. */
@@ -91,7 +64,7 @@ export class Hub extends DurableObject<Env> {
     if (this.#storage.position === null) {
       const whole = await within(wholeEnvironment(this.#db, environmentId), D1_MS, "D1");
       if (whole === null) throw new Error(`There is no environment ${environmentId} in D1`);
-      if (this.#storage.position === null) this.#begin({ ...whole, ...whole.head }, 1, environmentId);
+      if (this.#storage.position === null) this.#begin(environmentId, firstBeginning(whole));
     }
     await this.#writeSnapshot();
     return this.#published();
@@ -121,11 +94,15 @@ export class Hub extends DurableObject<Env> {
       await this.#catchUp(D1_FIRST_MS).catch(() => {});
       if (!this.#knows(request.flag)) return { outcome: "unknown-flag" };
     }
-    const record = this.#storage.answered(request)?.record ?? this.#decideKill(request);
+    const answered = this.#storage.answered(request);
+    if (answered !== null && (answered.flag !== request.flag || answered.action !== request.action)) {
+      return { outcome: "idempotency-key-reused" };
+    }
+    const record = answered ?? this.#decideKill(request);
     if (record.changed) await within(this.#mirrorKills(), D1_FIRST_MS, "D1").catch(() => this.#wake(RETRY_MS));
+    const { revision, changed, seq } = record;
     const killed = this.#storage.kill(request.flag);
-    const mirrored = !this.#storage.unmirrored().some(({ seq }) => seq === record.seq);
-    return { outcome: "done", revision: record.revision, changed: record.changed, killed, mirrored };
+    return { outcome: "done", revision, changed, killed, mirrored: this.#storage.isMirrored(seq) };
   }
 
   async receipt(revision: number): Promise<Receipt | null> {
@@ -250,59 +227,30 @@ export class Hub extends DurableObject<Env> {
   async #start(): Promise<Position | null> {
     const environmentId = this.ctx.id.name;
     if (environmentId === undefined) throw new Error("A hub is addressed by its environment's id");
-    const [fromD1, latest] = await Promise.allSettled([
+    const [fromEnvironment, latest] = await Promise.allSettled([
       within(wholeEnvironment(this.#db, environmentId), D1_MS, "D1"),
       latestRevision(this.env.KV, environmentId),
     ]);
     if (this.#storage.position !== null) return this.#storage.position;
-    const highest = latest.status === "fulfilled" ? (latest.value ?? 0) : 0;
-    if (fromD1.status === "fulfilled") {
-      const whole = fromD1.value;
+    if (fromEnvironment.status === "fulfilled") {
+      const whole = fromEnvironment.value;
       if (whole === null) return null;
-      this.#begin(
-        { ...whole, ...whole.head },
-        Math.max(highest, whole.publishedRevision) + REVISION_GAP,
-        environmentId,
-      );
+      this.#begin(environmentId, fromD1(whole, latest.status === "fulfilled" ? (latest.value ?? 0) : 0));
     } else {
       const snapshot = await readLatestSnapshot(this.env.KV, environmentId);
       if (this.#storage.position !== null) return this.#storage.position;
       if (snapshot === null) throw new Error("Neither D1 nor KV can tell what this environment serves");
-      const kills = Object.entries(snapshot.kills).map(([flagKey, kill]) => ({ flagKey, ...kill, killed: true }));
-      const ruleset = JSON.parse(snapshot.ruleset);
-      // The snapshot's flags have the kills laid over them; the documents kept here are D1's.
-      for (const flag of Object.values(ruleset.flags as Record<string, { killed: boolean }>)) flag.killed = false;
-      this.#begin({ ...snapshot, ruleset, kills }, snapshot.revision + REVISION_GAP, environmentId, snapshot.killSeq);
+      this.#begin(environmentId, fromSnapshot(snapshot));
     }
     return this.#storage.position;
   }
 
-  #begin(
-    from: Pick<Position, "version" | "changeId"> & {
-      ruleset: Parameters<HubStorage["difference"]>[0];
-      keys: Documents["keys"];
-      kills: (KillState & { flagKey: string; killed: boolean })[];
-    },
-    revision: number,
-    environmentId: string,
-    knownSeq = 0,
-  ): void {
+  #begin(environmentId: string, { documents, kills, ...from }: Beginning): void {
     const storage = this.#storage;
-    const highestSeq = from.kills.reduce((highest, { seq }) => Math.max(highest, seq), knownSeq);
     storage.atomically(() => {
-      storage.write({ flags: from.ruleset.flags, segments: from.ruleset.segments, keys: from.keys });
-      for (const { flagKey, killed, by, at, reason, seq } of from.kills) {
-        if (killed) storage.setKill(flagKey, { by, at, reason, seq });
-      }
-      storage.move({
-        environmentId,
-        revision,
-        version: from.version,
-        changeId: from.changeId,
-        killSeq: highestSeq === 0 ? 0 : highestSeq + KILL_SEQ_GAP,
-        snapshotRevision: 0,
-        markedVersion: -1,
-      });
+      storage.write(documents);
+      for (const [flag, kill] of Object.entries(kills)) storage.setKill(flag, kill);
+      storage.move({ environmentId, ...from, snapshotRevision: 0, markedVersion: -1 });
     });
     this.#wake(SNAPSHOT_DELAY_MS);
   }
@@ -335,22 +283,9 @@ export class Hub extends DurableObject<Env> {
   async #mirrorKills(): Promise<void> {
     const { environmentId } = this.#storage.position as Position;
     for (const record of this.#storage.unmirrored()) {
-      const { action, flag, origin, seq, at, reason } = record;
-      const killed = action === "kill";
-      await mirrorKill(
-        this.#db,
-        { environmentId, flagKey: flag, seq, killed, by: origin.actor, at, reason },
-        {
-          timestamp: at,
-          action: `flag.${action}`,
-          resourceType: "flag",
-          key: flag,
-          changes: { killed: { from: !killed, to: killed } },
-          reason,
-          ...origin,
-        },
-      );
-      this.#storage.markMirrored(seq);
+      const { kill, audit } = mirrorOf(environmentId, record);
+      await mirrorKill(this.#db, kill, audit);
+      this.#storage.markMirrored(record.seq);
     }
   }
 

@@ -1,11 +1,11 @@
 import type { Context, Decision, Flag } from "@bunting/core";
 import type { TelemetryEvent } from "@bunting/core/wire";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { booleanFlag, Peer, rulesetOf, SERVER_KEY } from "../../test/support/peer.ts";
 import { encodeBatch, isFinal } from "./batches.ts";
 import { systemClock } from "./clock.ts";
 import { type EventOptions, Events } from "./events.ts";
 import { isSampled, publicAttributes, unitOf } from "./exposures.ts";
-import { booleanFlag, Peer, rulesetOf, SERVER_KEY } from "./peer.ts";
 
 let peer: Peer;
 let aheadMs: number;

@@ -1,9 +1,9 @@
 import type { Flag } from "@bunting/core";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { booleanFlag, Peer, rulesetOf, SERVER_KEY } from "../../test/support/peer.ts";
 import { VERSION } from "./credentials.ts";
 import { type Change, type Client, createClient, type NodeOptions } from "./node.ts";
 import packageFile from "./package.json" with { type: "json" };
-import { booleanFlag, Peer, rulesetOf, SERVER_KEY } from "./peer.ts";
 
 const on = (version = 1, more: Partial<Flag> = {}) => booleanFlag("new-checkout", true, version, more);
 const off = (version = 1, more: Partial<Flag> = {}) => booleanFlag("new-checkout", false, version, more);

@@ -1,6 +1,6 @@
 import { execFile } from "node:child_process";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { booleanFlag, Peer, rulesetOf, SERVER_KEY } from "./peer.ts";
+import { booleanFlag, Peer, rulesetOf, SERVER_KEY } from "../../test/support/peer.ts";
 
 let peer: Peer;
 beforeEach(async () => {

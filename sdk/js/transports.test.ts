@@ -1,8 +1,8 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { booleanFlag, Peer, rulesetOf, SERVER_KEY } from "../../test/support/peer.ts";
 import { systemClock } from "./clock.ts";
 import type { Endpoint } from "./credentials.ts";
 import type { Incoming } from "./messages.ts";
-import { booleanFlag, Peer, rulesetOf, SERVER_KEY } from "./peer.ts";
 import type { End } from "./sync-state.ts";
 import {
   pollingTransport,

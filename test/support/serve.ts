@@ -20,16 +20,23 @@ const modules = globSync(join(bundle, "*.{js,wasm}"))
   .sort((one) => (one.endsWith(entry) ? -1 : 1))
   .map((path) => ({ type: path.endsWith(".wasm") ? ("CompiledWasm" as const) : ("ESModule" as const), path }));
 
+/** What is deployed is what is tested: a value of wrangler.toml, as text that is JSON as well. */
+function configured(name: string): string {
+  const value = new RegExp(`^${name} = (.+)$`, "m").exec(readFileSync("wrangler.toml", "utf8"))?.[1];
+  if (value === undefined) throw new Error(`wrangler.toml has no ${name}`);
+  return value;
+}
+
 const miniflare = new Miniflare({
   ...convertV4MiniflareOptions({
     name: "bunting",
-    host: "127.0.0.1",
-    port,
+    // Straight to the Worker: Miniflare's own entry would stand between, and compress WebSockets on its own account.
+    unsafeDirectSockets: [{ host: "127.0.0.1", port }],
     rootPath: bundle,
     modulesRoot: bundle,
     modules,
-    compatibilityDate: "2026-10-23",
-    compatibilityFlags: ["enable_request_signal"],
+    compatibilityDate: JSON.parse(configured("compatibility_date")) as string,
+    compatibilityFlags: JSON.parse(configured("compatibility_flags")) as string[],
     bindings: vars,
     d1Databases: { DB: "bunting" },
     kvNamespaces: { KV: "bunting" },
@@ -55,7 +62,7 @@ const miniflare = new Miniflare({
 });
 process.on("SIGTERM", () => void miniflare.dispose().then(() => process.exit(0)));
 
-const url = await miniflare.ready;
+await miniflare.ready;
 const d1 = await miniflare.getD1Database("DB");
 const applied = await d1.prepare("SELECT name FROM sqlite_master WHERE name = 'projects'").first();
 if (applied === null) {
@@ -64,4 +71,4 @@ if (applied === null) {
       await d1.prepare(statement).run();
   }
 }
-console.log(`READY ${url.origin} ${relative(process.cwd(), persist)}`);
+console.log(`READY on ${port}, data in ${relative(process.cwd(), persist)}`);

@@ -4,7 +4,7 @@ import type { Flag } from "@bunting/core";
 import type { PatchMessage } from "@bunting/core/wire";
 import { eq } from "drizzle-orm";
 import { describe, expect, test } from "vitest";
-import type { KillRequest } from "../../durable-objects/hub.ts";
+import type { KillRequest } from "../../durable-objects/kill.ts";
 import { LostRace } from "../../workers/store/changes.ts";
 import * as table from "../../workers/store/schema.ts";
 import { readLatestSnapshot } from "../../workers/store/snapshot.ts";
@@ -202,6 +202,7 @@ describe("kill", () => {
       killed: null,
     });
     expect(first).toMatchObject({ revision: 3, changed: true, mirrored: true });
+    expect(await hub.setKilled(killRequest("a", "restore", "key-1"))).toEqual({ outcome: "idempotency-key-reused" });
   });
 
   test("each kill and restore is mirrored to D1 once: the row and its audit entry", async () => {

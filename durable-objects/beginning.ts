@@ -1,0 +1,52 @@
+/** What a hub without state starts from: D1 as it is, or, while D1 is down, the newest snapshot in KV. */
+import type { Ruleset } from "@bunting/core";
+import type { Documents } from "../workers/store/changes.ts";
+import type { WholeEnvironment } from "../workers/store/documents.ts";
+import type { SnapshotParts } from "../workers/store/snapshot.ts";
+import type { KillState } from "./kill.ts";
+
+export type Beginning = {
+  revision: number;
+  version: number;
+  changeId: string;
+  killSeq: number;
+  documents: Documents;
+  kills: Record<string, KillState>;
+};
+
+/** Above the highest revision that KV or D1 has seen: both may be behind what clients were sent. */
+const REVISION_GAP = 1_000_000;
+const KILL_SEQ_GAP = 1_000;
+
+/** An environment that was just made. */
+export function firstBeginning(whole: WholeEnvironment): Beginning {
+  return { ...fromD1(whole, 0), revision: 1, killSeq: 0 };
+}
+
+/** `latest` is the revision that KV points to, 0 for none. */
+export function fromD1(whole: WholeEnvironment, latest: number): Beginning {
+  const { ruleset, keys, head, publishedRevision } = whole;
+  const kills = whole.kills.filter(({ killed }) => killed);
+  return {
+    revision: Math.max(latest, publishedRevision) + REVISION_GAP,
+    version: head.version,
+    changeId: head.changeId,
+    killSeq: Math.max(0, ...whole.kills.map(({ seq }) => seq)) + KILL_SEQ_GAP,
+    documents: { flags: ruleset.flags, segments: ruleset.segments, keys },
+    kills: Object.fromEntries(kills.map(({ flagKey, by, at, reason, seq }) => [flagKey, { by, at, reason, seq }])),
+  };
+}
+
+export function fromSnapshot(snapshot: SnapshotParts): Beginning {
+  const { flags, segments } = JSON.parse(snapshot.ruleset) as Ruleset;
+  // A snapshot has the kills laid over its flags; the hub keeps documents as D1 has them.
+  const bare = Object.entries(flags).map(([key, flag]) => [key, { ...flag, killed: false }] as const);
+  return {
+    revision: snapshot.revision + REVISION_GAP,
+    version: snapshot.version,
+    changeId: snapshot.changeId,
+    killSeq: snapshot.killSeq + KILL_SEQ_GAP,
+    documents: { flags: Object.fromEntries(bare), segments, keys: snapshot.keys },
+    kills: snapshot.kills,
+  };
+}

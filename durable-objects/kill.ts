@@ -1,0 +1,50 @@
+/** Kills and restores: the hub's own decisions, and what D1 is told of them. */
+import type { AuditEntry } from "../workers/store/changes.ts";
+import type { MirroredKill } from "../workers/store/kills.ts";
+
+/** Who asked, for the audit entry that the hub mirrors to D1. */
+export type Origin = {
+  actor: string;
+  tokenId: string | null;
+  project: string;
+  environment: string;
+  sourceIp: string | null;
+  userAgent: string | null;
+  correlationId: string;
+};
+
+export type KillRequest = {
+  action: "kill" | "restore";
+  flag: string;
+  reason: string;
+  idempotencyKey: string | null;
+  origin: Origin;
+};
+
+/** `seq` orders an environment's kills and restores. */
+export type KillState = { by: string; at: number; reason: string; seq: number };
+
+/** What a request became. `changed` is false where the flag already was as asked. */
+export type KillRecord = KillRequest & { seq: number; at: number; revision: number; changed: boolean };
+
+/** `mirrored`: D1 has the row and the audit entry. */
+export type KillOutcome =
+  | { outcome: "done"; revision: number; changed: boolean; killed: KillState | null; mirrored: boolean }
+  | { outcome: "unknown-flag" | "idempotency-key-reused" };
+
+export function mirrorOf(environmentId: string, record: KillRecord): { kill: MirroredKill; audit: AuditEntry } {
+  const { action, flag, origin, seq, at, reason } = record;
+  const killed = action === "kill";
+  return {
+    kill: { environmentId, flagKey: flag, seq, killed, by: origin.actor, at, reason },
+    audit: {
+      timestamp: at,
+      action: `flag.${action}`,
+      resourceType: "flag",
+      key: flag,
+      changes: { killed: { from: !killed, to: killed } },
+      reason,
+      ...origin,
+    },
+  };
+}
