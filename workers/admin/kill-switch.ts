@@ -16,7 +16,7 @@ import {
 import { environmentOf } from "./environments.ts";
 import { kill as killState } from "./flag-shape.ts";
 import { askHub, delivered, delivery, hubOf, readReceipt, receipt, withReceipt } from "./hubs.ts";
-import { idempotencyKey } from "./once.ts";
+import { idempotencyKey, keyReused } from "./once.ts";
 import { origin } from "./write.ts";
 
 const KILL_WAIT_MS = 1_000;
@@ -82,15 +82,13 @@ export const killSwitch = resource()
 async function decide(c: AdminContext, action: "kill" | "restore", reason: string, waitMs: number) {
   const { flag = "" } = c.req.param() as { flag?: string };
   const environment = await environmentOf(c);
-  const key = idempotencyKey(c);
   const names = { project: environment.project, environment: environment.environment };
   const done = await askHub(action, async () =>
     hubOf(c.env, environment).setKilled({
       action,
       flag,
       reason,
-      // One hub serves many tokens.
-      idempotencyKey: key && `${c.var.caller.id}:${key}`,
+      idempotencyKey: idempotencyKey(c),
       origin: { ...origin(c), ...names },
     }),
   ).catch((error: unknown) => {
@@ -99,6 +97,8 @@ async function decide(c: AdminContext, action: "kill" | "restore", reason: strin
     );
     throw unavailable(`The ${action} is not confirmed: the environment's hub does not answer. Repeat it.`, 1);
   });
+  if (done.outcome === "idempotency-key-reused") throw keyReused();
+  if (done.outcome === "idempotency-key-reused") throw keyReused();
   if (done.outcome === "unknown-flag") throw new ApiError(404, "unknown-flag", `The flag ${flag} is not known there.`);
   const way = await withReceipt(c.env, environment, delivered(environment, done.revision), waitMs);
   const killed = done.killed && { by: done.killed.by, at: done.killed.at, reason: done.killed.reason };
