@@ -73,7 +73,7 @@ describe("EV-34: allocation", () => {
           ranges = next;
         }
       }),
-      { numRuns: 300 },
+      { numRuns: 100 },
     );
   });
 

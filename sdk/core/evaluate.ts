@@ -103,10 +103,12 @@ export class SegmentSlot {
 }
 
 /** One environment's rules, ready to evaluate. Flags are compiled when first asked for. */
-export class Evaluator implements Links {
+export class Evaluator {
   readonly #ruleset: Ruleset;
   readonly #flags = new Map<string, FlagSlot>();
   readonly #segments = new Map<string, SegmentSlot>();
+  /** How documents find those that they name, which need not exist yet. */
+  readonly #links: Links = { flag: (key) => this.#flag(key), segment: (key) => this.#segment(key) };
   #epoch = 0;
 
   /** Keeps the documents, which it freezes the values of; never changes the ruleset itself. */
@@ -162,20 +164,19 @@ export class Evaluator implements Links {
     this.#ruleset.revision = delta.revision;
   }
 
-  /** Links: for documents that name a flag, which need not exist yet. */
-  flag(key: string): FlagSlot {
+  #flag(key: string): FlagSlot {
     let slot = this.#flags.get(key);
     if (slot === undefined) {
-      slot = new FlagSlot(this.#ruleset.flags[key], this);
+      slot = new FlagSlot(this.#ruleset.flags[key], this.#links);
       this.#flags.set(key, slot);
     }
     return slot;
   }
 
-  segment(key: string): SegmentSlot {
+  #segment(key: string): SegmentSlot {
     let slot = this.#segments.get(key);
     if (slot === undefined) {
-      slot = new SegmentSlot(this.#ruleset.segments[key], this);
+      slot = new SegmentSlot(this.#ruleset.segments[key], this.#links);
       this.#segments.set(key, slot);
     }
     return slot;
@@ -183,7 +184,7 @@ export class Evaluator implements Links {
 
   // Callers may ask for any text: only flags that exist are remembered.
   #open(key: string): FlagSlot | undefined {
-    return typeof key === "string" && this.#ruleset.flags[key] !== undefined ? this.flag(key) : undefined;
+    return typeof key === "string" && this.#ruleset.flags[key] !== undefined ? this.#flag(key) : undefined;
   }
 }
 

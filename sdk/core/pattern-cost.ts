@@ -220,9 +220,11 @@ function either(one: Part, other: Part): Part {
   return { first: sum(one.first, other.first, 1), last: sum(one.last, other.last, 1), ways: one.ways + other.ways };
 }
 
+/** Adds to `one`, which like every part is used once, and answers it; copying would cost a long `{n,m}` its square. */
 function sum(one: Weights, other: Weights, times: number): Weights {
   if (times === 0 || other.size === 0) return one;
-  const weights = new Map(one);
+  // Never into the empty weights: NOTHING's belong to everybody.
+  const weights: Weights = one.size === 0 ? new Map() : one;
   for (const [position, weight] of other) weights.set(position, (weights.get(position) ?? 0) + weight * times);
   return weights;
 }

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { compile, type Decision, type Json } from "../../sdk/core/index.ts";
-import { type Case, cases, expectation, toDocuments } from "../third-party/vectors.ts";
+import { type Case, cases, expectation, refusals, toDocuments } from "../third-party/vectors.ts";
 
 const all = cases();
 const portable = all.filter(({ klass }) => klass === "portable");
@@ -96,6 +96,17 @@ describe(`the ${policy.length} cases on which they do not`, () => {
       if (ours !== undefined) expect(ask(source)).not.toMatchObject(theirs);
     },
   );
+});
+
+it("knows which of the cases the API refuses to save, and why (EV-13)", () => {
+  const codes = portable.flatMap((source) => [...new Set(refusals(source, "case.").map(({ code }) => code))]);
+  const counts = Object.fromEntries([...new Set(codes)].map((code) => [code, codes.filter((c) => c === code).length]));
+  expect(counts).toEqual({
+    "operand-not-a-date": 13,
+    "operand-not-a-version": 13,
+    "pattern-refused": 2,
+    "values-empty": 3,
+  });
 });
 
 it("prints how many there are", () => {

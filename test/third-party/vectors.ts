@@ -2,6 +2,7 @@
 
 import { readFileSync } from "node:fs";
 import type { Condition, ErrorCode, Flag, FlagType, Json, Operator, Reason, Segment } from "../../sdk/core/index.ts";
+import { type Problem, validate } from "../../sdk/core/validate.ts";
 
 type Clause = { attribute?: string; op: string; values: Json[]; negate?: boolean };
 type NeutralFlag = {
@@ -109,6 +110,15 @@ export function targetingBody({ on, offVariation, prerequisites, targets, rules,
 /** A segment as it is created in an environment. */
 export function segmentBody({ key, included, excluded, rules }: Segment) {
   return { key, name: key, included, excluded, rules };
+}
+
+/** What the API refuses of a case's documents: some cases are about operands that nobody should be able to save. */
+export function refusals(source: Case, prefix: string): Problem[] {
+  const documents = toDocuments(source, prefix);
+  return [
+    ...Object.values(documents.flags).flatMap((flag) => validate("flag", flag, documents)),
+    ...Object.values(documents.segments).flatMap((segment) => validate("segment", segment, documents)),
+  ];
 }
 
 /** The keys of a case's flags, those that others need first, as they have to be created. */
