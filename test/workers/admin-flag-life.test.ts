@@ -144,6 +144,24 @@ test("a kill holds against edits until it is restored, and says who has it", asy
   });
 });
 
+test("a repeated kill is the same kill, and lifts nothing and kills nothing that came after", async () => {
+  const project = await newProject(api);
+  const there = `${await newFlag(api, project, "once")}/environments/production`;
+  const once = { "idempotency-key": "kill-1" };
+  const first = await api("POST", `${there}/kill`, { reason: "fire" }, once);
+  await api("POST", `${there}/restore`);
+  const again = await api("POST", `${there}/kill`, { reason: "fire" }, once);
+  expect(again.body.revision).toBe(first.body.revision);
+  expect((await api("GET", there)).body.killed).toBeNull();
+  const { body: log } = await api("GET", `/audit?project=${project}&key=once`);
+  expect(log.items.map((entry: { action: string }) => entry.action)).toEqual([
+    "flag.restore",
+    "flag.kill",
+    "flag.create",
+  ]);
+  expect(log.items[1]).toMatchObject({ actor: "Ada", reason: "fire", resource: { environment: "production" } });
+});
+
 test("a flag is archived only when nothing needs it, deleted only when archived, and comes back as it was", async () => {
   const project = await newProject(api);
   const base = await newFlag(api, project, "base");

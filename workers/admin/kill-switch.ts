@@ -97,9 +97,8 @@ async function decide(c: AdminContext, action: "kill" | "restore", reason: strin
     );
     throw unavailable(`The ${action} is not confirmed: the environment's hub does not answer. Repeat it.`, 1);
   });
-  if (done.outcome === "idempotency-key-reused") throw keyReused();
-  if (done.outcome === "idempotency-key-reused") throw keyReused();
   if (done.outcome === "unknown-flag") throw new ApiError(404, "unknown-flag", `The flag ${flag} is not known there.`);
+  if (done.outcome !== "done") throw keyReused();
   const way = await withReceipt(c.env, environment, delivered(environment, done.revision), waitMs);
   const killed = done.killed && { by: done.killed.by, at: done.killed.at, reason: done.killed.reason };
   return {

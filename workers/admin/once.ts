@@ -38,6 +38,9 @@ export function idempotencyKey(c: AdminContext): string | null {
   return key;
 }
 
+export const keyReused = () =>
+  new ApiError(422, "idempotency-key-reused", "This Idempotency-Key was used for another request.");
+
 /** Two requests with one key at once: this one was second, and nothing of it was written. */
 export async function answeredMeanwhile(c: AdminContext): Promise<Response> {
   const { once } = c.var;
@@ -48,7 +51,7 @@ export async function answeredMeanwhile(c: AdminContext): Promise<Response> {
 
 function replay(earlier: IdempotencyRecord, { requestHash }: OnceOnly): Response {
   if (earlier.requestHash !== requestHash) {
-    throw new ApiError(422, "idempotency-key-reused", "This Idempotency-Key was used for another request.");
+    throw keyReused();
   }
   const headers = { ...earlier.headers, "content-type": "application/json", "idempotency-replayed": "true" };
   return earlier.status === 204

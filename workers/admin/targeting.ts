@@ -2,6 +2,7 @@
 import { type Context, compile, type Flag, references } from "@bunting/core";
 import { createRoute, z } from "@hono/zod-openapi";
 import { badRequest, conflict, notFound } from "../problem.ts";
+import { LostRace } from "../store/changes.ts";
 import type { EnvironmentName } from "../store/credentials.ts";
 import { closure, dependencyStatements, flagDocument } from "../store/documents.ts";
 import { flagIn, killedFlags, updateConfiguration } from "../store/flags.ts";
@@ -151,13 +152,15 @@ async function editTargeting(
   const done = await write(
     c,
     async (now) => {
-      const { flag: row, kill } = await flagThere(c, environment);
-      if (row.archivedAt !== null) throw conflict("archived", `The flag ${row.key} is archived.`);
+      const { flag: key = "" } = c.req.param() as { flag?: string };
       // All that the new document can depend on: what the old one does, and what the fields name.
       const named = references({ ...fields, rules: fields.rules ?? [] } as Parameters<typeof references>[0]);
-      const found = await closure(db, environment.id, { flags: [row.key, ...named.flags], segments: named.segments });
-      const before = found?.ruleset.flags[row.key];
-      if (found === null || before === undefined) throw notFound(`The flag ${row.key}`);
+      const found = await closure(db, environment.id, { flags: [key, ...named.flags], segments: named.segments });
+      // After the head that the edit is put on top of: a flag deleted and made again since then makes it lose its race.
+      const { flag: row, kill } = await flagThere(c, environment);
+      if (row.archivedAt !== null) throw conflict("archived", `The flag ${key} is archived.`);
+      const before = found?.ruleset.flags[key];
+      if (found === null || before === undefined) throw new LostRace();
       requireMatch(c, etagOf(before.version));
       requireWeights(before, fields);
       const next = applied(before, fields);
