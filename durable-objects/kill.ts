@@ -30,7 +30,8 @@ export type KillRecord = KillRequest & { seq: number; at: number; revision: numb
 /** `mirrored`: D1 has the row and the audit entry. */
 export type KillOutcome =
   | { outcome: "done"; revision: number; changed: boolean; killed: KillState | null; mirrored: boolean }
-  | { outcome: "unknown-flag" | "idempotency-key-reused" };
+  | { outcome: "unknown-flag" }
+  | { outcome: "idempotency-key-reused" };
 
 export function mirrorOf(environmentId: string, record: KillRecord): { kill: MirroredKill; audit: AuditEntry } {
   const { action, flag, origin, seq, at, reason } = record;
