@@ -38,20 +38,20 @@ export const CALLERS_DEFAULT: Choice = { key: null, value: null };
 /** A variation that does not exist, or a kind of serve that is not known. */
 export const UNKNOWN: Choice = { key: null, value: null };
 
-export type Split = {
+type Split = {
   readonly by: Attribute;
   readonly seed: number;
   readonly ends: readonly { readonly from: number; readonly to: number; readonly choice: Choice }[];
 };
 export type Serve = { readonly choice: Choice; readonly split: Split | null };
-export type Rule = {
+type Rule = {
   readonly id: string | undefined;
   readonly conditions: readonly Condition[];
   readonly serve: Serve;
 };
-export type Target = { readonly attribute: Attribute; readonly list: StringList; readonly choice: Choice };
+type Target = { readonly attribute: Attribute; readonly list: StringList; readonly choice: Choice };
 
-export type Status = "on" | "off" | "killed" | "malformed";
+type Status = "on" | "off" | "killed" | "malformed";
 export type CompiledFlag = {
   readonly version: number;
   readonly status: Status;

@@ -8,7 +8,7 @@ export { MAX_SUBJECT_UNITS } from "./pattern-cost.ts";
 /** Longer patterns are refused. UTF-16 units. */
 const MAX_PATTERN_UNITS = 1000;
 
-export type Pattern = { readonly ok: true; readonly regexp: RegExp } | { readonly ok: false; readonly message: string };
+type Pattern = { readonly ok: true; readonly regexp: RegExp } | { readonly ok: false; readonly message: string };
 
 /** A pattern ready to `test` texts of at most MAX_SUBJECT_UNITS, or why it is refused: "has …", "could …". */
 export function parsePattern(source: string): Pattern {

@@ -133,7 +133,7 @@ export class Report {
   }
 }
 
-export function variationKeys(flag: Flag): ReadonlySet<unknown> {
+function variationKeys(flag: Flag): ReadonlySet<unknown> {
   return new Set(Array.isArray(flag.variations) ? flag.variations.map((variation) => variation?.key) : []);
 }
 
