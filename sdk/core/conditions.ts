@@ -56,7 +56,7 @@ export class Condition {
   }
 }
 
-export function holds(condition: Condition, context: object, key: string, epoch: number, depth: number): Verdict {
+function holds(condition: Condition, context: object, key: string, epoch: number, depth: number): Verdict {
   switch (condition.kind) {
     case LEAF: {
       const value = condition.attribute!.read(context, key);
