@@ -1,5 +1,7 @@
 import { env } from "cloudflare:workers";
+import { Hono } from "hono";
 import { expect, test } from "vitest";
+import { adminApi } from "../../workers/admin/api.ts";
 import { sha256 } from "../../workers/store/credentials.ts";
 import { as, bootstrap, newFlag, newProject, newToken } from "../support/admin.ts";
 
@@ -39,9 +41,13 @@ test("a token is shown once, kept as a hash, mirrored for kills, and dies when r
 test("a token ends at its time", async () => {
   const past = await admin("POST", "/tokens", { name: "late", role: "viewer", expiresAt: Date.now() - 1 });
   expect(past.body.errors).toMatchObject([{ pointer: "/expiresAt" }]);
-  const { body } = await admin("POST", "/tokens", { name: "brief", role: "viewer", expiresAt: Date.now() + 100 });
-  await new Promise((resolve) => setTimeout(resolve, 150));
-  expect((await as(body.token)("GET", "/me")).body.detail).toContain("expired");
+  const { body } = await admin("POST", "/tokens", { name: "brief", role: "viewer", expiresAt: Date.now() + 60_000 });
+  const headers = { authorization: `Bearer ${body.token}` };
+  expect((await as(body.token)("GET", "/me")).status).toBe(200);
+  const anHourLater = new Hono().route("/api/v1", adminApi({ now: () => Date.now() + 3_600_000 }));
+  const late = await anHourLater.request("/api/v1/me", { headers }, env);
+  expect(late.status).toBe(401);
+  expect(await late.json()).toMatchObject({ detail: "The API token has expired." });
 });
 
 test("a role may do its part, and is told what more would need", async () => {

@@ -27,7 +27,7 @@ export const resource = () =>
     },
   });
 
-export const problem = z
+const problem = z
   .object({
     type: z.string(),
     title: z.string(),

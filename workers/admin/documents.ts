@@ -84,7 +84,7 @@ const conditions = z.array(condition).max(MAX_CONDITIONS);
 /** Thousandths of a percent by variation. */
 const weights = z.record(key, z.number().int().min(0).max(100_000)).openapi({ example: { on: 5_000, off: 95_000 } });
 
-export const serve = z
+const serve = z
   .union([
     z.strictObject({ variation: key }),
     z.strictObject({
@@ -115,7 +115,7 @@ export const segmentRule = z
 
 export const members = z.array(text.min(1)).max(MAX_VALUES);
 
-export const rules = z
+const rules = z
   .array(rule)
   .max(MAX_RULES)
   .superRefine((list, ctx) => unique(list, "id", ctx));
@@ -124,8 +124,8 @@ export const segmentRules = z
   .max(MAX_RULES)
   .superRefine((list, ctx) => unique(list, "id", ctx));
 
-export const prerequisite = z.strictObject({ flag: key, variations: z.array(key).min(1).max(MAX_VARIATIONS) });
-export const target = z.strictObject({ variation: key, values: members, attribute: attribute.optional() });
+const prerequisite = z.strictObject({ flag: key, variations: z.array(key).min(1).max(MAX_VARIATIONS) });
+const target = z.strictObject({ variation: key, values: members, attribute: attribute.optional() });
 
 /** How one environment serves a flag. */
 export const targeting = z.strictObject({

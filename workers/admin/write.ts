@@ -12,7 +12,7 @@ import { MAX_REASON } from "./limits.ts";
 
 export type Edit = { name: EnvironmentName; head: Head; documents: Partial<Documents> };
 
-export type Audited = {
+type Audited = {
   action: string;
   type: "project" | "environment" | "flag" | "segment" | "key" | "token";
   project?: string;

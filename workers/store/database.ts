@@ -10,7 +10,7 @@ export type Statement = BatchItem<"sqlite">;
 export const openDatabase = (d1: D1Database): Database => drizzle(d1, { schema });
 
 /** D1 failed or did not answer. After a write, nothing or all of it is there: a retry with the same key tells. */
-export class DatabaseFailed extends Error {
+class DatabaseFailed extends Error {
   override name = "DatabaseFailed";
 }
 
