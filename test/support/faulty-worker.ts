@@ -1,4 +1,7 @@
-/** The real Worker behind faulty bindings. `POST /__faults` sets them: this entry is never deployed. */
+/**
+ * The real Worker behind faulty bindings. `POST /__faults` sets them, `GET /__events` reads back what landed in R2 as
+ * NDJSON. This entry is never deployed.
+ */
 
 import type { QueuedEvents } from "../../workers/consumer.ts";
 import type { Env } from "../../workers/env.ts";
@@ -25,8 +28,19 @@ export default {
       setFaults((await request.json()) as Faults);
       return new Response(null, { status: 204 });
     }
+    if (new URL(request.url).pathname === "/__events") return new Response(await landedEvents(env.EVENTS_BUCKET));
     return worker.fetch(request, withFaults(env), ctx);
   },
   queue: (batch, env) => worker.queue(batch, withFaults(env)),
   scheduled: (controller, env) => worker.scheduled(controller, withFaults(env)),
 } satisfies ExportedHandler<Env, QueuedEvents>;
+
+async function landedEvents(bucket: R2Bucket): Promise<string> {
+  const { objects } = await bucket.list({ prefix: "events/" });
+  const texts = objects.map(async ({ key }) => {
+    const object = await bucket.get(key);
+    const unpacked = object?.body.pipeThrough(new DecompressionStream("gzip"));
+    return new Response(unpacked ?? null).text();
+  });
+  return (await Promise.all(texts)).join("");
+}
