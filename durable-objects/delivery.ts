@@ -48,7 +48,7 @@ export function resync(revision: number, connected: number): ResyncMessage {
 }
 
 /** Up to 1,000 sockets acknowledge at once; more are spread over time, a kill's over at most half a second. */
-export function acknowledgeWithinMs(connected: number, urgent: boolean): number {
+function acknowledgeWithinMs(connected: number, urgent: boolean): number {
   if (connected <= 1_000) return 0;
   return urgent ? 500 : spreadMs(connected);
 }

@@ -3,7 +3,7 @@ import type { AuditEntry } from "../workers/store/changes.ts";
 import type { MirroredKill } from "../workers/store/kills.ts";
 
 /** Who asked, for the audit entry that the hub mirrors to D1. */
-export type Origin = {
+type Origin = {
   actor: string;
   tokenId: string | null;
   project: string;

@@ -28,7 +28,7 @@ export type RelayReceipt = { connected: number; applied: number; delivered: numb
 
 /** Close codes of ours, beside the standard ones. */
 export const KEY_REVOKED = 4401;
-export const SILENT = 4408;
+const SILENT = 4408;
 
 const RING_BYTES = 1024 * 1024;
 const REAP_EVERY_MS = 60_000;

@@ -57,7 +57,11 @@ export function problemResponse(error: unknown, correlationId: string): Response
 /** What went wrong inside is logged and never told. */
 function internal(error: unknown, correlationId: string): ApiError {
   console.error(JSON.stringify({ level: "error", correlationId, error: String(error), stack: stackOf(error) }));
-  return new ApiError(500, "internal-error", "Something failed on our side. Quote the correlation id when you report it.");
+  return new ApiError(
+    500,
+    "internal-error",
+    "Something failed on our side. Quote the correlation id when you report it.",
+  );
 }
 
 function stackOf(error: unknown): string | undefined {

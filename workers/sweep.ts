@@ -19,5 +19,7 @@ export async function sweep(env: Env, now: number): Promise<void> {
     trimIdempotency(db, now - IDEMPOTENCY_KEPT_MS),
   ]);
   const failures = results.filter((result) => result.status === "rejected").map(({ reason }) => String(reason));
-  console.log(JSON.stringify({ level: failures.length === 0 ? "info" : "warn", sweep: { lagging: lagging.length, failures } }));
+  console.log(
+    JSON.stringify({ level: failures.length === 0 ? "info" : "warn", sweep: { lagging: lagging.length, failures } }),
+  );
 }

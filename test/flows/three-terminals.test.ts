@@ -43,7 +43,7 @@ afterAll(async () => {
 test("npm start serves a demo with five flags and a segment, and writes where things are", async () => {
   expect(development).toMatchObject({ url: `http://localhost:${port}`, project: "demo" });
   expect(Object.keys(development.environments)).toEqual(["production", "development"]);
-  const { serverKey } = development.environments["production"]!;
+  const { serverKey } = development.environments.production!;
   const response = await fetch(`${development.url}/sdk/v1/ruleset`, {
     headers: { authorization: `Bearer ${serverKey}` },
   });

@@ -1,7 +1,7 @@
 /** The management plane over HTTP, as its users reach it. */
 import { exports } from "cloudflare:workers";
 
-export type Answer = { status: number; headers: Headers; body: Body };
+type Answer = { status: number; headers: Headers; body: Body };
 // biome-ignore lint/suspicious/noExplicitAny: tests look into answers of every shape
 type Body = any;
 

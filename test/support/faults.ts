@@ -4,7 +4,7 @@
  */
 import type { Env } from "../../workers/env.ts";
 
-export type Fault = { mode: "fail" } | { mode: "delay"; ms: number };
+type Fault = { mode: "fail" } | { mode: "delay"; ms: number };
 export type Faults = Partial<Record<"DB" | "KV" | "EVENTS_QUEUE" | "EVENTS_BUCKET", Fault>>;
 
 let faults: Faults | null = null;

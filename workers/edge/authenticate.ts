@@ -7,7 +7,7 @@ import { sha256 } from "../store/credentials.ts";
 import type { KeyKind } from "../store/schema.ts";
 import { EARLY_MS, FRESH_MS, type IsolateRuleset, isolateRuleset, type Visit } from "./isolate-ruleset.ts";
 
-export type ClientName = { sdk: string; instance: string; name: string };
+type ClientName = { sdk: string; instance: string; name: string };
 
 export type Caller = {
   environmentId: string;
@@ -67,7 +67,7 @@ function checkOrigin(request: Request, grant: KeyGrant): void {
 }
 
 /** `<sdk>/<version>;instance=<uuid>;name=<app>`, from a stranger: cut to size, never trusted. */
-export function clientName(request: Request): ClientName {
+function clientName(request: Request): ClientName {
   const text = request.headers.get("x-bunting-client") ?? new URL(request.url).searchParams.get("client") ?? "";
   const [sdk = "", ...parameters] = text.slice(0, 512).split(";");
   const fields = new Map(parameters.map((parameter) => parameter.split("=", 2) as [string, string | undefined]));

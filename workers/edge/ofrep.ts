@@ -10,7 +10,7 @@ import { authenticate } from "./authenticate.ts";
 const MAX_CONTEXT_BYTES = 256 * 1024;
 
 /** OpenFeature's words for why (docs/evaluation.md, "The order"). OFREP's list is closed and has no DEFAULT. */
-export function openFeatureReason({ reason, bucket }: Decision): string {
+function openFeatureReason({ reason, bucket }: Decision): string {
   if (bucket !== undefined) return "SPLIT";
   switch (reason) {
     case "OFF":

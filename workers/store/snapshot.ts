@@ -13,7 +13,7 @@ export type SnapshotParts = {
   ruleset: string;
 };
 
-export type LatestPointer = { revision: number };
+type LatestPointer = { revision: number };
 
 const pointerName = (environmentId: string) => `latest:${environmentId}`;
 const snapshotName = (environmentId: string, revision: number) => `snapshot:${environmentId}:${revision}`;
