@@ -14,6 +14,7 @@ export interface Env {
   HUB: DurableObjectNamespace<Hub>;
   RELAY: DurableObjectNamespace<Relay>;
   RATE_LIMITER: DurableObjectNamespace<RateLimiter>;
+  READ_LIMITER: RateLimit;
   /** Numbers as text: that is what [vars] of a TOML file deploys. */
   MANAGEMENT_PER_SECOND: string;
   MANAGEMENT_BURST: string;

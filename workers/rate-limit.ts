@@ -1,8 +1,8 @@
 /** Limits by API token and by SDK key, kept by one RateLimiter object for each name. */
 import { proxyDurable } from "itty-durable/proxy-durable.js";
-import type { Limit, Taken } from "../durable-objects/rate-limiter.ts";
 import { RATE_LIMITER_MS, within } from "./deadline.ts";
 import type { Env } from "./env.ts";
+import type { Limit, Taken } from "./token-bucket.ts";
 
 /** RateLimiter as itty-durable's proxy shows it, which is untyped. */
 type Limiter = { take(cost: number, perSecond: number, burst: number): Promise<Taken> };

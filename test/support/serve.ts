@@ -50,6 +50,7 @@ const miniflare = new Miniflare({
         deadLetterQueue: "bunting-events-dead",
       },
     },
+    ratelimits: { READ_LIMITER: { namespace_id: "1001", simple: { limit: 4_000, period: 10 } } },
     analyticsEngineDatasets: { ANALYTICS: { dataset: "bunting" } },
     durableObjects: {
       HUB: { className: "Hub", useSQLite: true },

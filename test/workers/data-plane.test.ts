@@ -1,6 +1,7 @@
 import { env } from "cloudflare:workers";
 import type { Ruleset } from "@bunting/core";
 import { beforeAll, describe, expect, test, vi } from "vitest";
+import { limitReader } from "../../workers/edge/read-limit.ts";
 import { evaluateRemotely, fetchPath, newPlace, type Place, turnedOn, withKey } from "../support/data-plane.ts";
 
 let place: Place;
@@ -69,6 +70,35 @@ describe("SDK keys", () => {
     await vi.waitFor(async () => {
       expect((await fetchPath("/sdk/v1/ruleset", { headers: withKey(body.key) })).status).toBe(200);
     });
+  });
+
+  test("an address that keeps trying keys that are not good is told to wait, and nobody else is", async () => {
+    const attempt = (address: string, key = `bnt_srv_${"0".repeat(20)}_${"2".repeat(40)}`) =>
+      fetchPath("/sdk/v1/ruleset", { headers: withKey(key, { "cf-connecting-ip": address }) });
+    const statuses = new Set<number>();
+    let last: Response | undefined;
+    for (let times = 0; times < 150; times++) {
+      last = await attempt("192.0.2.7");
+      statuses.add(last.status);
+    }
+    expect([...statuses]).toEqual([401, 429]);
+    expect(Number(last?.headers.get("retry-after"))).toBeGreaterThan(0);
+    expect((await attempt("192.0.2.8", place.serverKey)).status).toBe(200);
+  });
+
+  test("one instance that asks in a loop is told to wait, and no other (Q9)", async () => {
+    const asked = async (instance: string) => limitReader(env, "hash", instance).then(() => 200);
+    let refused: unknown = null;
+    for (let times = 0; times < 10_000 && refused === null; times++) {
+      await asked("loop").catch((error: unknown) => {
+        refused = error;
+      });
+    }
+    expect(refused).toMatchObject({
+      status: 429,
+      extra: { headers: { "retry-after": expect.stringMatching(/^\d+$/) } },
+    });
+    expect(await asked("another")).toBe(200);
   });
 
   test("neither key nor hash of a key is in what SDKs are sent", async () => {

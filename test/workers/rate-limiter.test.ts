@@ -1,9 +1,9 @@
 import { env } from "cloudflare:workers";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { type Bucket, takeFrom } from "../../durable-objects/rate-limiter.ts";
 import type { Env } from "../../workers/env.ts";
 import { takeTokens } from "../../workers/rate-limit.ts";
+import { type Bucket, takeFrom } from "../../workers/token-bucket.ts";
 
 const bindings: Env = env;
 

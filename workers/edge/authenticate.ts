@@ -6,6 +6,7 @@ import type { KeyGrant } from "../store/changes.ts";
 import { sha256 } from "../store/credentials.ts";
 import type { KeyKind } from "../store/schema.ts";
 import { EARLY_MS, FRESH_MS, type IsolateRuleset, isolateRuleset, type Visit } from "./isolate-ruleset.ts";
+import { limitReader, noteStranger, refuseStranger } from "./read-limit.ts";
 
 type ClientName = { sdk: string; instance: string; name: string };
 
@@ -28,6 +29,8 @@ export async function authenticate(c: Context<{ Bindings: Env }>, ...kinds: KeyK
   if (!kinds.includes(kind)) throw forbidden(`This route takes a ${kinds.join(" or a ")} key.`);
 
   const visit: Visit = { env: c.env, ctx: c.executionCtx, cf: c.req.raw.cf as Visit["cf"] };
+  const address = c.req.header("cf-connecting-ip") ?? "";
+  refuseStranger(address);
   const keyHash = await sha256(key);
   const atLeast = Number(c.req.query("revision") ?? 0);
   const environmentId = `env_${environment}`;
@@ -40,10 +43,15 @@ export async function authenticate(c: Context<{ Bindings: Env }>, ...kinds: KeyK
     // A new key, perhaps, and a relay that does not answer: an SDK takes a refusal for final, and this is none.
     throw unavailable("This SDK key cannot be checked at the moment.", 1);
   }
-  if (ruleset === null || grant === undefined) throw unauthenticated("This SDK key is unknown or has been revoked.");
+  if (ruleset === null || grant === undefined) {
+    noteStranger(address);
+    throw unauthenticated("This SDK key is unknown or has been revoked.");
+  }
   if (grant.expiresAt !== null && grant.expiresAt <= Date.now()) throw unauthenticated("This SDK key has expired.");
   checkOrigin(c.req.raw, grant);
-  return { environmentId, keyHash, grant, ruleset, client: clientName(c.req.raw), visit };
+  const client = clientName(c.req.raw);
+  await limitReader(c.env, keyHash, client.instance || address);
+  return { environmentId, keyHash, grant, ruleset, client, visit };
 }
 
 function presentedKey(request: Request): string {
