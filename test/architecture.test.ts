@@ -45,6 +45,7 @@ const table: Record<string, { files: string[]; packages: string[] }> = {
   "workers/index.ts": { files: ["workers", "durable-objects"], packages: ["hono"] },
   workers: { files: ["workers/store", "workers", "sdk/core"], packages: [] },
   scripts: { files: ["sdk/core/index.ts", "sdk/js"], packages: ["node:"] },
+  examples: { files: ["sdk/js"], packages: [] },
   bench: { files: ["sdk/core", "sdk/js", "scripts", "test/support"], packages: ["node:"] },
 };
 
@@ -61,7 +62,7 @@ const behind: Record<string, RegExp> = {
 
 const packagesOf = { "@bunting/core": "sdk/core", "@bunting/sdk": "sdk/js" } as const;
 
-const sources = globSync("{sdk,workers,durable-objects,scripts,bench}/**/*.ts").filter(
+const sources = globSync("{sdk,workers,durable-objects,scripts,bench,examples}/**/*.ts").filter(
   (file) => !file.includes("node_modules") && !file.endsWith(".test.ts"),
 );
 

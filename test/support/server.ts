@@ -10,9 +10,18 @@ import type { ServeOptions } from "./serve.ts";
 const BOOTSTRAP_TOKEN = "bootstrap";
 
 /** Bundled as a deploy would bundle it. One bundle serves all servers of a test file. */
-export function bundle(entry: string): string {
+export function bundle(entry: string, config = "wrangler.toml"): string {
   const folder = mkdtempSync(join(tmpdir(), "bunting-bundle-"));
-  const args = ["node_modules/wrangler/bin/wrangler.js", "deploy", entry, "--dry-run", "--outdir", folder];
+  const args = [
+    "node_modules/wrangler/bin/wrangler.js",
+    "deploy",
+    entry,
+    "--config",
+    config,
+    "--dry-run",
+    "--outdir",
+    folder,
+  ];
   const { status, stderr, stdout } = spawnSync(process.execPath, args, {
     env: { ...process.env, CI: "1", WRANGLER_SEND_METRICS: "false" },
     encoding: "utf8",
