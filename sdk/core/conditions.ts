@@ -21,6 +21,9 @@ export const ANY = 7;
 export const NOT = 8;
 export type Kind = 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8;
 
+/** Longer arrays never match: what a context holds may not decide what an evaluation costs. */
+const MAX_ELEMENTS = 1000;
+
 /** Another flag, and the variations of it that will do: a prerequisite, or a condition (EV-4, EV-9). */
 export type Requirement = { readonly flag: FlagSlot; readonly variations: readonly string[] };
 
@@ -121,6 +124,7 @@ export function meets(
 function matches(matcher: Matcher, value: unknown): boolean {
   if (typeof value !== "object" || !isArray(value)) return matcher.matches(value);
   const length = lengthOf(value);
+  if (length > MAX_ELEMENTS) return false;
   for (let i = 0; i < length; i++) if (matcher.matches(elementOf(value, i))) return true;
   return false;
 }
