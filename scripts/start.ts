@@ -10,15 +10,17 @@ const url = `http://localhost:${port}`;
 const DEVELOPMENT = ".bunting/dev.json";
 const MIGRATED = ".wrangler/migrated";
 const STARTS_WITHIN_MS = 60_000;
+const parent = process.ppid;
 
 if (!Number.isInteger(port) || port < 1 || port > 65_535)
   fail(`PORT must be a number from 1 to 65535, not "${process.env.PORT}".`);
 const unknown = process.argv.slice(2).find((argument) => argument !== "--reset");
 if (unknown !== undefined)
   fail(`npm start does not know "${unknown}". It takes: -- --reset (begin again with fresh data).`);
+// Before --reset: never takes the data away from under a server that runs.
+await refuseBusyPort();
 if (process.argv.includes("--reset"))
   for (const folder of [".wrangler", ".bunting"]) rmSync(folder, { recursive: true, force: true });
-await refuseBusyPort();
 
 // Wholly offline, without questions and without telemetry.
 const env = {
@@ -48,6 +50,8 @@ const server = wrangler(
 );
 let stopping = false;
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, stop);
+// npm and its shell end by SIGTERM without telling us.
+if (process.env.npm_lifecycle_event !== undefined) setInterval(() => process.ppid !== parent && stop(), 500);
 server.on("exit", (code) => {
   if (!stopping) console.error(`The server stopped by itself (exit ${code}).`);
   process.exit(stopping ? 0 : 1);

@@ -94,14 +94,22 @@ const ageOf = (change: Change): string =>
 
 function watch(target: Target): void {
   const print = (text: string) => console.log(`${clockTime(new Date())}  ${target.flag}  ${text}`);
-  const client: Client = createClient({
-    serverKey: target.serverKey,
-    url: target.url,
-    name: "watch",
-    // Watching must not show up in the flag's own statistics.
-    events: false,
-    logger: { warn: () => {}, error: (message) => print(message) },
-  });
+  let client: Client;
+  try {
+    client = createClient({
+      serverKey: target.serverKey,
+      url: target.url,
+      name: "watch",
+      // Watching must not show up in the flag's own statistics.
+      events: false,
+      logger: { warn: () => {}, error: (message) => print(message) },
+    });
+  } catch (error) {
+    // Says in words what is wrong with the key or the address.
+    console.error((error as Error).message);
+    process.exitCode = 1;
+    return;
+  }
   const decide = (user: string) => client.details(target.flag, null, { targetingKey: user });
   const look = (): View => ({ decision: decide(target.user), shares: shares(decide) });
   const stop = (code: number) => {

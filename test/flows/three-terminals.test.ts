@@ -1,6 +1,6 @@
 /** What the README shows, on a copy of what is committed: `npm start`, `npm run watch`, curl. */
 import { execFileSync } from "node:child_process";
-import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from "node:fs";
+import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -14,7 +14,8 @@ let server: Watched;
 let watcher: Watched;
 let development: Development;
 
-const start = () => new Watched(["scripts/start.ts"], { cwd: checkout, env: { PORT: String(port) } });
+const start = (...args: string[]) =>
+  new Watched(["scripts/start.ts", ...args], { cwd: checkout, env: { PORT: String(port) } });
 
 async function change(path: string, method: string, body: unknown): Promise<Record<string, unknown>> {
   const url = `${development.url}/api/v1/projects/demo/flags/new-checkout/environments/production${path}`;
@@ -87,4 +88,32 @@ test("a second npm start on a port that is taken says so and how to go on", asyn
   const second = start();
   await second.line(/Port \d+ is taken.*PORT=/);
   expect(await second.ended()).toBe(1);
+});
+
+test("--reset beside a running server is refused, and its data stays", async () => {
+  const second = start("--reset");
+  await second.line(/Port \d+ is taken/);
+  expect(await second.ended()).toBe(1);
+  expect(existsSync(join(checkout, ".bunting/dev.json"))).toBe(true);
+  expect(existsSync(join(checkout, ".wrangler"))).toBe(true);
+});
+
+test("npm watch with a key that is none says what a key looks like, without a stack", async () => {
+  const env = { BUNTING_URL: development.url, BUNTING_SERVER_KEY: "bnt_srv_x" };
+  const mistaken = new Watched(["scripts/watch.ts", "new-checkout"], { cwd: checkout, env });
+  expect(await mistaken.ended()).toBe(1);
+  expect(mistaken.output).toMatch(/bnt_srv_<environment>_<secret>/);
+  expect(mistaken.output).not.toMatch(/^\s+at /m);
+});
+
+test("npm start ends with the npm that started it, which passes no SIGTERM on", async () => {
+  expect(await server.end()).toBe(0);
+  const script = `require("node:child_process").spawn(process.execPath, ["scripts/start.ts"], { stdio: "inherit" })`;
+  const env = { PORT: String(port), npm_lifecycle_event: "start" };
+  const npm = new Watched(["-e", script], { cwd: checkout, env });
+  await npm.line(/Bunting serves on/);
+  npm.process.kill("SIGKILL");
+  await expect
+    .poll(() => fetch(`${development.url}/healthz`).catch(() => null), { timeout: 10_000, interval: 100 })
+    .toBeNull();
 });
