@@ -20,20 +20,26 @@ const KILL_SEQ_GAP = 1_000;
 
 /** An environment that was just made. */
 export function firstBeginning(whole: WholeEnvironment): Beginning {
-  return { ...fromD1(whole, 0), revision: 1, killSeq: 0 };
+  return { ...fromD1(whole, 0, null), revision: 1, killSeq: 0 };
 }
 
-/** `latest` is the revision that KV points to, 0 for none. */
-export function fromD1(whole: WholeEnvironment, latest: number): Beginning {
+/** `latest` is the revision that KV points to, 0 for none; `snapshot` is what it holds, where that can be read. */
+export function fromD1(whole: WholeEnvironment, latest: number, snapshot: SnapshotParts | null): Beginning {
   const { ruleset, keys, head, publishedRevision } = whole;
-  const kills = whole.kills.filter(({ killed }) => killed);
+  const killed = whole.kills.filter((kill) => kill.killed);
+  const mirrored = Math.max(0, ...whole.kills.map(({ seq }) => seq));
+  // D1 only mirrors kills, late where it was down. They are numbered: whoever has seen more of them knows.
+  const kills =
+    snapshot !== null && snapshot.killSeq > mirrored
+      ? snapshot.kills
+      : Object.fromEntries(killed.map(({ flagKey, by, at, reason, seq }) => [flagKey, { by, at, reason, seq }]));
   return {
     revision: Math.max(latest, publishedRevision) + REVISION_GAP,
     version: head.version,
     changeId: head.changeId,
-    killSeq: Math.max(0, ...whole.kills.map(({ seq }) => seq)) + KILL_SEQ_GAP,
+    killSeq: Math.max(mirrored, snapshot?.killSeq ?? 0) + KILL_SEQ_GAP,
     documents: { flags: ruleset.flags, segments: ruleset.segments, keys },
-    kills: Object.fromEntries(kills.map(({ flagKey, by, at, reason, seq }) => [flagKey, { by, at, reason, seq }])),
+    kills,
   };
 }
 

@@ -21,17 +21,25 @@ type Kind = "flag" | "segment" | "key";
 
 /** Deltas beyond this are dropped, oldest first; who asks for one of them fetches the ruleset. */
 const DELTA_LOG_BYTES = 8 * 1024 * 1024;
+/** What a relay keeps too: whoever lacks more than this fetches the ruleset, which is no larger than many such runs. */
+const MAX_RUN_BYTES = 1024 * 1024;
 const IDEMPOTENCY_MS = 24 * 60 * 60 * 1_000;
 
 export class HubStorage {
   readonly #storage: DurableObjectStorage;
   readonly #sql: SqlStorage;
   #position: Position | null;
-  #deltaBytes: number;
+  #deltaBytes = 0;
 
   constructor(storage: DurableObjectStorage) {
     this.#storage = storage;
     this.#sql = storage.sql;
+    this.#position = storage.kv.get<Position>("position") ?? null;
+    if (this.#position !== null) this.prepare();
+  }
+
+  /** Not before there is something to keep: a made-up environment's id wakes an object, which must leave nothing behind. */
+  prepare(): void {
     this.#sql.exec(`
       CREATE TABLE IF NOT EXISTS documents (kind TEXT, key TEXT, json TEXT NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID;
       CREATE TABLE IF NOT EXISTS kills (flag TEXT PRIMARY KEY, state TEXT NOT NULL) WITHOUT ROWID;
@@ -43,7 +51,6 @@ export class HubStorage {
         (name TEXT PRIMARY KEY, region TEXT NOT NULL, revision INTEGER NOT NULL, connected INTEGER NOT NULL) WITHOUT ROWID;
       CREATE TABLE IF NOT EXISTS snapshots (revision INTEGER PRIMARY KEY, at INTEGER NOT NULL);
     `);
-    this.#position = storage.kv.get<Position>("position") ?? null;
     this.#deltaBytes = this.#sql.exec<{ bytes: number }>("SELECT total(bytes) AS bytes FROM deltas").one().bytes;
   }
 
@@ -52,8 +59,9 @@ export class HubStorage {
   }
 
   move(changes: Partial<Position>): void {
-    this.#position = { ...this.#position, ...changes } as Position;
-    this.#storage.kv.put("position", this.#position);
+    const position = { ...this.#position, ...changes } as Position;
+    this.#storage.kv.put("position", position);
+    this.#position = position;
   }
 
   atomically(step: () => void): void {
@@ -201,7 +209,21 @@ export class HubStorage {
     }
   }
 
-  deliveriesAfter(revision: number): Delivery[] {
+  delivery(revision: number): Delivery | null {
+    const [row] = this.#sql.exec<{ delivery: string }>("SELECT delivery FROM deltas WHERE revision = ?", revision);
+    return row === undefined ? null : (JSON.parse(row.delivery) as Delivery);
+  }
+
+  /** All that came after `revision`. Null where the log does not reach back so far, or where it is too much to send. */
+  deliveriesAfter(revision: number): Delivery[] | null {
+    if (revision === this.#position?.revision) return [];
+    const { first, bytes } = this.#sql
+      .exec<{ first: number | null; bytes: number }>(
+        "SELECT min(revision) AS first, total(bytes) AS bytes FROM deltas WHERE revision > ?",
+        revision,
+      )
+      .one();
+    if (first !== revision + 1 || bytes > MAX_RUN_BYTES) return null;
     return this.#sql
       .exec<{ delivery: string }>("SELECT delivery FROM deltas WHERE revision > ? ORDER BY revision", revision)
       .toArray()

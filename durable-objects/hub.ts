@@ -20,7 +20,7 @@ import {
   writeSnapshot,
 } from "../workers/store/snapshot.ts";
 import { type Beginning, firstBeginning, fromD1, fromSnapshot } from "./beginning.ts";
-import { type Delivery, type Downstream, encodeDelivery, runAfter, type Since } from "./delivery.ts";
+import { type Delivery, type Downstream, encodeDelivery, type Since } from "./delivery.ts";
 import { HubStorage, type Position } from "./hub-storage.ts";
 import { type KillOutcome, type KillRecord, type KillRequest, mirrorOf } from "./kill.ts";
 
@@ -38,8 +38,8 @@ export type Receipt = {
   silent: number;
 };
 
-/** Each may carry a large document: read in pages. */
-const CHANGES_AT_ONCE = 100;
+/** Each may carry a document of a megabyte, and an object has 128 MB: read in pages. */
+const CHANGES_AT_ONCE = 10;
 /** KV takes one write a second for each key: publishes within this time share one snapshot. */
 const SNAPSHOT_DELAY_MS = 1_000;
 /** Work that failed is tried again by alarm after this long. */
@@ -89,7 +89,7 @@ export class Hub extends DurableObject<Env> {
   /** Decided here, in order, and behind no fetch where the flag is known. */
   async setKilled(request: KillRequest): Promise<KillOutcome> {
     if (this.#storage.position === null) await this.#born();
-    if (!this.#knows(request.flag)) {
+    if (this.#storage.answered(request) === null && !this.#knows(request.flag)) {
       // A flag made a moment ago whose nudge was lost. With D1 down it stays unknown: never a silent success.
       await this.#catchUp(D1_FIRST_MS).catch(() => {});
       if (!this.#knows(request.flag)) return { outcome: "unknown-flag" };
@@ -106,14 +106,14 @@ export class Hub extends DurableObject<Env> {
   }
 
   async receipt(revision: number): Promise<Receipt | null> {
-    const [delivery] = this.#storage.deliveriesAfter(revision - 1);
-    if (delivery?.revision !== revision) return null;
+    const delivery = this.#storage.position && this.#storage.delivery(revision);
+    if (delivery === null) return null;
     const { publishedAt } = delivery;
     const sum = { revision, publishedAt, connected: 0, applied: 0, delivered: 0, gone: 0, silent: 0 };
     await Promise.all(
       this.#storage.relays().map(async (relay) => {
         try {
-          const counts = await within(this.#relay(relay).receipt(revision, publishedAt), RELAY_DELIVER_MS, "relay");
+          const counts = await within(this.#relay(relay).receipt(revision), RELAY_DELIVER_MS, "relay");
           sum.connected += counts.connected;
           sum.applied += counts.applied;
           sum.delivered += counts.delivered;
@@ -142,8 +142,9 @@ export class Hub extends DurableObject<Env> {
   }
 
   async since(revision: number): Promise<Since> {
-    const latest = (await this.#born()).revision;
-    const deliveries = runAfter(this.#storage.deliveriesAfter(revision), revision, latest);
+    await this.#born();
+    const latest = (this.#storage.position as Position).revision;
+    const deliveries = this.#storage.deliveriesAfter(revision);
     return deliveries === null
       ? { revision: latest, deliveries, keys: this.#storage.keyHashes() }
       : { revision: latest, deliveries };
@@ -164,8 +165,8 @@ export class Hub extends DurableObject<Env> {
     const delivery = encodeDelivery(patch, documents.keys, connected, urgent);
     storage.atomically(() => {
       storage.write(documents);
-      storage.move({ ...to, revision: delivery.revision });
       storage.logDelivery(delivery);
+      storage.move({ ...to, revision: delivery.revision });
     });
     for (const relay of storage.relays()) this.ctx.waitUntil(this.#deliver(relay, delivery));
     this.#wake(SNAPSHOT_DELAY_MS);
@@ -197,10 +198,12 @@ export class Hub extends DurableObject<Env> {
 
   /** Lineage broken (Time Travel, or an outbox trimmed under a hub long gone): D1 as it is now becomes one revision. */
   async #reread(deadlineMs: number): Promise<boolean> {
-    const { environmentId, version } = this.#storage.position as Position;
+    const { environmentId, version, changeId } = this.#storage.position as Position;
     const whole = await within(wholeEnvironment(this.#db, environmentId), deadlineMs, "D1");
     if (whole === null) throw new Error(`Environment ${environmentId} is gone from D1`);
-    if ((this.#storage.position as Position).version !== version) return false;
+    const now = this.#storage.position as Position;
+    // The id too: on another lineage the same version may have been reached meanwhile.
+    if (now.version !== version || now.changeId !== changeId) return false;
     const difference = this.#storage.difference(whole.ruleset, whole.keys);
     this.#storage.mirrorAgain();
     this.#advance(difference, { version: whole.head.version, changeId: whole.head.changeId, markedVersion: -1 }, false);
@@ -227,18 +230,18 @@ export class Hub extends DurableObject<Env> {
   async #start(): Promise<Position | null> {
     const environmentId = this.ctx.id.name;
     if (environmentId === undefined) throw new Error("A hub is addressed by its environment's id");
-    const [fromEnvironment, latest] = await Promise.allSettled([
+    const [fromEnvironment, pointer, fromKv] = await Promise.allSettled([
       within(wholeEnvironment(this.#db, environmentId), D1_MS, "D1"),
       latestRevision(this.env.KV, environmentId),
+      readLatestSnapshot(this.env.KV, environmentId),
     ]);
     if (this.#storage.position !== null) return this.#storage.position;
+    const latest = pointer.status === "fulfilled" ? (pointer.value ?? 0) : 0;
+    const snapshot = fromKv.status === "fulfilled" ? fromKv.value : null;
     if (fromEnvironment.status === "fulfilled") {
-      const whole = fromEnvironment.value;
-      if (whole === null) return null;
-      this.#begin(environmentId, fromD1(whole, latest.status === "fulfilled" ? (latest.value ?? 0) : 0));
+      if (fromEnvironment.value === null) return null;
+      this.#begin(environmentId, fromD1(fromEnvironment.value, latest, snapshot));
     } else {
-      const snapshot = await readLatestSnapshot(this.env.KV, environmentId);
-      if (this.#storage.position !== null) return this.#storage.position;
       if (snapshot === null) throw new Error("Neither D1 nor KV can tell what this environment serves");
       this.#begin(environmentId, fromSnapshot(snapshot));
     }
@@ -248,6 +251,7 @@ export class Hub extends DurableObject<Env> {
   #begin(environmentId: string, { documents, kills, ...from }: Beginning): void {
     const storage = this.#storage;
     storage.atomically(() => {
+      storage.prepare();
       storage.write(documents);
       for (const [flag, kill] of Object.entries(kills)) storage.setKill(flag, kill);
       storage.move({ environmentId, ...from, snapshotRevision: 0, markedVersion: -1 });
@@ -282,10 +286,12 @@ export class Hub extends DurableObject<Env> {
 
   async #mirrorKills(): Promise<void> {
     const { environmentId } = this.#storage.position as Position;
-    for (const record of this.#storage.unmirrored()) {
-      const { kill, audit } = mirrorOf(environmentId, record);
-      await mirrorKill(this.#db, kill, audit);
-      this.#storage.markMirrored(record.seq);
+    for (let records = this.#storage.unmirrored(); records.length > 0; records = this.#storage.unmirrored()) {
+      for (const record of records) {
+        const { kill, audit } = mirrorOf(environmentId, record);
+        await mirrorKill(this.#db, kill, audit);
+        this.#storage.markMirrored(record.seq);
+      }
     }
   }
 
@@ -311,10 +317,10 @@ export class Hub extends DurableObject<Env> {
     const position = this.#storage.position;
     if (position === null) return;
     const behind = this.#storage.relays().filter((relay) => relay.revision < position.revision);
-    const [newest] = this.#storage.deliveriesAfter(position.revision - 1);
+    const newest = this.#storage.delivery(position.revision);
     const results = await Promise.allSettled([
       this.#mirrorKills(),
-      this.#markPublished(),
+      position.markedVersion !== position.version ? this.#markPublished() : null,
       position.snapshotRevision < position.revision ? this.#writeSnapshot() : null,
       ...behind.map((relay) => newest && this.#deliver(relay, newest)),
     ]);
@@ -338,8 +344,7 @@ export class Hub extends DurableObject<Env> {
   }
 
   async #markPublished(): Promise<void> {
-    const { environmentId, version, markedVersion, revision } = this.#storage.position as Position;
-    if (version === markedVersion) return;
+    const { environmentId, version, revision } = this.#storage.position as Position;
     await within(markPublished(this.#db, environmentId, version, revision), D1_MS, "D1");
     this.#storage.move({ markedVersion: version });
   }
@@ -347,9 +352,10 @@ export class Hub extends DurableObject<Env> {
   async #writeSnapshot(): Promise<void> {
     const parts = this.#storage.snapshot();
     const { environmentId } = this.#storage.position as Position;
-    await writeSnapshot(this.env.KV, environmentId, parts);
     const now = Date.now();
+    // Before it is written: what was left half-done is cleared away like any other.
     this.#storage.logSnapshot(parts.revision, now);
+    await writeSnapshot(this.env.KV, environmentId, parts);
     this.#storage.move({ snapshotRevision: parts.revision });
     for (const revision of this.#storage.takeExpiredSnapshots(now - SNAPSHOT_KEPT_MS)) {
       await deleteSnapshot(this.env.KV, environmentId, revision);

@@ -18,8 +18,13 @@ export type Attachment = {
   name: string;
   sdk: string;
   connectedAt: number;
+  /** Where the relay was then: whatever came after it, this socket was sent. */
+  connectedWith: number;
   applied: number;
 };
+
+/** What the Worker tells of a socket: also the revision at which it found the key good, for it may be a second behind. */
+export type Introduction = Omit<Attachment, "connectedAt" | "connectedWith" | "applied"> & { keyGoodAt: number };
 
 /** How the Worker introduces a socket, in the header of that name. */
 export const ATTACHMENT_HEADER = "x-bunting-attachment";
@@ -48,9 +53,10 @@ export class Relay extends DurableObject<Env> {
     this.#sql = ctx.storage.sql;
     this.#sql.exec(
       `CREATE TABLE IF NOT EXISTS ring
-       (revision INTEGER PRIMARY KEY, bytes INTEGER NOT NULL, connected INTEGER NOT NULL, delivery TEXT NOT NULL)`,
+       (revision INTEGER PRIMARY KEY, bytes INTEGER NOT NULL, connected INTEGER NOT NULL, delivery TEXT NOT NULL);
+       CREATE TABLE IF NOT EXISTS keys (hash TEXT PRIMARY KEY) WITHOUT ROWID`,
     );
-    this.#revision = ctx.storage.kv.get<number>("revision") ?? null;
+    this.#revision = ctx.storage.kv.get<number>("position") ?? null;
     this.#ringBytes = this.#sql.exec<{ bytes: number }>("SELECT total(bytes) AS bytes FROM ring").one().bytes;
     ctx.setWebSocketAutoResponse(new WebSocketRequestResponsePair(PING, PONG));
   }
@@ -59,18 +65,18 @@ export class Relay extends DurableObject<Env> {
 
   /** Sends first and stores after: only the hub must be durable before it speaks. */
   async deliver(delivery: Delivery): Promise<{ revision: number; connected: number }> {
-    if (delivery.previous === this.#revision) this.#pass(delivery);
-    else if (this.#revision === null || delivery.revision > this.#revision) await this.#attach();
+    // An attach that was under way may have been answered before this was published: then another.
+    for (let asked = 0; asked < 2 && !this.#take(delivery); asked++) await this.#attach();
     this.#heardAt = Date.now();
     return { revision: this.#revision ?? 0, connected: this.#open().length };
   }
 
   /** What became of the sockets that were open when `revision` was delivered here. */
-  async receipt(revision: number, publishedAt: number): Promise<RelayReceipt> {
+  async receipt(revision: number): Promise<RelayReceipt> {
     const [row] = this.#sql.exec<{ connected: number }>("SELECT connected FROM ring WHERE revision = ?", revision);
     const then = this.#open()
       .map(attachmentOf)
-      .filter(({ connectedAt }) => connectedAt <= publishedAt);
+      .filter(({ connectedWith }) => connectedWith < revision);
     const reached = (this.#revision ?? 0) >= revision;
     const connected = Math.max(row?.connected ?? 0, then.length);
     return {
@@ -85,7 +91,7 @@ export class Relay extends DurableObject<Env> {
 
   /** What an isolate that has `revision` lacks. Null: no such environment. */
   async since(revision: number): Promise<Since | null> {
-    if (!(await this.#current())) return null;
+    if (!(await this.#current(revision))) return null;
     const latest = this.#revision as number;
     return { revision: latest, deliveries: runAfter(this.#ringAfter(revision), revision, latest) };
   }
@@ -96,16 +102,20 @@ export class Relay extends DurableObject<Env> {
     if (introduction === null || request.headers.get("upgrade") !== "websocket")
       return new Response(null, { status: 426 });
     if (this.ctx.getWebSockets().length >= Number(this.env.RELAY_CAP)) return new Response(null, { status: 503 });
-    if (!(await this.#current())) return new Response(null, { status: 404 });
+    const { keyGoodAt, ...introduced } = JSON.parse(introduction) as Introduction;
+    if (!(await this.#current(keyGoodAt))) return new Response(null, { status: 404 });
     const since = new URL(request.url).searchParams.get("since");
     const wanted = since === null ? null : Number(since);
     const older = wanted === null ? null : await this.#olderThanRing(wanted);
 
+    const revision = this.#revision as number;
+    // A key that the relay does not have is new, if the Worker has seen more than the relay has; else it has ended.
+    if (keyGoodAt <= revision && !this.#isGood(introduced.keyHash)) return new Response(null, { status: 401 });
+
     const { 0: client, 1: server } = new WebSocketPair();
-    const attachment: Attachment = { ...JSON.parse(introduction), connectedAt: Date.now(), applied: 0 };
+    const attachment: Attachment = { ...introduced, connectedAt: Date.now(), connectedWith: revision, applied: 0 };
     this.ctx.acceptWebSocket(server, [attachment.keyHash]);
     server.serializeAttachment(attachment);
-    const revision = this.#revision as number;
     const connected = this.ctx.getWebSockets().length;
     const hello: HelloMessage = { type: "hello", revision, reconnectWithinMs: spreadMs(connected) };
     server.send(JSON.stringify(hello));
@@ -158,11 +168,17 @@ export class Relay extends DurableObject<Env> {
 
   // The ring.
 
-  /** One delivery on top of what every socket has: the same bytes to all, and keys that ended take their sockets along. */
+  /** Passes on what fits on top of what every socket has. Whether the relay has it now. */
+  #take(delivery: Delivery): boolean {
+    if (delivery.previous === this.#revision) this.#pass(delivery);
+    return this.#revision !== null && this.#revision >= delivery.revision;
+  }
+
+  /** The same bytes to all sockets, and keys that ended take theirs along. */
   #pass(delivery: Delivery): void {
     const sockets = this.#open();
     for (const socket of sockets) sendQuietly(socket, delivery.message);
-    this.#endKeys(delivery.keys);
+    this.#changeKeys(delivery.keys);
     const text = JSON.stringify(delivery);
     this.#sql.exec(
       "INSERT OR REPLACE INTO ring VALUES (?, ?, ?, ?)",
@@ -199,14 +215,15 @@ export class Relay extends DurableObject<Env> {
 
   #moveTo(revision: number): void {
     this.#revision = revision;
-    this.ctx.storage.kv.put("revision", revision);
+    this.ctx.storage.kv.put("position", revision);
   }
 
   // Upstream.
 
-  /** Whether this relay knows where its environment stands; false where there is no such environment. */
-  async #current(): Promise<boolean> {
-    if (this.#revision !== null && Date.now() - this.#heardAt < TRUSTED_MS) return true;
+  /** Whether this relay knows where its environment stands; false where there is none. `known` is what the asker has. */
+  async #current(known: number): Promise<boolean> {
+    const trusted = Date.now() - this.#heardAt < TRUSTED_MS;
+    if (trusted && this.#revision !== null && this.#revision >= known) return true;
     if (this.#revision === null) return this.#attach();
     // A hub that does not answer is no reason to turn clients away.
     return within(this.#attach(), RELAY_CHECK_MS, "hub").catch(() => true);
@@ -227,16 +244,16 @@ export class Relay extends DurableObject<Env> {
     if (since === null) return false;
     this.#heardAt = Date.now();
     // A delivery may have passed meanwhile: only what still fits on top is taken.
-    const run =
-      since.deliveries === null ? null : since.deliveries.filter(({ revision }) => revision > (this.#revision ?? 0));
-    if (run === null) this.#leapTo(since.revision, since.keys ?? []);
-    else for (const delivery of run) if (delivery.previous === this.#revision) this.#pass(delivery);
+    if (since.deliveries === null) this.#leapTo(since.revision, since.keys ?? []);
+    else for (const delivery of since.deliveries) this.#take(delivery);
     return true;
   }
 
   /** The hub cannot tell what lies between: every socket fetches the ruleset, if its key is still good. */
   #leapTo(revision: number, keys: string[]): void {
     if (this.#revision !== null && revision <= this.#revision) return;
+    this.#sql.exec("DELETE FROM keys");
+    for (const hash of keys) this.#sql.exec("INSERT OR IGNORE INTO keys VALUES (?)", hash);
     const good = new Set(keys);
     for (const socket of this.#open()) {
       if (!good.has(attachmentOf(socket).keyHash)) closeQuietly(socket, KEY_REVOKED, "key-revoked");
@@ -266,10 +283,18 @@ export class Relay extends DurableObject<Env> {
     return this.ctx.getWebSockets().filter((socket) => socket.readyState === WebSocket.OPEN);
   }
 
+  #isGood(keyHash: string): boolean {
+    return this.#sql.exec("SELECT 1 FROM keys WHERE hash = ?", keyHash).toArray().length > 0;
+  }
+
   /** A key dies on open sockets as fast as a flag changes. */
-  #endKeys(keys: Delivery["keys"]): void {
+  #changeKeys(keys: Delivery["keys"]): void {
     for (const [hash, grant] of Object.entries(keys)) {
-      if (grant !== null) continue;
+      if (grant !== null) {
+        this.#sql.exec("INSERT OR IGNORE INTO keys VALUES (?)", hash);
+        continue;
+      }
+      this.#sql.exec("DELETE FROM keys WHERE hash = ?", hash);
       for (const socket of this.ctx.getWebSockets(hash)) closeQuietly(socket, KEY_REVOKED, "key-revoked");
     }
   }

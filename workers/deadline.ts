@@ -11,6 +11,8 @@ export const RELAY_DELIVER_MS = 1_000;
 /** Limits protect the service, so a limiter that does not answer must not stop it. */
 export const RATE_LIMITER_MS = 100;
 export const KV_READ_MS = 1_000;
+/** A snapshot of up to 25 MB; after that the hub's alarm tries again. */
+export const KV_WRITE_MS = 10_000;
 /** A batch of events into the Queue: its sender waits in the background and sends the same batch again after a 503. */
 export const QUEUE_SEND_MS = 5_000;
 /** One object of events: after that its messages are delivered again. */

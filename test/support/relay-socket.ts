@@ -2,7 +2,7 @@
 
 import { env } from "cloudflare:workers";
 import type { ServerMessage } from "@bunting/core/wire";
-import { ATTACHMENT_HEADER, type Attachment } from "../../durable-objects/relay.ts";
+import { ATTACHMENT_HEADER, type Introduction } from "../../durable-objects/relay.ts";
 
 export const relayOf = (environmentId: string) => env.RELAY.get(env.RELAY.idFromName(`relay:${environmentId}:enam:0`));
 
@@ -22,9 +22,11 @@ export class RelaySocket {
     socket.accept();
   }
 
-  static async open(environmentId: string, since?: number, fields: Partial<Attachment> = {}): Promise<RelaySocket> {
-    const introduction = {
+  static async open(environmentId: string, since?: number, fields: Partial<Introduction> = {}): Promise<RelaySocket> {
+    const introduction: Introduction = {
       keyHash: "hash",
+      // From a Worker that has seen more than the relay, which takes its word for the key.
+      keyGoodAt: Number.MAX_SAFE_INTEGER,
       keyExpiresAt: null,
       transport: "socket",
       instance: "i",

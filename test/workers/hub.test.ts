@@ -66,6 +66,19 @@ describe("order", () => {
     expect((await flagsOf(head.environmentId)).a?.version).toBe(3);
   });
 
+  test("a hub that has missed many changes reads them page by page, each once and in order", async () => {
+    let head = await newEnvironment();
+    const hub = hubOf(head.environmentId);
+    await hub.create(head.environmentId);
+    for (let version = 1; version <= 25; version++) {
+      ({ head } = await commitDocuments(head, { flags: { a: flag("a", { version }) } }));
+    }
+    expect(await hub.catchUp()).toEqual({ revision: 26, version: 25 });
+    const { deliveries } = await hub.since(1);
+    const versions = deliveries?.map(({ message }) => (JSON.parse(message) as PatchMessage).flags.a?.version);
+    expect(versions).toEqual(Array.from({ length: 25 }, (_, index) => index + 1));
+  });
+
   test("two writes validated against the same version cannot both land: the loser vanishes whole", async () => {
     const head = await newEnvironment();
     const attempts = await Promise.allSettled([
@@ -115,7 +128,9 @@ describe("order", () => {
     expect(
       await hub.attach({ name: "relay:env_00000000000000000000:enam:0", region: "enam", revision: 0 }, 0),
     ).toBeNull();
-    await runInDurableObject(hub, (_, state) => expect(state.storage.kv.get("position")).toBeUndefined());
+    await runInDurableObject(hub, (_, { storage }) => {
+      expect(storage.sql.exec("SELECT name FROM sqlite_master").toArray()).toEqual([]);
+    });
   });
 });
 
@@ -159,6 +174,33 @@ describe("lineage", () => {
     expect(snapshot?.revision).toBe(1_000_003);
     expect(Object.keys(snapshot?.kills ?? {})).toEqual(["a"]);
   });
+
+  for (const [action, killed] of [
+    ["kill", true],
+    ["restore", false],
+  ] as const) {
+    test(`a hub whose storage is lost keeps a ${action} that D1 was never told of and KV has (X2)`, async () => {
+      const head = await newEnvironment();
+      const { environmentId } = head;
+      const hub = hubOf(environmentId);
+      await hub.create(environmentId);
+      await hub.publish((await commitDocuments(head, { flags: { a: flag("a") } })).change);
+      await hub.setKilled(killRequest("a", "kill"));
+      const mirrored = db.select().from(table.kills).where(eq(table.kills.environmentId, environmentId));
+      const [before] = action === "kill" ? [] : await mirrored;
+      if (action === "restore") await hub.setKilled(killRequest("a", "restore"));
+      await runDurableObjectAlarm(hub);
+      // D1 was down when it happened.
+      await db.delete(table.kills).where(eq(table.kills.environmentId, environmentId));
+      if (before !== undefined) await db.insert(table.kills).values(before);
+      await runInDurableObject(hub, async (_, state) => {
+        await state.storage.deleteAlarm();
+        await state.storage.deleteAll();
+      });
+      await evictDurableObject(hub);
+      expect(Object.keys((await hub.snapshot())?.kills ?? {})).toEqual(killed ? ["a"] : []);
+    });
+  }
 });
 
 describe("kill", () => {
@@ -217,6 +259,30 @@ describe("kill", () => {
       ["flag.kill", 1],
       ["flag.restore", 2],
     ]);
+  });
+
+  test("however many kills D1 was not told of, one alarm tells it all of them", async () => {
+    const { hub, head, environmentId } = await withFlag();
+    const keys = Array.from({ length: 60 }, (_, index) => `flag-${index}`);
+    const flags = Object.fromEntries(keys.map((key) => [key, flag(key)]));
+    await hub.publish((await commitDocuments(head, { flags })).change);
+    for (const key of keys) await hub.setKilled(killRequest(key, "kill"));
+    await runDurableObjectAlarm(hub);
+    await db.delete(table.kills).where(eq(table.kills.environmentId, environmentId));
+    await runInDurableObject(hub, async (instance, { storage }) => {
+      storage.sql.exec("UPDATE kill_log SET mirrored = 0");
+      await instance.alarm();
+    });
+    const rows = await db.select().from(table.kills).where(eq(table.kills.environmentId, environmentId));
+    expect(rows).toHaveLength(60);
+  });
+
+  test("a kill sent again gets its first answer, also when its flag is gone by then (Q8)", async () => {
+    const { hub, head } = await withFlag();
+    const first = await hub.setKilled(killRequest("a", "kill", "key-1"));
+    await hub.setKilled(killRequest("a", "restore"));
+    await hub.publish((await commitDocuments(head, { flags: { a: null } })).change);
+    expect(await hub.setKilled(killRequest("a", "kill", "key-1"))).toEqual({ ...first, killed: null });
   });
 
   test("a flag whose nudge was lost is found in D1 and killed; one that nobody knows is not a silent success", async () => {

@@ -74,6 +74,43 @@ describe("delivery", () => {
     await vi.waitFor(() => expect(client.told.at(-1)).toBe("patch 5"));
   });
 
+  test("a delivery that comes while the relay asks for an earlier one waits for it and is passed on, not dropped", async () => {
+    const { environmentId, publish } = await environment();
+    const client = await RelaySocket.open(environmentId);
+    await runInDurableObject(hubOf(environmentId), (_, state) => void state.storage.sql.exec("DELETE FROM relays"));
+    await publish({ flags: { a: flag("a") } });
+    const patch = { type: "patch", revision: 3, previous: 2, publishedAt: 0, ackWithinMs: 0, flags: {}, segments: {} };
+    const delivery = { revision: 3, previous: 2, publishedAt: 0, message: JSON.stringify(patch), keys: {} };
+    await runInDurableObject(relayOf(environmentId), async (relay) => {
+      // The hub has only heard of 2 when it answers.
+      const asking = relay.alarm();
+      expect(await relay.deliver(delivery)).toEqual({ revision: 3, connected: 1 });
+      await asking;
+    });
+    await vi.waitFor(() => expect(client.told).toEqual(["hello 1", "patch 2", "patch 3"]));
+  });
+
+  test("a relay asked by somebody who has more than itself catches up at once", async () => {
+    const { environmentId, publish } = await environment();
+    const client = await RelaySocket.open(environmentId);
+    await runInDurableObject(hubOf(environmentId), (_, state) => void state.storage.sql.exec("DELETE FROM relays"));
+    await publish({ flags: { a: flag("a") } });
+    expect(await relayOf(environmentId).since(2)).toEqual({ revision: 2, deliveries: [] });
+    await vi.waitFor(() => expect(client.told).toEqual(["hello 1", "patch 2"]));
+  });
+
+  test("whoever lacks more than a megabyte fetches the ruleset instead", async () => {
+    const { environmentId, publish } = await environment();
+    const values = Array.from({ length: 4_000 }, (_, index) => `user-${index}`);
+    for (let version = 1; version <= 25; version++) {
+      await publish({ flags: { a: flag("a", { version, targets: [{ variation: "on", values }] }) } });
+    }
+    const far = await RelaySocket.open(environmentId, 1);
+    const near = await RelaySocket.open(environmentId, 24);
+    await vi.waitFor(() => expect(far.told).toEqual(["hello 26", "resync 26"]));
+    await vi.waitFor(() => expect(near.told).toEqual(["hello 26", "patch 25", "patch 26"]));
+  });
+
   test("the same delivery twice, or an old one, is delivered once", async () => {
     const { environmentId, publish } = await environment();
     const client = await RelaySocket.open(environmentId);
@@ -121,6 +158,41 @@ describe("receipts and sockets", () => {
     const late = await RelaySocket.open(environmentId);
     await vi.waitFor(() => expect(late.told).toEqual(["hello 2"]));
     expect(await hubOf(environmentId).receipt(revision)).toMatchObject({ connected: 3, applied: 1 });
+  });
+
+  test("a receipt tells who was connected by revision: clocks that differ count nobody as gone (X1)", async () => {
+    const { environmentId } = await environment();
+    const client = await RelaySocket.open(environmentId);
+    const publishedAt = Date.now() - 60_000;
+    const patch = { type: "patch", revision: 2, previous: 1, publishedAt, ackWithinMs: 0, flags: {}, segments: {} };
+    await relayOf(environmentId).deliver({ ...patch, message: JSON.stringify(patch), keys: {} });
+    await vi.waitFor(() => expect(client.told).toEqual(["hello 1", "patch 2"]));
+    await RelaySocket.open(environmentId);
+    expect(await relayOf(environmentId).receipt(2)).toEqual({ connected: 1, applied: 0, delivered: 0, gone: 0 });
+  });
+
+  test("a key that has ended opens no socket, though the Worker that sends it has not heard of that yet", async () => {
+    const { environmentId, publish } = await environment();
+    const grant = { id: "key_1", kind: "server" as const, origins: [], expiresAt: null };
+    const { revision } = await publish({ keys: { early: grant } });
+    const open = (keyHash: string, keyGoodAt: number) =>
+      RelaySocket.open(environmentId, undefined, { keyHash, keyGoodAt });
+    await open("early", revision);
+    await publish({ keys: { early: null, late: { ...grant, id: "key_2" } } });
+    await vi.waitFor(async () => expect((await relayOf(environmentId).since(3))?.revision).toBe(3));
+    await expect(open("early", revision)).rejects.toThrow("401");
+    await evictDurableObject(relayOf(environmentId));
+    await expect(open("early", revision)).rejects.toThrow("401");
+    expect((await open("late", 3)).closed).toBeNull();
+    // A leap loses what lies between, but not which keys are good.
+    await runInDurableObject(hubOf(environmentId), (_, { storage: { sql } }) => {
+      sql.exec("DELETE FROM relays");
+      sql.exec("DELETE FROM deltas");
+    });
+    await publish({ keys: { late: null } });
+    await runInDurableObject(hubOf(environmentId), (_, { storage: { sql } }) => void sql.exec("DELETE FROM deltas"));
+    await runDurableObjectAlarm(relayOf(environmentId));
+    await expect(open("late", 3)).rejects.toThrow("401");
   });
 
   test("a key that is revoked takes its open sockets along and leaves the others", async () => {

@@ -2,7 +2,7 @@ import { createExecutionContext, createScheduledController, waitOnExecutionConte
 import { env } from "cloudflare:workers";
 import { eq } from "drizzle-orm";
 import { expect, test, vi } from "vitest";
-import { trimOutbox } from "../../workers/store/changes.ts";
+import { laggingEnvironments, markPublished, trimOutbox } from "../../workers/store/changes.ts";
 import * as table from "../../workers/store/schema.ts";
 import { commitDocuments, db, flag, newEnvironment } from "../support/environment.ts";
 import { RelaySocket } from "../support/relay-socket.ts";
@@ -25,6 +25,28 @@ test("a committed change whose nudge was lost is delivered by the sweep, and onl
   expect(row).toMatchObject({ version: 1, publishedVersion: 1 });
   await sweep();
   expect(client.told).toEqual(["hello 1", "patch 2"]);
+});
+
+test("an environment that D1 only believes to lag is set right, and not called each minute for ever", async () => {
+  const head = await newEnvironment();
+  const hub = env.HUB.get(env.HUB.idFromName(head.environmentId));
+  await hub.create(head.environmentId);
+  const { change } = await commitDocuments(head, { flags: { a: flag("a") } });
+  await hub.publish(change);
+  await sweep();
+  // As after a restore of D1 to the moment between a write and its mark.
+  const here = eq(table.environments.id, head.environmentId);
+  await db.update(table.environments).set({ publishedVersion: 0, publishedRevision: 1 }).where(here);
+  await sweep();
+  expect(await laggingEnvironments(db, 100)).not.toContain(head.environmentId);
+});
+
+test("a mark that was overtaken on its way to D1 does not undo the newer one", async () => {
+  const { environmentId } = await newEnvironment();
+  await markPublished(db, environmentId, 2, 3);
+  await markPublished(db, environmentId, 1, 2);
+  const [row] = await db.select().from(table.environments).where(eq(table.environments.id, environmentId));
+  expect(row).toMatchObject({ publishedVersion: 2, publishedRevision: 3 });
 });
 
 test("old changes leave the outbox, but never the newest nor one that is not published", async () => {

@@ -1,15 +1,15 @@
 /** Streams. A WebSocket goes straight to its relay; SSE is bridged here, in the stateless Worker, so that relays hibernate. */
 import { type GoodbyeMessage, HEARTBEAT_SECONDS, type HeartbeatMessage, PING, PONG } from "@bunting/core/wire";
-import { ATTACHMENT_HEADER, type Attachment } from "../../durable-objects/relay.ts";
-import { ApiError, badRequest, unavailable } from "../problem.ts";
+import { ATTACHMENT_HEADER, type Introduction } from "../../durable-objects/relay.ts";
+import { ApiError, badRequest, unauthenticated, unavailable } from "../problem.ts";
 import type { Caller } from "./authenticate.ts";
 import { regionOf, relayName } from "./region.ts";
 
 /** A stream says goodbye after 15 to 30 minutes, before its CPU budget ends, spread so that not all do at once. */
 const MIN_LIFE_MS = 15 * 60_000;
 const MAX_LIFE_MS = 30 * 60_000;
-/** Messages waiting for a client that does not read; then it is cut and resumes when it can. */
-const MAX_WAITING = 1_000;
+/** Waiting for a client that does not read; then it is cut and resumes when it can. What a client lacks is at most half. */
+const MAX_WAITING_BYTES = 2 * 1024 * 1024;
 
 export async function openSocket(caller: Caller, request: Request): Promise<Response> {
   if (request.headers.get("upgrade")?.toLowerCase() !== "websocket") {
@@ -44,18 +44,23 @@ function sinceOf(request: Request): number | null {
   return Number(text);
 }
 
-async function connect(caller: Caller, transport: Attachment["transport"], since: number | null): Promise<Response> {
-  const { visit, environmentId, keyHash, grant, client } = caller;
+async function connect(caller: Caller, transport: Introduction["transport"], since: number | null): Promise<Response> {
+  const { visit, environmentId, keyHash, grant, client, ruleset } = caller;
   const region = regionOf(visit.cf);
   const { RELAY } = visit.env;
   const relay = RELAY.get(RELAY.idFromName(relayName(environmentId, region)), { locationHint: region });
-  const introduction = { keyHash, keyExpiresAt: grant.expiresAt, transport, ...client };
+  const keyGoodAt = ruleset.evaluator.revision;
+  const introduction: Introduction = { keyHash, keyGoodAt, keyExpiresAt: grant.expiresAt, transport, ...client };
   const query = since === null ? "" : `?since=${since}`;
-  const response = await relay.fetch(`https://relay/${query}`, {
-    headers: { upgrade: "websocket", [ATTACHMENT_HEADER]: JSON.stringify(introduction) },
+  const headers = { upgrade: "websocket", [ATTACHMENT_HEADER]: JSON.stringify(introduction) };
+  const response = await relay.fetch(`https://relay/${query}`, { headers }).catch((error: unknown) => {
+    console.warn(JSON.stringify({ level: "warn", message: "no relay", environmentId, region, error: String(error) }));
+    return null;
   });
-  if (response.status === 101) return response;
-  if (response.status === 503)
+  if (response?.status === 101) return response;
+  // This isolate has not heard of it yet.
+  if (response?.status === 401) throw unauthenticated("This SDK key has been revoked.");
+  if (response?.status === 503)
     throw unavailable("This relay holds as many clients as it can. Poll, and try again later.", 30);
   throw unavailable("The relay did not answer. Poll until it does.");
 }
@@ -102,6 +107,8 @@ function bridge(upstream: WebSocket, gone: AbortSignal): ReadableStream<Uint8Arr
         // The platform tells of a client that vanished by one or the other; a write to it is what reveals it.
         gone.addEventListener("abort", end);
         upstream.accept();
+        // Gone while the relay was asked: an event that has happened is not told again.
+        if (gone.aborted) return end();
         heartbeat = setInterval(() => {
           upstream.send(PING);
           write("heartbeat", JSON.stringify({ type: "heartbeat", revision } satisfies HeartbeatMessage));
@@ -117,7 +124,7 @@ function bridge(upstream: WebSocket, gone: AbortSignal): ReadableStream<Uint8Arr
       },
       cancel: release,
     },
-    new CountQueuingStrategy({ highWaterMark: MAX_WAITING }),
+    new ByteLengthQueuingStrategy({ highWaterMark: MAX_WAITING_BYTES }),
   );
 }
 

@@ -1,6 +1,6 @@
 /** The outbox: what a write commits beside its rows, and what the hub reads to catch up. */
 import type { Flag, Segment } from "@bunting/core";
-import { and, asc, eq, gt, gte, lt, sql } from "drizzle-orm";
+import { and, asc, eq, gt, gte, lt, lte, sql } from "drizzle-orm";
 import { type Database, newId, type Statement, transaction } from "./database.ts";
 import * as table from "./schema.ts";
 
@@ -135,6 +135,7 @@ export async function changesFrom(
   return rows.map(({ documents, createdAt: _, ...row }) => ({ ...row, ...(JSON.parse(documents) as Documents) }));
 }
 
+/** One that was overtaken on its way changes nothing: revisions never go back. */
 export async function markPublished(
   db: Database,
   environmentId: string,
@@ -144,7 +145,7 @@ export async function markPublished(
   await db
     .update(table.environments)
     .set({ publishedVersion: version, publishedRevision: revision })
-    .where(eq(table.environments.id, environmentId));
+    .where(and(eq(table.environments.id, environmentId), lte(table.environments.publishedRevision, revision)));
 }
 
 /** Environments with committed changes that their hub has not published, or not told us so. */
@@ -153,6 +154,8 @@ export async function laggingEnvironments(db: Database, limit: number): Promise<
     .select({ id: table.environments.id })
     .from(table.environments)
     .where(gt(table.environments.version, table.environments.publishedVersion))
+    // So that some that cannot be repaired never stand in the way of the others.
+    .orderBy(sql`random()`)
     .limit(limit);
   return rows.map((row) => row.id);
 }

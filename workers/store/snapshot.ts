@@ -1,5 +1,5 @@
 /** Rulesets in KV: immutable, named by revision, and a pointer to the newest. Written by the hub alone. */
-import { KV_READ_MS, within } from "../deadline.ts";
+import { KV_READ_MS, KV_WRITE_MS, within } from "../deadline.ts";
 import type { KeyGrant } from "./changes.ts";
 
 /** `ruleset` is the encoded document that server SDKs get; the rest is for Workers and a hub that starts over. */
@@ -21,8 +21,10 @@ const snapshotName = (environmentId: string, revision: number) => `snapshot:${en
 export async function writeSnapshot(kv: KVNamespace, environmentId: string, parts: SnapshotParts): Promise<void> {
   const { ruleset, ...rest } = parts;
   // The pointer comes second: it never names what cannot be read.
-  await kv.put(snapshotName(environmentId, parts.revision), `${JSON.stringify(rest)}\n${ruleset}`);
-  await kv.put(pointerName(environmentId), JSON.stringify({ revision: parts.revision } satisfies LatestPointer));
+  const written = kv.put(snapshotName(environmentId, parts.revision), `${JSON.stringify(rest)}\n${ruleset}`);
+  await within(written, KV_WRITE_MS, "KV");
+  const pointer: LatestPointer = { revision: parts.revision };
+  await within(kv.put(pointerName(environmentId), JSON.stringify(pointer)), KV_WRITE_MS, "KV");
 }
 
 export async function latestRevision(kv: KVNamespace, environmentId: string): Promise<number | null> {
@@ -41,5 +43,5 @@ export async function readLatestSnapshot(kv: KVNamespace, environmentId: string)
 }
 
 export async function deleteSnapshot(kv: KVNamespace, environmentId: string, revision: number): Promise<void> {
-  await kv.delete(snapshotName(environmentId, revision));
+  await within(kv.delete(snapshotName(environmentId, revision)), KV_WRITE_MS, "KV");
 }
