@@ -37,6 +37,9 @@ export async function authenticate(c: Context<{ Bindings: Env }>, ...kinds: KeyK
   const ruleset = await isolateRuleset(visit, environmentId, ({ keys, evaluator }) => {
     if (!Object.hasOwn(keys, keyHash)) return EARLY_MS;
     return atLeast > evaluator.revision ? -1 : FRESH_MS;
+  }).catch((error: unknown) => {
+    console.warn(JSON.stringify({ level: "warn", message: "no ruleset", environmentId, error: String(error) }));
+    throw unavailable("This environment cannot be read at the moment.", 1);
   });
   const grant = ruleset !== null && Object.hasOwn(ruleset.keys, keyHash) ? ruleset.keys[keyHash] : undefined;
   if (ruleset !== null && grant === undefined && Date.now() - ruleset.checkedAt > FRESH_MS) {

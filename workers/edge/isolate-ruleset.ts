@@ -1,6 +1,6 @@
 /**
  * What this isolate evaluates with, by environment. Checked with the region's relay at most once a second, shared by the
- * isolate's requests; a request waits for a check at most RELAY_CHECK_MS, then is served what there is.
+ * isolate's requests; a request waits for checks at most RELAY_CHECK_MS, then is served what there is.
  */
 import { compile, type Evaluator, type Ruleset } from "@bunting/core";
 import type { ServerMessage } from "@bunting/core/wire";
@@ -50,9 +50,11 @@ export async function isolateRuleset(
   if ((unknown.get(environmentId) ?? 0) > Date.now() - UNKNOWN_MS) return null;
   const ruleset = held.get(environmentId) ?? (await loadOnce(visit, environmentId));
   if (ruleset === null) return null;
+  const until = Date.now() + RELAY_CHECK_MS;
   // A check that others began earlier may not have seen what this request is about: then one more.
   for (let checks = 0; checks < 2 && Date.now() - ruleset.checkedAt > maxAgeMs(ruleset); checks++) {
-    await checkOnce(visit, ruleset);
+    const leftMs = until - Date.now();
+    if (leftMs > 0) await checkOnce(visit, ruleset, leftMs);
   }
   held.delete(environmentId);
   held.set(environmentId, ruleset);
@@ -60,13 +62,16 @@ export async function isolateRuleset(
 }
 
 export function rulesetText(ruleset: IsolateRuleset): string {
-  ruleset.text ??= JSON.stringify(ruleset.evaluator.ruleset);
+  if (ruleset.text === null) {
+    ruleset.text = JSON.stringify(ruleset.evaluator.ruleset);
+    ruleset.bytes = ruleset.text.length * BYTES_PER_CHARACTER;
+  }
   return ruleset.text;
 }
 
 // A promise of another request may never settle if that request ends: whoever shares one waits for a bounded time only.
 
-async function checkOnce(visit: Visit, ruleset: IsolateRuleset): Promise<void> {
+async function checkOnce(visit: Visit, ruleset: IsolateRuleset, waitMs: number): Promise<void> {
   if (ruleset.checking === null) {
     const checking = check(visit, ruleset).finally(() => {
       if (ruleset.checking === checking) ruleset.checking = null;
@@ -76,7 +81,7 @@ async function checkOnce(visit: Visit, ruleset: IsolateRuleset): Promise<void> {
   }
   const shared = ruleset.checking;
   try {
-    await within(shared, RELAY_CHECK_MS, "relay");
+    await within(shared, waitMs, "relay");
   } catch {
     if (ruleset.checking === shared) ruleset.checking = null;
   }
@@ -89,7 +94,9 @@ async function check(visit: Visit, ruleset: IsolateRuleset): Promise<void> {
   const relay = RELAY.get(RELAY.idFromName(relayName(ruleset.environmentId, region)), { locationHint: region });
   const since = await relay.since(ruleset.evaluator.revision);
   if (since === null) return;
-  if (since.deliveries === null || since.deliveries.some(isTooLarge)) {
+  if (since.revision <= ruleset.evaluator.revision) {
+    // Nothing new, or a relay that lacks what this isolate read elsewhere.
+  } else if (since.deliveries === null || since.deliveries.some(isTooLarge)) {
     const whole = await hubSnapshot(visit.env, ruleset.environmentId);
     if (whole !== null && whole.revision > ruleset.evaluator.revision) Object.assign(ruleset, fromSnapshot(whole));
   } else for (const delivery of since.deliveries) applyDelivery(ruleset, delivery);
@@ -109,6 +116,8 @@ function applyDelivery(ruleset: IsolateRuleset, delivery: Delivery): void {
     else ruleset.keys[hash] = grant;
   }
   ruleset.text = null;
+  // Too much where something was replaced; the next text tells exactly.
+  ruleset.bytes += delivery.message.length * BYTES_PER_CHARACTER;
 }
 
 async function loadOnce(visit: Visit, environmentId: string): Promise<IsolateRuleset | null> {
