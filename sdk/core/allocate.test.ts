@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { allocate } from "./allocate.ts";
+import { BUCKETS, bucket } from "./bucket.ts";
 import type { Range } from "./ruleset.ts";
 
 type Weights = Record<string, number>;
@@ -56,8 +57,28 @@ function checkEdit(before: readonly Range[], after: readonly Range[], wanted: We
   }
   const nobodyBefore = ALL - before.reduce((total, { from, to }) => total + to - from, 0);
   expect(same.get(null) ?? 0).toBe(Math.min(ALL - sum(wanted), nobodyBefore));
-  expect(after.length - before.length).toBeLessThanOrEqual(variations.size);
+  expect(runs(after) - runs(before)).toBeLessThanOrEqual(variations.size);
 }
+
+/** Ranges, and the stretches between them that are in none. */
+function runs(ranges: readonly Range[]): number {
+  const gaps = ranges.filter(({ from }, index) => from > (ranges[index - 1]?.to ?? 0)).length;
+  return ranges.length + gaps + Number((ranges.at(-1)?.to ?? 0) < ALL);
+}
+
+/** Fifty edits of one split, the same in every run; `whole` leaves nobody out. */
+function chain(count: number, whole: boolean): Weights[] {
+  const cuts = count - Number(whole);
+  const edits = fc.array(fc.integer({ min: 0, max: ALL }), { minLength: cuts, maxLength: cuts }).map((at) => {
+    const sorted = [0, ...at.sort((a, b) => a - b), ALL];
+    return Object.fromEntries(
+      Array.from({ length: count }, (_, index) => [`v${index}`, sorted[index + 1]! - sorted[index]!]),
+    );
+  });
+  return fc.sample(edits, { numRuns: 50, seed: count });
+}
+
+const COUNTS = Array.from({ length: 19 }, (_, index) => index + 2);
 
 describe("EV-34: allocation", () => {
   it("moves exactly the least through any chain of edits", () => {
@@ -131,6 +152,60 @@ describe("EV-34: allocation", () => {
       }),
       { numRuns: 300 },
     );
+  });
+
+  it.each(COUNTS)("moves exactly the least through fifty edits of %i variations", (count) => {
+    for (const whole of [true, false]) {
+      let ranges: Range[] = [];
+      for (const wanted of chain(count, whole)) {
+        const next = allocate(ranges, wanted);
+        checkEdit(ranges, next, wanted);
+        ranges = next;
+      }
+    }
+  });
+
+  it("of a million users, none leaves a variation whose weight did not shrink", () => {
+    const users = new Uint32Array(1_000_000);
+    for (const index of users.keys()) users[index] = bucket("new-checkout", `user-${index}`);
+    const owners = (ranges: readonly Range[]): Int8Array => {
+      const owner = new Int8Array(BUCKETS).fill(-1);
+      for (const { variation, from, to } of ranges) owner.fill(Number(variation.slice(1)), from, to);
+      return owner;
+    };
+    for (const count of [2, 7, 20]) {
+      let ranges: Range[] = [];
+      let before = owners(ranges);
+      for (const wanted of chain(count, true)) {
+        const next = allocate(ranges, wanted);
+        const after = owners(next);
+        const shrank = Array.from({ length: count }, (_, v) => weightOf(ranges, `v${v}`) > wanted[`v${v}`]!);
+        let left = 0;
+        for (const at of users) {
+          if (before[at] !== after[at] && before[at]! >= 0 && !shrank[before[at]!]) left++;
+        }
+        expect(left).toBe(0);
+        ranges = next;
+        before = after;
+      }
+    }
+  });
+
+  it.each(COUNTS)("brings the same users back, 50 → 5 → 50, in a new split of %i variations", (count) => {
+    for (const [edit, start] of chain(count, true).entries()) {
+      const first = allocate([], start);
+      const names = Object.keys(start);
+      const one = names[edit % count]!;
+      const freed = start[one]! - Math.floor(start[one]! / 10);
+      const spread = Object.fromEntries(names.map((name) => [name, start[name]!]));
+      spread[one]! -= freed;
+      const others = names.filter((name) => name !== one);
+      for (const [index, name] of others.entries()) {
+        spread[name]! += Math.floor(freed / others.length) + Number(index < freed % others.length);
+      }
+      const given = { ...start, [one]: start[one]! - freed, [others[0]!]: start[others[0]!]! + freed };
+      for (const less of [spread, given]) expect(allocate(allocate(first, less), start)).toEqual(first);
+    }
   });
 
   it("keeps the one boundary of a two-way split, and brings the same users back", () => {

@@ -8,5 +8,6 @@ export type { Decision, ErrorCode, Reason } from "./decision.ts";
 export { diff } from "./diff.ts";
 export { compile, type Evaluator } from "./evaluate.ts";
 export { isKey, KEY_PATTERN } from "./keys.ts";
+export { type Movement, movements } from "./movements.ts";
 export { type References, references } from "./references.ts";
 export type * from "./ruleset.ts";
