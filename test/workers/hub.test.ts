@@ -4,6 +4,7 @@ import type { Flag } from "@bunting/core";
 import type { PatchMessage } from "@bunting/core/wire";
 import { eq } from "drizzle-orm";
 import { describe, expect, test } from "vitest";
+import { HubStorage } from "../../durable-objects/hub-storage.ts";
 import type { KillRequest } from "../../durable-objects/kill.ts";
 import { LostRace } from "../../workers/store/changes.ts";
 import * as table from "../../workers/store/schema.ts";
@@ -92,6 +93,24 @@ describe("order", () => {
     expect(rows).toHaveLength(2);
   });
 
+  test("the log of deltas is bounded, and whoever asks for one that is gone fetches the ruleset", async () => {
+    const { environmentId } = await newEnvironment();
+    const hub = hubOf(environmentId);
+    await hub.create(environmentId);
+    await runInDurableObject(hub, (_, { storage }) => {
+      const log = new HubStorage(storage);
+      for (let revision = 2; revision <= 200; revision++) {
+        log.logDelivery({ revision, previous: revision - 1, publishedAt: 0, message: "x".repeat(65_536), keys: {} });
+        log.move({ revision });
+      }
+      const { bytes } = storage.sql.exec<{ bytes: number }>("SELECT total(bytes) AS bytes FROM deltas").one();
+      expect(bytes).toBeLessThanOrEqual(8 * 1024 * 1024);
+      expect(log.delivery(2)).toBeNull();
+      expect(log.deliveriesAfter(1)).toBeNull();
+      expect(log.deliveriesAfter(198)?.map(({ revision }) => revision)).toEqual([199, 200]);
+    });
+  });
+
   test("a hub that was evicted goes on where it was", async () => {
     const head = await newEnvironment();
     const hub = hubOf(head.environmentId);
@@ -154,6 +173,19 @@ describe("lineage", () => {
     expect(await flagsOf(environmentId)).toEqual({});
     const { deliveries } = await hub.since(2);
     expect((JSON.parse(deliveries?.[0]?.message ?? "") as PatchMessage).flags).toEqual({ a: null });
+  });
+
+  test("a change of another lineage is not put on top, though its version is the next", async () => {
+    const head = await newEnvironment();
+    const { environmentId } = head;
+    const hub = hubOf(environmentId);
+    await hub.create(environmentId);
+    await hub.publish((await commitDocuments(head, { flags: { a: flag("a") } })).change);
+    await db.delete(table.changes).where(eq(table.changes.environmentId, environmentId));
+    const other = await commitDocuments(head, {});
+    const next = await commitDocuments(other.head, {});
+    expect(await hub.publish(next.change)).toEqual({ revision: 3, version: 2 });
+    expect(await flagsOf(environmentId)).toEqual({});
   });
 
   test("a hub whose storage is lost starts a million above what KV and D1 have seen, kills included", async () => {
@@ -231,6 +263,9 @@ describe("kill", () => {
     expect((await flagsOf(environmentId)).a).toMatchObject({ version: 3, killed: true });
     await hub.setKilled(killRequest("a", "restore"));
     expect((await flagsOf(environmentId)).a).toMatchObject({ version: 3, killed: false });
+    const { deliveries } = await hub.since(2);
+    const told = deliveries?.map(({ message }) => (JSON.parse(message) as PatchMessage).flags.a?.killed);
+    expect(told).toEqual([true, true, undefined, true, false]);
   });
 
   test("killing twice is one kill, and a request sent again gets its first answer (Q8)", async () => {

@@ -60,6 +60,19 @@ test("what a ruleset grows by counts towards the isolate's limit", async () => {
   expect(rulesetText(ruleset).length * 3).toBe(ruleset.bytes);
 });
 
+test("a key is good from the revision that brings it to the one that ends it", async () => {
+  const { environmentId, head } = await environment();
+  const grant = { id: "key_1", kind: "server" as const, origins: [], expiresAt: null };
+  const ruleset = (await isolateRuleset(visit(), environmentId))!;
+  const made = await commitDocuments(head, { keys: { hash: grant } });
+  await hubOf(environmentId).publish(made.change);
+  await isolateRuleset(visit(), environmentId, () => -1);
+  expect(ruleset.keys).toEqual({ hash: grant });
+  await hubOf(environmentId).publish((await commitDocuments(made.head, { keys: { hash: null } })).change);
+  await isolateRuleset(visit(), environmentId, () => -1);
+  expect(ruleset.keys).toEqual({});
+});
+
 let place: Place;
 
 beforeAll(async () => {

@@ -101,6 +101,7 @@ describe("delivery", () => {
 
   test("whoever lacks more than a megabyte fetches the ruleset instead", async () => {
     const { environmentId, publish } = await environment();
+    await RelaySocket.open(environmentId);
     const values = Array.from({ length: 4_000 }, (_, index) => `user-${index}`);
     for (let version = 1; version <= 25; version++) {
       await publish({ flags: { a: flag("a", { version, targets: [{ variation: "on", values }] }) } });
@@ -108,6 +109,10 @@ describe("delivery", () => {
     const far = await RelaySocket.open(environmentId, 1);
     const near = await RelaySocket.open(environmentId, 24);
     await vi.waitFor(() => expect(far.told).toEqual(["hello 26", "resync 26"]));
+    await runInDurableObject(relayOf(environmentId), (_, { storage }) => {
+      const { bytes } = storage.sql.exec<{ bytes: number }>("SELECT total(bytes) AS bytes FROM ring").one();
+      expect(bytes).toBeLessThanOrEqual(1024 * 1024);
+    });
     await vi.waitFor(() => expect(near.told).toEqual(["hello 26", "patch 25", "patch 26"]));
   });
 
