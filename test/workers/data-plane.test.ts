@@ -101,6 +101,14 @@ describe("SDK keys", () => {
     expect(await asked("another")).toBe(200);
   });
 
+  test("a key works until it expires", async () => {
+    const keys = `/projects/${place.project}/environments/production/keys`;
+    const { body } = await place.api("POST", keys, { kind: "server", expiresAt: Date.now() + 600 });
+    const status = async () => (await fetchPath("/sdk/v1/ruleset", { headers: withKey(body.key) })).status;
+    await vi.waitFor(async () => expect(await status()).toBe(200));
+    await vi.waitFor(async () => expect(await status()).toBe(401), 2_000);
+  });
+
   test("neither key nor hash of a key is in what SDKs are sent", async () => {
     const response = await fetchPath("/sdk/v1/ruleset", { headers: withKey(place.serverKey) });
     const text = await response.text();

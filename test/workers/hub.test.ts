@@ -141,6 +141,23 @@ describe("order", () => {
     expect(row).toMatchObject({ publishedVersion: 3, publishedRevision: 4 });
   });
 
+  test("snapshots in KV go once nobody can be on the way to them; the newest two stay", async () => {
+    let head = await newEnvironment();
+    const { environmentId } = head;
+    const hub = hubOf(environmentId);
+    await hub.create(environmentId);
+    for (const key of ["a", "b", "c"]) {
+      const next = await commitDocuments(head, { flags: { [key]: flag(key) } });
+      head = next.head;
+      await hub.publish(next.change);
+      // Ten minutes later.
+      await runInDurableObject(hub, (_, { storage }) => void storage.sql.exec("UPDATE snapshots SET at = 0"));
+      await runDurableObjectAlarm(hub);
+    }
+    const { keys } = await env.KV.list({ prefix: `snapshot:${environmentId}:` });
+    expect(keys.map(({ name }) => name.split(":")[2])).toEqual(["3", "4"]);
+  });
+
   test("no environment, no hub: an id that D1 does not know leaves nothing behind", async () => {
     const hub = hubOf("env_00000000000000000000");
     expect(await hub.snapshot()).toBeNull();

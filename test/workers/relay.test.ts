@@ -188,7 +188,8 @@ describe("receipts and sockets", () => {
     await expect(open("early", revision)).rejects.toThrow("401");
     await evictDurableObject(relayOf(environmentId));
     await expect(open("early", revision)).rejects.toThrow("401");
-    expect((await open("late", 3)).closed).toBeNull();
+    const late = await open("late", 3);
+    expect(late.closed).toBeNull();
     // A leap loses what lies between, but not which keys are good.
     await runInDurableObject(hubOf(environmentId), (_, { storage: { sql } }) => {
       sql.exec("DELETE FROM relays");
@@ -198,6 +199,7 @@ describe("receipts and sockets", () => {
     await runInDurableObject(hubOf(environmentId), (_, { storage: { sql } }) => void sql.exec("DELETE FROM deltas"));
     await runDurableObjectAlarm(relayOf(environmentId));
     await expect(open("late", 3)).rejects.toThrow("401");
+    await vi.waitFor(() => expect(late.closed).toEqual({ code: KEY_REVOKED, reason: "key-revoked" }));
   });
 
   test("a key that is revoked takes its open sockets along and leaves the others", async () => {
@@ -208,6 +210,34 @@ describe("receipts and sockets", () => {
     await publish({ keys: { bad: null } });
     await vi.waitFor(() => expect(revoked.closed).toEqual({ code: KEY_REVOKED, reason: "key-revoked" }));
     expect(kept.closed).toBeNull();
+  });
+
+  test("sockets that have fallen silent, or whose key has expired, are cut by alarm; the others stay", async () => {
+    const { environmentId, publish } = await environment();
+    await publish({ keys: { hash: { id: "key_1", kind: "server", origins: [], expiresAt: null } } });
+    const silent = await RelaySocket.open(environmentId);
+    await runInDurableObject(relayOf(environmentId), (_, state) => {
+      const [socket] = state.getWebSockets();
+      socket!.serializeAttachment({ ...socket!.deserializeAttachment(), connectedAt: Date.now() - 76_000 });
+    });
+    const expired = await RelaySocket.open(environmentId, undefined, { keyExpiresAt: Date.now() });
+    const kept = await RelaySocket.open(environmentId, undefined, { keyExpiresAt: Date.now() + 60_000 });
+    await runDurableObjectAlarm(relayOf(environmentId));
+    await vi.waitFor(() => expect(silent.closed).toEqual({ code: 4408, reason: "silent" }));
+    await vi.waitFor(() => expect(expired.closed).toEqual({ code: KEY_REVOKED, reason: "key-expired" }));
+    expect(kept.closed).toBeNull();
+  });
+
+  test("a full relay takes no more, and makes room when somebody goes", async () => {
+    const { environmentId } = await environment();
+    await runInDurableObject(
+      relayOf(environmentId),
+      (relay) => void Reflect.set(relay, "env", { ...env, RELAY_CAP: "1" }),
+    );
+    const first = await RelaySocket.open(environmentId);
+    await expect(RelaySocket.open(environmentId)).rejects.toThrow("503");
+    first.socket.close(1000, "bye");
+    await vi.waitFor(() => RelaySocket.open(environmentId));
   });
 
   test("pings are answered without waking the relay, and nonsense from a client is ignored", async () => {
