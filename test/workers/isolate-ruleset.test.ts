@@ -49,6 +49,14 @@ test("a relay that lacks what the isolate has read elsewhere takes nothing back 
   expect(ruleset?.checkedAt).toBeGreaterThan(0);
 });
 
+test("what does not fit on top of what the isolate has is not applied", async () => {
+  const { environmentId } = await environment();
+  const patch = { type: "patch", revision: 4, previous: 3, publishedAt: 0, ackWithinMs: 0, flags: {}, segments: {} };
+  const deliveries = [{ ...patch, message: JSON.stringify(patch), keys: {} }];
+  const gap = visit({ RELAY: answering({ since: async () => ({ revision: 4, deliveries }) }) });
+  expect((await isolateRuleset(gap, environmentId))?.evaluator.revision).toBe(2);
+});
+
 test("what a ruleset grows by counts towards the isolate's limit", async () => {
   const { environmentId, head } = await environment();
   const before = (await isolateRuleset(visit(), environmentId))!.bytes;

@@ -90,6 +90,19 @@ describe("delivery", () => {
     await vi.waitFor(() => expect(client.told).toEqual(["hello 1", "patch 2", "patch 3"]));
   });
 
+  test("what a relay could not be told, the hub's alarm tells it", async () => {
+    const { environmentId, publish } = await environment();
+    const client = await RelaySocket.open(environmentId);
+    const hub = hubOf(environmentId);
+    await runInDurableObject(hub, (_, { storage }) => void storage.sql.exec("UPDATE relays SET name = name || '0'"));
+    await publish({ flags: { a: flag("a") } });
+    await runInDurableObject(hub, async (instance, { storage }) => {
+      storage.sql.exec("UPDATE relays SET name = substr(name, 1, length(name) - 1), revision = 1");
+      await instance.alarm();
+    });
+    await vi.waitFor(() => expect(client.told).toEqual(["hello 1", "patch 2"]));
+  });
+
   test("a relay asked by somebody who has more than itself catches up at once", async () => {
     const { environmentId, publish } = await environment();
     const client = await RelaySocket.open(environmentId);
