@@ -1,12 +1,14 @@
 /** Each minute: repair what a lost nudge left behind, and drop what is past its time. */
 import type { Env } from "./env.ts";
 import { laggingEnvironments, trimOutbox } from "./store/changes.ts";
+import { mirrorRecent } from "./store/credentials.ts";
 import { openDatabase } from "./store/database.ts";
 import { trimIdempotency } from "./store/idempotency.ts";
 
 /** Published changes stay this long, so that hubs and people can look back. */
 const OUTBOX_KEPT_MS = 7 * 24 * 60 * 60_000;
 const IDEMPOTENCY_KEPT_MS = 24 * 60 * 60_000;
+const MIRROR_AGAIN_MS = 15 * 60_000;
 /** A sweep has subrequests for so many; the rest are still lagging a minute later. */
 const ENVIRONMENTS_AT_ONCE = 200;
 
@@ -15,6 +17,7 @@ export async function sweep(env: Env, now: number): Promise<void> {
   const lagging = await laggingEnvironments(db, ENVIRONMENTS_AT_ONCE);
   const results = await Promise.allSettled([
     ...lagging.map((environmentId) => env.HUB.get(env.HUB.idFromName(environmentId)).catchUp()),
+    mirrorRecent(db, env.KV, now - MIRROR_AGAIN_MS),
     trimOutbox(db, now - OUTBOX_KEPT_MS),
     trimIdempotency(db, now - IDEMPOTENCY_KEPT_MS),
   ]);

@@ -3,6 +3,7 @@ import { env } from "cloudflare:workers";
 import { eq } from "drizzle-orm";
 import { expect, test, vi } from "vitest";
 import { laggingEnvironments, markPublished, trimOutbox } from "../../workers/store/changes.ts";
+import { newId } from "../../workers/store/database.ts";
 import * as table from "../../workers/store/schema.ts";
 import { commitDocuments, db, flag, newEnvironment } from "../support/environment.ts";
 import { RelaySocket } from "../support/relay-socket.ts";
@@ -58,4 +59,21 @@ test("old changes leave the outbox, but never the newest nor one that is not pub
   await trimOutbox(db, Date.now() + 1_000);
   const rows = await db.select().from(table.changes).where(eq(table.changes.environmentId, head.environmentId));
   expect(rows.map(({ version }) => version).sort()).toEqual([2, 3]);
+});
+
+test("a token that KV missed when it was made is mirrored by the sweep, and revoked there once it is revoked (X2)", async () => {
+  const row = {
+    id: newId("tok"),
+    name: "t",
+    shown: "…",
+    hash: newId("hash"),
+    role: "editor" as const,
+    scope: { projects: [], environments: [] },
+  };
+  await db.insert(table.apiTokens).values({ ...row, createdAt: Date.now() });
+  await sweep();
+  expect(await env.KV.get(`token:${row.hash}`, "json")).toMatchObject({ id: row.id, role: "editor", revokedAt: null });
+  await db.update(table.apiTokens).set({ revokedAt: Date.now() }).where(eq(table.apiTokens.id, row.id));
+  await sweep();
+  expect(await env.KV.get(`token:${row.hash}`, "json")).toMatchObject({ revokedAt: expect.any(Number) });
 });

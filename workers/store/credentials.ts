@@ -1,5 +1,5 @@
 /** API tokens and the names a kill needs, in D1 and mirrored in KV when written: a kill must not depend on D1. */
-import { and, eq } from "drizzle-orm";
+import { and, eq, gt, or } from "drizzle-orm";
 import { D1_FIRST_MS, D1_MS, KV_READ_MS, within } from "../deadline.ts";
 import { type Database, randomText } from "./database.ts";
 import * as table from "./schema.ts";
@@ -45,23 +45,45 @@ export function findEnvironment(
   environment: string,
 ): Promise<EnvironmentName | null> {
   return fromEither(kv, `environment:${project}/${environment}`, async () => {
-    const [row] = await db
-      .select({
-        id: table.environments.id,
-        projectId: table.projects.id,
-        project: table.projects.key,
-        environment: table.environments.key,
-        location: table.environments.location,
-      })
-      .from(table.environments)
-      .innerJoin(table.projects, eq(table.projects.id, table.environments.projectId))
-      .where(and(eq(table.projects.key, project), eq(table.environments.key, environment)));
+    const [row] = await selectEnvironmentNames(db).where(
+      and(eq(table.projects.key, project), eq(table.environments.key, environment)),
+    );
     return row ?? null;
   });
 }
 
+const selectEnvironmentNames = (db: Database) =>
+  db
+    .select({
+      id: table.environments.id,
+      projectId: table.projects.id,
+      project: table.projects.key,
+      environment: table.environments.key,
+      location: table.environments.location,
+    })
+    .from(table.environments)
+    .innerJoin(table.projects, eq(table.projects.id, table.environments.projectId));
+
 export async function mirrorEnvironment(kv: KVNamespace, name: EnvironmentName): Promise<void> {
   await kv.put(`environment:${name.project}/${name.environment}`, JSON.stringify(name));
+}
+
+/**
+ * Mirrors once more what was made or revoked since then: KV may have failed just when it was written, and a kill during an
+ * outage of D1 must not find that out.
+ */
+export async function mirrorRecent(db: Database, kv: KVNamespace, since: number, limit = 100): Promise<void> {
+  const { apiTokens, environments } = table;
+  const tokens = await db
+    .select()
+    .from(apiTokens)
+    .where(or(gt(apiTokens.createdAt, since), gt(apiTokens.revokedAt, since)))
+    .limit(limit);
+  const names = await selectEnvironmentNames(db).where(gt(environments.createdAt, since)).limit(limit);
+  await Promise.all([
+    ...tokens.map((row) => mirrorToken(kv, row)),
+    ...names.map((name) => mirrorEnvironment(kv, name)),
+  ]);
 }
 
 function withoutHash({ hash: _, ...token }: typeof table.apiTokens.$inferSelect): ApiToken {
