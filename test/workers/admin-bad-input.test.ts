@@ -218,10 +218,56 @@ test("what does not exist is a 404, what exists already a 409, and a wrong metho
   expect(wrong.headers.get("allow")).toBe("DELETE, GET, PATCH");
 });
 
+test.each([
+  ["neither a variation nor a split", {}, "/fallthrough", /"variation".*"split"/],
+  ["a bare variation", "on", "/fallthrough", /"variation".*"split"/],
+  ["a split by ranges alone", { split: { ranges: [] } }, "/fallthrough/split/ranges", /weights/],
+  ["a variation and a split", { variation: "on", split: { weights: {} } }, "/fallthrough/split", /./],
+])("a fallthrough of %s names its remedy", async (_, fallthrough, pointer, message) => {
+  const { body } = await api("PATCH", there, { fallthrough });
+  expect(body.errors).toContainEqual(
+    expect.objectContaining({ pointer, message: expect.stringMatching(message) as string }),
+  );
+});
+
+test("a condition is judged as the kind that its field says", async () => {
+  const conditions = [{}, { all: 1 }, { attribute: "plan", op: "in", value: "x" }];
+  const { body } = await api("PATCH", there, { rules: [{ conditions, serve: { variation: "on" } }] });
+  expect(body.errors).toMatchObject([
+    { pointer: "/rules/0/conditions/0", message: expect.stringContaining('"attribute"') },
+    { pointer: "/rules/0/conditions/1/all", code: "invalid-type" },
+    { pointer: "/rules/0/conditions/2/value", code: "unknown-field" },
+  ]);
+});
+
+test("the first hundred mistakes are listed, without trying every kind for each", async () => {
+  const conditions = Array(90).fill({ all: Array(90).fill({ any: Array(20).fill({}) }) });
+  const start = performance.now();
+  const { status, body } = await api("PATCH", there, { rules: [{ conditions, serve: { variation: "on" } }] });
+  expect(status).toBe(400);
+  expect(body.errors).toHaveLength(100);
+  expect(body.detail).toContain("first 100");
+  expect(performance.now() - start).toBeLessThan(3_000);
+  const targets = Array(10).fill({ variation: "on", values: Array(40_000).fill(1) });
+  expect((await api("PATCH", there, { targets })).body.errors).toHaveLength(100);
+  const weights = Object.fromEntries(Array.from({ length: 80_000 }, (_, n) => [n.toString(36), 0.5]));
+  expect((await api("PATCH", there, { fallthrough: { split: { weights } } })).body.errors).toHaveLength(100);
+  const networks = [{ attribute: "ip", op: "cidr", values: Array(10_000).fill("x") }];
+  const rules = [{ conditions: networks, serve: { variation: "on" } }];
+  expect((await api("PATCH", there, { rules })).body.errors).toHaveLength(100);
+});
+
+test("a value of another type is one mistake, however many environments there are", async () => {
+  const { status, body } = await api("PATCH", flag, { variations: [{ key: "on", value: "yes" }, BOOLEAN[1]] });
+  expect([status, body.errors.length]).toEqual([400, 1]);
+  expect(body.errors).toMatchObject([{ pointer: "/variations/0/value" }]);
+});
+
 test("parameters are checked like bodies", async () => {
   expect((await api("GET", "/projects?limit=1000")).body.errors).toMatchObject([{ pointer: "query:/limit" }]);
   expect((await api("PATCH", `${there}?wait=99999`, { on: true })).status).toBe(400);
   expect((await api("GET", "/audit?cursor=x")).status).toBe(400);
+  expect((await api("GET", "/audit?cursor=")).body.items).not.toEqual([]);
   expect((await api("PATCH", there, { on: true }, { "idempotency-key": "x".repeat(300) })).status).toBe(400);
 });
 
@@ -230,4 +276,13 @@ test("a hostile context is evaluated as if those names were absent", async () =>
   expect((await api("POST", `${there}/evaluate`, text)).status).toBe(200);
   expect((await api("POST", `${there}/evaluate`, {})).status).toBe(400);
   expect((await api("POST", `${there}/evaluate`, { context: [] })).status).toBe(400);
+});
+
+test("evaluation takes the contexts that OFREP takes, and refuses those that it refuses", async () => {
+  for (const targetingKey of [1, null, "", {}]) {
+    const { status, body } = await api("POST", `${there}/evaluate`, { context: { targetingKey } });
+    expect([status, body.errors?.[0].pointer]).toEqual([400, "/context/targetingKey"]);
+  }
+  for (const context of ["{}", '{"n":1e999}', '{"targetingKey":"u\\ud800"}'])
+    expect((await api("POST", `${there}/evaluate`, `{"context":${context}}`)).status).toBe(200);
 });

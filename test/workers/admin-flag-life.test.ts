@@ -236,3 +236,11 @@ test("a changed variation reaches the documents of every environment, and a new 
     version: 1,
   });
 });
+
+test("variations are checked in a project without environments too", async () => {
+  const bare = "bare-project";
+  await api("POST", "/projects", { key: bare });
+  const flag = await newFlag(api, bare, "early");
+  const { status, body } = await api("PATCH", flag, { variations: [{ key: "on", value: "yes" }] });
+  expect([status, body.errors?.[0].pointer]).toEqual([400, "/variations/0/value"]);
+});

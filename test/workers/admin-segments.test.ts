@@ -69,3 +69,10 @@ test("the description of the API is OpenAPI 3.1 and names every route with its p
   expect(body.components.schemas.Condition).toBeDefined();
   expect(JSON.stringify(body)).not.toContain("undefined");
 });
+
+test("a segment may have a name that every object has", async () => {
+  for (const key of ["toString", "valueOf", "hasOwnProperty"]) {
+    expect((await api("POST", segments, { key, included: ["u1"] })).status).toBe(201);
+    expect((await api("POST", segments, { key })).status).toBe(409);
+  }
+});

@@ -85,7 +85,7 @@ const me = createRoute({
 export const audit = resource()
   .openapi(list, async (c) => {
     const { limit, cursor, ...filter } = c.req.valid("query");
-    const before = cursor === undefined ? undefined : Number(cursor);
+    const before = cursor ? Number(cursor) : undefined;
     if (before !== undefined && !Number.isSafeInteger(before)) throw badRequest("That is not a cursor of this list.");
     const rows = await listAudit(c.var.db, c.var.caller.scope, { ...filter, before }, limit + 1);
     return c.json(

@@ -4,11 +4,10 @@ import { isKey, KEY_PATTERN } from "@bunting/core";
 import { OpenAPIHono, z } from "@hono/zod-openapi";
 import type { Context } from "hono";
 import type { Env } from "../env.ts";
-import { badRequest } from "../problem.ts";
 import type { Database } from "../store/database.ts";
 import type { Caller } from "./access.ts";
 import { MAX_DESCRIPTION, MAX_NAME, MAX_REASON, MAX_WAIT_MS } from "./limits.ts";
-import { mistakesOf } from "./mistakes.ts";
+import { mistaken, mistakesOf } from "./mistakes.ts";
 import type { OnceOnly } from "./once.ts";
 
 export type AdminEnv = {
@@ -23,7 +22,7 @@ export const resource = () =>
     defaultHook: (result) => {
       if (result.success) return;
       const mistakes = mistakesOf(result.error.issues, result.target === "json" ? "" : `${result.target}:`);
-      throw badRequest("The request has mistakes; each is listed with its place.", mistakes);
+      throw mistaken("The request has mistakes; each is listed with its place.", mistakes);
     },
   });
 

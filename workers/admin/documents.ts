@@ -4,6 +4,7 @@ import { z } from "@hono/zod-openapi";
 import { description, key, name } from "./contract.ts";
 import {
   MAX_CONDITIONS,
+  MAX_MISTAKES,
   MAX_PREREQUISITES,
   MAX_RULES,
   MAX_TEXT,
@@ -54,43 +55,80 @@ const operator = z.enum([
   "cidr",
 ] satisfies Operator[]);
 
+/**
+ * One of several kinds, told by the field that only it has. A union would try each in turn: six times the work for a
+ * condition, again at every level, and then it could not say which one was meant.
+ */
+function oneOf<const Kinds extends Record<string, z.ZodType>>(kinds: Kinds, message: string) {
+  const schema = z.union(Object.values(kinds) as Kinds[keyof Kinds][]);
+  schema._zod.run = (payload, context) => {
+    const { value } = payload;
+    const isObject = typeof value === "object" && value !== null;
+    const kind = isObject ? Object.keys(kinds).find((field) => Object.hasOwn(value, field)) : undefined;
+    if (kind !== undefined) return kinds[kind]!._zod.run(payload, context);
+    payload.issues.push({ code: "invalid_union", errors: [], input: value, inst: schema, message });
+    return payload;
+  };
+  return schema;
+}
+
+/** As many as are told, and one that says there are more: all of a long list would not fit the stack that carries them. */
+function firstMistakes<Schema extends z.ZodType>(schema: Schema): Schema {
+  const { run } = schema._zod;
+  schema._zod.run = (payload, context) => {
+    const result = run(payload, context);
+    payload.issues.splice(MAX_MISTAKES + 1);
+    return result;
+  };
+  return schema;
+}
+
 const text = z.string().max(MAX_TEXT);
 const attribute = text.min(1).openapi({ description: "A name, or a path that begins with /", example: "plan" });
 
 export const condition: z.ZodType<Condition> = z
   .lazy(() =>
-    z.union([
-      z.strictObject({
-        attribute,
-        op: operator,
-        values: z
-          .array(z.union([text, z.number(), z.boolean()]))
-          .max(MAX_VALUES)
-          .optional(),
-        negate: z.boolean().optional(),
-        ignoreCase: z.boolean().optional(),
-      }),
-      z.strictObject({ segment: z.array(key).min(1).max(MAX_CONDITIONS), negate: z.boolean().optional() }),
-      z.strictObject({ flag: key, variations: z.array(key).min(1).max(MAX_VARIATIONS) }),
-      z.strictObject({ all: conditions }),
-      z.strictObject({ any: conditions }),
-      z.strictObject({ not: condition }),
-    ]),
+    oneOf(
+      {
+        attribute: z.strictObject({
+          attribute,
+          op: operator,
+          values: firstMistakes(
+            z.array(z.union([text, z.number(), z.boolean()], "A string, a number or a boolean.")).max(MAX_VALUES),
+          ).optional(),
+          negate: z.boolean().optional(),
+          ignoreCase: z.boolean().optional(),
+        }),
+        segment: z.strictObject({ segment: z.array(key).min(1).max(MAX_CONDITIONS), negate: z.boolean().optional() }),
+        flag: z.strictObject({ flag: key, variations: z.array(key).min(1).max(MAX_VARIATIONS) }),
+        all: z.strictObject({ all: conditions }),
+        any: z.strictObject({ any: conditions }),
+        not: z.strictObject({ not: condition }),
+      },
+      'A condition has "attribute" with "op" and "values", or "segment", "flag" with "variations", "all", "any" or "not".',
+    ),
   )
   .openapi("Condition") as z.ZodType<Condition>;
 
-const conditions = z.array(condition).max(MAX_CONDITIONS);
+const conditions = firstMistakes(z.array(condition).max(MAX_CONDITIONS));
 
 /** Thousandths of a percent by variation. */
-const weights = z.record(key, z.number().int().min(0).max(100_000)).openapi({ example: { on: 5_000, off: 95_000 } });
+const weights = firstMistakes(
+  z.record(key, z.number().int().min(0).max(100_000)).openapi({ example: { on: 5_000, off: 95_000 } }),
+);
 
 const serve = z
-  .union([
-    z.strictObject({ variation: key }),
-    z.strictObject({
-      split: z.strictObject({ weights, by: attribute.optional(), reshuffle: z.boolean().optional() }),
-    }),
-  ])
+  .lazy(() =>
+    oneOf(
+      {
+        variation: z.strictObject({ variation: key }),
+        split: z.strictObject({
+          split: z.strictObject({ weights, by: attribute.optional(), reshuffle: z.boolean().optional() }),
+        }),
+      },
+      'Send {"variation": "<key>"} or {"split": {"weights": {"<key>": <thousandths of a percent>, …}}}.',
+    ),
+  )
   .openapi("Serve");
 export type ServeInput = z.infer<typeof serve>;
 
@@ -113,7 +151,7 @@ export const segmentRule = z
   })
   .openapi("SegmentRule");
 
-export const members = z.array(text.min(1)).max(MAX_VALUES);
+export const members = firstMistakes(z.array(text.min(1)).max(MAX_VALUES));
 
 const rules = z
   .array(rule)

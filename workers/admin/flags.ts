@@ -1,6 +1,6 @@
 import type { Flag, Ruleset } from "@bunting/core";
 import { createRoute, z } from "@hono/zod-openapi";
-import { badRequest, conflict, notFound } from "../problem.ts";
+import { conflict, notFound } from "../problem.ts";
 import { LostRace } from "../store/changes.ts";
 import { newId } from "../store/database.ts";
 import { closure, type FlagRow, flagDocument } from "../store/documents.ts";
@@ -28,7 +28,7 @@ import { flagType, variations } from "./documents.ts";
 import { projectOf } from "./environments.ts";
 import { flag, shownFlag, writtenFlag } from "./flag-shape.ts";
 import { MAX_NAME, MAX_TAG, MAX_TAGS } from "./limits.ts";
-import { brokenBy, inUse, requireMeaning, type Use, withDocument } from "./meaning.ts";
+import { brokenBy, inUse, requireMeaning, withDocument } from "./meaning.ts";
 import { type Edit, etagOf, requireMatch, write } from "./write.ts";
 
 const details = z.strictObject({
@@ -240,6 +240,8 @@ export const everywhere = (
  */
 async function documentsEverywhere(c: AdminContext, { environments }: ProjectState, next: FlagRow) {
   const { key, variations, clientSide } = next;
+  // Whatever an environment serves, and where there is none yet: told once, not for each.
+  requireMeaning({ kind: "flag", document: flagDocument(next, defaults(next)) }, NOTHING);
   const itself = { kind: "flag", key } as const;
   const documents = new Map<string, Flag>();
   const broken = await Promise.all(
@@ -252,14 +254,9 @@ async function documentsEverywhere(c: AdminContext, { environments }: ProjectSta
       return brokenBy(environment.key, withDocument(found.ruleset, { kind: "flag", document }));
     }),
   );
-  const wrong = broken.flat().filter((use) => use.key === key && use.pointer?.startsWith("/variations"));
-  if (wrong.length > 0)
-    throw badRequest("The variations would not work; each mistake is listed.", wrong.map(asMistake));
   if (broken.flat().length > 0) throw inUse(`A variation of ${key}`, broken.flat());
   return documents;
 }
-
-const asMistake = ({ pointer = "", code = "", message = "" }: Use) => ({ pointer, code, message });
 
 const seenByClients = (before: FlagRow, after: FlagRow) =>
   !same(before.variations, after.variations) || before.clientSide !== after.clientSide;

@@ -29,5 +29,7 @@ export const MAX_TEXT = 1_024;
 export const MAX_ORIGINS = 50;
 /** Projects or environments that a token names. */
 export const MAX_SCOPE = 100;
+/** In one answer. */
+export const MAX_MISTAKES = 100;
 /** The longest that a write waits for its receipt. Milliseconds. */
 export const MAX_WAIT_MS = 10_000;

@@ -3,6 +3,7 @@ import type { Flag, Ruleset, Segment } from "@bunting/core";
 import { validate } from "@bunting/core/validate";
 import { badRequest, conflict, type Mistake } from "../problem.ts";
 import { MAX_DOCUMENT_BYTES } from "./limits.ts";
+import { mistaken } from "./mistakes.ts";
 
 export type Document = { kind: "flag"; document: Flag } | { kind: "segment"; document: Segment };
 
@@ -18,7 +19,7 @@ export function withDocument(ruleset: Ruleset, { kind, document }: Document): Ru
 
 export function requireMeaning(one: Document, ruleset: Ruleset): void {
   const mistakes = validate(one.kind, one.document, ruleset);
-  if (mistakes.length > 0) throw badRequest(`The ${one.kind} would not work; each mistake is listed.`, mistakes);
+  if (mistakes.length > 0) throw mistaken(`The ${one.kind} would not work; each mistake is listed.`, mistakes);
   if (new TextEncoder().encode(JSON.stringify(one.document)).byteLength > MAX_DOCUMENT_BYTES) {
     throw badRequest(`A ${one.kind} has at most ${MAX_DOCUMENT_BYTES / 1_000} KB; longer lists belong in segments.`);
   }

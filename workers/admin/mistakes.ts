@@ -1,5 +1,6 @@
 import type { z } from "@hono/zod-openapi";
-import type { Mistake } from "../problem.ts";
+import { badRequest, type Mistake } from "../problem.ts";
+import { MAX_MISTAKES } from "./limits.ts";
 
 type Issue = z.core.$ZodIssue;
 
@@ -9,42 +10,32 @@ const remedies: Record<string, string> = {
   seed: "The seed is kept as it was: send `reshuffle: true` for a new one.",
   hash: "The bucketing algorithm is not chosen by a request: leave it out.",
   killed: "Use …/kill and …/restore.",
+  archivedAt: "Use …/archive and …/unarchive.",
 };
 
 /** One mistake for each thing to correct, with a JSON pointer to it. `prefix` tells a parameter from the body. */
-export function mistakesOf(issues: Issue[], prefix = "", parents: PropertyKey[] = []): Mistake[] {
+export function mistakesOf(issues: Issue[], prefix = ""): Mistake[] {
   return issues.flatMap((issue): Mistake[] => {
-    const path = [...parents, ...issue.path];
-    const at = (last?: string) => prefix + pointer(last === undefined ? path : [...path, last]);
+    const at = (...last: string[]) => prefix + pointer([...issue.path, ...last]);
     if (issue.code === "unrecognized_keys") {
       return issue.keys.map((field) => ({
         pointer: at(field),
         code: "unknown-field",
-        message: Object.hasOwn(remedies, field) ? remedies[field]! : "There is no such field here.",
+        message: Object.hasOwn(remedies, field)
+          ? remedies[field]!
+          : "There is no such field here, or it cannot be set: leave it out.",
       }));
-    }
-    if (issue.code === "invalid_union" && issue.errors.length > 0) {
-      const [nearest, second] = issue.errors.toSorted((one, other) => distance(one) - distance(other));
-      const clear = nearest !== undefined && (second === undefined || distance(nearest) < distance(second));
-      if (clear) return mistakesOf(nearest, prefix, path);
-      return [{ pointer: at(), code: "invalid-union", message: "This is none of the things that can stand here." }];
     }
     return [{ pointer: at(), code: issue.code.replaceAll("_", "-"), message: issue.message }];
   });
 }
 
-/** How far a value is from one alternative of a union: the nearest is what its writer meant. */
-function distance(issues: Issue[]): number {
-  const cost = (issue: Issue) =>
-    issue.code === "unrecognized_keys" ? issue.keys.length : isOfWrongKind(issue) ? 2 : 1;
-  return issues.reduce((sum, issue) => sum + cost(issue), 0);
-}
-
-/** Missing, or nothing like it: no alternative of a union, however deep, even begins to fit. */
-const isOfWrongKind = (issue: Issue): boolean =>
-  (issue.code === "invalid_type" && issue.path.length <= 1) ||
-  (issue.code === "invalid_union" &&
-    issue.errors.every(([first]) => first?.code === "invalid_type" && first.path.length === 0));
+/** The first are listed: more of them are one mistake made many times. */
+export const mistaken = (detail: string, mistakes: Mistake[]) =>
+  badRequest(
+    mistakes.length > MAX_MISTAKES ? `${detail} These are the first ${MAX_MISTAKES}.` : detail,
+    mistakes.slice(0, MAX_MISTAKES),
+  );
 
 /** RFC 6901. */
 export const pointer = (path: readonly PropertyKey[]): string =>

@@ -5,7 +5,7 @@ import { parseJson, readText } from "../request-body.ts";
 import { openDatabase } from "../store/database.ts";
 import type { AdminEnv } from "./contract.ts";
 import { MAX_BODY_BYTES } from "./limits.ts";
-import { pointer } from "./mistakes.ts";
+import { mistaken, pointer } from "./mistakes.ts";
 
 export const traced =
   (now: () => number): MiddlewareHandler<AdminEnv> =>
@@ -38,9 +38,9 @@ export const bodyChecked: MiddlewareHandler<AdminEnv> = async (c, next) => {
         { pointer: "", code: "invalid-type", message: "Not an object." },
       ]);
     }
-    // A context is a customer's data, where such names are ordinary and absent (EV-10).
-    const mistakes = hostile(document, [], c.req.path.endsWith("/evaluate"));
-    if (mistakes.length > 0) throw badRequest("The body holds what JSON cannot carry safely.", mistakes.slice(0, 100));
+    // A context is a customer's data: what is strange in it is missing, as it is to an SDK (EV-10).
+    const mistakes = c.req.path.endsWith("/evaluate") ? [] : hostile(document, []);
+    if (mistakes.length > 0) throw mistaken("The body holds what JSON cannot carry safely.", mistakes);
     clean.set("content-type", "application/json");
   }
   c.req.raw = new Request(url, { method, headers: clean, body: text === "" ? null : text });
@@ -63,7 +63,7 @@ function requireJson(type: string | null): void {
 }
 
 /** What would not come back as it was sent: numbers beyond doubles, half characters; and names that pollute. */
-function hostile(value: unknown, path: (string | number)[], anyName: boolean): Mistake[] {
+function hostile(value: unknown, path: (string | number)[]): Mistake[] {
   const mistake = (code: string, message: string) => [{ pointer: pointer(path), code, message }];
   if (typeof value === "number") {
     return Number.isFinite(value) ? [] : mistake("number-too-large", "The number does not fit a 64-bit float.");
@@ -72,12 +72,12 @@ function hostile(value: unknown, path: (string | number)[], anyName: boolean): M
     return value.isWellFormed() ? [] : mistake("lone-surrogate", "Half of a character: not valid Unicode.");
   }
   if (typeof value !== "object" || value === null) return [];
-  if (Array.isArray(value)) return value.flatMap((item, index) => hostile(item, [...path, index], anyName));
+  if (Array.isArray(value)) return value.flatMap((item, index) => hostile(item, [...path, index]));
   return Object.entries(value).flatMap(([name, inner]) => {
-    if (name === "__proto__" && !anyName) {
+    if (name === "__proto__") {
       return [{ pointer: pointer([...path, name]), code: "reserved-name", message: "A field cannot have this name." }];
     }
     if (!name.isWellFormed()) return mistake("lone-surrogate", "A field's name is not valid Unicode.");
-    return hostile(inner, [...path, name], anyName);
+    return hostile(inner, [...path, name]);
   });
 }

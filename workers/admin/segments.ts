@@ -124,8 +124,8 @@ export const segments = resource()
     const done = await write(c, async (now) => {
       const fields = { name, description, included, excluded, rules: segmentRulesOf(rules, [], key) };
       const row = { environmentId: environment.id, key, ...fields, version: 1, createdAt: now, updatedAt: now };
-      const { head, before } = await validated(c, environment, segmentDocument(row));
-      if (before !== undefined) throw conflict("already-exists", `The segment ${key} exists already.`);
+      const { head, exists } = await validated(c, environment, segmentDocument(row));
+      if (exists) throw conflict("already-exists", `The segment ${key} exists already.`);
       return {
         status: 201,
         body: shown(environment, row),
@@ -219,7 +219,7 @@ async function validated(c: AdminContext, environment: EnvironmentName, document
   const found = await closure(c.var.db, environment.id, { flags, segments: [document.key, ...segments] });
   if (found === null) throw notFound(`The environment ${environment.project}/${environment.environment}`);
   requireMeaning({ kind: "segment", document }, found.ruleset);
-  return { head: found.head, before: found.ruleset.segments[document.key] };
+  return { head: found.head, exists: Object.hasOwn(found.ruleset.segments, document.key) };
 }
 
 async function segmentOf(c: AdminContext, environment: EnvironmentName): Promise<SegmentRow> {

@@ -1,7 +1,7 @@
 /** How one environment serves a flag. */
 import { type Context, compile, type Flag, references } from "@bunting/core";
 import { createRoute, z } from "@hono/zod-openapi";
-import { badRequest, conflict, notFound } from "../problem.ts";
+import { conflict, notFound } from "../problem.ts";
 import { LostRace } from "../store/changes.ts";
 import type { EnvironmentName } from "../store/credentials.ts";
 import { closure, dependencyStatements, flagDocument } from "../store/documents.ts";
@@ -14,6 +14,7 @@ import { environmentOf } from "./environments.ts";
 import { shownTargeting, targeting, writtenTargeting } from "./flag-shape.ts";
 import { catchUp, withReceipt } from "./hubs.ts";
 import { requireMeaning } from "./meaning.ts";
+import { mistaken } from "./mistakes.ts";
 import { rulesOf, serveOf, splitMistakes, toldServe } from "./splits.ts";
 import { etagOf, requireMatch, write } from "./write.ts";
 
@@ -80,13 +81,23 @@ const turnOff = createRoute({
   responses: written,
 });
 
+const context = z
+  .record(z.string(), z.unknown())
+  .refine(
+    ({ targetingKey }) => targetingKey === undefined || (typeof targetingKey === "string" && targetingKey !== ""),
+    {
+      path: ["targetingKey"],
+      message: "A string that is not empty, or left out.",
+    },
+  );
+
 const evaluate = createRoute({
   method: "post",
   path: `${path}/evaluate`,
   tags: ["targeting"],
   summary: "What a context is served, and why",
   middleware: needs("viewer"),
-  request: { params: targetingPath, ...body(z.strictObject({ context: z.record(z.string(), z.unknown()) })) },
+  request: { params: targetingPath, ...body(z.strictObject({ context })) },
   responses: {
     200: json(
       z.object({
@@ -219,7 +230,7 @@ function requireWeights(flag: Flag, { rules = [], fallthrough }: Partial<Targeti
     ...rules.flatMap((rule, index) => splitMistakes(rule.serve, ["rules", index, "serve"], flag.variations)),
     ...(fallthrough === undefined ? [] : splitMistakes(fallthrough, ["fallthrough"], flag.variations)),
   ];
-  if (mistakes.length > 0) throw badRequest("The weights do not fit the flag; each mistake is listed.", mistakes);
+  if (mistakes.length > 0) throw mistaken("The weights do not fit the flag; each mistake is listed.", mistakes);
 }
 
 async function flagThere(c: AdminContext, environment: EnvironmentName) {
