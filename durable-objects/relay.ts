@@ -134,7 +134,9 @@ export class Relay extends DurableObject<Env> {
     const applied = appliedIn(message);
     if (applied === null) return;
     const attachment = attachmentOf(socket);
-    if (applied > attachment.applied) socket.serializeAttachment({ ...attachment, applied });
+    // Nobody has applied what was not yet sent: a receipt must not be had by claiming it.
+    const known = Math.min(applied, this.#revision ?? 0);
+    if (known > attachment.applied) socket.serializeAttachment({ ...attachment, applied: known });
   }
 
   override async webSocketClose(socket: WebSocket, code: number): Promise<void> {

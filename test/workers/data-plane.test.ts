@@ -84,16 +84,14 @@ describe("SDK keys", () => {
     expect([...statuses]).toEqual([401, 429]);
     expect(Number(last?.headers.get("retry-after"))).toBeGreaterThan(0);
     expect((await attempt("192.0.2.8", place.serverKey)).status).toBe(200);
+    expect((await attempt("192.0.2.7", place.serverKey)).status).toBe(200);
   });
 
   test("one instance that asks in a loop is told to wait, and no other (Q9)", async () => {
-    const asked = async (instance: string) => limitReader(env, "hash", instance).then(() => 200);
-    let refused: unknown = null;
-    for (let times = 0; times < 10_000 && refused === null; times++) {
-      await asked("loop").catch((error: unknown) => {
-        refused = error;
-      });
-    }
+    const limit = { perSecond: 0.1, burst: 20 };
+    const asked = async (instance: string) => limitReader(env, "hash", instance, limit).then(() => 200);
+    for (let times = 0; times < limit.burst; times++) expect(await asked("loop")).toBe(200);
+    const refused: unknown = await asked("loop").catch((error: unknown) => error);
     expect(refused).toMatchObject({
       status: 429,
       extra: { headers: { "retry-after": expect.stringMatching(/^\d+$/) } },

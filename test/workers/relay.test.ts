@@ -215,6 +215,15 @@ describe("receipts and sockets", () => {
     await vi.waitFor(() => expect(late.closed).toEqual({ code: KEY_REVOKED, reason: "key-revoked" }));
   });
 
+  test("who claims to have applied what was not yet sent has not applied it when it is", async () => {
+    const { environmentId, publish } = await environment();
+    const client = await RelaySocket.open(environmentId);
+    client.socket.send(JSON.stringify({ applied: 1_000_000 }));
+    const { revision } = await publish({ flags: { a: flag("a") } });
+    await vi.waitFor(() => expect(client.told.at(-1)).toBe("patch 2"));
+    expect(await hubOf(environmentId).receipt(revision)).toMatchObject({ connected: 1, applied: 0 });
+  });
+
   test("a key that is revoked takes its open sockets along and leaves the others", async () => {
     const { environmentId, publish } = await environment();
     await publish({ keys: { good: { id: "key_1", kind: "server", origins: [], expiresAt: null } } });

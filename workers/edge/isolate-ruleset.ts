@@ -61,6 +61,12 @@ export async function isolateRuleset(
   return ruleset;
 }
 
+/** Whether an SDK key is good as far as this isolate can tell without asking anybody. */
+export function knowsKey(environmentId: string, keyHash: string): boolean {
+  const ruleset = held.get(environmentId);
+  return ruleset !== undefined && Object.hasOwn(ruleset.keys, keyHash);
+}
+
 export function rulesetText(ruleset: IsolateRuleset): string {
   if (ruleset.text === null) {
     ruleset.text = JSON.stringify(ruleset.evaluator.ruleset);

@@ -15,9 +15,14 @@ const MAX_BUCKETS = 10_000;
 const buckets = new Map<string, Bucket>();
 
 /** Throws 429 where this key's instance asks too often. */
-export async function limitReader(env: Pick<Env, "READ_LIMITER">, keyHash: string, instance: string): Promise<void> {
+export async function limitReader(
+  env: Pick<Env, "READ_LIMITER">,
+  keyHash: string,
+  instance: string,
+  limit = READER,
+): Promise<void> {
   const name = `${keyHash}:${instance}`;
-  take(name, READER, 1);
+  take(name, limit, 1);
   // A limit that cannot be read must not refuse anybody.
   const { success } = await env.READ_LIMITER.limit({ key: name }).catch(() => ({ success: true }));
   if (!success) throw tooManyReads(10);
