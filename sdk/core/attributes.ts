@@ -5,11 +5,25 @@ export class Attribute {
   readonly isTargetingKey: boolean;
   /** The steps after the first, for a path. */
   readonly #path: readonly string[];
+  // All conditions of an evaluator share one Attribute for one text, and read it once an evaluation.
+  #epoch = 0;
+  #value: unknown;
 
   constructor(name: string, path: readonly string[]) {
     this.name = name;
     this.isTargetingKey = path.length === 0 && isTargetingKeyName(name);
     this.#path = path;
+  }
+
+  /** As `read`, remembered for as long as the epoch, which stands for one context. */
+  readOnce(context: object, targetingKey: string, epoch: number): unknown {
+    if (this.#epoch !== epoch) {
+      const value = this.read(context, targetingKey);
+      // Only now: a getter may evaluate too.
+      this.#epoch = epoch;
+      this.#value = value;
+    }
+    return this.#value;
   }
 
   /** `undefined` where missing or null. `targetingKey` is the context's own, "" where it has none. */

@@ -1,7 +1,7 @@
 // Documents as they came → what evaluation runs on. Documents are not trusted to have the shape of their types: what is
 // malformed is found here, once, and answers MALFORMED_FLAG when evaluation reaches it (EV-8, EV-36).
 
-import { type Attribute, parseAttribute } from "./attributes.ts";
+import type { Attribute } from "./attributes.ts";
 import { BUCKETS, xxh32 } from "./bucket.ts";
 import {
   ALL,
@@ -25,8 +25,9 @@ import { StringList } from "./strings.ts";
 /** Conditions nested deeper make their flag malformed: neither compiling nor evaluating may exhaust the stack. */
 export const MAX_NESTING = 32;
 
-/** Where documents find the others that they name. A key without a document gets an empty slot. */
+/** Where documents find what they name. A key without a document gets an empty slot; a malformed attribute is undefined. */
 export interface Links {
+  attribute(text: unknown): Attribute | undefined;
   flag(key: string): FlagSlot;
   segment(key: string): SegmentSlot;
 }
@@ -100,7 +101,7 @@ export function compileSegment(document: unknown, links: Links): CompiledSegment
         const { conditions, sample } = fields(rule);
         return {
           conditions: compileConditions(conditions, links),
-          sample: sample == null ? null : compileSample(sample),
+          sample: sample == null ? null : compileSample(sample, links),
         };
       }),
     };
@@ -132,17 +133,17 @@ function build(flag: Fields, version: number, links: Links): CompiledFlag {
   const targets = list(flag.targets).map((target) => {
     const { variation, values, attribute } = fields(target);
     const list = new StringList(array(values));
-    return { attribute: reference(attribute ?? "targetingKey"), list, choice: choose(variation) };
+    return { attribute: reference(attribute ?? "targetingKey", links), list, choice: choose(variation) };
   });
   const rules = list(flag.rules).map((rule) => {
     const { id, conditions, serve } = fields(rule);
     return {
       id: typeof id === "string" ? id : undefined,
       conditions: compileConditions(conditions, links),
-      serve: compileServe(serve, choose),
+      serve: compileServe(serve, choose, links),
     };
   });
-  const fallthrough = compileServe(flag.fallthrough, choose);
+  const fallthrough = compileServe(flag.fallthrough, choose, links);
   const isStatic =
     prerequisites.length === 0 && targets.length === 0 && rules.length === 0 && fallthrough.split === null;
   return { version, status: "on", off, prerequisites, targets, rules, fallthrough, isStatic };
@@ -152,12 +153,12 @@ function inert(version: number, status: Status, off: Choice): CompiledFlag {
   return { version, status, off, prerequisites: [], targets: [], rules: [], fallthrough: NOWHERE, isStatic: true };
 }
 
-function compileServe(serve: unknown, choose: (key: unknown) => Choice): Serve {
+function compileServe(serve: unknown, choose: (key: unknown) => Choice, links: Links): Serve {
   if (!isFields(serve)) return NOWHERE;
   if (serve.split === undefined) return { choice: choose(serve.variation), split: null };
   const split = serve.split;
   if (!isFields(split) || split.hash !== "xxh32" || typeof split.seed !== "string") return NOWHERE;
-  const by = parseAttribute(split.by);
+  const by = links.attribute(split.by);
   if (by === undefined || !Array.isArray(split.ranges)) return NOWHERE;
   const ends = [];
   for (const range of split.ranges as unknown[]) {
@@ -167,10 +168,10 @@ function compileServe(serve: unknown, choose: (key: unknown) => Choice): Serve {
   return { choice: UNKNOWN, split: { by, seed: xxh32(split.seed, 0), ends } };
 }
 
-function compileSample(sample: unknown): NonNullable<CompiledSegment["rules"][number]["sample"]> {
+function compileSample(sample: unknown, links: Links): NonNullable<CompiledSegment["rules"][number]["sample"]> {
   const { by, seed, buckets } = fields(sample);
   if (typeof seed !== "string" || typeof buckets !== "number") throw new Malformed();
-  return { by: reference(by), seed: xxh32(seed, 0), buckets: Math.min(buckets, BUCKETS) };
+  return { by: reference(by, links), seed: xxh32(seed, 0), buckets: Math.min(buckets, BUCKETS) };
 }
 
 function compileConditions(conditions: unknown, links: Links): Condition[] {
@@ -182,7 +183,7 @@ function compileCondition(condition: unknown, links: Links, nesting: number): Co
   if (!isFields(condition)) return new Condition(NEVER);
   const { attribute, op, segment, flag, variations, all, any, not } = condition;
   const negate = condition.negate === true;
-  if (op !== undefined || attribute !== undefined) return compileLeaf(condition, negate);
+  if (op !== undefined || attribute !== undefined) return compileLeaf(condition, negate, links);
   if (isStrings(segment))
     return new Condition(SEGMENTS, { negate, segments: segment.map((key) => links.segment(key)) });
   if (typeof flag === "string" && isStrings(variations)) {
@@ -196,18 +197,18 @@ function compileCondition(condition: unknown, links: Links, nesting: number): Co
   return new Condition(NEVER);
 }
 
-function compileLeaf({ attribute: name, op, values, ignoreCase }: Fields, negate: boolean): Condition {
+function compileLeaf({ attribute: name, op, values, ignoreCase }: Fields, negate: boolean, links: Links): Condition {
   const matcher = op === "exists" ? undefined : prepare(op, values, ignoreCase === true);
   if (matcher === undefined && op !== "exists") return new Condition(NEVER);
-  const attribute = parseAttribute(name);
+  const attribute = links.attribute(name);
   if (attribute === undefined) return new Condition(INVALID);
   return matcher === undefined
     ? new Condition(EXISTS, { negate, attribute })
     : new Condition(LEAF, { negate, attribute, matcher });
 }
 
-function reference(text: unknown): Attribute {
-  const attribute = parseAttribute(text);
+function reference(text: unknown, links: Links): Attribute {
+  const attribute = links.attribute(text);
   if (attribute === undefined) throw new Malformed();
   return attribute;
 }

@@ -62,12 +62,12 @@ export class Condition {
 function holds(condition: Condition, context: object, key: string, epoch: number, depth: number): Verdict {
   switch (condition.kind) {
     case LEAF: {
-      const value = condition.attribute!.read(context, key);
+      const value = condition.attribute!.readOnce(context, key, epoch);
       if (value === undefined) return NO;
       return matches(condition.matcher!, value) === condition.negate ? NO : YES;
     }
     case EXISTS:
-      return (condition.attribute!.read(context, key) !== undefined) === condition.negate ? NO : YES;
+      return (condition.attribute!.readOnce(context, key, epoch) !== undefined) === condition.negate ? NO : YES;
     case SEGMENTS:
       return inAny(condition, context, key, epoch, depth);
     case FLAG:

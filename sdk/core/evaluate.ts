@@ -1,6 +1,6 @@
 // The order of evaluation (docs/evaluation.md). Nothing here throws, blocks, logs, or asks for the time.
 
-import { isArray, targetingKeyOf } from "./attributes.ts";
+import { type Attribute, isArray, parseAttribute, targetingKeyOf } from "./attributes.ts";
 import { bucketable, bucketOf } from "./bucket.ts";
 import {
   CALLERS_DEFAULT,
@@ -107,8 +107,13 @@ export class Evaluator {
   readonly #ruleset: Ruleset;
   readonly #flags = new Map<string, FlagSlot>();
   readonly #segments = new Map<string, SegmentSlot>();
-  /** How documents find those that they name, which need not exist yet. */
-  readonly #links: Links = { flag: (key) => this.#flag(key), segment: (key) => this.#segment(key) };
+  readonly #attributes = new Map<unknown, Attribute>();
+  /** How documents find what they name, which need not exist yet. */
+  readonly #links: Links = {
+    attribute: (text) => this.#attribute(text),
+    flag: (key) => this.#flag(key),
+    segment: (key) => this.#segment(key),
+  };
   #epoch = 0;
 
   /** Keeps the documents, which it freezes the values of; never changes the ruleset itself. */
@@ -131,7 +136,7 @@ export class Evaluator {
     if (slot === undefined || !slot.exists) return failure(defaultValue, "FLAG_NOT_FOUND", 0);
     const flag = slot.compiled;
     if (flag.isStatic) return decide(flag, NO_CONTEXT, "", defaultValue, 0, 0)!;
-    const usable = typeof context === "object" && context !== null && !isArray(context) ? context : NO_CONTEXT;
+    const usable = usableContext(context);
     return (
       slot.decide(usable, targetingKeyOf(usable), defaultValue, ++this.#epoch, 0) ??
       failure(defaultValue, "MALFORMED_FLAG", flag.version)
@@ -142,10 +147,17 @@ export class Evaluator {
   all(context: unknown, options: { clientSide?: boolean } = {}): Record<string, Decision> {
     const decisions: Record<string, Decision> = Object.create(null);
     const flags: Record<string, Flag | null> = this.#ruleset.flags;
+    const usable = usableContext(context);
+    const targetingKey = targetingKeyOf(usable);
+    // One epoch for all: attributes are read once, shared prerequisites and segments decided once.
+    let epoch = ++this.#epoch;
     for (const key in flags) {
-      if (options.clientSide !== true || flags[key]?.clientSide === true) {
-        decisions[key] = this.evaluate(key, context, null);
-      }
+      if (options.clientSide === true && flags[key]?.clientSide !== true) continue;
+      const slot = this.#flag(key);
+      const decision = slot.settle(usable, targetingKey, epoch, 0);
+      decisions[key] = decision ?? failure(null, "MALFORMED_FLAG", slot.compiled.version);
+      // What met a cycle, or the greatest depth, on the way to one flag need not meet it on the way to another.
+      if (decision === null) epoch = ++this.#epoch;
     }
     return decisions;
   }
@@ -162,6 +174,15 @@ export class Evaluator {
       this.#segments.get(key)?.replace(segments[key]);
     }
     this.#ruleset.revision = delta.revision;
+  }
+
+  #attribute(text: unknown): Attribute | undefined {
+    let attribute = this.#attributes.get(text);
+    if (attribute === undefined) {
+      attribute = parseAttribute(text);
+      if (attribute !== undefined) this.#attributes.set(text, attribute);
+    }
+    return attribute;
   }
 
   #flag(key: string): FlagSlot {
@@ -220,18 +241,18 @@ function decide<T>(
   }
   for (let i = 0; i < targets.length; i++) {
     const target = targets[i]!;
-    const value = bucketable(target.attribute.read(context, key));
+    const value = bucketable(target.attribute.readOnce(context, key, epoch));
     if (value !== undefined && target.list.has(value)) return answer(flag, target.choice, defaultValue, "TARGET_MATCH");
   }
   for (let i = 0; i < rules.length; i++) {
     const rule = rules[i]!;
     const verdict = allHold(rule.conditions, context, key, epoch, depth);
-    if (verdict === YES) return serve(flag, rule.serve, context, key, defaultValue, "RULE_MATCH", rule.id, i);
+    if (verdict === YES) return serve(flag, rule.serve, context, key, defaultValue, epoch, "RULE_MATCH", rule.id, i);
     if (verdict === CYCLE) return null;
     if (verdict === MALFORMED) return failure(defaultValue, "MALFORMED_FLAG", flag.version);
   }
   const reason = flag.isStatic ? "STATIC" : flag.fallthrough.split === null ? "FALLTHROUGH" : "SPLIT";
-  return serve(flag, flag.fallthrough, context, key, defaultValue, reason, undefined, undefined);
+  return serve(flag, flag.fallthrough, context, key, defaultValue, epoch, reason, undefined, undefined);
 }
 
 function serve<T>(
@@ -240,12 +261,13 @@ function serve<T>(
   context: object,
   key: string,
   defaultValue: T,
+  epoch: number,
   reason: Reason,
   ruleId: string | undefined,
   ruleIndex: number | undefined,
 ): Decision<T | Json> {
   if (split === null) return answer(flag, choice, defaultValue, reason, ruleId, ruleIndex);
-  const value = bucketable(split.by.read(context, key));
+  const value = bucketable(split.by.readOnce(context, key, epoch));
   if (value === undefined) {
     return split.by.isTargetingKey
       ? failure(defaultValue, "TARGETING_KEY_MISSING", flag.version)
@@ -299,10 +321,14 @@ function isMember(segment: CompiledSegment, context: object, key: string, epoch:
     const verdict = allHold(conditions, context, key, epoch, depth);
     if (verdict === NO) continue;
     if (verdict !== YES || sample === null) return verdict;
-    const value = bucketable(sample.by.read(context, key));
+    const value = bucketable(sample.by.readOnce(context, key, epoch));
     if (value !== undefined && bucketOf(sample.seed, value) < sample.buckets) return YES;
   }
   return NO;
+}
+
+function usableContext(context: unknown): object {
+  return typeof context === "object" && context !== null && !isArray(context) ? context : NO_CONTEXT;
 }
 
 // Without a prototype: a key is never mistaken for an inherited name, and `__proto__` is a key like any other.
