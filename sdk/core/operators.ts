@@ -1,6 +1,6 @@
 import { parseInstant } from "./dates.ts";
 import { inNetwork, type Network, parseNetwork } from "./networks.ts";
-import { MAX_SUBJECT_UNITS, parsePattern } from "./pattern.ts";
+import { MAX_SUBJECT_UNITS, parsePattern, type Tester } from "./pattern.ts";
 import type { Operator } from "./ruleset.ts";
 import { compareVersion, parseVersion, type Version } from "./semver.ts";
 import { isPlain, lowerCase } from "./strings.ts";
@@ -95,7 +95,7 @@ export function toNetwork(value: unknown): Network | undefined {
   return typeof value === "string" ? parseNetwork(value) : undefined;
 }
 
-function toPattern(value: unknown): RegExp | undefined {
+function toPattern(value: unknown): Tester | undefined {
   if (typeof value !== "string") return undefined;
   const pattern = parsePattern(value);
   return pattern.ok ? pattern.regexp : undefined;
@@ -163,8 +163,8 @@ class Contains extends Text {
 }
 
 class Matches implements Matcher {
-  readonly #patterns: readonly RegExp[];
-  constructor(patterns: readonly RegExp[]) {
+  readonly #patterns: readonly Tester[];
+  constructor(patterns: readonly Tester[]) {
     this.#patterns = patterns;
   }
   matches(value: unknown): boolean {

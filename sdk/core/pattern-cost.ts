@@ -13,7 +13,7 @@ const MAX_POSITIONS = 2000;
 const MAX_EDGES = 4000;
 const MAX_PAIRS = 200_000;
 
-const TOO_LARGE = "is too large: shorten it or repeat less";
+export const TOO_LARGE = "is too large: shorten it, repeat less, or anchor it with `^`";
 const TOO_SLOW =
   "could take more than quadratic time: give what follows a `*`, `+` or `{n,m}` a first character that the repetition cannot match, or anchor it with `^`";
 
@@ -21,13 +21,18 @@ type Weights = Map<number, number>;
 /** `ways` counts how the part can match nothing. */
 type Part = { readonly first: Weights; readonly last: Weights; readonly ways: number };
 
-/** Throws Refused for a pattern that cannot be shown to be at worst quadratic. `anchored`: only tried at the start. */
-export function checkCost(syntax: Syntax, anchored: boolean): void {
+/**
+ * The most visits that a backtracking engine can make of any text. Throws Refused where that cannot be shown to be at worst
+ * quadratic. `anchored`: only tried at the start.
+ */
+export function costOf(syntax: Syntax, anchored: boolean): number {
   if (sizeOf(syntax) > MAX_POSITIONS) throw new Refused(TOO_LARGE);
   const automaton = new Automaton();
   const { first, ways } = automaton.add(syntax);
   const attempt = ways + automaton.branching([...first], automaton.costs());
-  if (!(attempt * (anchored ? 1 : MAX_SUBJECT_UNITS) <= BUDGET)) throw new Refused(TOO_SLOW);
+  const cost = attempt * (anchored ? 1 : MAX_SUBJECT_UNITS);
+  if (!(cost <= BUDGET)) throw new Refused(TOO_SLOW);
+  return cost;
 }
 
 /** Positions after writing repetitions out; nothing counts for less than one, or nested repetitions of it would be free. */
@@ -82,7 +87,11 @@ class Automaton {
     let part = NOTHING;
     for (let copy = copies({ min, max }); copy > 0; copy--) {
       const one = this.add(body);
-      if (unbounded && part === NOTHING) this.#connect(one.last, one.first);
+      if (unbounded && part === NOTHING) {
+        this.#connect(one.last, one.first);
+        // A first time round that must be, but may be nothing: an engine goes on from there as from the beginning.
+        if (min > 0 && one.ways > 0) sum(one.first, new Map(one.first), one.ways);
+      }
       part = this.#join(one, part);
       if (copy > min) part = either(part, NOTHING);
     }

@@ -1,6 +1,7 @@
 // `matches` (EV-14): one dialect in every language, put to JavaScript's engine as what it means, not as it was written.
 
-import { checkCost } from "./pattern-cost.ts";
+import { costOf, MAX_SUBJECT_UNITS, TOO_LARGE } from "./pattern-cost.ts";
+import { Machine } from "./pattern-machine.ts";
 import { type CharSet, EMPTY, parse, Refused, type Syntax } from "./pattern-syntax.ts";
 
 export { MAX_SUBJECT_UNITS } from "./pattern-cost.ts";
@@ -8,16 +9,27 @@ export { MAX_SUBJECT_UNITS } from "./pattern-cost.ts";
 /** Longer patterns are refused. UTF-16 units. */
 const MAX_PATTERN_UNITS = 1000;
 
-type Pattern = { readonly ok: true; readonly regexp: RegExp } | { readonly ok: false; readonly message: string };
+// No text of MAX_SUBJECT_UNITS may cost a millisecond (EV-14, docs/decisions/0003): what JavaScript's own engine can be made to
+// do in that time, in visits; and what our machine can, in instructions.
+export const MAX_NATIVE_COST = 300 * MAX_SUBJECT_UNITS;
+export const MAX_MACHINE_SIZE = 128;
+
+/** What a prepared pattern is asked. */
+export type Tester = Pick<RegExp, "test">;
+type Pattern = { readonly ok: true; readonly regexp: Tester } | { readonly ok: false; readonly message: string };
 
 /** A pattern ready to `test` texts of at most MAX_SUBJECT_UNITS, or why it is refused: "has …", "could …". */
 export function parsePattern(source: string): Pattern {
   if (source.length > MAX_PATTERN_UNITS)
     return { ok: false, message: `is longer than ${MAX_PATTERN_UNITS} characters` };
   try {
-    const syntax = trimEnd(trimStart(parse(source)));
-    checkCost(syntax, isAnchored(syntax));
-    return { ok: true, regexp: new RegExp(write(syntax), "u") };
+    const { syntax, isAnchored } = simplify(source);
+    if (costOf(syntax, isAnchored) <= MAX_NATIVE_COST) {
+      return { ok: true, regexp: new RegExp(write(syntax), "u") };
+    }
+    const machine = new Machine(syntax);
+    if (machine.size > MAX_MACHINE_SIZE) throw new Refused(TOO_LARGE);
+    return { ok: true, regexp: machine };
   } catch (error) {
     if (error instanceof Refused) return { ok: false, message: error.message };
     throw error;
@@ -26,6 +38,12 @@ export function parsePattern(source: string): Pattern {
 
 // Only whether a text matches is asked, and matching is unanchored: what may match nothing at either edge can go, and what
 // is repeated there need not be repeated further. `.*foo.*` is `foo`, which costs linear time rather than cubic.
+
+/** What is matched in the pattern's place, and whether a match can only begin at the start. Throws Refused. */
+export function simplify(source: string): { syntax: Syntax; isAnchored: boolean } {
+  const syntax = trimEnd(trimStart(parse(source)));
+  return { syntax, isAnchored: beginsAtStart(syntax) };
+}
 
 function trimStart(syntax: Syntax): Syntax {
   if (syntax.kind === "sequence") {
@@ -67,18 +85,18 @@ function canBeNothing(syntax: Syntax): boolean {
   }
 }
 
-function isAnchored(syntax: Syntax): boolean {
+function beginsAtStart(syntax: Syntax): boolean {
   switch (syntax.kind) {
     case "set":
       return false;
     case "assertion":
       return syntax.text === "^";
     case "sequence":
-      return syntax.parts.length > 0 && isAnchored(syntax.parts[0]!);
+      return syntax.parts.length > 0 && beginsAtStart(syntax.parts[0]!);
     case "choice":
-      return syntax.branches.every(isAnchored);
+      return syntax.branches.every(beginsAtStart);
     case "repeat":
-      return syntax.min > 0 && isAnchored(syntax.body);
+      return syntax.min > 0 && beginsAtStart(syntax.body);
   }
 }
 
