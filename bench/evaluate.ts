@@ -12,7 +12,7 @@ const PEERS = "bench/peers";
 const ROUNDS = 10;
 const OURS = "bunting";
 const FLOOR = "floor";
-const NOT_SIDES = new Set(["engine", "process", "workloads", "workerd"]);
+const NOT_SIDES = new Set(["engine", "process", "workloads", "worker", "sdk"]);
 
 const all = globSync(`${PEERS}/*.ts`).map((file) => basename(file, ".ts"));
 const peers = all.filter((name) => !NOT_SIDES.has(name) && name !== OURS && name !== FLOOR);

@@ -17,6 +17,7 @@ export class Attribute {
 
   /** As `read`, remembered for as long as the epoch, which stands for one context. */
   readOnce(context: object, targetingKey: string, epoch: number): unknown {
+    if (this.isTargetingKey) return targetingKey === "" ? undefined : targetingKey;
     if (this.#epoch !== epoch) {
       const value = this.read(context, targetingKey);
       // Only now: a getter may evaluate too.

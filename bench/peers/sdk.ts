@@ -1,0 +1,2 @@
+/** Everything of the core but validate, to be weighed. */
+export * from "@bunting/core";
