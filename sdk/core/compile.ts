@@ -63,6 +63,8 @@ export type CompiledFlag = {
   readonly fallthrough: Serve;
   /** EV-7: nothing in it depends on the context. */
   readonly isStatic: boolean;
+  /** No other flag and no segment has a say in it. */
+  readonly isAlone: boolean;
 };
 
 export type CompiledSegment = {
@@ -146,11 +148,13 @@ function build(flag: Fields, version: number, links: Links): CompiledFlag {
   const fallthrough = compileServe(flag.fallthrough, choose, links);
   const isStatic =
     prerequisites.length === 0 && targets.length === 0 && rules.length === 0 && fallthrough.split === null;
-  return { version, status: "on", off, prerequisites, targets, rules, fallthrough, isStatic };
+  const isAlone = prerequisites.length === 0 && rules.every(({ conditions }) => conditions.every(isSelfContained));
+  return { version, status: "on", off, prerequisites, targets, rules, fallthrough, isStatic, isAlone };
 }
 
 function inert(version: number, status: Status, off: Choice): CompiledFlag {
-  return { version, status, off, prerequisites: [], targets: [], rules: [], fallthrough: NOWHERE, isStatic: true };
+  const nothing = { prerequisites: [], targets: [], rules: [], fallthrough: NOWHERE };
+  return { version, status, off, ...nothing, isStatic: true, isAlone: true };
 }
 
 function compileServe(serve: unknown, choose: (key: unknown) => Choice, links: Links): Serve {
@@ -195,6 +199,10 @@ function compileCondition(condition: unknown, links: Links, nesting: number): Co
   if (Array.isArray(any)) return nest(ANY, any);
   if (not !== undefined) return nest(NOT, [not]);
   return new Condition(NEVER);
+}
+
+function isSelfContained({ segments, requirement, children }: Condition): boolean {
+  return segments.length === 0 && requirement === null && children.every(isSelfContained);
 }
 
 function compileLeaf({ attribute: name, op, values, ignoreCase }: Fields, negate: boolean, links: Links): Condition {

@@ -149,15 +149,16 @@ export class Evaluator {
     const flags: Record<string, Flag | null> = this.#ruleset.flags;
     const usable = usableContext(context);
     const targetingKey = targetingKeyOf(usable);
-    // One epoch for all: attributes are read once, shared prerequisites and segments decided once.
+    // Flags that stand alone share their reading of attributes. Others begin anew: an answer left by an earlier flag would
+    // shorten their chains, and MAX_DEPTH would depend on who was asked before.
     let epoch = ++this.#epoch;
     for (const key in flags) {
       if (options.clientSide === true && flags[key]?.clientSide !== true) continue;
       const slot = this.#flag(key);
-      const decision = slot.settle(usable, targetingKey, epoch, 0);
-      decisions[key] = decision ?? failure(null, "MALFORMED_FLAG", slot.compiled.version);
-      // What met a cycle, or the greatest depth, on the way to one flag need not meet it on the way to another.
-      if (decision === null) epoch = ++this.#epoch;
+      const flag = slot.compiled;
+      if (!flag.isAlone) epoch = ++this.#epoch;
+      decisions[key] =
+        slot.decide(usable, targetingKey, null, epoch, 0) ?? failure(null, "MALFORMED_FLAG", flag.version);
     }
     return decisions;
   }
