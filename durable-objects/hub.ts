@@ -22,7 +22,7 @@ import {
 import { type Beginning, firstBeginning, fromD1, fromSnapshot } from "./beginning.ts";
 import { type Delivery, type Downstream, encodeDelivery, type Since } from "./delivery.ts";
 import { HubStorage, type Position } from "./hub-storage.ts";
-import { type KillOutcome, type KillRecord, type KillRequest, mirrorOf } from "./kill.ts";
+import { isSameRequest, type KillOutcome, type KillRecord, type KillRequest, mirrorOf } from "./kill.ts";
 
 /** What an edit or a kill became: `revision` is what every client will report as applied. */
 export type Published = { revision: number; version: number };
@@ -95,7 +95,7 @@ export class Hub extends DurableObject<Env> {
       if (!this.#knows(request.flag)) return { outcome: "unknown-flag" };
     }
     const answered = this.#storage.answered(request);
-    if (answered !== null && (answered.flag !== request.flag || answered.action !== request.action)) {
+    if (answered !== null && !isSameRequest(answered, request)) {
       return { outcome: "idempotency-key-reused" };
     }
     const record = answered ?? this.#decideKill(request);

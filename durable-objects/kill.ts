@@ -33,6 +33,10 @@ export type KillOutcome =
   | { outcome: "unknown-flag" }
   | { outcome: "idempotency-key-reused" };
 
+/** An Idempotency-Key stands for one request: sent with another, it is a mistake and not a repetition. */
+export const isSameRequest = (one: KillRequest, other: KillRequest): boolean =>
+  one.flag === other.flag && one.action === other.action && one.reason === other.reason;
+
 export function mirrorOf(environmentId: string, record: KillRecord): { kill: MirroredKill; audit: AuditEntry } {
   const { action, flag, origin, seq, at, reason } = record;
   const killed = action === "kill";
@@ -44,7 +48,7 @@ export function mirrorOf(environmentId: string, record: KillRecord): { kill: Mir
       resourceType: "flag",
       key: flag,
       changes: { killed: { from: !killed, to: killed } },
-      reason,
+      reason: reason === "" ? null : reason,
       ...origin,
     },
   };

@@ -41,7 +41,7 @@ const server = wrangler(
     "--port",
     String(port),
     "--log-level",
-    "warn",
+    "error",
     "--show-interactive-dev-session=false",
     "--var",
     `BOOTSTRAP_TOKEN:${bootstrapToken}`,

@@ -286,3 +286,16 @@ test("evaluation takes the contexts that OFREP takes, and refuses those that it 
   for (const context of ["{}", '{"n":1e999}', '{"targetingKey":"u\\ud800"}'])
     expect((await api("POST", `${there}/evaluate`, `{"context":${context}}`)).status).toBe(200);
 });
+
+test("weights given in percent are told so, before they serve a thousandth of what was meant", async () => {
+  const { status, body } = await api("PATCH", there, { fallthrough: { split: { weights: { on: 50, off: 50 } } } });
+  expect(status).toBe(400);
+  expect(body.errors).toMatchObject([{ pointer: "/fallthrough/split/weights", code: "weights-in-percent" }]);
+});
+
+test("a key that would be expired already is not made", async () => {
+  const keys = `/projects/${project}/environments/production/keys`;
+  const { status, body } = await api("POST", keys, { kind: "server", expiresAt: 1_790_000_000 });
+  expect(status).toBe(400);
+  expect(body.errors).toMatchObject([{ pointer: "/expiresAt", code: "in-the-past" }]);
+});

@@ -65,11 +65,10 @@ describe("SDK keys", () => {
 
   test("a new key works at once, on an isolate that has just checked", async () => {
     const keys = `/projects/${place.project}/environments/production/keys`;
-    await (await fetchPath("/sdk/v1/ruleset", { headers: withKey(place.serverKey) })).arrayBuffer();
-    const { body } = await place.api("POST", keys, { kind: "server" });
-    await vi.waitFor(async () => {
+    for (let times = 0; times < 5; times++) {
+      const { body } = await place.api("POST", keys, { kind: "server" });
       expect((await fetchPath("/sdk/v1/ruleset", { headers: withKey(body.key) })).status).toBe(200);
-    });
+    }
   });
 
   test("an address that keeps trying keys that are not good is told to wait, and nobody else is", async () => {
@@ -77,9 +76,9 @@ describe("SDK keys", () => {
       fetchPath("/sdk/v1/ruleset", { headers: withKey(key, { "cf-connecting-ip": address }) });
     const statuses = new Set<number>();
     let last: Response | undefined;
-    for (let times = 0; times < 150; times++) {
-      last = await attempt("192.0.2.7");
-      statuses.add(last.status);
+    for (const response of await Promise.all(Array.from({ length: 150 }, () => attempt("192.0.2.7")))) {
+      last = response;
+      statuses.add(response.status);
     }
     expect([...statuses]).toEqual([401, 429]);
     expect(Number(last?.headers.get("retry-after"))).toBeGreaterThan(0);

@@ -296,7 +296,12 @@ describe("kill", () => {
       killed: null,
     });
     expect(first).toMatchObject({ revision: 3, changed: true, mirrored: true });
-    expect(await hub.setKilled(killRequest("a", "restore", "key-1"))).toEqual({ outcome: "idempotency-key-reused" });
+    for (const other of [
+      killRequest("a", "restore", "key-1"),
+      { ...killRequest("a", "kill", "key-1"), reason: "other" },
+    ]) {
+      expect(await hub.setKilled(other)).toEqual({ outcome: "idempotency-key-reused" });
+    }
   });
 
   test("each kill and restore is mirrored to D1 once: the row and its audit entry", async () => {

@@ -10,7 +10,7 @@ import { body, environmentPath, json, name, page, pageOf, pageQuery, problems, r
 import { environmentOf, headIn } from "./environments.ts";
 import { delivery } from "./hubs.ts";
 import { MAX_ORIGINS } from "./limits.ts";
-import { write } from "./write.ts";
+import { requireFuture, write } from "./write.ts";
 
 const kind = z.enum(["server", "client"]);
 const origin = z
@@ -82,6 +82,7 @@ export const sdkKeys = resource()
         { pointer: "/origins", code: "not-for-servers", message: "Only browsers send an origin." },
       ]);
     }
+    requireFuture(expiresAt, c.var.now());
     const environment = await environmentOf(c);
     const prefix = `bnt_${kind === "server" ? "srv" : "cli"}_${environment.id.replace(/^env_/, "")}`;
     const { secret, hash, shown: abbreviated } = await newSecret(prefix);

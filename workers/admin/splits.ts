@@ -9,23 +9,25 @@ import { pointer } from "./mistakes.ts";
 const WHOLE = 100_000;
 
 /** `previous` is what was served at the same place; its seed stays (EV-33). */
-export function serveOf(input: ServeInput, previous: Serve | undefined, flagKey: string): Serve {
+export function serveOf(input: ServeInput, previous: Serve | undefined, flag: Pick<Flag, "key" | "variations">): Serve {
   if ("variation" in input) return input;
   const before: Split | undefined = previous !== undefined && "split" in previous ? previous.split : undefined;
   const { weights, by = before?.by ?? "key", reshuffle = false } = input.split;
-  const ranges = allocate(reshuffle ? [] : (before?.ranges ?? []), weights);
-  const seed = reshuffle ? randomText(20) : (before?.seed ?? flagKey);
+  // Ties go by the order of the flag's variations, not by the order in which somebody's JSON names them.
+  const ordered = flag.variations.flatMap(({ key }) => (Object.hasOwn(weights, key) ? [[key, weights[key]!]] : []));
+  const ranges = allocate(reshuffle ? [] : (before?.ranges ?? []), Object.fromEntries(ordered));
+  const seed = reshuffle ? randomText(20) : (before?.seed ?? flag.key);
   return { split: { by, seed, hash: before?.hash ?? "xxh32", ranges } };
 }
 
 /** A rule is the same rule as before when it has the same id. */
-export function rulesOf(input: z.infer<typeof rule>[], previous: Rule[], flagKey: string): Rule[] {
-  const before = new Map(previous.map((one) => [one.id, one]));
+export function rulesOf(input: z.infer<typeof rule>[], { rules, ...flag }: Flag): Rule[] {
+  const before = new Map(rules.map((one) => [one.id, one]));
   return input.map(({ id = newRuleId(), description, conditions, serve }) => ({
     id,
     ...(description !== undefined && { description }),
     conditions,
-    serve: serveOf(serve, before.get(id)?.serve, flagKey),
+    serve: serveOf(serve, before.get(id)?.serve, flag),
   }));
 }
 
@@ -81,6 +83,10 @@ export function splitMistakes(input: ServeInput, path: (string | number)[], vari
       message: `The flag has no variation ${key}.`,
     }));
   const sum = Object.values(weights).reduce((total, weight) => total + weight, 0);
+  if (sum === 100) {
+    const message = `The weights add up to 100. They are thousandths of a percent: for 50 % send ${WHOLE / 2}.`;
+    return [...mistakes, { pointer: pointer(at), code: "weights-in-percent", message }];
+  }
   if (sum <= WHOLE) return mistakes;
   const message = `The weights add up to ${sum}, which is more than ${WHOLE} thousandths of a percent.`;
   return [...mistakes, { pointer: pointer(at), code: "too-much", message }];

@@ -214,8 +214,8 @@ function applied(before: Flag, { rules, fallthrough, ...plain }: Partial<Targeti
   return {
     ...before,
     ...(plain as Partial<Flag>),
-    ...(rules && { rules: rulesOf(rules, before.rules, before.key) }),
-    ...(fallthrough && { fallthrough: serveOf(fallthrough, before.fallthrough, before.key) }),
+    ...(rules && { rules: rulesOf(rules, before) }),
+    ...(fallthrough && { fallthrough: serveOf(fallthrough, before.fallthrough, before) }),
   };
 }
 

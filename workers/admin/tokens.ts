@@ -1,6 +1,6 @@
 import { createRoute, z } from "@hono/zod-openapi";
 import { KV_READ_MS, within } from "../deadline.ts";
-import { badRequest, notFound, unavailable } from "../problem.ts";
+import { notFound, unavailable } from "../problem.ts";
 import { mirrorToken, newSecret } from "../store/credentials.ts";
 import { newId } from "../store/database.ts";
 import { findTokenById, insertToken, listTokens, revokeToken, type TokenRow } from "../store/tokens.ts";
@@ -20,7 +20,7 @@ import {
   time,
 } from "./contract.ts";
 import { MAX_SCOPE } from "./limits.ts";
-import { write } from "./write.ts";
+import { requireFuture, write } from "./write.ts";
 
 const role = z.enum(["viewer", "editor", "approver", "admin"]);
 const environmentName = z
@@ -83,11 +83,7 @@ const revoke = createRoute({
 export const tokens = resource()
   .openapi(create, async (c) => {
     const { name, role, scope = { projects: [], environments: [] }, expiresAt = null } = c.req.valid("json");
-    if (expiresAt !== null && expiresAt <= c.var.now()) {
-      throw badRequest("The token would be expired already.", [
-        { pointer: "/expiresAt", code: "in-the-past", message: "Epoch milliseconds, in the future." },
-      ]);
-    }
+    requireFuture(expiresAt, c.var.now());
     const { secret, hash, shown: abbreviated } = await newSecret("bnt_api");
     const id = newId("tok");
     const row = { id, name, hash, shown: abbreviated, role, scope, createdAt: c.var.now(), expiresAt, revokedAt: null };

@@ -1,6 +1,6 @@
 /** How every write is made: read, validate, commit in one transaction, again if somebody was first; then publish. */
 import { D1_MS, within } from "../deadline.ts";
-import { ApiError } from "../problem.ts";
+import { ApiError, badRequest } from "../problem.ts";
 import { AlreadyAnswered, commit, type Documents, type Head, retryingLostRaces } from "../store/changes.ts";
 import type { EnvironmentName } from "../store/credentials.ts";
 import type { Statement } from "../store/database.ts";
@@ -110,6 +110,14 @@ export const origin = (c: AdminContext) => ({
   userAgent: c.req.header("user-agent")?.slice(0, 512) ?? null,
   correlationId: c.var.correlationId,
 });
+
+/** A credential that has expired before it is made is a mistake: seconds for milliseconds, mostly. */
+export function requireFuture(expiresAt: number | null, now: number): void {
+  if (expiresAt === null || expiresAt > now) return;
+  throw badRequest("It would be expired already.", [
+    { pointer: "/expiresAt", code: "in-the-past", message: "Send epoch milliseconds, in the future." },
+  ]);
+}
 
 export const etagOf = (version: number) => `"v${version}"`;
 

@@ -35,13 +35,21 @@ export async function authenticate(c: Context<{ Bindings: Env }>, ...kinds: KeyK
   const environmentId = `env_${environment}`;
   // A good key passes whatever others behind the same address do.
   if (!knowsKey(environmentId, keyHash)) refuseStranger(address);
-  const ruleset = await isolateRuleset(visit, environmentId, ({ keys, evaluator }) => {
-    if (!Object.hasOwn(keys, keyHash)) return EARLY_MS;
-    return atLeast > evaluator.revision ? -1 : FRESH_MS;
-  }).catch((error: unknown) => {
-    console.warn(JSON.stringify({ level: "warn", message: "no ruleset", environmentId, error: String(error) }));
-    throw unavailable("This environment cannot be read at the moment.", 1);
-  });
+  const good = ({ keys }: IsolateRuleset) => Object.hasOwn(keys, keyHash);
+  const look = () =>
+    isolateRuleset(visit, environmentId, (ruleset) => {
+      if (!good(ruleset)) return EARLY_MS;
+      return atLeast > ruleset.evaluator.revision ? -1 : FRESH_MS;
+    }).catch((error: unknown) => {
+      console.warn(JSON.stringify({ level: "warn", message: "no ruleset", environmentId, error: String(error) }));
+      throw unavailable("This environment cannot be read at the moment.", 1);
+    });
+  let ruleset = await look();
+  if (ruleset !== null && !good(ruleset)) {
+    // A key made a moment ago may still be on its way here, and an SDK takes a refusal for final.
+    await new Promise((resolve) => setTimeout(resolve, EARLY_MS));
+    ruleset = await look();
+  }
   const grant = ruleset !== null && Object.hasOwn(ruleset.keys, keyHash) ? ruleset.keys[keyHash] : undefined;
   if (ruleset !== null && grant === undefined && Date.now() - ruleset.checkedAt > FRESH_MS) {
     // A new key, perhaps, and a relay that does not answer: an SDK takes a refusal for final, and this is none.
