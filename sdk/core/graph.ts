@@ -56,6 +56,17 @@ export function longestChain(start: Node, documents: Documents): number {
   return known.get(name(start))!;
 }
 
+/** The documents that evaluating one may ask, itself among them, each once. */
+export function* reachable(start: Node, documents: Documents): Generator<Flag | Segment> {
+  const met = new Map([[name(start), start]]);
+  for (const node of met.values()) {
+    const document = find(documents, node.kind, node.key);
+    if (document === undefined || document === null) continue;
+    yield document;
+    for (const next of successors(node, documents)) if (!met.has(name(next))) met.set(name(next), next);
+  }
+}
+
 function successors(node: Node, documents: Documents): Node[] {
   const document = find(documents, node.kind, node.key);
   if (document === undefined) return [];

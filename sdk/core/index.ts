@@ -5,6 +5,7 @@
 export { allocate } from "./allocate.ts";
 export { bucket, xxh32 } from "./bucket.ts";
 export type { Decision, ErrorCode, Reason } from "./decision.ts";
+export { dependents } from "./dependents.ts";
 export { diff } from "./diff.ts";
 export { compile, type Evaluator } from "./evaluate.ts";
 export { isKey, KEY_PATTERN } from "./keys.ts";

@@ -3,8 +3,10 @@ import { cycleThrough, type Documents, find, type Kind } from "./graph.ts";
 import { isKey } from "./keys.ts";
 import type { Flag } from "./ruleset.ts";
 
-/** One mistake in a document. */
+/** One mistake in a document, or what is legal there but surely not meant. */
 export type Problem = {
+  /** Only errors are reasons not to save. */
+  readonly severity: "error" | "warning";
   /** RFC 6901, into the document. */
   readonly pointer: string;
   /** Stable, in kebab case. */
@@ -30,8 +32,11 @@ export class Report {
   }
 
   add(path: Path, code: string, message: string): void {
-    const pointer = path.map((step) => `/${String(step).replaceAll("~", "~0").replaceAll("/", "~1")}`).join("");
-    this.problems.push({ pointer, code, message });
+    this.problems.push({ severity: "error", pointer: toPointer(path), code, message });
+  }
+
+  warn(path: Path, code: string, message: string): void {
+    this.problems.push({ severity: "warning", pointer: toPointer(path), code, message });
   }
 
   /** The object at a place, or a problem. */
@@ -135,6 +140,10 @@ export class Report {
 
 function variationKeys(flag: Flag): ReadonlySet<unknown> {
   return new Set(Array.isArray(flag.variations) ? flag.variations.map((variation) => variation?.key) : []);
+}
+
+function toPointer(path: Path): string {
+  return path.map((step) => `/${String(step).replaceAll("~", "~0").replaceAll("/", "~1")}`).join("");
 }
 
 /** A value as JSON, short enough for a message. */

@@ -1,8 +1,9 @@
-import { MAX_NESTING } from "./compile.ts";
+import { LIMITS } from "./limits.ts";
 import { isNumber, isString, toInstant, toNetwork, toVersion } from "./operators.ts";
 import { parsePattern } from "./pattern.ts";
 import { type Fields, type Path, type Report, show } from "./report.ts";
 import type { Operator } from "./ruleset.ts";
+import { checkValuesLimit } from "./validate-limits.ts";
 
 const KINDS = ["segment", "flag", "all", "any", "not"] as const;
 
@@ -68,8 +69,8 @@ export function checkConditions(value: unknown, path: Path, report: Report): voi
 }
 
 function checkCondition(value: unknown, path: Path, report: Report, nesting: number): void {
-  if (nesting > MAX_NESTING) {
-    report.add(path, "nesting-too-deep", `Conditions nest at most ${MAX_NESTING} deep: flatten this one.`);
+  if (nesting > LIMITS.nesting) {
+    report.add(path, "nesting-too-deep", `Conditions nest at most ${LIMITS.nesting} deep: flatten this one.`);
     return;
   }
   const condition = report.object(value, path);
@@ -135,6 +136,7 @@ function checkLeaf({ attribute, op, values, ignoreCase }: Fields, path: Path, re
   if (Array.isArray(values) && operands.length === 0) {
     report.add(place, "values-empty", "There is nothing to compare with: add a value.");
   }
+  checkValuesLimit(operands, place, op, report);
   for (const [index, value] of operands.entries()) {
     if (!operand.accepts(value)) {
       report.add([...place, index], operand.code, `${show(value)} cannot be used with ${op}: ${operand.remedy}.`);

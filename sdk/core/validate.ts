@@ -1,21 +1,26 @@
 /** Every mistake in a document, for those who write documents (EV-4, EV-8, EV-13). Not for SDKs: those answer MALFORMED_FLAG. */
 import { BUCKETS } from "./bucket.ts";
+import { censusOf } from "./census.ts";
 import { MAX_DEPTH } from "./evaluate.ts";
 import { type Documents, type Kind, longestChain } from "./graph.ts";
+import { LIMITS } from "./limits.ts";
 import { type Fields, type Path, type Problem, Report, show } from "./report.ts";
 import type { Flag, Segment } from "./ruleset.ts";
 import { checkConditions } from "./validate-conditions.ts";
+import { checkFlagLimits, checkRuleLimits } from "./validate-limits.ts";
+import { warn } from "./warnings.ts";
 
 export type { Documents } from "./graph.ts";
+export { LIMITS } from "./limits.ts";
 export type { Problem } from "./report.ts";
 
-const MAX_VARIATIONS = 100;
 const TYPES: readonly unknown[] = ["boolean", "string", "number", "json"];
 const SERVES = ["variation", "split"] as const;
 
 /**
  * `documents` need hold only what the document refers to, directly or not; the document itself stands in for whatever they
- * have under its key. An empty list: nothing is wrong. Never throws, whatever the document's shape.
+ * have under its key. No errors: it works. Warnings are found only then, and compare it with all of `documents`. Never throws,
+ * whatever the document's shape.
  */
 export function validate(kind: Kind, document: unknown, documents: Documents): Problem[] {
   const key = isObject(document) && typeof document.key === "string" ? document.key : "";
@@ -28,6 +33,7 @@ export function validate(kind: Kind, document: unknown, documents: Documents): P
   if (longestChain({ kind, key }, report.documents) > MAX_DEPTH) {
     report.add([], "chain-too-long", `This depends on others through more than ${MAX_DEPTH} steps: shorten the chain.`);
   }
+  if (report.problems.length === 0) warn(fields, report, censusOf(documents, kind, key));
   return report.problems;
 }
 
@@ -55,6 +61,7 @@ function checkFlag(flag: Fields, report: Report): void {
     checkServe(rule.serve, [...path, "serve"], variations, report);
   }
   checkServe(flag.fallthrough, ["fallthrough"], variations, report);
+  checkFlagLimits(flag, typeof flag.key === "string" ? flag.key : "", report);
 }
 
 function checkSegment(segment: Fields, report: Report): void {
@@ -79,11 +86,11 @@ function checkSegment(segment: Fields, report: Report): void {
 /** The keys that other fields may name. */
 function checkVariations(flag: Fields, report: Report): ReadonlySet<unknown> {
   const variations = report.array(flag.variations, ["variations"]);
-  if (Array.isArray(flag.variations) && (variations.length === 0 || variations.length > MAX_VARIATIONS)) {
+  if (Array.isArray(flag.variations) && (variations.length === 0 || variations.length > LIMITS.variations)) {
     report.add(
       ["variations"],
       "variations-count",
-      `A flag has 1 to ${MAX_VARIATIONS} variations, this one ${variations.length}.`,
+      `A flag has 1 to ${LIMITS.variations} variations, this one ${variations.length}.`,
     );
   }
   const keys = new Set<unknown>();
@@ -124,7 +131,9 @@ function checkVariation(key: unknown, path: Path, variations: ReadonlySet<unknow
 
 function* checkRules(value: unknown, report: Report, needId: boolean): Generator<[Path, Fields]> {
   const ids = new Set<unknown>();
-  for (const [index, element] of report.array(value, ["rules"]).entries()) {
+  const rules = report.array(value, ["rules"]);
+  checkRuleLimits(rules, report);
+  for (const [index, element] of rules.entries()) {
     const path = ["rules", index];
     const rule = report.object(element, path);
     if (rule === undefined) continue;

@@ -118,7 +118,7 @@ export function refusals(source: Case, prefix: string): Problem[] {
   return [
     ...Object.values(documents.flags).flatMap((flag) => validate("flag", flag, documents)),
     ...Object.values(documents.segments).flatMap((segment) => validate("segment", segment, documents)),
-  ];
+  ].filter(({ severity }) => severity === "error");
 }
 
 /** The keys of a case's flags, those that others need first, as they have to be created. */

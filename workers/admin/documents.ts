@@ -3,6 +3,7 @@ import type { Condition, Json, Operator } from "@bunting/core";
 import { z } from "@hono/zod-openapi";
 import { description, key, name } from "./contract.ts";
 import {
+  MAX_CONDITION_VALUES,
   MAX_CONDITIONS,
   MAX_MISTAKES,
   MAX_PREREQUISITES,
@@ -94,7 +95,9 @@ export const condition: z.ZodType<Condition> = z
           attribute,
           op: operator,
           values: firstMistakes(
-            z.array(z.union([text, z.number(), z.boolean()], "A string, a number or a boolean.")).max(MAX_VALUES),
+            z
+              .array(z.union([text, z.number(), z.boolean()], "A string, a number or a boolean."))
+              .max(MAX_CONDITION_VALUES),
           ).optional(),
           negate: z.boolean().optional(),
           ignoreCase: z.boolean().optional(),

@@ -1,19 +1,21 @@
 /** What the management plane accepts, and why no more. Depth and rates stand where they are enforced. */
+import { LIMITS } from "@bunting/core/validate";
 
 /** One request. Far above any sensible document, far below an isolate's 128 MB. Bytes. */
 export const MAX_BODY_BYTES = 1_048_576;
 /** A flag or segment as stored: an audit entry holds what it was and what it is in one D1 row of 2 MB. Bytes. */
 export const MAX_DOCUMENT_BYTES = 900_000;
 /** A JSON variation travels to every client with each change of its flag. Bytes. */
-export const MAX_VALUE_BYTES = 65_536;
+export const MAX_VALUE_BYTES = LIMITS.valueBytes;
 
 /** A project-level edit writes two rows for each environment in one transaction. */
 export const MAX_ENVIRONMENTS = 50;
-/** docs/evaluation.md, "The documents". */
-export const MAX_VARIATIONS = 100;
+/** docs/evaluation.md, "Limits": core's, which also knows what a request cannot show. */
+export const MAX_VARIATIONS = LIMITS.variations;
 /** Rules are tried in order at every evaluation. */
-export const MAX_RULES = 200;
-export const MAX_CONDITIONS = 100;
+export const MAX_RULES = LIMITS.rules;
+export const MAX_CONDITIONS = LIMITS.conditions;
+export const MAX_CONDITION_VALUES = LIMITS.values;
 export const MAX_PREREQUISITES = 100;
 /** Longer lists are segments. */
 export const MAX_VALUES = 50_000;

@@ -18,7 +18,7 @@ export function withDocument(ruleset: Ruleset, { kind, document }: Document): Ru
 }
 
 export function requireMeaning(one: Document, ruleset: Ruleset): void {
-  const mistakes = validate(one.kind, one.document, ruleset);
+  const mistakes = errors(one, ruleset);
   if (mistakes.length > 0) throw mistaken(`The ${one.kind} would not work; each mistake is listed.`, mistakes);
   if (new TextEncoder().encode(JSON.stringify(one.document)).byteLength > MAX_DOCUMENT_BYTES) {
     throw badRequest(`A ${one.kind} has at most ${MAX_DOCUMENT_BYTES / 1_000} KB; longer lists belong in segments.`);
@@ -32,13 +32,15 @@ export function brokenBy(environment: string, ruleset: Ruleset): Use[] {
     ...Object.values(ruleset.segments).map((document) => ({ kind: "segment" as const, document })),
   ];
   return documents.flatMap((one) =>
-    validate(one.kind, one.document, ruleset).map((mistake) => ({
-      environment,
-      kind: one.kind,
-      key: one.document.key,
-      ...mistake,
-    })),
+    errors(one, ruleset).map((mistake) => ({ environment, kind: one.kind, key: one.document.key, ...mistake })),
   );
+}
+
+/** What only looks like a mistake is no reason to refuse it. */
+function errors({ kind, document }: Document, ruleset: Ruleset): Mistake[] {
+  return validate(kind, document, ruleset)
+    .filter(({ severity }) => severity === "error")
+    .map(({ pointer, code, message }) => ({ pointer, code, message }));
 }
 
 export const inUse = (what: string, dependents: Use[]) =>
