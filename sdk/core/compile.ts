@@ -23,7 +23,7 @@ import type { Json } from "./ruleset.ts";
 import { StringList } from "./strings.ts";
 
 /** Conditions nested deeper make their flag malformed: neither compiling nor evaluating may exhaust the stack. */
-export const MAX_NESTING = 32;
+const MAX_NESTING = 32;
 
 /** Where documents find what they name. A key without a document gets an empty slot; a malformed attribute is undefined. */
 export interface Links {
