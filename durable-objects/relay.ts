@@ -9,7 +9,7 @@ import type { Env } from "../workers/env.ts";
 import { type Delivery, resync, runAfter, type Since, spreadMs } from "./delivery.ts";
 
 /** Rides on each socket through hibernation (at most 16 KB). `applied` is what the client has acknowledged. */
-export type Attachment = {
+type Attachment = {
   /** Hash and end of the SDK key that it came with. */
   keyHash: string;
   keyExpiresAt: number | null;

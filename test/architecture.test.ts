@@ -60,6 +60,9 @@ const behind: Record<string, RegExp> = {
   ws: /^bench\//,
 };
 
+/** The benched peers have a package.json of their own, so that the product never depends on them. */
+const peers = JSON.parse(readFileSync("bench/peers/package.json", "utf8")) as { dependencies: Record<string, string> };
+
 const packagesOf = { "@bunting/core": "sdk/core", "@bunting/sdk": "sdk/js" } as const;
 
 const sources = globSync("{sdk,workers,durable-objects,scripts,bench,examples}/**/*.ts").filter(
@@ -114,6 +117,7 @@ function allowed({ file, target }: Import): boolean {
     return true;
   if (place === "sdk/js" && name.startsWith("node:")) return /(^|\/)node[^/]*\.ts$/.test(file);
   if (place === "sdk/js" && name.startsWith("cloudflare:")) return file === "sdk/js/workers.ts";
+  if (inside(file, "bench/peers")) return Object.keys(peers.dependencies).some((peer) => inside(name, peer));
   return behind[name]?.test(file) ?? false;
 }
 
