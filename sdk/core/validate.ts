@@ -2,7 +2,7 @@
 import { BUCKETS } from "./bucket.ts";
 import { censusOf } from "./census.ts";
 import { MAX_DEPTH } from "./evaluate.ts";
-import { type Documents, type Kind, longestChain } from "./graph.ts";
+import { type Documents, find, type Kind, longestChain } from "./graph.ts";
 import { LIMITS } from "./limits.ts";
 import { type Fields, type Path, type Problem, Report, show } from "./report.ts";
 import type { Flag, Segment } from "./ruleset.ts";
@@ -226,8 +226,10 @@ function isObject(value: unknown): value is Fields {
 
 function withDocument(documents: Documents, kind: Kind, key: string, document: unknown): Documents {
   const { flags, segments } = documents;
-  // A computed name, so that even `__proto__` is an own field here.
   if (!isObject(document)) return documents;
+  // Whoever validates a whole ruleset need not pay for a copy of it for each document.
+  if (find(documents, kind, key) === document) return documents;
+  // A computed name, so that even `__proto__` is an own field here.
   return kind === "flag"
     ? { flags: { ...flags, [key]: document as unknown as Flag }, segments }
     : { flags, segments: { ...segments, [key]: document as unknown as Segment } };
