@@ -92,6 +92,8 @@ const kept: unknown[] = [];
 
 async function held(work: () => unknown): Promise<number> {
   kept.pop();
+  // The last of what was dropped is held until the next turn.
+  await new Promise((resolve) => setTimeout(resolve, 20));
   collect();
   const before = process.memoryUsage().heapUsed;
   kept.push(await work());
