@@ -1,6 +1,9 @@
 import { cloudflareTest, readD1Migrations } from "@cloudflare/vitest-plugin";
 import { defineConfig } from "vitest/config";
 
+// A bound for what hangs, not a measure of speed: machines that run this are shared.
+const testTimeout = 30_000;
+
 // Three kinds of test: plain Node for pure code, workerd for the Worker's parts, and whole processes for flows and faults.
 export default defineConfig(async () => ({
   test: {
@@ -8,6 +11,7 @@ export default defineConfig(async () => ({
       {
         test: {
           name: "node",
+          testTimeout,
           include: ["sdk/**/*.test.ts", "scripts/**/*.test.ts", "test/conformance/**/*.test.ts", "test/*.test.ts"],
         },
       },
@@ -23,6 +27,8 @@ export default defineConfig(async () => ({
         ],
         test: {
           name: "workerd",
+          testTimeout,
+          hookTimeout: testTimeout,
           include: ["test/workers/**/*.test.ts", "workers/**/*.test.ts", "durable-objects/**/*.test.ts"],
           setupFiles: ["./test/support/migrate.ts"],
         },
