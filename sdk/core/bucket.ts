@@ -14,6 +14,11 @@ let scratch = new Uint8Array(768);
 
 /** An unsigned 32-bit hash of the string's UTF-8, a lone surrogate read as U+FFFD. */
 export function xxh32(text: string, seed: number): number {
+  return signedHash(text, seed) >>> 0;
+}
+
+/** The same bits as a signed number, which V8 passes on without a box: an evaluation allocates its Decision and nothing else. */
+function signedHash(text: string, seed: number): number {
   const length = text.length;
   let seen = 0;
   let at = 0;
@@ -55,7 +60,7 @@ export function xxh32(text: string, seed: number): number {
 
 /** Where a value falls: an integer in [0, 100000). `seedHash` is `xxh32(seed, 0)`, computed once per split. */
 export function bucketOf(seedHash: number, value: string): number {
-  return Math.floor((xxh32(value, seedHash) * BUCKETS) / 0x1_0000_0000);
+  return Math.floor(((signedHash(value, seedHash) >>> 0) * BUCKETS) / 0x1_0000_0000);
 }
 
 /** The same from the seed's text. */
@@ -89,7 +94,7 @@ function round(lane: number, word: number): number {
 function avalanche(hash: number): number {
   hash = Math.imul(hash ^ (hash >>> 15), PRIME2);
   hash = Math.imul(hash ^ (hash >>> 13), PRIME3);
-  return (hash ^ (hash >>> 16)) >>> 0;
+  return hash ^ (hash >>> 16);
 }
 
 /** UTF-8 into `scratch`; returns the number of bytes. TextEncoder would do, but not every host of the core has one. */

@@ -291,6 +291,19 @@ describe("an evaluator", () => {
     expect(({} as Record<string, unknown>).key).toBeUndefined();
   });
 
+  it("answers all flags as it answers each, also along a chain longer than is followed (EV-4)", () => {
+    const chain = Array.from({ length: 80 }, (_, n) => {
+      const prerequisites = n === 0 ? [] : [{ flag: `f${n - 1}`, variations: ["on"] }];
+      return [`f${n}`, flag({ key: `f${n}`, prerequisites })] as const;
+    });
+    for (const order of [chain, chain.toReversed()]) {
+      const evaluator = compile(ruleset(Object.fromEntries(order)));
+      const all = evaluator.all({});
+      for (const key of Object.keys(all)) expect(all[key]).toEqual(evaluator.evaluate(key, {}, null));
+      expect(new Set(Object.values(all).map(({ reason }) => reason))).toContain("ERROR");
+    }
+  });
+
   it("answers all flags as it answers each, and only client-side ones where asked", () => {
     fc.assert(
       fc.property(rulesets, contexts, (rules, context) => {
