@@ -244,3 +244,26 @@ test("variations are checked in a project without environments too", async () =>
   const { status, body } = await api("PATCH", flag, { variations: [{ key: "on", value: "yes" }] });
   expect([status, body.errors?.[0].pointer]).toEqual([400, "/variations/0/value"]);
 });
+
+test("what is legal and surely not meant is saved, and told", async () => {
+  const api = await newToken();
+  const flag = await newFlag(api, await newProject(api), "warned");
+  const rules = [
+    { conditions: [], serve: { variation: "on" } },
+    { conditions: [{ attribute: "plan", op: "in", values: ["pro"] }], serve: { variation: "off" } },
+  ];
+  const { status, body } = await api("PATCH", `${flag}/environments/production`, {
+    rules,
+    fallthrough: { split: { weights: { on: 40_000, off: 50_000 } } },
+  });
+  expect(status).toBe(200);
+  expect(body.warnings).toMatchObject([
+    { pointer: "/rules/1", code: "rule-unreachable" },
+    { pointer: expect.stringContaining("/fallthrough"), code: "split-incomplete" },
+  ]);
+  const { body: sound } = await api("PATCH", `${flag}/environments/production`, {
+    rules: [],
+    fallthrough: { variation: "on" },
+  });
+  expect(sound.warnings).toBeUndefined();
+});

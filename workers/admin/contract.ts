@@ -26,6 +26,8 @@ export const resource = () =>
     },
   });
 
+export const mistake = z.object({ pointer: z.string(), code: z.string(), message: z.string() });
+
 const problem = z
   .object({
     type: z.string(),
@@ -33,7 +35,7 @@ const problem = z
     status: z.number().int(),
     code: z.string(),
     detail: z.string(),
-    errors: z.array(z.object({ pointer: z.string(), code: z.string(), message: z.string() })).optional(),
+    errors: z.array(mistake).optional(),
     correlationId: z.string(),
   })
   .openapi("Problem", { description: "RFC 9457. `errors` lists each mistake with a JSON pointer into the body." });

@@ -4,7 +4,7 @@ import { z } from "@hono/zod-openapi";
 import type { EnvironmentName } from "../store/credentials.ts";
 import type { FlagRow } from "../store/documents.ts";
 import type { KillRow } from "../store/flags.ts";
-import { key, name, time } from "./contract.ts";
+import { key, mistake, name, time } from "./contract.ts";
 import { condition, flagType, variation } from "./documents.ts";
 import { delivery } from "./hubs.ts";
 import { shownServe } from "./splits.ts";
@@ -83,7 +83,14 @@ export const targeting = z
   })
   .openapi("Targeting");
 
-export const writtenTargeting = targeting.extend(delivery.shape).openapi("WrittenTargeting");
+export const writtenTargeting = targeting
+  .extend(delivery.shape)
+  .extend({
+    warnings: z.array(mistake).optional().openapi({
+      description: "What is legal and surely not meant: a rule that can never match, a split of less than everybody",
+    }),
+  })
+  .openapi("WrittenTargeting");
 
 export const shownTargeting = (
   { environment }: EnvironmentName,

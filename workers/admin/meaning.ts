@@ -1,6 +1,6 @@
 /** Whether a document means something among the others: core's `validate`, and what else would break. */
 import type { Flag, Ruleset, Segment } from "@bunting/core";
-import { validate } from "@bunting/core/validate";
+import { type Problem, validate } from "@bunting/core/validate";
 import { badRequest, conflict, type Mistake } from "../problem.ts";
 import { MAX_DOCUMENT_BYTES } from "./limits.ts";
 import { mistaken } from "./mistakes.ts";
@@ -17,12 +17,15 @@ export function withDocument(ruleset: Ruleset, { kind, document }: Document): Ru
     : { ...ruleset, segments: { ...ruleset.segments, [document.key]: document } };
 }
 
-export function requireMeaning(one: Document, ruleset: Ruleset): void {
-  const mistakes = errors(one, ruleset);
+/** Refuses what would not work; answers what is legal and surely not meant. */
+export function requireMeaning(one: Document, ruleset: Ruleset): Mistake[] {
+  const problems = validate(one.kind, one.document, ruleset);
+  const mistakes = of("error", problems);
   if (mistakes.length > 0) throw mistaken(`The ${one.kind} would not work; each mistake is listed.`, mistakes);
   if (new TextEncoder().encode(JSON.stringify(one.document)).byteLength > MAX_DOCUMENT_BYTES) {
     throw badRequest(`A ${one.kind} has at most ${MAX_DOCUMENT_BYTES / 1_000} KB; longer lists belong in segments.`);
   }
+  return of("warning", problems);
 }
 
 /** Every document that was good until now and would not be: in answer to taking away what they use. */
@@ -32,16 +35,19 @@ export function brokenBy(environment: string, ruleset: Ruleset): Use[] {
     ...Object.values(ruleset.segments).map((document) => ({ kind: "segment" as const, document })),
   ];
   return documents.flatMap((one) =>
-    errors(one, ruleset).map((mistake) => ({ environment, kind: one.kind, key: one.document.key, ...mistake })),
+    of("error", validate(one.kind, one.document, ruleset)).map((mistake) => ({
+      environment,
+      kind: one.kind,
+      key: one.document.key,
+      ...mistake,
+    })),
   );
 }
 
-/** What only looks like a mistake is no reason to refuse it. */
-function errors({ kind, document }: Document, ruleset: Ruleset): Mistake[] {
-  return validate(kind, document, ruleset)
-    .filter(({ severity }) => severity === "error")
+const of = (wanted: Problem["severity"], problems: Problem[]): Mistake[] =>
+  problems
+    .filter(({ severity }) => severity === wanted)
     .map(({ pointer, code, message }) => ({ pointer, code, message }));
-}
 
 export const inUse = (what: string, dependents: Use[]) =>
   conflict("in-use", `${what} is in use; change what uses it first.`, { dependents: dependents.slice(0, 100) });

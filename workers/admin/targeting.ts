@@ -180,12 +180,12 @@ async function editTargeting(
         return { status: 200, body: shownTargeting(environment, before, kill), etag: etagOf(before.version) };
       }
       next.version = before.version + 1;
-      requireMeaning({ kind: "flag", document: next }, found.ruleset);
+      const warnings = requireMeaning({ kind: "flag", document: next }, found.ruleset);
       const { version, on, offVariation, prerequisites, targets, rules, fallthrough, trackExposures } = next;
       const configuration = { version, on, offVariation, prerequisites, targets, rules, fallthrough, trackExposures };
       return {
         status: 200,
-        body: shownTargeting(environment, next, kill),
+        body: { ...shownTargeting(environment, next, kill), ...(warnings.length > 0 && { warnings }) },
         etag: etagOf(version),
         write: {
           statements: [
