@@ -1,7 +1,7 @@
 /** What a hub without state starts from: D1 as it is, or, while D1 is down, the newest snapshot in KV. */
-import type { Ruleset } from "@bunting/core";
+import type { Ruleset, Segment } from "@bunting/core";
 import type { Documents } from "../workers/store/changes.ts";
-import type { WholeEnvironment } from "../workers/store/documents.ts";
+import type { MemberRow, WholeEnvironment } from "../workers/store/documents.ts";
 import type { SnapshotParts } from "../workers/store/snapshot.ts";
 import type { KillState } from "./kill.ts";
 
@@ -11,6 +11,7 @@ export type Beginning = {
   changeId: string;
   killSeq: number;
   documents: Documents;
+  members: MemberRow[];
   kills: Record<string, KillState>;
 };
 
@@ -39,6 +40,7 @@ export function fromD1(whole: WholeEnvironment, latest: number, snapshot: Snapsh
     changeId: head.changeId,
     killSeq: Math.max(mirrored, snapshot?.killSeq ?? 0) + KILL_SEQ_GAP,
     documents: { flags: ruleset.flags, segments: ruleset.segments, keys },
+    members: whole.members,
     kills,
   };
 }
@@ -52,7 +54,26 @@ export function fromSnapshot(snapshot: SnapshotParts): Beginning {
     version: snapshot.version,
     changeId: snapshot.changeId,
     killSeq: snapshot.killSeq + KILL_SEQ_GAP,
-    documents: { flags: Object.fromEntries(bare), segments, keys: snapshot.keys },
+    documents: { flags: Object.fromEntries(bare), segments: withoutLists(segments), keys: snapshot.keys },
+    members: Object.values(segments).flatMap(listed),
     kills: snapshot.kills,
   };
+}
+
+/** The hub keeps the lists of big segments beside their documents. */
+function withoutLists(segments: Record<string, Segment>): Record<string, Segment> {
+  const bare = Object.entries(segments).map(([key, segment]) => {
+    return [key, segment.big ? { ...segment, big: { ...segment.big, added: [], removed: [] } } : segment] as const;
+  });
+  return Object.fromEntries(bare);
+}
+
+function listed({ key, big }: Segment): MemberRow[] {
+  if (big === undefined) return [];
+  // A snapshot does not tell them apart: while a filter is being built, changes go into the one after it.
+  const row = { segmentKey: key, generation: big.generation + 2 };
+  return [
+    ...big.added.map((member) => ({ ...row, member, present: true })),
+    ...big.removed.map((member) => ({ ...row, member, present: false })),
+  ];
 }

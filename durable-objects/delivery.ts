@@ -1,6 +1,6 @@
 /** What passes from the hub through relays to isolates and sockets. Messages are encoded once and sent as they are. */
 import type { Flag, Segment } from "@bunting/core";
-import { MAX_MESSAGE_BYTES, type PatchMessage, type ResyncMessage } from "@bunting/core/wire";
+import { MAX_MESSAGE_BYTES, type MemberChange, type PatchMessage, type ResyncMessage } from "@bunting/core/wire";
 import type { KeyGrant } from "../workers/store/changes.ts";
 
 /** One revision. `message` is the encoded `patch`, or a `resync` where that would not fit a socket. */
@@ -31,6 +31,7 @@ export type Patch = {
   publishedAt: number;
   flags: Record<string, Flag | null>;
   segments: Record<string, Segment | null>;
+  members?: Record<string, MemberChange>;
 };
 
 export function encodeDelivery(patch: Patch, keys: Delivery["keys"], connected: number, urgent: boolean): Delivery {

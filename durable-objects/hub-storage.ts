@@ -1,9 +1,10 @@
 /** What a hub remembers, in its SQLite. Every method is synchronous, so that a decision and its record are one step. */
-import type { Flag, Ruleset } from "@bunting/core";
+import type { Flag, Ruleset, Segment } from "@bunting/core";
 import type { Documents, KeyGrant } from "../workers/store/changes.ts";
 import type { SnapshotParts } from "../workers/store/snapshot.ts";
 import type { Delivery, Downstream } from "./delivery.ts";
 import type { KillRecord, KillRequest, KillState } from "./kill.ts";
+import { MemberLists } from "./member-lists.ts";
 
 /** `version` and `changeId` name the last change of D1 that is applied; `revision` is the hub's own count. */
 export type Position = {
@@ -28,18 +29,21 @@ const IDEMPOTENCY_MS = 24 * 60 * 60 * 1_000;
 export class HubStorage {
   readonly #storage: DurableObjectStorage;
   readonly #sql: SqlStorage;
+  readonly members: MemberLists;
   #position: Position | null;
   #deltaBytes = 0;
 
   constructor(storage: DurableObjectStorage) {
     this.#storage = storage;
     this.#sql = storage.sql;
+    this.members = new MemberLists(storage.sql);
     this.#position = storage.kv.get<Position>("position") ?? null;
     if (this.#position !== null) this.prepare();
   }
 
   /** Not before there is something to keep: a made-up environment's id wakes an object, which must leave nothing behind. */
   prepare(): void {
+    this.members.prepare();
     this.#sql.exec(`
       CREATE TABLE IF NOT EXISTS documents (kind TEXT, key TEXT, json TEXT NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID;
       CREATE TABLE IF NOT EXISTS kills (flag TEXT PRIMARY KEY, state TEXT NOT NULL) WITHOUT ROWID;
@@ -64,8 +68,8 @@ export class HubStorage {
     this.#position = position;
   }
 
-  atomically(step: () => void): void {
-    this.#storage.transactionSync(step);
+  atomically<T>(step: () => T): T {
+    return this.#storage.transactionSync(step);
   }
 
   // Documents: D1's, without kills.
@@ -79,6 +83,7 @@ export class HubStorage {
         }
       }
     }
+    this.members.write(documents);
   }
 
   flag(key: string): Flag | null {
@@ -110,9 +115,13 @@ export class HubStorage {
     const flags = this.#rows("flag").map(({ key, json }) =>
       killed.has(key) ? { key, json: JSON.stringify({ ...(JSON.parse(json) as Flag), killed: true }) } : { key, json },
     );
+    const listed = this.members.segments();
+    const segments = this.#rows("segment").map(({ key, json }) =>
+      listed.has(key) ? { key, json: JSON.stringify(this.members.join(JSON.parse(json) as Segment)) } : { key, json },
+    );
     const events = JSON.stringify({ exposureSampleRate: 1, summarySeconds: 30 });
     const head = `{"schema":1,"environment":${JSON.stringify(position.environmentId)},"revision":${position.revision},"events":${events}`;
-    const ruleset = `${head},"flags":${joined(flags)},"segments":${joined(this.#rows("segment"))}}`;
+    const ruleset = `${head},"flags":${joined(flags)},"segments":${joined(segments)}}`;
     return {
       revision: position.revision,
       version: position.version,

@@ -20,7 +20,7 @@ import {
   writeSnapshot,
 } from "../workers/store/snapshot.ts";
 import { type Beginning, firstBeginning, fromD1, fromSnapshot } from "./beginning.ts";
-import { type Delivery, type Downstream, encodeDelivery, type Since } from "./delivery.ts";
+import { type Delivery, type Downstream, encodeDelivery, type Patch, type Since } from "./delivery.ts";
 import { HubStorage, type Position } from "./hub-storage.ts";
 import { isSameRequest, type KillOutcome, type KillRecord, type KillRequest, mirrorOf } from "./kill.ts";
 
@@ -152,32 +152,42 @@ export class Hub extends DurableObject<Env> {
 
   // Order.
 
-  #applyChange({ flags, segments, keys, version, id }: Change): void {
-    this.#advance({ flags, segments, keys }, { version, changeId: id }, false);
+  #applyChange({ version, id, ...documents }: Change): void {
+    this.#advance(documents, { version, changeId: id }, false);
   }
 
   /** One revision: state, log and position in one step, then on its way to the relays. */
   #advance(documents: Documents, to: Partial<Position>, urgent: boolean): void {
     const storage = this.#storage;
     const previous = (storage.position as Position).revision;
-    const patch = { revision: previous + 1, previous, publishedAt: Date.now(), ...this.#withKills(documents) };
     const connected = storage.relays().reduce((sum, relay) => sum + relay.connected, 0);
-    const delivery = encodeDelivery(patch, documents.keys, connected, urgent);
-    storage.atomically(() => {
+    const delivery = storage.atomically(() => {
       storage.write(documents);
+      const patch = { revision: previous + 1, previous, publishedAt: Date.now(), ...this.#forClients(documents) };
+      const delivery = encodeDelivery(patch, documents.keys, connected, urgent);
       storage.logDelivery(delivery);
       storage.move({ ...to, revision: delivery.revision });
+      return delivery;
     });
     for (const relay of storage.relays()) this.ctx.waitUntil(this.#deliver(relay, delivery));
     this.#wake(SNAPSHOT_DELAY_MS);
   }
 
-  #withKills({ flags, segments }: Documents): Pick<Documents, "flags" | "segments"> {
+  /** Documents as clients get them: kills laid over flags, big segments with their lists. */
+  #forClients({ flags, segments, members = {} }: Documents): Pick<Patch, "flags" | "segments" | "members"> {
     const laid = Object.entries(flags).map(([key, flag]) => {
       const killed = flag !== null && this.#storage.kill(key) !== null;
       return [key, killed ? { ...flag, killed } : flag] as const;
     });
-    return { flags: Object.fromEntries(laid), segments };
+    const listed = Object.entries(segments).map(([key, segment]) => {
+      return [key, segment === null ? null : this.#storage.members.join(segment)] as const;
+    });
+    const changed = Object.entries(members).map(([key, { added, removed }]) => [key, { added, removed }] as const);
+    return {
+      flags: Object.fromEntries(laid),
+      segments: Object.fromEntries(listed),
+      ...(changed.length > 0 && { members: Object.fromEntries(changed) }),
+    };
   }
 
   /** Applies what D1 has and this hub has not, or, where D1's history is another one, the difference to what it holds now. */
@@ -205,6 +215,10 @@ export class Hub extends DurableObject<Env> {
     // The id too: on another lineage the same version may have been reached meanwhile.
     if (now.version !== version || now.changeId !== changeId) return false;
     const difference = this.#storage.difference(whole.ruleset, whole.keys);
+    for (const key of this.#storage.members.replace(whole.members)) {
+      const segment = whole.ruleset.segments[key];
+      if (segment !== undefined) difference.segments[key] = segment;
+    }
     this.#storage.mirrorAgain();
     this.#advance(difference, { version: whole.head.version, changeId: whole.head.changeId, markedVersion: -1 }, false);
     return true;
@@ -248,11 +262,12 @@ export class Hub extends DurableObject<Env> {
     return this.#storage.position;
   }
 
-  #begin(environmentId: string, { documents, kills, ...from }: Beginning): void {
+  #begin(environmentId: string, { documents, members, kills, ...from }: Beginning): void {
     const storage = this.#storage;
     storage.atomically(() => {
       storage.prepare();
       storage.write(documents);
+      storage.members.replace(members);
       for (const [flag, kill] of Object.entries(kills)) storage.setKill(flag, kill);
       storage.move({ environmentId, ...from, snapshotRevision: 0, markedVersion: -1 });
     });

@@ -2,8 +2,8 @@
 import type { AuditEntry } from "../workers/store/changes.ts";
 import type { MirroredKill } from "../workers/store/kills.ts";
 
-/** Who asked, for the audit entry that the hub mirrors to D1. */
-type Origin = {
+/** Who asked, for the audit entry that goes to D1. */
+export type Origin = {
   actor: string;
   tokenId: string | null;
   project: string;

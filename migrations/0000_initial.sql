@@ -160,6 +160,15 @@ CREATE TABLE `sdk_keys` (
 --> statement-breakpoint
 CREATE UNIQUE INDEX `sdk_keys_hash_unique` ON `sdk_keys` (`hash`);--> statement-breakpoint
 CREATE INDEX `sdk_keys_by_environment` ON `sdk_keys` (`environment_id`);--> statement-breakpoint
+CREATE TABLE `segment_changes` (
+	`environment_id` text NOT NULL,
+	`segment_key` text NOT NULL,
+	`member` text NOT NULL,
+	`present` integer NOT NULL,
+	`generation` integer NOT NULL,
+	PRIMARY KEY(`environment_id`, `segment_key`, `member`)
+);
+--> statement-breakpoint
 CREATE TABLE `segments` (
 	`environment_id` text NOT NULL,
 	`key` text NOT NULL,
@@ -168,6 +177,7 @@ CREATE TABLE `segments` (
 	`included` text NOT NULL,
 	`excluded` text NOT NULL,
 	`rules` text NOT NULL,
+	`big` text,
 	`version` integer NOT NULL,
 	`created_at` integer NOT NULL,
 	`updated_at` integer NOT NULL,

@@ -17,6 +17,10 @@ export const KV_WRITE_MS = 10_000;
 export const QUEUE_SEND_MS = 5_000;
 /** One object of events: after that its messages are delivered again. */
 export const R2_WRITE_MS = 15_000;
+/** A filter of 5 million members is 18 MB. Put, or looked at again before it is published. */
+export const FILTER_WRITE_MS = 30_000;
+/** An isolate's first evaluation waits for the filters of its big segments, then answers without those that are late. */
+export const FILTER_READ_MS = 2_000;
 /** Ordinary management reads and writes. */
 export const D1_MS = 5_000;
 

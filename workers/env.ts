@@ -1,4 +1,5 @@
 /** The bindings of wrangler.toml, once. */
+import type { BigSegment } from "../durable-objects/big-segment.ts";
 import type { Hub } from "../durable-objects/hub.ts";
 import type { RateLimiter } from "../durable-objects/rate-limiter.ts";
 import type { Relay } from "../durable-objects/relay.ts";
@@ -8,11 +9,13 @@ export interface Env {
   DB: D1Database;
   KV: KVNamespace;
   EVENTS_BUCKET: R2Bucket;
+  SEGMENTS_BUCKET: R2Bucket;
   EVENTS_QUEUE: Queue<QueuedEvents>;
   DEAD_EVENTS_QUEUE: Queue<QueuedEvents>;
   ANALYTICS: AnalyticsEngineDataset;
   HUB: DurableObjectNamespace<Hub>;
   RELAY: DurableObjectNamespace<Relay>;
+  BIG_SEGMENT: DurableObjectNamespace<BigSegment>;
   RATE_LIMITER: DurableObjectNamespace<RateLimiter>;
   READ_LIMITER: RateLimit;
   /** Numbers as text: that is what [vars] of a TOML file deploys. */

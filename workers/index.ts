@@ -8,6 +8,7 @@ import type { Env } from "./env.ts";
 import { notFound, problemResponse } from "./problem.ts";
 import { sweep } from "./sweep.ts";
 
+export { BigSegment } from "../durable-objects/big-segment.ts";
 export { Hub } from "../durable-objects/hub.ts";
 export { RateLimiter } from "../durable-objects/rate-limiter.ts";
 export { Relay } from "../durable-objects/relay.ts";

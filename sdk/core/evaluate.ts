@@ -1,6 +1,7 @@
 // The order of evaluation (docs/evaluation.md). Nothing here throws, blocks, logs, or asks for the time.
 
 import { type Attribute, isArray, parseAttribute, targetingKeyOf } from "./attributes.ts";
+import { type BigSegment, BigSegments, type MissingFilter } from "./big-segment.ts";
 import { bucketable, bucketOf } from "./bucket.ts";
 import {
   CALLERS_DEFAULT,
@@ -72,6 +73,7 @@ export class FlagSlot {
 }
 
 export class SegmentSlot {
+  big: BigSegment | null = null;
   readonly #links: Links;
   #document: unknown;
   #compiled: CompiledSegment | undefined;
@@ -96,7 +98,7 @@ export class SegmentSlot {
     this.#epoch = epoch;
     this.#busy = true;
     this.#compiled ??= compileSegment(this.#document, this.#links);
-    this.#verdict = this.#compiled === undefined ? NO : isMember(this.#compiled, context, key, epoch, depth);
+    this.#verdict = this.#compiled === undefined ? NO : isMember(this.#compiled, this.big, context, key, epoch, depth);
     this.#busy = false;
     return this.#verdict;
   }
@@ -108,6 +110,7 @@ export class Evaluator {
   readonly #flags = new Map<string, FlagSlot>();
   readonly #segments = new Map<string, SegmentSlot>();
   readonly #attributes = new Map<unknown, Attribute>();
+  readonly #big = new BigSegments();
   /** How documents find what they name, which need not exist yet. */
   readonly #links: Links = {
     attribute: (text) => this.#attribute(text),
@@ -117,8 +120,9 @@ export class Evaluator {
   #epoch = 0;
 
   /** Keeps the documents, which it freezes the values of; never changes the ruleset itself. */
-  constructor(ruleset: Ruleset) {
+  constructor(ruleset: Ruleset, previous?: Evaluator) {
     this.#ruleset = { ...ruleset, flags: dictionary(ruleset.flags), segments: dictionary(ruleset.segments) };
+    for (const key in this.#ruleset.segments) this.#renew(key, previous === undefined ? this.#big : previous.#big);
   }
 
   get revision(): number {
@@ -173,6 +177,11 @@ export class Evaluator {
     for (const [key, segment] of Object.entries(delta.segments)) {
       put(segments, key, segment);
       this.#segments.get(key)?.replace(segments[key]);
+      this.#renew(key, this.#big);
+    }
+    for (const [key, change] of Object.entries(delta.members ?? {})) {
+      const changed = this.#big.change(segments[key], key, change);
+      if (changed !== undefined) segments[key] = changed;
     }
     this.#ruleset.revision = delta.revision;
   }
@@ -184,6 +193,27 @@ export class Evaluator {
       if (attribute !== undefined) this.#attributes.set(text, attribute);
     }
     return attribute;
+  }
+
+  /** EV-20: what has to be fetched before every big segment is answered from its newest generation. */
+  missingFilters(): MissingFilter[] {
+    return this.#big.missing();
+  }
+
+  /** Whether the filter is one that is waited for. Until it is there, an older generation goes on answering. */
+  setFilter(segment: string, generation: number, filter: Uint8Array): boolean {
+    return this.#big.setFilter(segment, generation, filter);
+  }
+
+  /** Bytes of the filters held. */
+  get filterBytes(): number {
+    return this.#big.filterBytes;
+  }
+
+  #renew(key: string, previous: BigSegments): void {
+    const big = this.#big.renew(key, this.#ruleset.segments[key], previous);
+    const slot = this.#segments.get(key);
+    if (slot !== undefined) slot.big = big;
   }
 
   #flag(key: string): FlagSlot {
@@ -199,6 +229,7 @@ export class Evaluator {
     let slot = this.#segments.get(key);
     if (slot === undefined) {
       slot = new SegmentSlot(this.#ruleset.segments[key], this.#links);
+      slot.big = this.#big.get(key);
       this.#segments.set(key, slot);
     }
     return slot;
@@ -210,9 +241,12 @@ export class Evaluator {
   }
 }
 
-/** Prepares a ruleset. Costs a copy of its two dictionaries: flags are compiled when first asked for. */
-export function compile(ruleset: Ruleset): Evaluator {
-  return new Evaluator(ruleset);
+/**
+ * Prepares a ruleset. Costs a copy of its two dictionaries: flags are compiled when first asked for. The filters that
+ * `previous` holds are taken over, so that big segments answer as before until newer ones are there.
+ */
+export function compile(ruleset: Ruleset, previous?: Evaluator): Evaluator {
+  return new Evaluator(ruleset, previous);
 }
 
 function decide<T>(
@@ -312,10 +346,21 @@ function answer<T>(
 }
 
 /** EV-19. */
-function isMember(segment: CompiledSegment, context: object, key: string, epoch: number, depth: number): Verdict {
+function isMember(
+  segment: CompiledSegment,
+  big: BigSegment | null,
+  context: object,
+  key: string,
+  epoch: number,
+  depth: number,
+): Verdict {
   if (key !== "") {
     if (segment.included.has(key)) return YES;
     if (segment.excluded.has(key)) return NO;
+    if (big !== null) {
+      const said = big.answer(key);
+      if (said !== undefined) return said ? YES : NO;
+    }
   }
   for (let i = 0; i < segment.rules.length; i++) {
     const { conditions, sample } = segment.rules[i]!;

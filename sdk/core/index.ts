@@ -3,6 +3,8 @@
  * `validate.ts` is a subpath of its own: it is for those who write documents, never in an SDK's bundle.
  */
 export { allocate } from "./allocate.ts";
+export type { MissingFilter } from "./big-segment.ts";
+export { emptyFilter, filterSize, placeOf, setBits } from "./bloom.ts";
 export { bucket, xxh32 } from "./bucket.ts";
 export type { Decision, ErrorCode, Reason } from "./decision.ts";
 export { dependents } from "./dependents.ts";

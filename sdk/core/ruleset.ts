@@ -81,6 +81,23 @@ export type Segment = {
   included: string[];
   excluded: string[];
   rules: SegmentRule[];
+  /** Only where the list of members is too long to travel with the ruleset. */
+  big?: BigMembers;
+};
+
+/**
+ * EV-20. The filter of `generation` is fetched from `url`, a path of the deployment; `added` and `removed` are what has
+ * changed since and decide before it. Generation 0 has no filter: then the lists are all there is.
+ */
+export type BigMembers = {
+  generation: number;
+  /** Members when the filter was built. */
+  count: number;
+  bits: number;
+  hashes: number;
+  url: string;
+  added: string[];
+  removed: string[];
 };
 
 export type Ruleset = {

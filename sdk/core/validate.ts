@@ -6,6 +6,7 @@ import { type Documents, find, type Kind, longestChain } from "./graph.ts";
 import { LIMITS } from "./limits.ts";
 import { type Fields, type Path, type Problem, Report, show } from "./report.ts";
 import type { Flag, Segment } from "./ruleset.ts";
+import { checkBig } from "./validate-big.ts";
 import { checkConditions } from "./validate-conditions.ts";
 import { checkFlagLimits, checkRuleLimits } from "./validate-limits.ts";
 import { warn } from "./warnings.ts";
@@ -67,6 +68,7 @@ function checkFlag(flag: Fields, report: Report): void {
 function checkSegment(segment: Fields, report: Report): void {
   report.texts(segment.included, ["included"], { allowEmpty: true });
   report.texts(segment.excluded, ["excluded"], { allowEmpty: true });
+  if (segment.big !== undefined) checkBig(segment.big, report);
   for (const [path, { sample }] of checkRules(segment.rules, report, false)) {
     if (sample == null) continue;
     const place = [...path, "sample"];

@@ -7,7 +7,12 @@ export type Delta = {
   previous: number;
   flags: Record<string, Flag | null>;
   segments: Record<string, Segment | null>;
+  /** Of big segments, after `segments`: one member that comes or goes costs one member. */
+  members?: Record<string, MemberChange>;
 };
+
+/** Who is a member now and who is none, whatever was said before: twice changes nothing. */
+export type MemberChange = { added: string[]; removed: string[] };
 
 /** First on every stream: the window for the client's next reconnect, known before it is needed. */
 export type HelloMessage = { type: "hello"; revision: number; reconnectWithinMs: number };

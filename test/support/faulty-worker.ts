@@ -5,7 +5,7 @@
 
 import type { QueuedEvents } from "../../workers/consumer.ts";
 import type { Env } from "../../workers/env.ts";
-import worker, { Hub as RealHub, Relay as RealRelay } from "../../workers/index.ts";
+import worker, { BigSegment as RealBigSegment, Hub as RealHub, Relay as RealRelay } from "../../workers/index.ts";
 import { type Faults, setFaults, withFaults } from "./faults.ts";
 
 export { RateLimiter } from "../../workers/index.ts";
@@ -17,6 +17,12 @@ export class Hub extends RealHub {
 }
 
 export class Relay extends RealRelay {
+  constructor(ctx: DurableObjectState, env: Env) {
+    super(ctx, withFaults(env));
+  }
+}
+
+export class BigSegment extends RealBigSegment {
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, withFaults(env));
   }

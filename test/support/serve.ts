@@ -40,7 +40,7 @@ const miniflare = new Miniflare({
     bindings: vars,
     d1Databases: { DB: "bunting" },
     kvNamespaces: { KV: "bunting" },
-    r2Buckets: { EVENTS_BUCKET: "bunting-events" },
+    r2Buckets: { EVENTS_BUCKET: "bunting-events", SEGMENTS_BUCKET: "bunting-segments" },
     queueProducers: { EVENTS_QUEUE: "bunting-events", DEAD_EVENTS_QUEUE: "bunting-events-dead" },
     queueConsumers: {
       "bunting-events": {
@@ -55,6 +55,7 @@ const miniflare = new Miniflare({
     durableObjects: {
       HUB: { className: "Hub", useSQLite: true },
       RELAY: { className: "Relay", useSQLite: true },
+      BIG_SEGMENT: { className: "BigSegment", useSQLite: true },
       RATE_LIMITER: { className: "RateLimiter", useSQLite: true },
     },
     unsafeTriggerHandlers: true,

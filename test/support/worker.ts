@@ -1,2 +1,2 @@
 /** What the tests in workerd run: the real Worker. */
-export { default, Hub, RateLimiter, Relay } from "../../workers/index.ts";
+export { BigSegment, default, Hub, RateLimiter, Relay } from "../../workers/index.ts";

@@ -46,6 +46,10 @@ const segment = z
         sample: sample.optional(),
       }),
     ),
+    big: z
+      .object({ generation: z.number().int(), count: z.number().int() })
+      .nullable()
+      .openapi({ description: "The newest filter of a big segment; its members are under /members" }),
     version: z.number().int(),
     createdAt: time,
     updatedAt: time,
@@ -55,9 +59,10 @@ const written = segment.extend(delivery.shape).openapi("WrittenSegment");
 
 const shown = (
   { environment }: EnvironmentName,
-  { environmentId: _, ...row }: SegmentRow,
+  { environmentId: _, big, ...row }: SegmentRow,
 ): z.infer<typeof segment> => ({
   ...row,
+  big: big && { generation: big.generation, count: big.count },
   environment,
 });
 
@@ -123,7 +128,8 @@ export const segments = resource()
     const environment = await environmentOf(c);
     const done = await write(c, async (now) => {
       const fields = { name, description, included, excluded, rules: segmentRulesOf(rules, [], key) };
-      const row = { environmentId: environment.id, key, ...fields, version: 1, createdAt: now, updatedAt: now };
+      const times = { createdAt: now, updatedAt: now };
+      const row = { environmentId: environment.id, key, ...fields, big: null, version: 1, ...times };
       const { head, exists } = await validated(c, environment, segmentDocument(row));
       if (exists) throw conflict("already-exists", `The segment ${key} exists already.`);
       return {

@@ -1,5 +1,6 @@
 /** The outbox: what a write commits beside its rows, and what the hub reads to catch up. */
 import type { Flag, Segment } from "@bunting/core";
+import type { MemberChange } from "@bunting/core/wire";
 import { and, asc, eq, gt, gte, lt, lte, sql } from "drizzle-orm";
 import { type Database, newId, type Statement, transaction } from "./database.ts";
 import * as table from "./schema.ts";
@@ -12,7 +13,12 @@ export type Documents = {
   flags: Record<string, Flag | null>;
   segments: Record<string, Segment | null>;
   keys: Record<string, KeyGrant | null>;
+  /** Of big segments, after `segments`, whose `big` has empty lists here: the hub keeps them. */
+  members?: Record<string, MembersSince>;
 };
+
+/** Part of the filter from `generation` on, and said beside it until then. */
+export type MembersSince = MemberChange & { generation: number };
 
 export type Change = Documents & { environmentId: string; version: number; id: string; previousId: string };
 
@@ -54,6 +60,7 @@ export async function commit(db: Database, write: Write): Promise<Change[]> {
     flags: documents.flags ?? {},
     segments: documents.segments ?? {},
     keys: documents.keys ?? {},
+    ...(documents.members && { members: documents.members }),
   }));
   const locks: Statement[] = [];
   const heads: Statement[] = [];
@@ -74,7 +81,7 @@ export async function commit(db: Database, write: Write): Promise<Change[]> {
         version: change.version,
         id: change.id,
         previousId: change.previousId,
-        documents: JSON.stringify({ flags: change.flags, segments: change.segments, keys: change.keys }),
+        documents: JSON.stringify(documentsOf(change)),
         createdAt: write.now,
       }),
     );
@@ -99,6 +106,10 @@ export async function commit(db: Database, write: Write): Promise<Change[]> {
     throw error;
   }
   return changes;
+}
+
+function documentsOf({ flags, segments, keys, members }: Documents): Documents {
+  return { flags, segments, keys, ...(members && { members }) };
 }
 
 function allMessages(error: unknown): string {

@@ -8,6 +8,7 @@ import * as table from "./schema.ts";
 export type FlagRow = typeof table.flags.$inferSelect;
 export type ConfigurationRow = typeof table.flagConfigurations.$inferSelect;
 export type SegmentRow = typeof table.segments.$inferSelect;
+export type MemberRow = Omit<typeof table.segmentChanges.$inferSelect, "environmentId">;
 export type SdkKeyRow = typeof table.sdkKeys.$inferSelect;
 
 export function flagDocument(flag: FlagRow, configuration: Omit<ConfigurationRow, "updatedAt">): Flag {
@@ -30,7 +31,9 @@ export function flagDocument(flag: FlagRow, configuration: Omit<ConfigurationRow
 }
 
 export function segmentDocument(row: SegmentRow): Segment {
-  return { key: row.key, version: row.version, included: row.included, excluded: row.excluded, rules: row.rules };
+  const { key, version, included, excluded, rules, big } = row;
+  const segment = { key, version, included, excluded, rules };
+  return big === null ? segment : { ...segment, big: { ...big, added: [], removed: [] } };
 }
 
 export function keyGrant(row: SdkKeyRow): KeyGrant {
@@ -87,12 +90,13 @@ export type WholeEnvironment = {
   publishedRevision: number;
   ruleset: Ruleset;
   keys: Record<string, KeyGrant>;
+  members: MemberRow[];
   kills: (typeof table.kills.$inferSelect)[];
 };
 
 /** All that a hub starts from. One transaction. */
 export async function wholeEnvironment(db: Database, environmentId: string): Promise<WholeEnvironment | null> {
-  const [heads, flagRows, segmentRows, keyRows, killRows] = await db.batch([
+  const [heads, flagRows, segmentRows, keyRows, killRows, members] = await db.batch([
     selectHead(db, environmentId),
     selectFlags(db, environmentId),
     selectSegments(db, environmentId),
@@ -101,6 +105,7 @@ export async function wholeEnvironment(db: Database, environmentId: string): Pro
       .from(table.sdkKeys)
       .where(and(eq(table.sdkKeys.environmentId, environmentId), isNull(table.sdkKeys.revokedAt))),
     db.select().from(table.kills).where(eq(table.kills.environmentId, environmentId)),
+    selectMembers(db, environmentId),
   ]);
   const head = heads[0];
   if (head === undefined) return null;
@@ -110,11 +115,12 @@ export async function wholeEnvironment(db: Database, environmentId: string): Pro
     publishedRevision,
     ruleset: rulesetOf(environmentId, flagRows, segmentRows),
     keys: Object.fromEntries(keyRows.map((row) => [row.hash, keyGrant(row)])),
+    members,
     kills: killRows,
   };
 }
 
-const selectHead = (db: Database, environmentId: string) =>
+export const selectHead = (db: Database, environmentId: string) =>
   db
     .select({
       environmentId: table.environments.id,
@@ -144,6 +150,20 @@ const selectSegments = (db: Database, environmentId: string, which?: SQL) =>
     .select()
     .from(table.segments)
     .where(and(eq(table.segments.environmentId, environmentId), which));
+
+const { environmentId: _, ...memberColumns } = getTableColumns(table.segmentChanges);
+
+/** What has changed in big segments since their filters. */
+export const selectMembers = (db: Database, environmentId: string, segmentKeys?: string[]) =>
+  db
+    .select(memberColumns)
+    .from(table.segmentChanges)
+    .where(
+      and(
+        eq(table.segmentChanges.environmentId, environmentId),
+        segmentKeys && inArray(table.segmentChanges.segmentKey, segmentKeys),
+      ),
+    );
 
 function rulesetOf(
   environment: string,

@@ -1,6 +1,6 @@
 /** D1's tables. Times are epoch milliseconds. docs/storage.md says who writes each; migrations/ is generated from here. */
 
-import type { FlagType, Prerequisite, Rule, SegmentRule, Serve, Target, Variation } from "@bunting/core";
+import type { BigMembers, FlagType, Prerequisite, Rule, SegmentRule, Serve, Target, Variation } from "@bunting/core";
 import { index, integer, primaryKey, sqliteTable, text, uniqueIndex } from "drizzle-orm/sqlite-core";
 
 const time = (name: string) => integer(name);
@@ -87,6 +87,9 @@ export const flagConfigurations = sqliteTable(
   ],
 );
 
+/** A big segment's newest filter, without what has changed since. */
+export type BigFilter = Omit<BigMembers, "added" | "removed">;
+
 export const segments = sqliteTable(
   "segments",
   {
@@ -97,11 +100,26 @@ export const segments = sqliteTable(
     included: json<string[]>("included").notNull(),
     excluded: json<string[]>("excluded").notNull(),
     rules: json<SegmentRule[]>("rules").notNull(),
+    /** Null where the segment has no members but `included`. Not part of what `version` counts. */
+    big: json<BigFilter>("big"),
     version: integer().notNull(),
     createdAt: time("created_at").notNull(),
     updatedAt: time("updated_at").notNull(),
   },
   (table) => [primaryKey({ columns: [table.environmentId, table.key] })],
+);
+
+/** Who came to and left a big segment since its filter was built; part of the filter from `generation` on. */
+export const segmentChanges = sqliteTable(
+  "segment_changes",
+  {
+    environmentId: text("environment_id").notNull(),
+    segmentKey: text("segment_key").notNull(),
+    member: text().notNull(),
+    present: integer({ mode: "boolean" }).notNull(),
+    generation: integer().notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.environmentId, table.segmentKey, table.member] })],
 );
 
 export type DocumentKind = "flag" | "segment";

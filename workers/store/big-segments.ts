@@ -1,0 +1,115 @@
+/** Big segments as D1 has them: where the newest filter is and what has changed since. The members are in a Durable Object. */
+import type { MemberChange } from "@bunting/core/wire";
+import { and, eq, lte, sql } from "drizzle-orm";
+import {
+  type AuditEntry,
+  type Change,
+  commit,
+  type Documents,
+  type MembersSince,
+  retryingLostRaces,
+} from "./changes.ts";
+import { answered, type Database, type Statement } from "./database.ts";
+import { segmentDocument, selectHead, selectMembers } from "./documents.ts";
+import * as table from "./schema.ts";
+
+/** Which segment: its environment and its key there. */
+export type SegmentPlace = { environmentId: string; key: string };
+
+/** One that was deleted and made anew is another. */
+type Segment = SegmentPlace & { createdAt: number };
+
+/** In R2; never written twice. */
+export const filterName = ({ environmentId, key }: SegmentPlace, generation: number) =>
+  `segments/${environmentId}/${key}/${generation}`;
+
+/** A segment that has become big and has no filter yet. */
+const NO_FILTER: table.BigFilter = { generation: 0, count: 0, bits: 0, hashes: 0, url: "" };
+
+/** Members who came or left, and the audit entries that wait. Null: the segment is gone. */
+export const commitMembers = (db: Database, place: Segment, since: MembersSince, audit: AuditEntry[]) =>
+  commitBig(db, place, audit, (big) => ({
+    big: big ?? NO_FILTER,
+    isNew: big === null,
+    members: since,
+    statements: memberStatements(db, place, since),
+  }));
+
+/** A filter that can be fetched: from now on it stands for all changes up to its generation. Null: the segment is gone. */
+export const commitFilter = (db: Database, place: Segment, filter: table.BigFilter, audit: AuditEntry[]) =>
+  commitBig(db, place, audit, () => ({
+    big: filter,
+    isNew: true,
+    statements: [
+      db
+        .delete(table.segmentChanges)
+        .where(and(ofSegment(place), lte(table.segmentChanges.generation, filter.generation))),
+    ],
+  }));
+
+type Plan = { big: table.BigFilter; isNew: boolean; members?: MembersSince; statements: Statement[] };
+
+function commitBig(
+  db: Database,
+  place: Segment,
+  audit: AuditEntry[],
+  plan: (big: table.BigFilter | null) => Plan,
+): Promise<Change | null> {
+  const { environmentId, key, createdAt } = place;
+  const at = and(eq(table.segments.environmentId, environmentId), eq(table.segments.key, key));
+  return retryingLostRaces(async () => {
+    const [[head], [row]] = await answered(
+      db.batch([selectHead(db, environmentId), db.select().from(table.segments).where(at)]),
+    );
+    if (head === undefined || row?.createdAt !== createdAt) return null;
+    const { big, isNew, members, statements } = plan(row.big);
+    const documents: Partial<Documents> = {
+      ...(isNew && { segments: { [key]: segmentDocument({ ...row, big }) } }),
+      ...(members && { members: { [key]: members } }),
+    };
+    if (isNew) statements.push(db.update(table.segments).set({ big }).where(at));
+    const [change] = await commit(db, { statements, edits: [{ head, documents }], audit, now: Date.now() });
+    return change as Change;
+  });
+}
+
+function memberStatements(
+  db: Database,
+  place: SegmentPlace,
+  { added, removed, generation }: MembersSince,
+): Statement[] {
+  const rows = JSON.stringify([...added.map((member) => [member, 1]), ...removed.map((member) => [member, 0])]);
+  return [
+    db
+      .delete(table.segmentChanges)
+      .where(
+        and(ofSegment(place), sql`${table.segmentChanges.member} IN (SELECT value ->> 0 FROM json_each(${rows}))`),
+      ),
+    db
+      .insert(table.segmentChanges)
+      .select(
+        sql`SELECT ${place.environmentId}, ${place.key}, value ->> 0, value ->> 1, ${generation} FROM json_each(${rows})`,
+      ),
+  ];
+}
+
+const ofSegment = ({ environmentId, key }: SegmentPlace) =>
+  and(eq(table.segmentChanges.environmentId, environmentId), eq(table.segmentChanges.segmentKey, key));
+
+export const deleteMembers = (db: Database, place: SegmentPlace): Statement =>
+  db.delete(table.segmentChanges).where(ofSegment(place));
+
+/** What has changed in some big segments since their filters, as a delta says it. */
+export async function membersSince(
+  db: Database,
+  environmentId: string,
+  keys: string[],
+): Promise<Record<string, MemberChange>> {
+  const changes: Record<string, MemberChange> = {};
+  if (keys.length === 0) return changes;
+  for (const { segmentKey, member, present } of await selectMembers(db, environmentId, keys)) {
+    changes[segmentKey] ??= { added: [], removed: [] };
+    changes[segmentKey][present ? "added" : "removed"].push(member);
+  }
+  return changes;
+}
