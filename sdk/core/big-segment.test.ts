@@ -76,7 +76,9 @@ describe("a big segment", () => {
     const evaluator = compile(
       rulesetOf(segmentOf(bigOf(3, 2, { added: ["new"], removed: ["by-rule-no"] }), { rules })),
     );
-    expect(evaluator.missingFilters()).toEqual([{ segment: "s", generation: 3, url: "/sdk/v1/segments/s/3" }]);
+    expect(evaluator.missingFilters()).toEqual([
+      { segment: "s", generation: 3, url: "/sdk/v1/segments/s/3", bytes: 8, first: true },
+    ]);
     expect(["new", "by-rule", "one", "two"].map((key) => has(evaluator, key))).toEqual([true, true, false, false]);
     expect(evaluator.setFilter("s", 3, filterOf(["one", "two"], filterSize(2)))).toBe(true);
     expect(["new", "by-rule", "one", "two", "three"].map((key) => has(evaluator, key))).toEqual([

@@ -30,7 +30,11 @@ class Generation {
   }
 
   takes(filter: Uint8Array | null): filter is Uint8Array {
-    return filter !== null && filter.length === Math.ceil(this.size.bits / 8);
+    return filter !== null && filter.length === this.bytes;
+  }
+
+  get bytes(): number {
+    return Math.ceil(this.size.bits / 8);
   }
 
   apply({ added, removed }: MemberChange): void {
@@ -83,6 +87,15 @@ export class BigSegment {
     return this.#newest.isComplete;
   }
 
+  /** The length of the newest filter. */
+  get bytes(): number {
+    return this.#newest.bytes;
+  }
+
+  get hasOlder(): boolean {
+    return this.#serving !== this.#newest;
+  }
+
   get filterBytes(): number {
     return this.#serving.filter?.length ?? 0;
   }
@@ -110,8 +123,17 @@ export class BigSegment {
   }
 }
 
-/** A filter that a client lacks; `url` is a path of the deployment. */
-export type MissingFilter = { segment: string; generation: number; url: string };
+/** A filter that a client lacks. */
+export type MissingFilter = {
+  segment: string;
+  generation: number;
+  /** A path of the deployment. */
+  url: string;
+  /** The length of what is there. */
+  bytes: number;
+  /** No older filter answers meanwhile. */
+  first: boolean;
+};
 
 /** All the big segments of a ruleset. */
 export class BigSegments {
@@ -139,8 +161,9 @@ export class BigSegments {
 
   missing(): MissingFilter[] {
     const missing: MissingFilter[] = [];
-    for (const [segment, { isComplete, generation, url }] of this.#segments) {
-      if (!isComplete) missing.push({ segment, generation, url });
+    for (const [segment, big] of this.#segments) {
+      const { generation, url, bytes, hasOlder } = big;
+      if (!big.isComplete) missing.push({ segment, generation, url, bytes, first: !hasOlder });
     }
     return missing;
   }

@@ -3,6 +3,7 @@ import type { PatchMessage } from "@bunting/core/wire";
 import type { Clock } from "./clock.ts";
 import type { Feed, FeedStatus, News, Store } from "./driver.ts";
 import { type Events, FLUSH_MS } from "./events.ts";
+import type { Filters } from "./filters.ts";
 
 /** The flags of an application and the types of their values; with none given, any key and any type. */
 export type FlagTypes = Record<string, Json>;
@@ -25,7 +26,7 @@ export type Change = {
 };
 
 export type ClientEvents = {
-  /** The first ruleset has come from the server. */
+  /** The first ruleset has come from the server, with the filters of its big segments. */
   ready: { revision: number };
   change: Change;
   /** Nobody has confirmed the ruleset for a while; it is still evaluated with. */
@@ -51,7 +52,14 @@ const MAX_WARNINGS = 1_000;
 /** Often enough to send early when a buffer fills, too seldom to cost anything. */
 const FLUSH_CHECK_MS = 1_000;
 
-type Wiring = { clock: Clock; logger: Logger; events: Events | null; bootstrap?: Ruleset; timers: boolean };
+type Wiring = {
+  clock: Clock;
+  logger: Logger;
+  events: Events | null;
+  filters: Filters;
+  bootstrap?: Ruleset;
+  timers: boolean;
+};
 type Listener<Name extends keyof ClientEvents> = (detail: ClientEvents[Name]) => void;
 
 /**
@@ -68,6 +76,8 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
   /** The documents that the evaluator was given, kept apart because it may take them to pieces. */
   #held: Ruleset | null = null;
   #ready = false;
+  /** There is a ruleset of the server's; big segments may still be without their filters. */
+  #installed = false;
   #refused = false;
   #closed = false;
   #cancelFlush: (() => void) | null = null;
@@ -75,6 +85,7 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
   /** Applications call `createClient` instead. */
   constructor(wiring: Wiring, makeFeed: (store: Store) => Feed) {
     this.#wiring = wiring;
+    wiring.filters.onArrival((segment) => this.#filterArrived(segment));
     if (wiring.bootstrap !== undefined) this.#hold(wiring.bootstrap);
     this.#feed = makeFeed(this.#store());
     this.#feed.start();
@@ -131,7 +142,7 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
   }
 
   /**
-   * Waits for the first ruleset: true once there is one, false when the time is up, the key is refused or the client
+   * Waits for the first ruleset, with the filters of its big segments: true once they are there, false when the time is up, the key is refused or the client
    * closed. Never rejects, and evaluation works throughout. Holds the process for `timeoutMs` (5,000) at most.
    */
   ready({ timeoutMs = DEFAULT_READY_MS }: { timeoutMs?: number } = {}): Promise<boolean> {
@@ -165,6 +176,7 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
     this.#closed = true;
     this.#cancelFlush?.();
     this.#feed.close();
+    this.#wiring.filters.close();
     for (const settle of [...this.#waiting]) settle(false);
     await this.flush();
   }
@@ -216,7 +228,9 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
   #install(ruleset: Ruleset): void {
     const before = this.#held;
     this.#hold(ruleset);
-    this.#becomeReady(ruleset.revision);
+    this.#installed = true;
+    this.#refused = false;
+    this.#becomeReady();
     if (before === null) return;
     const { previous, revision, flags, segments } = diff(before, ruleset);
     const keys = { flags: Object.keys(flags), segments: Object.keys(segments) };
@@ -224,7 +238,8 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
   }
 
   #hold(ruleset: Ruleset): void {
-    this.#evaluator = compile(ruleset);
+    this.#evaluator = compile(ruleset, this.#evaluator ?? undefined);
+    this.#fetchFilters(this.#evaluator);
     this.#held = { ...ruleset, flags: copy(ruleset.flags), segments: copy(ruleset.segments) };
     if (this.#wiring.events !== null) this.#wiring.events.exposureSampleRate = ruleset.events.exposureSampleRate;
   }
@@ -236,6 +251,8 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
     held.revision = patch.revision;
     overlay(held.flags, patch.flags);
     overlay(held.segments, patch.segments);
+    this.#overlayMembers(held.segments, Object.keys(patch.members ?? {}));
+    this.#fetchFilters(this.#evaluator!);
     const known = patch.publishedAt > 0;
     this.#emit("change", {
       revision: patch.revision,
@@ -243,13 +260,40 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
       publishedAt: known ? patch.publishedAt : null,
       ageMs: known ? Math.max(0, this.#wiring.clock.now() - patch.publishedAt) : null,
       flags: Object.keys(patch.flags),
-      segments: Object.keys(patch.segments),
+      segments: [...new Set([...Object.keys(patch.segments), ...Object.keys(patch.members ?? {})])],
     });
   }
 
-  #becomeReady(revision: number): void {
-    this.#refused = false;
-    if (this.#ready) return;
+  #overlayMembers(segments: Ruleset["segments"], keys: string[]): void {
+    const current = this.#evaluator!.ruleset.segments;
+    for (const key of keys) if (current[key] !== undefined) segments[key] = current[key];
+  }
+
+  #fetchFilters(evaluator: Evaluator): void {
+    this.#wiring.filters.serve(evaluator);
+    if (this.#wiring.timers && !this.#closed) void this.#wiring.filters.keepFetching();
+  }
+
+  /** The documents are what they were; what they answer is not. */
+  #filterArrived(segment: string): void {
+    const revision = this.#held!.revision;
+    const wasReady = this.#ready;
+    this.#becomeReady();
+    if (!wasReady) return;
+    this.#emit("change", {
+      revision,
+      previous: revision,
+      publishedAt: null,
+      ageMs: null,
+      flags: [],
+      segments: [segment],
+    });
+  }
+
+  /** Once: with a ruleset, and a filter for each of its big segments. */
+  #becomeReady(): void {
+    if (this.#ready || !this.#installed || this.#evaluator!.missingFilters().some(({ first }) => first)) return;
+    const { revision } = this.#held!;
     this.#ready = true;
     for (const settle of [...this.#waiting]) settle(true);
     this.#emit("ready", { revision });

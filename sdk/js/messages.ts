@@ -1,5 +1,5 @@
 import type { Flag, Ruleset, Segment } from "@bunting/core";
-import type { PatchMessage, ServerMessage } from "@bunting/core/wire";
+import type { MemberChange, PatchMessage, ServerMessage } from "@bunting/core/wire";
 
 /** What a transport can deliver. `heard` proves that the other side lives and says nothing else. */
 export type Incoming =
@@ -58,7 +58,9 @@ export function readMessage(text: string, eventName?: string): Incoming {
 function readPatch(body: Fields): PatchMessage | null {
   const flags = documents<Flag | null>(body.flags, true);
   const segments = documents<Segment | null>(body.segments, true);
-  if (!isRevision(body.revision) || !isRevision(body.previous) || flags === null || segments === null) return null;
+  const members = memberChanges(body.members);
+  if (!isRevision(body.revision) || !isRevision(body.previous)) return null;
+  if (flags === null || segments === null || members === null) return null;
   return {
     type: "patch",
     revision: body.revision,
@@ -67,7 +69,17 @@ function readPatch(body: Fields): PatchMessage | null {
     ackWithinMs: windowMs(body.ackWithinMs),
     flags,
     segments,
+    ...(members !== undefined && { members }),
   };
+}
+
+function memberChanges(value: unknown): Record<string, MemberChange> | undefined | null {
+  if (value === undefined) return undefined;
+  const changes = documents<Fields>(value, false);
+  const areTexts = (list: unknown) => Array.isArray(list) && list.every((member) => typeof member === "string");
+  if (changes === null || !Object.values(changes).every(({ added, removed }) => areTexts(added) && areTexts(removed)))
+    return null;
+  return changes as Record<string, unknown> as Record<string, MemberChange>;
 }
 
 /** A whole ruleset, or why it is none. A document inside it that is malformed is the evaluator's matter (EV-8). */

@@ -5,6 +5,7 @@ import { systemClock } from "./clock.ts";
 import { checkUrl, clientHeader, type Endpoint, serverKeyMistake } from "./credentials.ts";
 import { liveFeed, type Transports } from "./driver.ts";
 import { type EventOptions, Events } from "./events.ts";
+import { Filters } from "./filters.ts";
 import {
   type Fetch,
   pollingTransport,
@@ -64,6 +65,7 @@ export function createClient<Flags extends FlagTypes = FlagTypes>(options: NodeO
     clock: systemClock,
     logger,
     events,
+    filters: new Filters(endpoint, systemClock, Math.random, (message) => logger.error(`Bunting: ${message}`)),
     timers: true,
     ...(options.bootstrap && { bootstrap: options.bootstrap }),
   };

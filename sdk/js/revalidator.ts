@@ -1,5 +1,6 @@
 import { type Clock, pause } from "./clock.ts";
 import type { Feed, FeedStatus, Store } from "./driver.ts";
+import type { Filters } from "./filters.ts";
 import { answered, type Freshness, failed, isStale, type Limits, plan } from "./freshness.ts";
 import type { Incoming } from "./messages.ts";
 import type { End } from "./sync-state.ts";
@@ -12,6 +13,7 @@ export type RequestContext = { waitUntil(promise: Promise<unknown>): void };
 export class Revalidator implements Feed {
   readonly #store: Store;
   readonly #polling: Transport;
+  readonly #filters: Filters;
   readonly #clock: Clock;
   readonly #limits: Limits;
   readonly #random: () => number;
@@ -19,9 +21,10 @@ export class Revalidator implements Feed {
   #answer: Promise<boolean> = Promise.resolve(false);
   #staleTold = false;
 
-  constructor(store: Store, polling: Transport, clock: Clock, limits: Limits, random: () => number) {
+  constructor(store: Store, polling: Transport, filters: Filters, clock: Clock, limits: Limits, random: () => number) {
     this.#store = store;
     this.#polling = polling;
+    this.#filters = filters;
     this.#clock = clock;
     this.#limits = limits;
     this.#random = random;
@@ -65,7 +68,7 @@ export class Revalidator implements Feed {
     const resume = { since: this.#store.revision, atLeast: this.#store.revision };
     this.#answer = new Promise((resolve) => {
       this.#polling.open(resume, {
-        message: (message) => resolve(this.#take(message)),
+        message: (message) => resolve(this.#takeWhole(message)),
         closed: (end) => {
           if (!end.clean) this.#fail(end);
           resolve(false);
@@ -73,6 +76,13 @@ export class Revalidator implements Feed {
       });
     });
     ctx.waitUntil(this.#answer);
+  }
+
+  /** With the filters of big segments: nobody else has the time to fetch them. */
+  async #takeWhole(message: Incoming): Promise<boolean> {
+    const taken = this.#take(message);
+    await this.#filters.fetchMissing();
+    return taken;
   }
 
   #take(message: Incoming): boolean {

@@ -3,6 +3,7 @@ import { Client, type FlagTypes, type Logger } from "./client.ts";
 import { type Clock, pause, systemClock } from "./clock.ts";
 import { checkUrl, clientHeader, type Endpoint, serverKeyMistake } from "./credentials.ts";
 import { type EventOptions, Events } from "./events.ts";
+import { Filters } from "./filters.ts";
 import { type RequestContext, Revalidator } from "./revalidator.ts";
 import { type Fetch, pollingTransport } from "./transports.ts";
 
@@ -80,16 +81,19 @@ export class WorkersClient<Flags extends FlagTypes = Record<string, Json>> {
       options.events === false
         ? null
         : new Events(endpoint, clock, () => crypto.randomUUID(), options.events ?? {}, report);
+    const filters = new Filters(endpoint, clock, random, report);
     const wiring = {
       clock,
       logger,
       events: this.#events,
+      filters,
       timers: false,
       ...(options.bootstrap && { bootstrap: options.bootstrap }),
     };
     let revalidator: Revalidator | undefined;
     this.#client = new Client<Flags>(wiring, (store) => {
-      revalidator = new Revalidator(store, pollingTransport(endpoint, clock, DEADLINE_MS), clock, limits, random);
+      const polling = pollingTransport(endpoint, clock, DEADLINE_MS);
+      revalidator = new Revalidator(store, polling, filters, clock, limits, random);
       return revalidator;
     });
     this.#revalidator = revalidator!;

@@ -104,7 +104,8 @@ async function check(visit: Visit, ruleset: IsolateRuleset): Promise<void> {
     // Nothing new, or a relay that lacks what this isolate read elsewhere.
   } else if (since.deliveries === null || since.deliveries.some(isTooLarge)) {
     const whole = await hubSnapshot(visit.env, ruleset.environmentId);
-    if (whole !== null && whole.revision > ruleset.evaluator.revision) Object.assign(ruleset, fromSnapshot(whole));
+    if (whole !== null && whole.revision > ruleset.evaluator.revision)
+      Object.assign(ruleset, fromSnapshot(whole, ruleset.evaluator));
   } else for (const delivery of since.deliveries) applyDelivery(ruleset, delivery);
   ruleset.checkedAt = Math.max(ruleset.checkedAt, startedAt);
 }
@@ -160,21 +161,25 @@ async function hubSnapshot(env: Env, environmentId: string): Promise<SnapshotPar
   return env.HUB.get(env.HUB.idFromName(environmentId)).snapshot();
 }
 
-function fromSnapshot(snapshot: SnapshotParts): Pick<IsolateRuleset, "evaluator" | "keys" | "text" | "bytes"> {
+function fromSnapshot(
+  snapshot: SnapshotParts,
+  previous?: Evaluator,
+): Pick<IsolateRuleset, "evaluator" | "keys" | "text" | "bytes"> {
   return {
-    evaluator: compile(JSON.parse(snapshot.ruleset) as Ruleset),
+    evaluator: compile(JSON.parse(snapshot.ruleset) as Ruleset, previous),
     keys: snapshot.keys,
     text: snapshot.ruleset,
     bytes: snapshot.ruleset.length * BYTES_PER_CHARACTER,
   };
 }
 
-function evict(): void {
+export function evict(): void {
+  const sizeOf = ({ bytes, evaluator }: IsolateRuleset) => bytes + evaluator.filterBytes;
   let total = 0;
-  for (const { bytes } of held.values()) total += bytes;
-  for (const [environmentId, { bytes }] of held) {
+  for (const ruleset of held.values()) total += sizeOf(ruleset);
+  for (const [environmentId, ruleset] of held) {
     if (total <= MAX_BYTES || held.size === 1) return;
     held.delete(environmentId);
-    total -= bytes;
+    total -= sizeOf(ruleset);
   }
 }

@@ -6,6 +6,7 @@ import type { Env } from "../env.ts";
 import { ApiError } from "../problem.ts";
 import { readJson } from "../request-body.ts";
 import { authenticate } from "./authenticate.ts";
+import { filtersReady } from "./filters.ts";
 
 const MAX_CONTEXT_BYTES = 256 * 1024;
 
@@ -39,6 +40,7 @@ export const ofrep = new Hono<{ Bindings: Env }>()
     const key = c.req.param("key");
     const caller = await authenticate(c, "server", "client");
     const context = await contextOf(c.req.raw, key);
+    await filtersReady(caller.visit, caller.ruleset);
     const { evaluator } = caller.ruleset;
     const flag = Object.hasOwn(evaluator.ruleset.flags, key) ? evaluator.ruleset.flags[key] : undefined;
     if (flag === undefined || (caller.grant.kind === "client" && !flag.clientSide)) {

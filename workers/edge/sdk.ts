@@ -3,6 +3,7 @@ import { Hono } from "hono";
 import type { Env } from "../env.ts";
 import { authenticate, type Caller } from "./authenticate.ts";
 import { acceptEvents } from "./events.ts";
+import { filterResponse } from "./filters.ts";
 import { FRESH_MS, rulesetText } from "./isolate-ruleset.ts";
 import { openEventStream, openSocket } from "./stream.ts";
 
@@ -23,6 +24,10 @@ export const sdk = new Hono<{ Bindings: Env }>()
     if (Date.now() - checkedAt > 2 * FRESH_MS) headers["x-bunting-stale"] = String(Date.now() - checkedAt);
     if (matches(c.req.header("if-none-match"), etag)) return c.body(null, 304, headers);
     return c.body(rulesetText(caller.ruleset), 200, { ...headers, "content-type": "application/json" });
+  })
+  .get("/segments/:key/:generation", async (c) => {
+    const { environmentId } = await authenticate(c, "server");
+    return filterResponse(c.env, environmentId, c.req.param("key"), c.req.param("generation"));
   })
   .get("/stream", async (c) => openEventStream(await authenticate(c, "server"), c.req.raw))
   .get("/socket", async (c) => openSocket(await authenticate(c, "server"), c.req.raw))
