@@ -22,6 +22,11 @@ import {
   type UploadMode,
 } from "./segment-upload.ts";
 
+export type { UploadMode } from "./segment-upload.ts";
+
+/** Who asked, and why, for the audit entry. */
+export type Requester = Origin & { reason: string | null };
+
 /** A filter of so many is 18 MB, which every client holds. */
 export const MAX_MEMBERS = 5_000_000;
 
@@ -61,7 +66,7 @@ export class BigSegment extends DurableObject<Env> {
 
   // Small changes. No member is in both lists, or twice in one.
 
-  async change(createdAt: number, add: string[], remove: string[], origin: Origin): Promise<Changed> {
+  async change(createdAt: number, add: string[], remove: string[], origin: Requester): Promise<Changed> {
     const state = this.#open(createdAt);
     const present = new Set(this.#members.present([...add, ...remove], state.validFrom));
     const added = add.filter((member) => !present.has(member));
@@ -95,7 +100,7 @@ export class BigSegment extends DurableObject<Env> {
 
   // Uploads. One at a time.
 
-  async beginUpload(createdAt: number, mode: UploadMode, origin: Origin): Promise<Begun> {
+  async beginUpload(createdAt: number, mode: UploadMode, origin: Requester): Promise<Begun> {
     const now = Date.now();
     const before = this.#open(createdAt);
     if (before.upload?.state === "receiving" && before.upload.at + UPLOAD_SILENCE_MS > now) {
@@ -220,7 +225,7 @@ export class BigSegment extends DurableObject<Env> {
     return { environmentId, key };
   }
 
-  #note(action: string, origin: Origin, changes: AuditEntry["changes"]): void {
+  #note(action: string, origin: Requester, changes: AuditEntry["changes"]): void {
     const { key } = this.#place();
     const entry: AuditEntry = { timestamp: Date.now(), ...origin, action, resourceType: "segment", key, changes };
     this.#members.note(entry);

@@ -30,7 +30,7 @@ export type SegmentState = {
   validFrom: number;
   count: number;
   upload: Upload | null;
-  uploader: { origin: Origin; countBefore: number } | null;
+  uploader: { origin: Origin & { reason: string | null }; countBefore: number } | null;
 };
 
 export const newState = (createdAt: number, next: number): SegmentState => ({

@@ -4,13 +4,14 @@ import { compile, type Evaluator, type Ruleset } from "@bunting/core";
 import type { PatchMessage } from "@bunting/core/wire";
 import { and, eq } from "drizzle-orm";
 import { expect, test, vi } from "vitest";
-import type { Origin } from "../../durable-objects/kill.ts";
+import type { Requester } from "../../durable-objects/big-segment.ts";
 import { commit, type Head } from "../../workers/store/changes.ts";
 import * as table from "../../workers/store/schema.ts";
 import { insertSegment } from "../../workers/store/segments.ts";
 import { commitDocuments, db, flag, newEnvironment } from "../support/environment.ts";
 
-const ORIGIN: Origin = {
+const ORIGIN: Requester = {
+  reason: null,
   actor: "tester",
   tokenId: "tok_1",
   project: "p",

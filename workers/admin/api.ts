@@ -13,6 +13,7 @@ import { flagArchive } from "./flag-archive.ts";
 import { flags } from "./flags.ts";
 import { BASE_PATH } from "./hubs.ts";
 import { killSwitch } from "./kill-switch.ts";
+import { members } from "./members.ts";
 import { answeredMeanwhile, onceOnly } from "./once.ts";
 import { projects } from "./projects.ts";
 import { bodyChecked, traced } from "./request.ts";
@@ -37,6 +38,7 @@ export function adminApi({ now = Date.now }: { now?: () => number } = {}) {
     .route("/", targetings)
     .route("/", killSwitch)
     .route("/", segments)
+    .route("/", members)
     .route("/", sdkKeys)
     .route("/", tokens)
     .route("/", audit);

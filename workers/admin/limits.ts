@@ -20,6 +20,9 @@ export const MAX_PREREQUISITES = 100;
 /** Longer lists are segments. */
 export const MAX_VALUES = 50_000;
 
+/** Members of a big segment in one PATCH: what is committed and published at once. */
+export const MAX_MEMBERS_AT_ONCE = 1_000;
+
 export const MAX_NAME = 256;
 export const MAX_DESCRIPTION = 4_096;
 export const MAX_TAGS = 50;

@@ -7,6 +7,7 @@ import { sha256 } from "../store/credentials.ts";
 import { completeAnswer, findAnswer } from "../store/idempotency.ts";
 import { isKillSwitch } from "./access.ts";
 import type { AdminContext, AdminEnv } from "./contract.ts";
+import { isUpload } from "./request.ts";
 
 export type OnceOnly = {
   tokenId: string;
@@ -19,7 +20,7 @@ export type OnceOnly = {
 export const onceOnly: MiddlewareHandler<AdminEnv> = async (c, next) => {
   const key = idempotencyKey(c);
   // The hub keeps a kill's key itself: nothing on that path asks D1.
-  if (key === null || c.req.method === "GET" || isKillSwitch(c)) return next();
+  if (key === null || c.req.method === "GET" || isKillSwitch(c) || isUpload(c)) return next();
   const tokenId = c.var.caller.id;
   const requestHash = await sha256(`${c.req.method} ${c.req.path}\n${await c.req.text()}`);
   const once: OnceOnly = { tokenId, key, requestHash, incomplete: false };

@@ -1,6 +1,7 @@
 import { references, type Segment } from "@bunting/core";
 import { createRoute, z } from "@hono/zod-openapi";
 import { conflict, notFound } from "../problem.ts";
+import { deleteMembers } from "../store/big-segments.ts";
 import type { EnvironmentName } from "../store/credentials.ts";
 import { closure, dependencyStatements, dependentsOf, type SegmentRow, segmentDocument } from "../store/documents.ts";
 import { deleteSegment, findSegment, insertSegment, listSegments, updateSegment } from "../store/segments.ts";
@@ -25,6 +26,7 @@ import { condition, members, segmentRules } from "./documents.ts";
 import { environmentOf, headIn } from "./environments.ts";
 import { delivery } from "./hubs.ts";
 import { inUse, requireMeaning } from "./meaning.ts";
+import { bigSegmentOf } from "./members.ts";
 import { segmentRulesOf } from "./splits.ts";
 import { etagOf, requireMatch, write } from "./write.ts";
 
@@ -209,6 +211,7 @@ export const segments = resource()
         write: {
           statements: [
             deleteSegment(c.var.db, environment.id, row.key),
+            deleteMembers(c.var.db, { environmentId: environment.id, key: row.key }),
             ...dependencyStatements(c.var.db, environment.id, "segment", row.key, { flags: [], segments: [] }),
           ],
           edits: [{ name: environment, head, documents: { segments: { [row.key]: null } } }],
@@ -216,6 +219,9 @@ export const segments = resource()
         },
       };
     });
+    // One that is not told sees it by the time at which a segment of that name is made again.
+    const cleared = bigSegmentOf(c, environment, c.req.valid("param").segment).clear();
+    c.executionCtx.waitUntil(cleared.catch(() => {}));
     return c.body(null, 204);
   });
 

@@ -2,6 +2,7 @@
 import { type Context, compile, type Flag, references } from "@bunting/core";
 import { createRoute, z } from "@hono/zod-openapi";
 import { conflict, notFound } from "../problem.ts";
+import { addBigSegments } from "../store/big-segments.ts";
 import { LostRace } from "../store/changes.ts";
 import type { EnvironmentName } from "../store/credentials.ts";
 import { closure, dependencyStatements, flagDocument } from "../store/documents.ts";
@@ -148,7 +149,9 @@ export const targetings = resource()
     ]);
     if (found === null || !Object.hasOwn(found.ruleset.flags, key)) throw notFound(`The flag ${key}`);
     for (const flag of Object.values(found.ruleset.flags)) flag.killed = killed.has(flag.key);
-    return c.json(compile(found.ruleset).evaluate(key, c.req.valid("json").context as Context, null), 200);
+    const evaluator = compile(found.ruleset);
+    await addBigSegments(c.var.db, c.env.SEGMENTS_BUCKET, evaluator);
+    return c.json(evaluator.evaluate(key, c.req.valid("json").context as Context, null), 200);
   });
 
 /** One edit of one flag in one environment, put on top of whatever is there when it lands. */

@@ -1,6 +1,8 @@
 /** Big segments as D1 has them: where the newest filter is and what has changed since. The members are in a Durable Object. */
+import type { Evaluator } from "@bunting/core";
 import type { MemberChange } from "@bunting/core/wire";
 import { and, eq, lte, sql } from "drizzle-orm";
+import { FILTER_READ_MS, within } from "../deadline.ts";
 import {
   type AuditEntry,
   type Change,
@@ -99,17 +101,21 @@ const ofSegment = ({ environmentId, key }: SegmentPlace) =>
 export const deleteMembers = (db: Database, place: SegmentPlace): Statement =>
   db.delete(table.segmentChanges).where(ofSegment(place));
 
-/** What has changed in some big segments since their filters, as a delta says it. */
-export async function membersSince(
-  db: Database,
-  environmentId: string,
-  keys: string[],
-): Promise<Record<string, MemberChange>> {
-  const changes: Record<string, MemberChange> = {};
-  if (keys.length === 0) return changes;
-  for (const { segmentKey, member, present } of await selectMembers(db, environmentId, keys)) {
-    changes[segmentKey] ??= { added: [], removed: [] };
-    changes[segmentKey][present ? "added" : "removed"].push(member);
+/** What a ruleset from D1 lacks: the lists of its big segments, and their filters, so that one user gets one answer (EV-20). */
+export async function addBigSegments(db: Database, bucket: R2Bucket, evaluator: Evaluator): Promise<void> {
+  const { environment, segments, revision } = evaluator.ruleset;
+  const big = Object.values(segments).filter((segment) => segment.big !== undefined);
+  if (big.length === 0) return;
+  const keys = big.map(({ key }) => key);
+  const members: Record<string, MemberChange> = {};
+  for (const { segmentKey, member, present } of await selectMembers(db, environment, keys)) {
+    members[segmentKey] ??= { added: [], removed: [] };
+    members[segmentKey][present ? "added" : "removed"].push(member);
   }
-  return changes;
+  evaluator.apply({ revision, previous: revision, flags: {}, segments: {}, members });
+  for (const { segment, generation } of evaluator.missingFilters()) {
+    const name = filterName({ environmentId: environment, key: segment }, generation);
+    const object = await within(bucket.get(name), FILTER_READ_MS, "R2");
+    if (object !== null) evaluator.setFilter(segment, generation, new Uint8Array(await object.arrayBuffer()));
+  }
 }

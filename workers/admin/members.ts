@@ -1,0 +1,191 @@
+/** The members of big segments: one by one, and by the million. They are exact here; who evaluates has a filter (EV-20). */
+import { createRoute, z } from "@hono/zod-openapi";
+import type { SegmentStatus, UploadMode } from "../../durable-objects/big-segment.ts";
+import { SEGMENT_MS, within } from "../deadline.ts";
+import { ApiError, badRequest, conflict, notFound, unavailable } from "../problem.ts";
+import type { EnvironmentName } from "../store/credentials.ts";
+import { findSegment } from "../store/segments.ts";
+import { needs } from "./access.ts";
+import { type AdminContext, body, environmentPath, json, problems, resource } from "./contract.ts";
+import { environmentOf } from "./environments.ts";
+import { delivered, delivery } from "./hubs.ts";
+import { MAX_MEMBERS_AT_ONCE, MAX_REASON, MAX_TEXT } from "./limits.ts";
+import { lineFormat, memberBatches } from "./member-lines.ts";
+import { origin } from "./write.ts";
+
+const member = z.string().min(1).max(MAX_TEXT);
+const upload = z
+  .object({
+    id: z.string(),
+    mode: z.enum(["add", "remove", "replace"]),
+    state: z.enum(["receiving", "done", "abandoned"]),
+    received: z.number().int(),
+    startedAt: z.number().int(),
+    at: z.number().int(),
+  })
+  .openapi("Upload");
+const status = z
+  .object({
+    count: z.number().int().openapi({ description: "Members, exactly" }),
+    generation: z.number().int().openapi({ description: "The filter that clients have; 0 for none" }),
+    filterCount: z.number().int().openapi({ description: "Members in that filter" }),
+    pending: z.number().int().openapi({ description: "Changes since, which clients have beside it" }),
+    building: z.object({ generation: z.number().int(), count: z.number().int() }).nullable(),
+    upload: upload.nullable(),
+  })
+  .openapi("Members");
+
+const changed = z
+  .object({ added: z.number().int(), removed: z.number().int() })
+  .extend(delivery.shape)
+  .openapi("ChangedMembers");
+
+const segmentPath = environmentPath.extend({ segment: z.string().min(1) });
+const path = "/projects/{project}/environments/{environment}/segments/{segment}/members" as const;
+const lines = z.string().openapi({ description: "One member a line" });
+
+const read = createRoute({
+  method: "get",
+  path,
+  tags: ["segments"],
+  summary: "How many members a segment has, and how far uploads and filters are",
+  middleware: needs("viewer"),
+  request: { params: segmentPath },
+  responses: { 200: json(status, "The state of its members"), ...problems },
+});
+
+const ask = createRoute({
+  method: "get",
+  path: `${path}/{member}`,
+  tags: ["segments"],
+  summary: "Whether somebody is a member, exactly",
+  middleware: needs("viewer"),
+  request: { params: segmentPath.extend({ member }) },
+  responses: { 200: json(z.object({ member: z.string(), present: z.boolean() }), "The answer"), ...problems },
+});
+
+const patch = createRoute({
+  method: "patch",
+  path,
+  tags: ["segments"],
+  summary: "Add and remove a few members, at once everywhere",
+  middleware: needs("editor"),
+  request: {
+    params: segmentPath,
+    ...body(z.strictObject({ add: z.array(member), remove: z.array(member) }).partial()),
+  },
+  responses: { 200: json(changed, "How many really came and went"), ...problems },
+});
+
+const send = createRoute({
+  method: "post",
+  path,
+  tags: ["segments"],
+  summary: "Add, remove or replace members by the million; they count once a new filter is built",
+  middleware: needs("editor"),
+  request: {
+    params: segmentPath,
+    query: z.object({ mode: z.enum(["add", "remove", "replace"]).default("add") }),
+    body: {
+      required: true,
+      description:
+        'NDJSON with "user-1" or {"key": "user-1"} on each line, or CSV with the members in the first column',
+      content: { "application/x-ndjson": { schema: lines }, "text/csv": { schema: lines } },
+    },
+  },
+  responses: { 202: json(status, "Taken; the filter is being built"), ...problems },
+});
+
+export const members = resource()
+  .openapi(read, async (c) => {
+    const { object, createdAt } = await segmentOf(c);
+    return c.json(await answered(object.status(createdAt)), 200);
+  })
+  .openapi(ask, async (c) => {
+    const { object, createdAt } = await segmentOf(c);
+    const { member } = c.req.valid("param");
+    const found = await answered(object.has(createdAt, [member]));
+    return c.json({ member, present: found.length > 0 }, 200);
+  })
+  .openapi(patch, async (c) => {
+    const { add = [], remove = [] } = c.req.valid("json");
+    const [comes, goes] = [new Set(add), new Set(remove)];
+    if (add.length + remove.length > MAX_MEMBERS_AT_ONCE) {
+      throw badRequest(`At most ${MAX_MEMBERS_AT_ONCE} members at once: POST longer lists as NDJSON or CSV.`);
+    }
+    const twice = remove.findIndex((one) => comes.has(one));
+    if (twice !== -1) {
+      const message = "This member is to be added and removed.";
+      throw badRequest(message, [{ pointer: `/remove/${twice}`, code: "member-twice", message }]);
+    }
+    const { object, createdAt, environment, by } = await segmentOf(c);
+    const { added, removed, revision } = await answered(object.change(createdAt, [...comes], [...goes], by));
+    const told = revision === null ? { delivery: "pending" as const } : delivered(environment, revision);
+    const nothing = added.length + removed.length === 0;
+    return c.json({ added: added.length, removed: removed.length, ...(nothing ? {} : told) }, 200);
+  })
+  .openapi(send, async (c) => {
+    const format = lineFormat(c.req.header("content-type"));
+    const { mode } = c.req.valid("query");
+    return c.json(await receive(c, mode, memberBatches(bodyOf(c), format)), 202);
+  });
+
+/** Each batch is stored before the next one is read: memory and time in the object are bounded however long the body is. */
+async function receive(c: AdminContext, mode: UploadMode, batches: AsyncIterable<string[]>): Promise<SegmentStatus> {
+  const { object, createdAt, by } = await segmentOf(c);
+  const { outcome, upload } = await answered(object.beginUpload(createdAt, mode, by));
+  if (outcome === "busy") {
+    throw conflict("upload-in-progress", `Another upload is being received (${upload.id}): wait until it ends.`, {
+      upload,
+    });
+  }
+  try {
+    for await (const batch of batches) {
+      const taken = await answered(object.receive(upload.id, batch));
+      if (taken === "ended") throw unavailable("The upload was given up, because it stood still: send it again.");
+      if (taken === "too-many") throw new ApiError(413, "too-many-members", "A segment has at most 5,000,000 members.");
+    }
+    const done = await answered(object.finishUpload(upload.id));
+    if (done === null) throw unavailable("The upload was given up, because it stood still: send it again.");
+    return done;
+  } catch (error) {
+    await object.abandonUpload(upload.id).catch(() => {});
+    throw error;
+  }
+}
+
+/** gzip is for those behind a proxy that limits bodies; Cloudflare's own plans do at 100 MB and more. */
+function bodyOf(c: AdminContext): ReadableStream<Uint8Array> {
+  const { body } = c.req.raw;
+  if (body === null) throw badRequest("The body is empty: send one member a line.");
+  const encoding = c.req.header("content-encoding") ?? "identity";
+  if (encoding === "identity") return body;
+  if (encoding !== "gzip") throw new ApiError(415, "unsupported-media-type", "Content-Encoding is gzip or nothing.");
+  return body.pipeThrough(new DecompressionStream("gzip"));
+}
+
+async function segmentOf(c: AdminContext) {
+  const environment = await environmentOf(c);
+  const { segment: key = "" } = c.req.param() as { segment?: string };
+  const row = await findSegment(c.var.db, environment.id, key);
+  if (row === undefined) throw notFound(`The segment ${key}`);
+  const { project, environment: name } = environment;
+  const reason = c.req.header("x-bunting-reason")?.slice(0, MAX_REASON) ?? null;
+  const by = { ...origin(c), project, environment: name, reason };
+  return { object: bigSegmentOf(c, environment, key), createdAt: row.createdAt, environment, by };
+}
+
+export function bigSegmentOf(c: AdminContext, { id, location }: EnvironmentName, key: string) {
+  const { BIG_SEGMENT } = c.env;
+  const locationHint = location === null ? {} : { locationHint: location as DurableObjectLocationHint };
+  return BIG_SEGMENT.get(BIG_SEGMENT.idFromName(`${id}/${key}`), locationHint);
+}
+
+async function answered<T>(answer: Promise<T>): Promise<T> {
+  try {
+    return await within(answer, SEGMENT_MS, "the segment");
+  } catch (error) {
+    console.warn(JSON.stringify({ level: "warn", message: "a big segment failed", error: String(error) }));
+    throw unavailable("The segment's members cannot be reached. Repeat the request: twice changes nothing.");
+  }
+}
