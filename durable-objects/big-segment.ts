@@ -28,7 +28,7 @@ export type { UploadMode } from "./segment-upload.ts";
 export type Requester = Origin & { reason: string | null };
 
 /** A filter of so many is 18 MB, which every client holds. */
-export const MAX_MEMBERS = 5_000_000;
+const MAX_MEMBERS = 5_000_000;
 
 /** `revision` is null while the change is committed or published later, by alarm. */
 export type Changed = { added: string[]; removed: string[]; revision: number | null };

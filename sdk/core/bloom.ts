@@ -7,7 +7,7 @@ import { xxh32 } from "./bucket.ts";
 export type FilterSize = { readonly bits: number; readonly hashes: number };
 
 /** One member in a million that is none: 28.8 bits a member. */
-export const FALSE_POSITIVE_RATE = 1e-6;
+const FALSE_POSITIVE_RATE = 1e-6;
 
 /** The smallest filter that keeps the rate with so many members. */
 export function filterSize(members: number, falsePositiveRate = FALSE_POSITIVE_RATE): FilterSize {

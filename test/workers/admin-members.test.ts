@@ -130,6 +130,11 @@ test("a PATCH is small, and its mistakes are named", async () => {
   ]);
   expect((await api("PATCH", members, { add: users(1_001) })).status).toBe(400);
   expect((await api("PATCH", members, { added: ["a"] })).status).toBe(400);
+  const once = { "idempotency-key": "add-first" };
+  const first = await api("PATCH", members, { add: ["first"] }, once);
+  expect(first.body).toMatchObject({ added: 1, removed: 0 });
+  expect((await api("PATCH", members, { add: ["first"] }, once)).body).toEqual(first.body);
+  expect((await api("PATCH", members, { add: ["second"] }, once)).status).toBe(422);
   expect((await api("PATCH", members, {})).body).toEqual({ added: 0, removed: 0 });
   expect((await api("PATCH", `${segments}/nowhere/members`, { add: ["a"] })).status).toBe(404);
 });

@@ -4,6 +4,7 @@ import type { SegmentStatus, UploadMode } from "../../durable-objects/big-segmen
 import { SEGMENT_MS, within } from "../deadline.ts";
 import { ApiError, badRequest, conflict, notFound, unavailable } from "../problem.ts";
 import type { EnvironmentName } from "../store/credentials.ts";
+import { keepAnswer } from "../store/idempotency.ts";
 import { findSegment } from "../store/segments.ts";
 import { needs } from "./access.ts";
 import { type AdminContext, body, environmentPath, json, problems, resource } from "./contract.ts";
@@ -122,7 +123,14 @@ export const members = resource()
     const { added, removed, revision } = await answered(object.change(createdAt, [...comes], [...goes], by));
     const told = revision === null ? { delivery: "pending" as const } : delivered(environment, revision);
     const nothing = added.length + removed.length === 0;
-    return c.json({ added: added.length, removed: removed.length, ...(nothing ? {} : told) }, 200);
+    const answer = { added: added.length, removed: removed.length, ...(nothing ? {} : told) };
+    const { once } = c.var;
+    if (once !== undefined) {
+      const { tokenId, key, requestHash } = once;
+      const kept = { status: 200, headers: {}, body: JSON.stringify(answer), createdAt: c.var.now() };
+      await keepAnswer(c.var.db, { tokenId, key, requestHash, ...kept });
+    }
+    return c.json(answer, 200);
   })
   .openapi(send, async (c) => {
     const format = lineFormat(c.req.header("content-type"));

@@ -10,6 +10,11 @@ const at = (tokenId: string, key: string) =>
 export const findAnswer = (db: Database, tokenId: string, key: string): Promise<IdempotencyRecord | undefined> =>
   db.query.idempotency.findFirst({ where: at(tokenId, key) });
 
+/** For writes that are committed elsewhere and change nothing when made twice: only their answer is to be kept. */
+export async function keepAnswer(db: Database, record: IdempotencyRecord): Promise<void> {
+  await db.insert(table.idempotency).values(record).onConflictDoNothing();
+}
+
 export async function completeAnswer(db: Database, tokenId: string, key: string, body: string): Promise<void> {
   await db.update(table.idempotency).set({ body }).where(at(tokenId, key));
 }
