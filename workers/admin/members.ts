@@ -150,17 +150,21 @@ async function receive(c: AdminContext, mode: UploadMode, batches: AsyncIterable
   try {
     for await (const batch of batches) {
       const taken = await answered(object.receive(upload.id, batch));
-      if (taken === "ended") throw unavailable("The upload was given up, because it stood still: send it again.");
-      if (taken === "too-many") throw new ApiError(413, "too-many-members", "A segment has at most 5,000,000 members.");
+      if (taken !== "taken") throw refused(taken);
     }
     const done = await answered(object.finishUpload(upload.id));
-    if (done === null) throw unavailable("The upload was given up, because it stood still: send it again.");
-    return done;
+    if (done.status === null) throw refused(done.outcome);
+    return done.status;
   } catch (error) {
     await object.abandonUpload(upload.id).catch(() => {});
     throw error;
   }
 }
+
+const refused = (why: string): ApiError =>
+  why === "too-many"
+    ? new ApiError(413, "too-many-members", "A segment has at most 5,000,000 members.")
+    : unavailable("The upload stood still or was interrupted: send it again.");
 
 /** gzip is for those behind a proxy that limits bodies; Cloudflare's own plans do at 100 MB and more. */
 function bodyOf(c: AdminContext): ReadableStream<Uint8Array> {
