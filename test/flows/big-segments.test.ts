@@ -53,6 +53,13 @@ const settled = (members: string, fields: Partial<Status>) =>
     { timeout: 30_000, interval: 50 },
   );
 
+/** An SDK that has that member: what it starts from may be a second old. */
+async function clientWith(flag: string, targetingKey: string): Promise<Client> {
+  const sdk = await readyClient({ url: server.url, serverKey });
+  await vi.waitFor(() => expect(has(sdk, flag, targetingKey)).toBe(true), { timeout: 10_000 });
+  return sdk;
+}
+
 const has = (sdk: Client, flag: string, targetingKey: string) => sdk.boolean(flag, false, { targetingKey });
 
 async function remotely(flag: string, targetingKey: string): Promise<boolean> {
@@ -68,7 +75,7 @@ test("an SDK that is ready has the members of a big segment, and one that comes 
   const members = await newSegment("loyal");
   await send(members, users(20_000));
   await settled(members, { count: 20_000, filterCount: 20_000 });
-  const sdk = await readyClient({ url: server.url, serverKey });
+  const sdk = await clientWith("loyal", "user-0");
   const strangers = users(5_000, "stranger");
   expect(users(20_000).filter((user) => !has(sdk, "loyal", user))).toEqual([]);
   // One in a million is to be expected: two of five thousand would be one chance in eighty thousand.
@@ -93,7 +100,7 @@ test("while R2 fails, the old filter and what changed since go on answering; the
   const members = await newSegment("steady");
   await send(members, users(100));
   await settled(members, { filterCount: 100 });
-  const sdk = await readyClient({ url: server.url, serverKey });
+  const sdk = await clientWith("steady", "user-0");
   await server.setFaults({ SEGMENTS_BUCKET: { mode: "fail" } });
   await send(members, users(100, "late"));
   await server.ask("PATCH", members, { add: [], remove: ["user-1"] });
@@ -110,6 +117,7 @@ test("an SDK whose filter cannot be fetched yet evaluates by lists, and becomes 
   await send(members, users(100));
   await settled(members, { filterCount: 100 });
   await server.ask("PATCH", members, { add: ["listed"] });
+  await clientWith("cold", "user-0");
   await server.setFaults({ SEGMENTS_BUCKET: { mode: "fail" } });
   const sdk = client({ url: server.url, serverKey });
   expect(await sdk.ready({ timeoutMs: 1_500 })).toBe(false);
@@ -126,7 +134,7 @@ test("a server that is killed in the middle of a build begins it again, and lose
   await server.kill();
   await server.resume();
   await settled(members, { count: 150_000, filterCount: 150_000 });
-  const sdk = await readyClient({ url: server.url, serverKey });
+  const sdk = await clientWith("survivors", "user-0");
   expect(["user-0", "user-149999", "user-150000"].map((user) => has(sdk, "survivors", user))).toEqual([
     true,
     true,
