@@ -11,7 +11,7 @@ const MAX_PATTERN_UNITS = 1000;
 
 // No text of MAX_SUBJECT_UNITS may cost a millisecond (EV-14, docs/decisions/0003): what JavaScript's own engine can be made to
 // do in that time, in visits; and what our machine can, in instructions.
-export const MAX_NATIVE_COST = 300 * MAX_SUBJECT_UNITS;
+export const MAX_NATIVE_COST = 110 * MAX_SUBJECT_UNITS;
 export const MAX_MACHINE_SIZE = 128;
 
 /** What a prepared pattern is asked. */
