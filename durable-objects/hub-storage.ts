@@ -2,7 +2,7 @@
 import type { Flag, Ruleset, Segment } from "@bunting/core";
 import type { Documents, KeyGrant } from "../workers/store/changes.ts";
 import type { SnapshotParts } from "../workers/store/snapshot.ts";
-import type { Delivery, Downstream } from "./delivery.ts";
+import type { Delivery } from "./delivery.ts";
 import type { KillRecord, KillRequest, KillState } from "./kill.ts";
 import { MemberLists } from "./member-lists.ts";
 
@@ -51,8 +51,6 @@ export class HubStorage {
         (seq INTEGER PRIMARY KEY, record TEXT NOT NULL, requester TEXT UNIQUE, at INTEGER NOT NULL, mirrored INTEGER NOT NULL);
       CREATE INDEX IF NOT EXISTS kill_log_unmirrored ON kill_log (seq) WHERE mirrored = 0;
       CREATE TABLE IF NOT EXISTS deltas (revision INTEGER PRIMARY KEY, bytes INTEGER NOT NULL, delivery TEXT NOT NULL);
-      CREATE TABLE IF NOT EXISTS relays
-        (name TEXT PRIMARY KEY, region TEXT NOT NULL, revision INTEGER NOT NULL, connected INTEGER NOT NULL) WITHOUT ROWID;
       CREATE TABLE IF NOT EXISTS snapshots (revision INTEGER PRIMARY KEY, at INTEGER NOT NULL);
     `);
     this.#deltaBytes = this.#sql.exec<{ bytes: number }>("SELECT total(bytes) AS bytes FROM deltas").one().bytes;
@@ -237,24 +235,6 @@ export class HubStorage {
       .exec<{ delivery: string }>("SELECT delivery FROM deltas WHERE revision > ? ORDER BY revision", revision)
       .toArray()
       .map((row) => JSON.parse(row.delivery) as Delivery);
-  }
-
-  // Relays.
-
-  putRelay(relay: Downstream, connected: number): void {
-    this.#sql.exec(
-      "INSERT OR REPLACE INTO relays VALUES (?, ?, ?, ?)",
-      relay.name,
-      relay.region,
-      relay.revision,
-      connected,
-    );
-  }
-
-  relays(): (Downstream & { connected: number })[] {
-    return this.#sql
-      .exec<Downstream & { connected: number }>("SELECT name, region, revision, connected FROM relays ORDER BY name")
-      .toArray();
   }
 
   // Snapshots in KV: the newest two stay, others once readers can no longer be on their way to them.

@@ -5,7 +5,7 @@
  * looked at again and moved in one synchronous step.
  */
 import { DurableObject } from "cloudflare:workers";
-import { D1_FIRST_MS, D1_MS, RELAY_DELIVER_MS, within } from "../workers/deadline.ts";
+import { D1_FIRST_MS, D1_MS, within } from "../workers/deadline.ts";
 import type { Env } from "../workers/env.ts";
 import type { Documents } from "../workers/store/changes.ts";
 import { type Change, changesFrom, markPublished } from "../workers/store/changes.ts";
@@ -20,23 +20,13 @@ import {
   writeSnapshot,
 } from "../workers/store/snapshot.ts";
 import { type Beginning, firstBeginning, fromD1, fromSnapshot } from "./beginning.ts";
-import { type Delivery, type Downstream, encodeDelivery, type Patch, type Since } from "./delivery.ts";
+import { Children, type Receipt } from "./children.ts";
+import { type Downstream, encodeDelivery, type Patch, type Since } from "./delivery.ts";
 import { HubStorage, type Position } from "./hub-storage.ts";
 import { isSameRequest, type KillOutcome, type KillRecord, type KillRequest, mirrorOf } from "./kill.ts";
 
 /** What an edit or a kill became: `revision` is what every client will report as applied. */
 export type Published = { revision: number; version: number };
-
-/** How many live clients have a revision. Counts sockets that were open when it was delivered. */
-export type Receipt = {
-  revision: number;
-  publishedAt: number;
-  connected: number;
-  applied: number;
-  delivered: number;
-  gone: number;
-  silent: number;
-};
 
 /** Each may carry a document of a megabyte, and an object has 128 MB: read in pages. */
 const CHANGES_AT_ONCE = 10;
@@ -48,12 +38,15 @@ const SNAPSHOT_KEPT_MS = 10 * 60_000;
 
 export class Hub extends DurableObject<Env> {
   readonly #storage: HubStorage;
+  readonly #children: Children;
   readonly #db: Database;
   #birth: Promise<Position | null> | null = null;
 
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env);
+    this.#children = new Children(ctx, env.RELAY, () => this.#wake(RETRY_MS));
     this.#storage = new HubStorage(ctx.storage);
+    if (this.#storage.position !== null) this.#children.prepare();
     this.#db = openDatabase(env.DB);
   }
 
@@ -107,24 +100,7 @@ export class Hub extends DurableObject<Env> {
 
   async receipt(revision: number): Promise<Receipt | null> {
     const delivery = this.#storage.position && this.#storage.delivery(revision);
-    if (delivery === null) return null;
-    const { publishedAt } = delivery;
-    const sum = { revision, publishedAt, connected: 0, applied: 0, delivered: 0, gone: 0, silent: 0 };
-    await Promise.all(
-      this.#storage.relays().map(async (relay) => {
-        try {
-          const counts = await within(this.#relay(relay).receipt(revision), RELAY_DELIVER_MS, "relay");
-          sum.connected += counts.connected;
-          sum.applied += counts.applied;
-          sum.delivered += counts.delivered;
-          sum.gone += counts.gone;
-        } catch {
-          sum.connected += relay.connected;
-          sum.silent += relay.connected;
-        }
-      }),
-    );
-    return sum;
+    return delivery === null ? null : this.#children.receipt(delivery);
   }
 
   /** The whole ruleset as it is now; null where there is no such environment. */
@@ -137,7 +113,7 @@ export class Hub extends DurableObject<Env> {
   /** Registers a relay, or hears how far it has come, and tells what it lacks. Null: no such environment. */
   async attach(relay: Downstream, connected: number): Promise<Since | null> {
     if ((await this.#bornOrNull()) === null) return null;
-    this.#storage.putRelay(relay, connected);
+    this.#children.put(relay, connected);
     return this.since(relay.revision);
   }
 
@@ -160,7 +136,7 @@ export class Hub extends DurableObject<Env> {
   #advance(documents: Documents, to: Partial<Position>, urgent: boolean): void {
     const storage = this.#storage;
     const previous = (storage.position as Position).revision;
-    const connected = storage.relays().reduce((sum, relay) => sum + relay.connected, 0);
+    const connected = this.#children.connected();
     const delivery = storage.atomically(() => {
       storage.write(documents);
       const patch = { revision: previous + 1, previous, publishedAt: Date.now(), ...this.#forClients(documents) };
@@ -169,7 +145,7 @@ export class Hub extends DurableObject<Env> {
       storage.move({ ...to, revision: delivery.revision });
       return delivery;
     });
-    for (const relay of storage.relays()) this.ctx.waitUntil(this.#deliver(relay, delivery));
+    this.#children.deliver(delivery);
     this.#wake(SNAPSHOT_DELAY_MS);
   }
 
@@ -266,6 +242,7 @@ export class Hub extends DurableObject<Env> {
     const storage = this.#storage;
     storage.atomically(() => {
       storage.prepare();
+      this.#children.prepare();
       storage.write(documents);
       storage.members.replace(members);
       for (const [flag, kill] of Object.entries(kills)) storage.setKill(flag, kill);
@@ -310,34 +287,17 @@ export class Hub extends DurableObject<Env> {
     }
   }
 
-  // Relays.
-
-  #relay({ name, region }: Downstream) {
-    const locationHint = region as DurableObjectLocationHint;
-    return this.env.RELAY.get(this.env.RELAY.idFromName(name), { locationHint });
-  }
-
-  async #deliver(relay: Downstream, delivery: Delivery): Promise<void> {
-    try {
-      const { revision, connected } = await within(this.#relay(relay).deliver(delivery), RELAY_DELIVER_MS, "relay");
-      this.#storage.putRelay({ ...relay, revision }, connected);
-    } catch {
-      this.#wake(RETRY_MS);
-    }
-  }
-
   // What can wait: an alarm at a time does all of it that is due.
 
   override async alarm(): Promise<void> {
     const position = this.#storage.position;
     if (position === null) return;
-    const behind = this.#storage.relays().filter((relay) => relay.revision < position.revision);
     const newest = this.#storage.delivery(position.revision);
     const results = await Promise.allSettled([
       this.#mirrorKills(),
       position.markedVersion !== position.version ? this.#markPublished() : null,
       position.snapshotRevision < position.revision ? this.#writeSnapshot() : null,
-      ...behind.map((relay) => newest && this.#deliver(relay, newest)),
+      newest && this.#children.deliverAgain(newest),
     ]);
     for (const { status, ...rest } of results) {
       if (status === "rejected")

@@ -64,7 +64,7 @@ describe("delivery", () => {
     await publish({ flags: { a: flag("a") } });
     await vi.waitFor(() => expect(client.told).toEqual(["hello 1", "patch 2"]));
     // Two deliveries lost on the way: the hub has them, the relay does not.
-    await runInDurableObject(hubOf(environmentId), (_, state) => void state.storage.sql.exec("DELETE FROM relays"));
+    await runInDurableObject(hubOf(environmentId), (_, state) => void state.storage.sql.exec("DELETE FROM children"));
     await publish({ flags: { b: flag("b") } });
     await publish({ flags: { c: flag("c") } });
     expect(client.told).toEqual(["hello 1", "patch 2"]);
@@ -77,7 +77,7 @@ describe("delivery", () => {
   test("a delivery that comes while the relay asks for an earlier one waits for it and is passed on, not dropped", async () => {
     const { environmentId, publish } = await environment();
     const client = await RelaySocket.open(environmentId);
-    await runInDurableObject(hubOf(environmentId), (_, state) => void state.storage.sql.exec("DELETE FROM relays"));
+    await runInDurableObject(hubOf(environmentId), (_, state) => void state.storage.sql.exec("DELETE FROM children"));
     await publish({ flags: { a: flag("a") } });
     const patch = { type: "patch", revision: 3, previous: 2, publishedAt: 0, ackWithinMs: 0, flags: {}, segments: {} };
     const delivery = { revision: 3, previous: 2, publishedAt: 0, message: JSON.stringify(patch), keys: {} };
@@ -94,10 +94,10 @@ describe("delivery", () => {
     const { environmentId, publish } = await environment();
     const client = await RelaySocket.open(environmentId);
     const hub = hubOf(environmentId);
-    await runInDurableObject(hub, (_, { storage }) => void storage.sql.exec("UPDATE relays SET name = name || '0'"));
+    await runInDurableObject(hub, (_, { storage }) => void storage.sql.exec("UPDATE children SET name = name || '0'"));
     await publish({ flags: { a: flag("a") } });
     await runInDurableObject(hub, async (instance, { storage }) => {
-      storage.sql.exec("UPDATE relays SET name = substr(name, 1, length(name) - 1), revision = 1");
+      storage.sql.exec("UPDATE children SET name = substr(name, 1, length(name) - 1), revision = 1");
       await instance.alarm();
     });
     await vi.waitFor(() => expect(client.told).toEqual(["hello 1", "patch 2"]));
@@ -106,7 +106,7 @@ describe("delivery", () => {
   test("a relay asked by somebody who has more than itself catches up at once", async () => {
     const { environmentId, publish } = await environment();
     const client = await RelaySocket.open(environmentId);
-    await runInDurableObject(hubOf(environmentId), (_, state) => void state.storage.sql.exec("DELETE FROM relays"));
+    await runInDurableObject(hubOf(environmentId), (_, state) => void state.storage.sql.exec("DELETE FROM children"));
     await publish({ flags: { a: flag("a") } });
     expect(await relayOf(environmentId).since(2)).toEqual({ revision: 2, deliveries: [] });
     await vi.waitFor(() => expect(client.told).toEqual(["hello 1", "patch 2"]));
@@ -205,7 +205,7 @@ describe("receipts and sockets", () => {
     expect(late.closed).toBeNull();
     // A leap loses what lies between, but not which keys are good.
     await runInDurableObject(hubOf(environmentId), (_, { storage: { sql } }) => {
-      sql.exec("DELETE FROM relays");
+      sql.exec("DELETE FROM children");
       sql.exec("DELETE FROM deltas");
     });
     await publish({ keys: { late: null } });

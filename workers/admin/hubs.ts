@@ -1,6 +1,6 @@
 /** Telling an environment's hub what was committed, and asking it who has it. */
 import { z } from "@hono/zod-openapi";
-import type { Receipt } from "../../durable-objects/hub.ts";
+import type { Receipt } from "../../durable-objects/children.ts";
 import { HUB_PUBLISH_MS, within } from "../deadline.ts";
 import type { Env } from "../env.ts";
 import { unavailable } from "../problem.ts";
