@@ -54,6 +54,14 @@ CREATE TABLE `dependencies` (
 );
 --> statement-breakpoint
 CREATE INDEX `dependencies_by_target` ON `dependencies` (`environment_id`,`target_kind`,`target_key`);--> statement-breakpoint
+CREATE TABLE `document_sizes` (
+	`environment_id` text NOT NULL,
+	`kind` text NOT NULL,
+	`key` text NOT NULL,
+	`bytes` integer NOT NULL,
+	PRIMARY KEY(`environment_id`, `kind`, `key`)
+);
+--> statement-breakpoint
 CREATE TABLE `environments` (
 	`id` text PRIMARY KEY NOT NULL,
 	`project_id` text NOT NULL,
@@ -64,6 +72,7 @@ CREATE TABLE `environments` (
 	`change_id` text NOT NULL,
 	`published_version` integer DEFAULT 0 NOT NULL,
 	`published_revision` integer DEFAULT 0 NOT NULL,
+	`ruleset_bytes` integer DEFAULT 0 NOT NULL,
 	`created_at` integer NOT NULL,
 	`updated_at` integer NOT NULL
 );
@@ -97,6 +106,7 @@ CREATE TABLE `flags` (
 	`owner` text,
 	`temporary` integer NOT NULL,
 	`client_side` integer NOT NULL,
+	`bytes` integer NOT NULL,
 	`version` integer NOT NULL,
 	`created_at` integer NOT NULL,
 	`updated_at` integer NOT NULL,

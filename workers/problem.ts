@@ -27,7 +27,7 @@ const titles: Record<number, string> = {
   405: "Method not allowed",
   409: "Conflict",
   412: "Precondition failed",
-  413: "Body too large",
+  413: "Content too large",
   414: "URL too long",
   415: "Unsupported media type",
   422: "Unprocessable",

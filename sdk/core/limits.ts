@@ -13,6 +13,8 @@ export const LIMITS = {
   /** UTF-8 bytes of JSON: a value travels to every client with each change of its flag. */
   valueBytes: 65_536,
   flagBytes: 262_144,
+  /** Of all flags and segments of an environment together: what every client holds, and KV takes 25 MB. */
+  rulesetBytes: 20_971_520,
 } as const;
 
 /** UTF-8 bytes of the value's JSON; infinite for what has none. Not every host of the core has a TextEncoder. */

@@ -12,7 +12,7 @@ import { checkFlagLimits, checkRuleLimits } from "./validate-limits.ts";
 import { warn } from "./warnings.ts";
 
 export type { Documents } from "./graph.ts";
-export { LIMITS } from "./limits.ts";
+export { jsonBytes, LIMITS } from "./limits.ts";
 export type { Problem } from "./report.ts";
 
 const TYPES: readonly unknown[] = ["boolean", "string", "number", "json"];

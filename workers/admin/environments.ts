@@ -5,6 +5,7 @@ import { type EnvironmentName, findEnvironment, mirrorEnvironment } from "../sto
 import { newId } from "../store/database.ts";
 import { findHead, insertEnvironment, updateEnvironment } from "../store/environments.ts";
 import { type EnvironmentRow, headOf, nameOf, projectState } from "../store/projects.ts";
+import { wouldBeNew } from "../store/ruleset-size.ts";
 import { needs } from "./access.ts";
 import { difference, isEmpty } from "./audit-diff.ts";
 import {
@@ -23,8 +24,8 @@ import {
   time,
 } from "./contract.ts";
 import { delivery } from "./hubs.ts";
-import { MAX_ENVIRONMENTS } from "./limits.ts";
-import { etagOf, requireMatch, write } from "./write.ts";
+import { MAX_ENVIRONMENTS, MAX_RULESET_BYTES } from "./limits.ts";
+import { etagOf, requireMatch, rulesetTooLarge, write } from "./write.ts";
 
 /** Hints of the platform: where the environment's hub is made, near those who change its flags. */
 const location = z.enum(["wnam", "enam", "sam", "weur", "eeur", "apac", "oc", "afr", "me"]);
@@ -134,6 +135,8 @@ export const environments = resource()
       if (environments.length >= MAX_ENVIRONMENTS) {
         throw conflict("too-many-environments", `A project has at most ${MAX_ENVIRONMENTS} environments.`);
       }
+      const { bytes, largest } = await wouldBeNew(c.var.db, project.id);
+      if (bytes > MAX_RULESET_BYTES) throw rulesetTooLarge([{ environment: key, bytes, largest }]);
       const row: EnvironmentRow = {
         id: newId("env"),
         projectId: project.id,
@@ -144,6 +147,7 @@ export const environments = resource()
         changeId: "",
         publishedVersion: 0,
         publishedRevision: 0,
+        rulesetBytes: bytes,
         createdAt: now,
         updatedAt: now,
       };

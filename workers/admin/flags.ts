@@ -4,7 +4,7 @@ import { conflict, notFound } from "../problem.ts";
 import { LostRace } from "../store/changes.ts";
 import { newId } from "../store/database.ts";
 import { closure, type FlagRow, flagDocument } from "../store/documents.ts";
-import { defaults, insertDefaultsOf } from "../store/environments.ts";
+import { defaultBytes, defaults, insertDefaultsOf } from "../store/environments.ts";
 import { findFlag, insertFlag, listFlags, touchConfigurations, updateFlag } from "../store/flags.ts";
 import { findProject, headOf, nameOf, type ProjectState } from "../store/projects.ts";
 import { needs } from "./access.ts";
@@ -121,7 +121,7 @@ export const flags = resource()
         temporary,
         clientSide,
       };
-      const row: FlagRow = {
+      const made = {
         id: newId("flg"),
         projectId: state.project.id,
         key: input.key,
@@ -131,6 +131,7 @@ export const flags = resource()
         updatedAt: now,
         archivedAt: null,
       };
+      const row: FlagRow = { ...made, bytes: defaultBytes(made) };
       const document = flagDocument(row, defaults(row));
       requireMeaning({ kind: "flag", document }, NOTHING);
       return {
@@ -184,6 +185,7 @@ export const flags = resource()
       if (row.archivedAt !== null) throw conflict("archived", `The flag ${key} is archived.`);
       next.version = row.version + 1;
       next.updatedAt = now;
+      next.bytes = defaultBytes(next);
       const { id: _, projectId: __, key: ___, createdAt: ____, ...columns } = next;
       const documents = seenByClients(row, next) ? await documentsEverywhere(c, state, next) : null;
       return {

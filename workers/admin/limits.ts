@@ -8,7 +8,9 @@ export const MAX_DOCUMENT_BYTES = 900_000;
 /** A JSON variation travels to every client with each change of its flag. Bytes. */
 export const MAX_VALUE_BYTES = LIMITS.valueBytes;
 
-/** A project-level edit writes two rows for each environment in one transaction. */
+/** All flags and segments of an environment together. Bytes. */
+export const MAX_RULESET_BYTES = LIMITS.rulesetBytes;
+/** A project-level edit writes three rows for each environment in one transaction. */
 export const MAX_ENVIRONMENTS = 50;
 /** docs/evaluation.md, "Limits": core's, which also knows what a request cannot show. */
 export const MAX_VARIATIONS = LIMITS.variations;

@@ -5,10 +5,11 @@ import { AlreadyAnswered, commit, type Documents, type Head, retryingLostRaces }
 import type { EnvironmentName } from "../store/credentials.ts";
 import type { Statement } from "../store/database.ts";
 import { findAnswer } from "../store/idempotency.ts";
+import { RulesetTooLarge, type TooLarge } from "../store/ruleset-size.ts";
 import type { FieldChange } from "../store/schema.ts";
 import type { AdminContext } from "./contract.ts";
 import { type Delivery, publish } from "./hubs.ts";
-import { MAX_REASON } from "./limits.ts";
+import { MAX_REASON, MAX_RULESET_BYTES } from "./limits.ts";
 
 export type Edit = { name: EnvironmentName; head: Head; documents: Partial<Documents> };
 
@@ -58,9 +59,10 @@ export async function write<Body>(
     const { edits = [], statements = [], project } = made.write ?? {};
     if (made.write === undefined && once === undefined) return { made, changes: [] };
     const pending = edits.length === 1 ? { delivery: "pending" } : {};
-    const changes = await commit(db, {
+    const committed = commit(db, {
       statements,
       edits,
+      maxRulesetBytes: MAX_RULESET_BYTES,
       ...(project && { project }),
       audit: made.write === undefined ? [] : [auditEntry(c, made.write.audit, reason, now)],
       ...(once && {
@@ -75,6 +77,13 @@ export async function write<Body>(
         },
       }),
       now,
+    });
+    const changes = await committed.catch((error: unknown) => {
+      if (!(error instanceof RulesetTooLarge)) throw error;
+      const keys = new Map(edits.map(({ name }) => [name.id, name.environment]));
+      throw rulesetTooLarge(
+        error.environments.map((one) => ({ ...one, environment: keys.get(one.environmentId) ?? "" })),
+      );
     });
     return { made, changes };
   });
@@ -128,3 +137,19 @@ export function requireMatch(c: AdminContext, etag: string): void {
   if (wanted.split(",").some((one) => one.trim() === etag)) return;
   throw new ApiError(412, "etag-mismatch", `It has changed since: it is ${etag} now.`, { etag, headers: { etag } });
 }
+
+/** Every client holds all of it. Names what weighs most, and in which environments. */
+export function rulesetTooLarge(environments: (Omit<TooLarge, "environmentId"> & { environment: string })[]): ApiError {
+  const { environment, bytes, largest } = environments[0]!;
+  const named = largest.slice(0, 3).map((one) => `the ${one.kind} ${one.key} (${inKilobytes(one.bytes)})`);
+  return new ApiError(
+    413,
+    "ruleset-too-large",
+    `${environment} would hold ${inKilobytes(bytes)} of flags and segments, and at most ${inKilobytes(MAX_RULESET_BYTES)} fit. ` +
+      `The largest are ${named.join(", ")}: archive flags that nobody asks for, give the address of a large value instead of ` +
+      "it, and move long lists to the members of big segments.",
+    { environments: environments.map(({ environment, bytes, largest }) => ({ environment, bytes, largest })) },
+  );
+}
+
+const inKilobytes = (bytes: number) => `${Math.ceil(bytes / 1_024).toLocaleString("en")} KB`;

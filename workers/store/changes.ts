@@ -3,6 +3,7 @@ import type { Flag, Segment } from "@bunting/core";
 import type { MemberChange } from "@bunting/core/wire";
 import { and, asc, eq, gt, gte, lt, lte, sql } from "drizzle-orm";
 import { type Database, newId, type Statement, transaction } from "./database.ts";
+import { documentSizes, isTooLarge, newSum, RulesetTooLarge, sizeStatements, wouldBe } from "./ruleset-size.ts";
 import * as table from "./schema.ts";
 
 /** What the data plane needs of an SDK key. Published by the hub to Workers, never to clients. */
@@ -37,6 +38,8 @@ export type Write = {
   project?: { id: string; version: number };
   audit: AuditEntry[];
   idempotency?: IdempotencyRecord;
+  /** What makes an environment's documents more than this is refused. Left out for what nobody could be told of. */
+  maxRulesetBytes?: number;
   now: number;
 };
 
@@ -50,8 +53,12 @@ export class AlreadyAnswered extends Error {
   override name = "AlreadyAnswered";
 }
 
-/** Rows, audit, idempotency record and outbox in one transaction: wholly there or not at all. */
+/**
+ * Rows, audit, idempotency record and outbox in one transaction: wholly there or not at all.
+ * @throws LostRace, AlreadyAnswered, RulesetTooLarge: then nothing of it was written.
+ */
 export async function commit(db: Database, write: Write): Promise<Change[]> {
+  const max = write.maxRulesetBytes ?? Number.MAX_SAFE_INTEGER;
   const changes = write.edits.map(({ head, documents }) => ({
     environmentId: head.environmentId,
     version: head.version + 1,
@@ -75,6 +82,8 @@ export async function commit(db: Database, write: Write): Promise<Change[]> {
     );
   }
   for (const change of changes) {
+    const sizes = documentSizes(change);
+    const { environmentId, version, id: changeId } = change;
     locks.push(
       db.insert(table.changes).values({
         environmentId: change.environmentId,
@@ -88,8 +97,9 @@ export async function commit(db: Database, write: Write): Promise<Change[]> {
     heads.push(
       db
         .update(table.environments)
-        .set({ version: change.version, changeId: change.id })
-        .where(eq(table.environments.id, change.environmentId)),
+        .set({ version, changeId, ...(sizes.length > 0 && { rulesetBytes: newSum(environmentId, sizes, max) }) })
+        .where(eq(table.environments.id, environmentId)),
+      ...sizeStatements(db, environmentId, sizes),
     );
   }
   // Heads after rows: the first change of an environment travels with the row of that environment.
@@ -103,6 +113,11 @@ export async function commit(db: Database, write: Write): Promise<Change[]> {
     if (/UNIQUE constraint failed: idempotency\./.test(text)) throw new AlreadyAnswered();
     // A lock, or a row whose key was free when this write was validated.
     if (/UNIQUE constraint failed/.test(text)) throw new LostRace();
+    if (isTooLarge(text)) {
+      const each = await Promise.all(changes.map((one) => wouldBe(db, one.environmentId, documentSizes(one), max)));
+      const environments = each.filter((one) => one !== null);
+      throw environments.length > 0 ? new RulesetTooLarge(environments) : new LostRace();
+    }
     throw error;
   }
   return changes;

@@ -1,11 +1,15 @@
 import { eq, sql } from "drizzle-orm";
 import type { Head } from "./changes.ts";
 import type { Database, Statement } from "./database.ts";
-import type { FlagRow } from "./documents.ts";
+import { type FlagRow, flagDocument } from "./documents.ts";
 import { type EnvironmentRow, headOf } from "./projects.ts";
+import { documentBytes } from "./ruleset-size.ts";
 import * as table from "./schema.ts";
 
-/** The row, and every flag of the project in its defaults: one statement each, however many flags there are. */
+/**
+ * The row, and every flag of the project in its defaults: one statement each, however many flags there are. The row knows
+ * what they weigh.
+ */
 export function insertEnvironment(db: Database, row: EnvironmentRow): Statement[] {
   return [
     db.insert(table.environments).values(row),
@@ -14,6 +18,11 @@ export function insertEnvironment(db: Database, row: EnvironmentRow): Statement[
       sql`SELECT ${row.id} AS environment_id, flags.* FROM flags WHERE project_id = ${row.projectId}`,
       row.createdAt,
     ),
+    db
+      .insert(table.documentSizes)
+      .select(
+        sql`SELECT ${row.id}, 'flag', key, bytes FROM flags WHERE project_id = ${row.projectId} AND archived_at IS NULL`,
+      ),
   ];
 }
 
@@ -38,6 +47,8 @@ export const defaults = ({ type, variations }: Pick<FlagRow, "type" | "variation
   fallthrough: { variation: variations[0]?.key ?? "" },
   trackExposures: false,
 });
+
+export const defaultBytes = (flag: Omit<FlagRow, "bytes">): number => documentBytes(flagDocument(flag, defaults(flag)));
 
 const insertDefaults = (db: Database, pairs: ReturnType<typeof sql>, now: number): Statement =>
   db.insert(table.flagConfigurations).select(sql`

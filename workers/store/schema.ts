@@ -37,6 +37,8 @@ export const environments = sqliteTable(
     changeId: text("change_id").notNull(),
     publishedVersion: integer("published_version").notNull().default(0),
     publishedRevision: integer("published_revision").notNull().default(0),
+    /** The sum of its `document_sizes`. Never null: a write that is refused for its size tries to make it so. */
+    rulesetBytes: integer("ruleset_bytes").notNull().default(0),
     createdAt: time("created_at").notNull(),
     updatedAt: time("updated_at").notNull(),
   },
@@ -57,6 +59,8 @@ export const flags = sqliteTable(
     owner: text(),
     temporary: integer({ mode: "boolean" }).notNull(),
     clientSide: integer("client_side", { mode: "boolean" }).notNull(),
+    /** What its document weighs in a new environment, counted as in `document_sizes`. */
+    bytes: integer().notNull(),
     version: integer().notNull(),
     createdAt: time("created_at").notNull(),
     updatedAt: time("updated_at").notNull(),
@@ -123,6 +127,18 @@ export const segmentChanges = sqliteTable(
 );
 
 export type DocumentKind = "flag" | "segment";
+
+/** How much JSON each published document is, so that a write learns what its environment weighs without reading it. */
+export const documentSizes = sqliteTable(
+  "document_sizes",
+  {
+    environmentId: text("environment_id").notNull(),
+    kind: text().$type<DocumentKind>().notNull(),
+    key: text().notNull(),
+    bytes: integer().notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.environmentId, table.kind, table.key] })],
+);
 
 /** Which document refers to which, so that both directions cost an index and not a scan. */
 export const dependencies = sqliteTable(
