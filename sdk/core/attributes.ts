@@ -1,3 +1,5 @@
+import { lowerCase } from "./strings.ts";
+
 /** How documents name a context's attributes (EV-10). Reading is total: a hostile context has missing attributes. */
 export class Attribute {
   readonly name: string;
@@ -8,6 +10,9 @@ export class Attribute {
   // All conditions of an evaluator share one Attribute for one text, and read it once an evaluation.
   #epoch = 0;
   #value: unknown;
+  #elements: ReadonlySet<unknown> | null = null;
+  #text = "";
+  #lower = "";
 
   constructor(name: string, path: readonly string[]) {
     this.name = name;
@@ -23,8 +28,28 @@ export class Attribute {
       // Only now: a getter may evaluate too.
       this.#epoch = epoch;
       this.#value = value;
+      this.#elements = null;
     }
     return this.#value;
+  }
+
+  /** In lower case, remembered for the text: some take thirty microseconds. */
+  lower(text: string): string {
+    if (text !== this.#text) {
+      this.#lower = lowerCase(text);
+      this.#text = text;
+    }
+    return this.#lower;
+  }
+
+  /** The array that `readOnce` has just answered, as a set, remembered as long as it is. */
+  elementsOf(array: readonly unknown[]): ReadonlySet<unknown> {
+    if (this.#elements === null) {
+      const elements = new Set<unknown>();
+      for (let i = 0, length = lengthOf(array); i < length; i++) elements.add(elementOf(array, i));
+      this.#elements = elements;
+    }
+    return this.#elements;
   }
 
   /** `undefined` where missing or null. `targetingKey` is the context's own, "" where it has none. */

@@ -212,7 +212,7 @@ function compileLeaf({ attribute: name, op, values, ignoreCase }: Fields, negate
   if (attribute === undefined) return new Condition(INVALID);
   return matcher === undefined
     ? new Condition(EXISTS, { negate, attribute })
-    : new Condition(LEAF, { negate, attribute, matcher });
+    : new Condition(LEAF, { negate, attribute, matcher, ignoreCase: ignoreCase === true });
 }
 
 function reference(text: unknown, links: Links): Attribute {

@@ -1,6 +1,7 @@
 import { type Attribute, elementOf, isArray, lengthOf } from "./attributes.ts";
 import type { FlagSlot, SegmentSlot } from "./evaluate.ts";
-import type { Matcher } from "./operators.ts";
+import { In, type Matcher } from "./operators.ts";
+import { lowerCase } from "./strings.ts";
 
 /** What a condition comes to. The last two end the evaluation: the flag is malformed (EV-4, EV-10). */
 export type Verdict = typeof NO | typeof YES | typeof MALFORMED | typeof CYCLE;
@@ -23,6 +24,14 @@ export type Kind = 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8;
 
 /** Longer arrays never match: what a context holds may not decide what an evaluation costs. */
 const MAX_ELEMENTS = 1000;
+/** Nor may all of its arrays together (EV-12): about as many lookups as fit into half a millisecond. */
+const MAX_ARRAY_WORK = 30_000;
+let arrayWork = 0;
+
+/** Before each evaluation, which is synchronous. */
+export function beginArrayWork(): void {
+  arrayWork = 0;
+}
 
 /** Another flag, and the variations of it that will do: a prerequisite, or a condition (EV-4, EV-9). */
 export type Requirement = { readonly flag: FlagSlot; readonly variations: readonly string[] };
@@ -31,6 +40,7 @@ type Parts = {
   negate?: boolean;
   attribute?: Attribute;
   matcher?: Matcher;
+  ignoreCase?: boolean;
   segments?: readonly SegmentSlot[];
   requirement?: Requirement;
   children?: readonly Condition[];
@@ -44,6 +54,7 @@ export class Condition {
   readonly negate: boolean;
   readonly attribute: Attribute | null;
   readonly matcher: Matcher | null;
+  readonly ignoreCase: boolean;
   readonly segments: readonly SegmentSlot[];
   readonly requirement: Requirement | null;
   readonly children: readonly Condition[];
@@ -53,6 +64,7 @@ export class Condition {
     this.negate = parts.negate ?? false;
     this.attribute = parts.attribute ?? null;
     this.matcher = parts.matcher ?? null;
+    this.ignoreCase = parts.ignoreCase ?? false;
     this.segments = parts.segments ?? NONE;
     this.requirement = parts.requirement ?? null;
     this.children = parts.children ?? NONE;
@@ -64,7 +76,10 @@ function holds(condition: Condition, context: object, key: string, epoch: number
     case LEAF: {
       const value = condition.attribute!.readOnce(context, key, epoch);
       if (value === undefined) return NO;
-      return matches(condition.matcher!, value) === condition.negate ? NO : YES;
+      if (typeof value === "object" && isArray(value)) return anyMatches(condition, value);
+      const compared =
+        condition.ignoreCase && typeof value === "string" ? condition.attribute!.lower(value) : value;
+      return condition.matcher!.matches(compared) === condition.negate ? NO : YES;
     }
     case EXISTS:
       return (condition.attribute!.readOnce(context, key, epoch) !== undefined) === condition.negate ? NO : YES;
@@ -121,12 +136,27 @@ export function meets(
   }
 }
 
-function matches(matcher: Matcher, value: unknown): boolean {
-  if (typeof value !== "object" || !isArray(value)) return matcher.matches(value);
-  const length = lengthOf(value);
-  if (length > MAX_ELEMENTS) return false;
-  for (let i = 0; i < length; i++) if (matcher.matches(elementOf(value, i))) return true;
-  return false;
+/** EV-12: whether any element matches. */
+function anyMatches(condition: Condition, array: readonly unknown[]): Verdict {
+  const { negate, ignoreCase } = condition;
+  const matcher = condition.matcher!;
+  const length = lengthOf(array);
+  const match = negate ? NO : YES;
+  const noMatch = negate ? YES : NO;
+  if (length > MAX_ELEMENTS) return noMatch;
+  if (matcher instanceof In && matcher.isExact && matcher.size < length) {
+    arrayWork += matcher.size;
+    if (arrayWork > MAX_ARRAY_WORK) return MALFORMED;
+    return matcher.matchesAny(condition.attribute!.elementsOf(array)) ? match : noMatch;
+  }
+  for (let i = 0; i < length; i++) {
+    const element = elementOf(array, i);
+    const isText = typeof element === "string";
+    arrayWork += isText ? matcher.weight * (1 + (element.length >> 4)) : matcher.weight;
+    if (arrayWork > MAX_ARRAY_WORK) return MALFORMED;
+    if (matcher.matches(isText && ignoreCase ? lowerCase(element) : element)) return match;
+  }
+  return noMatch;
 }
 
 function anyHolds(

@@ -14,7 +14,7 @@ import {
   type Serve,
   UNKNOWN,
 } from "./compile.ts";
-import { allHold, CYCLE, MALFORMED, meets, NO, type Verdict, YES } from "./conditions.ts";
+import { allHold, beginArrayWork, CYCLE, MALFORMED, meets, NO, type Verdict, YES } from "./conditions.ts";
 import { type Decision, decision, failure, type Reason } from "./decision.ts";
 import type { Flag, Json, Ruleset, Segment } from "./ruleset.ts";
 import type { Delta } from "./wire.ts";
@@ -141,6 +141,7 @@ export class Evaluator {
     const flag = slot.compiled;
     if (flag.isStatic) return decide(flag, NO_CONTEXT, "", defaultValue, 0, 0)!;
     const usable = usableContext(context);
+    beginArrayWork();
     return (
       slot.decide(usable, targetingKeyOf(usable), defaultValue, ++this.#epoch, 0) ??
       failure(defaultValue, "MALFORMED_FLAG", flag.version)
@@ -161,6 +162,7 @@ export class Evaluator {
       const slot = this.#flag(key);
       const flag = slot.compiled;
       if (!flag.isAlone) epoch = ++this.#epoch;
+      beginArrayWork();
       decisions[key] =
         slot.decide(usable, targetingKey, null, epoch, 0) ?? failure(null, "MALFORMED_FLAG", flag.version);
     }

@@ -16,9 +16,15 @@ export function parseNetwork(text: string): Network | undefined {
   return { words: scratch.slice(0, count), bits: Number(prefix) };
 }
 
-/** Whether `text` is a literal address inside the network. An IPv4-mapped IPv6 address is an IPv6 address. */
-export function inNetwork(text: string, network: Network): boolean {
-  if (parseAddress(text) !== network.words.length) return false;
+/** Whether `text` is a literal address inside any of the networks. An IPv4-mapped IPv6 address is an IPv6 address. */
+export function inNetworks(text: string, networks: readonly Network[]): boolean {
+  const count = parseAddress(text);
+  if (count === 0) return false;
+  for (const network of networks) if (network.words.length === count && holdsScratch(network)) return true;
+  return false;
+}
+
+function holdsScratch(network: Network): boolean {
   for (let i = 0, bits = network.bits; bits > 0; i++, bits -= 32) {
     const mask = bits >= 32 ? -1 : -1 << (32 - bits);
     if (((scratch[i]! ^ network.words[i]!) & mask) !== 0) return false;

@@ -1,14 +1,20 @@
 import { parseInstant } from "./dates.ts";
-import { inNetwork, type Network, parseNetwork } from "./networks.ts";
-import { MAX_SUBJECT_UNITS, parsePattern, type Tester } from "./pattern.ts";
+import { inNetworks, type Network, parseNetwork } from "./networks.ts";
+import { MAX_SUBJECT_UNITS, type Pattern, parsePattern } from "./pattern.ts";
 import type { Operator } from "./ruleset.ts";
 import { compareVersion, parseVersion, type Version } from "./semver.ts";
 import { isPlain, lowerCase } from "./strings.ts";
 
-/** An operator with its operands prepared: does one value (never an array) match any of them? */
+/** An operator with its operands prepared. One that ignores case is asked for values in lower case. */
 export interface Matcher {
+  /** What a short element of an array costs, in lookups. */
+  readonly weight: number;
+  /** Whether one value, never an array, matches any of the operands. */
   matches(value: unknown): boolean;
 }
+
+/** What comparing takes, in lookups. */
+const COMPARISON = 4;
 
 /** `undefined` for an unknown operator, a refused pattern or an operand that cannot be parsed: the leaf is false (EV-13). */
 export function prepare(operator: unknown, values: unknown, ignoreCase: boolean): Matcher | undefined {
@@ -17,21 +23,21 @@ export function prepare(operator: unknown, values: unknown, ignoreCase: boolean)
     case "in":
       return new In(values, ignoreCase);
     case "startsWith":
-      return every(values, isString, (operands) => new StartsWith(operands, ignoreCase));
+      return every(values, isString, (texts) => new StartsWith(texts, ignoreCase));
     case "endsWith":
-      return every(values, isString, (operands) => new EndsWith(operands, ignoreCase));
+      return every(values, isString, (texts) => new EndsWith(texts, ignoreCase));
     case "contains":
-      return every(values, isString, (operands) => new Contains(operands, ignoreCase));
+      return every(values, isString, (texts) => new Contains(texts, ignoreCase));
     case "matches":
       return every(values, toPattern, (patterns) => new Matches(patterns));
     case "lessThan":
-      return every(values, isNumber, (operands) => new Less(operands, false));
+      return every(values, isNumber, (numbers) => new Less(numbers, false));
     case "lessThanOrEqual":
-      return every(values, isNumber, (operands) => new Less(operands, true));
+      return every(values, isNumber, (numbers) => new Less(numbers, true));
     case "greaterThan":
-      return every(values, isNumber, (operands) => new Greater(operands, false));
+      return every(values, isNumber, (numbers) => new Greater(numbers, false));
     case "greaterThanOrEqual":
-      return every(values, isNumber, (operands) => new Greater(operands, true));
+      return every(values, isNumber, (numbers) => new Greater(numbers, true));
     case "modulo":
       return every(values, isNumber, ([divisor, remainder, ...rest]) =>
         divisor === undefined || divisor === 0 || remainder === undefined || rest.length > 0
@@ -81,64 +87,65 @@ export function isNumber(value: unknown): number | undefined {
   return typeof value === "number" && Number.isFinite(value) ? value : undefined;
 }
 
+function ofText<T>(parse: (text: string) => T | undefined): (value: unknown) => T | undefined {
+  return (value) => (typeof value === "string" ? parse(value) : undefined);
+}
+
+export const toVersion = ofText(parseVersion);
+export const toNetwork = ofText(parseNetwork);
+const toPattern = ofText(parsePattern);
+
 /** Epoch milliseconds of an RFC 3339 text or a finite number. */
 export function toInstant(value: unknown): number | undefined {
-  const instant = typeof value === "string" ? parseInstant(value) : isNumber(value);
+  const instant = instantOf(value);
   return Number.isNaN(instant) ? undefined : instant;
 }
 
-export function toVersion(value: unknown): Version | undefined {
-  return typeof value === "string" ? parseVersion(value) : undefined;
+function operandOf(text: string, ignoreCase: boolean): string {
+  const repaired = text.toWellFormed();
+  return ignoreCase ? lowerCase(repaired) : repaired;
 }
 
-export function toNetwork(value: unknown): Network | undefined {
-  return typeof value === "string" ? parseNetwork(value) : undefined;
-}
-
-function toPattern(value: unknown): Tester | undefined {
-  if (typeof value !== "string") return undefined;
-  const pattern = parsePattern(value);
-  return pattern.ok ? pattern.regexp : undefined;
-}
-
-class In implements Matcher {
-  readonly #members: ReadonlySet<unknown>;
-  readonly #ignoreCase: boolean;
+export class In implements Matcher {
+  readonly weight = 1;
+  /** Compares values as they are: its own can be looked up among those of a context, too. */
+  readonly isExact: boolean;
   readonly #repair: boolean;
+  readonly #members: ReadonlySet<unknown>;
   constructor(values: readonly unknown[], ignoreCase: boolean) {
-    this.#ignoreCase = ignoreCase;
     this.#repair = values.some((value) => typeof value === "string" && !isPlain(value));
-    this.#members = new Set(values.map((value) => (typeof value === "string" ? this.#fold(value) : value)));
+    this.isExact = !ignoreCase && !this.#repair;
+    this.#members = new Set(values.map((value) => (typeof value === "string" ? operandOf(value, ignoreCase) : value)));
   }
-  #fold(text: string): string {
-    const repaired = this.#repair ? text.toWellFormed() : text;
-    return this.#ignoreCase ? lowerCase(repaired) : repaired;
+  get size(): number {
+    return this.#members.size;
   }
   matches(value: unknown): boolean {
-    if (typeof value === "string")
-      return this.#members.has(this.#ignoreCase || this.#repair ? this.#fold(value) : value);
+    if (typeof value === "string") return this.#members.has(this.#repair ? value.toWellFormed() : value);
     // A Set takes -0 for 0, and NaN for NaN: JSON has no NaN, so no list holds it. Objects and null equal nothing.
     return (typeof value === "number" || typeof value === "boolean") && this.#members.has(value);
+  }
+  /** As `matches` of any of the elements, where `isExact`. */
+  matchesAny(elements: ReadonlySet<unknown>): boolean {
+    // Objects and null equal nothing: those of the context are none of the elements.
+    for (const member of this.#members) if (elements.has(member)) return true;
+    return false;
   }
 }
 
 abstract class Text implements Matcher {
+  readonly weight: number;
   readonly #operands: readonly string[];
-  readonly #ignoreCase: boolean;
   readonly #repair: boolean;
   constructor(operands: readonly string[], ignoreCase: boolean) {
-    this.#ignoreCase = ignoreCase;
+    this.weight = operands.length * COMPARISON;
     this.#repair = operands.some((operand) => !isPlain(operand));
-    this.#operands = operands.map((operand) => {
-      const repaired = operand.toWellFormed();
-      return ignoreCase ? lowerCase(repaired) : repaired;
-    });
+    this.#operands = operands.map((operand) => operandOf(operand, ignoreCase));
   }
   abstract holds(text: string, operand: string): boolean;
   matches(value: unknown): boolean {
     if (typeof value !== "string") return false;
-    let text = this.#repair ? value.toWellFormed() : value;
-    if (this.#ignoreCase) text = lowerCase(text);
+    const text = this.#repair ? value.toWellFormed() : value;
     for (const operand of this.#operands) if (this.holds(text, operand)) return true;
     return false;
   }
@@ -163,24 +170,27 @@ class Contains extends Text {
 }
 
 class Matches implements Matcher {
-  readonly #patterns: readonly Tester[];
-  constructor(patterns: readonly Tester[]) {
+  readonly weight: number;
+  readonly #patterns: readonly Pattern[];
+  constructor(patterns: readonly Pattern[]) {
+    this.weight = patterns.reduce((sum, { steps }) => sum + steps * COMPARISON, 0);
     this.#patterns = patterns;
   }
   matches(value: unknown): boolean {
     if (typeof value !== "string" || value.length > MAX_SUBJECT_UNITS) return false;
     const text = value.toWellFormed();
-    for (const pattern of this.#patterns) if (pattern.test(text)) return true;
+    for (const { tester } of this.#patterns) if (tester.test(text)) return true;
     return false;
   }
 }
 
 // Any of several bounds is the loosest of them.
 class Less implements Matcher {
+  readonly weight = COMPARISON;
   readonly #bound: number;
   readonly #orEqual: boolean;
   constructor(operands: readonly number[], orEqual: boolean) {
-    this.#bound = operands.reduce((most, operand) => Math.max(most, operand), Number.NEGATIVE_INFINITY);
+    this.#bound = highest(operands);
     this.#orEqual = orEqual;
   }
   matches(value: unknown): boolean {
@@ -190,10 +200,11 @@ class Less implements Matcher {
 }
 
 class Greater implements Matcher {
+  readonly weight = COMPARISON;
   readonly #bound: number;
   readonly #orEqual: boolean;
   constructor(operands: readonly number[], orEqual: boolean) {
-    this.#bound = operands.reduce((least, operand) => Math.min(least, operand), Number.POSITIVE_INFINITY);
+    this.#bound = lowest(operands);
     this.#orEqual = orEqual;
   }
   matches(value: unknown): boolean {
@@ -202,7 +213,16 @@ class Greater implements Matcher {
   }
 }
 
+function highest(operands: readonly number[]): number {
+  return operands.reduce((most, operand) => Math.max(most, operand), Number.NEGATIVE_INFINITY);
+}
+
+function lowest(operands: readonly number[]): number {
+  return operands.reduce((least, operand) => Math.min(least, operand), Number.POSITIVE_INFINITY);
+}
+
 class Modulo implements Matcher {
+  readonly weight = COMPARISON;
   readonly #divisor: number;
   readonly #remainder: number;
   constructor(divisor: number, remainder: number) {
@@ -220,9 +240,10 @@ function instantOf(value: unknown): number {
 }
 
 class Before implements Matcher {
+  readonly weight = COMPARISON;
   readonly #bound: number;
   constructor(instants: readonly number[]) {
-    this.#bound = instants.reduce((most, instant) => Math.max(most, instant), Number.NEGATIVE_INFINITY);
+    this.#bound = highest(instants);
   }
   matches(value: unknown): boolean {
     return instantOf(value) < this.#bound;
@@ -230,9 +251,10 @@ class Before implements Matcher {
 }
 
 class After implements Matcher {
+  readonly weight = COMPARISON;
   readonly #bound: number;
   constructor(instants: readonly number[]) {
-    this.#bound = instants.reduce((least, instant) => Math.min(least, instant), Number.POSITIVE_INFINITY);
+    this.#bound = lowest(instants);
   }
   matches(value: unknown): boolean {
     return instantOf(value) > this.#bound;
@@ -240,11 +262,13 @@ class After implements Matcher {
 }
 
 class Semver implements Matcher {
+  readonly weight: number;
   readonly #versions: readonly Version[];
   readonly #less: boolean;
   readonly #equal: boolean;
   readonly #greater: boolean;
   constructor(versions: readonly Version[], less: boolean, equal: boolean, greater: boolean) {
+    this.weight = versions.length * COMPARISON;
     this.#versions = versions;
     this.#less = less;
     this.#equal = equal;
@@ -261,13 +285,13 @@ class Semver implements Matcher {
 }
 
 class Inside implements Matcher {
+  readonly weight: number;
   readonly #networks: readonly Network[];
   constructor(networks: readonly Network[]) {
+    this.weight = networks.length * COMPARISON;
     this.#networks = networks;
   }
   matches(value: unknown): boolean {
-    if (typeof value !== "string") return false;
-    for (const network of this.#networks) if (inNetwork(value, network)) return true;
-    return false;
+    return typeof value === "string" && inNetworks(value, this.#networks);
   }
 }

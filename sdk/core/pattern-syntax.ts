@@ -11,12 +11,49 @@ export type Syntax =
   | { readonly kind: "choice"; readonly branches: readonly Syntax[] }
   | { readonly kind: "repeat"; readonly body: Syntax; readonly min: number; readonly max: number };
 
-/** Thrown by `parse`, caught by parsePattern; the message is for whoever wrote the pattern. */
-export class Refused extends Error {}
+/** Why a pattern is refused: pattern-refusals.ts has the words. */
+export type Refusal =
+  | "lone-surrogate"
+  | "group-end"
+  | "group-start"
+  | "group-kind"
+  | "nesting"
+  | "repeats-repetition"
+  | "repeats-assertion"
+  | "bounds"
+  | "bounds-order"
+  | "bounds-large"
+  | "nothing-to-repeat"
+  | "hex"
+  | "backslash"
+  | "back-reference"
+  | "escape"
+  | "class-empty"
+  | "class-end"
+  | "class-range"
+  | "class-range-order"
+  | "class-range-chain"
+  | "class-nothing"
+  | "class-nested"
+  | "class-operator"
+  | "too-long"
+  | "too-large";
+
+/** Thrown by `parse`. */
+export class Refused extends Error {
+  readonly refusal: Refusal;
+  /** What in the pattern. */
+  readonly about: string;
+  constructor(refusal: Refusal, about = "") {
+    super(refusal);
+    this.refusal = refusal;
+    this.about = about;
+  }
+}
 
 /** RE2 repeats nothing more often. */
-const MAX_REPEAT = 1000;
-const MAX_NESTING = 50;
+export const MAX_REPEAT = 1000;
+export const MAX_NESTING = 50;
 const LAST_POINT = 0x10ffff;
 
 const DIGIT: CharSet = [0x30, 0x39];
@@ -37,10 +74,10 @@ export const EMPTY: Syntax = { kind: "sequence", parts: [] };
 
 /** Throws Refused. */
 export function parse(source: string): Syntax {
-  if (!source.isWellFormed()) throw new Refused("has a lone surrogate: write whole characters");
+  if (!source.isWellFormed()) throw new Refused("lone-surrogate");
   const parser = new Parser(source);
   const syntax = parser.choice(0);
-  if (!parser.done) throw new Refused("has a `)` without its `(`: write `\\)` for the character");
+  if (!parser.done) throw new Refused("group-end");
   return syntax;
 }
 
@@ -57,7 +94,7 @@ class Parser {
   }
 
   choice(nesting: number): Syntax {
-    if (nesting > MAX_NESTING) throw new Refused(`nests groups more than ${MAX_NESTING} deep: flatten it`);
+    if (nesting > MAX_NESTING) throw new Refused("nesting");
     const branches = [this.#sequence(nesting)];
     while (this.#take("|")) branches.push(this.#sequence(nesting));
     return branches.length === 1 ? branches[0]! : { kind: "choice", branches };
@@ -75,11 +112,8 @@ class Parser {
     if (bounds === undefined) return body;
     // Lazy or greedy, the same texts match.
     this.#take("?");
-    if (this.#quantifier() !== undefined) {
-      throw new Refused("repeats a repetition (`a**`, `a++`): put the inner one in a group `(?:…)`");
-    }
-    if (body.kind === "assertion")
-      throw new Refused(`repeats \`${body.text}\`, which takes no room: leave the repetition out`);
+    if (this.#quantifier() !== undefined) throw new Refused("repeats-repetition");
+    if (body.kind === "assertion") throw new Refused("repeats-assertion", body.text);
     return { kind: "repeat", body, ...bounds };
   }
 
@@ -91,13 +125,12 @@ class Parser {
     let text = "";
     while (!this.done && this.#peek() !== "}") text += this.#next();
     const match = /^(0|[1-9]\d{0,3})(,(0|[1-9]\d{0,3})?)?$/.exec(text);
-    if (match === null || !this.#take("}"))
-      throw new Refused("has a `{` that begins no `{n}`, `{n,}` or `{n,m}`: write `\\{` for the character");
+    if (match === null || !this.#take("}")) throw new Refused("bounds");
     const min = Number(match[1]);
     const max = match[2] === undefined ? min : match[3] === undefined ? Number.POSITIVE_INFINITY : Number(match[3]);
-    if (max < min) throw new Refused(`has \`{${text}}\`, whose bounds are the wrong way round`);
+    if (max < min) throw new Refused("bounds-order", text);
     if (min > MAX_REPEAT || (max > MAX_REPEAT && max !== Number.POSITIVE_INFINITY)) {
-      throw new Refused(`repeats more than ${MAX_REPEAT} times`);
+      throw new Refused("bounds-large");
     }
     return { min, max };
   }
@@ -119,22 +152,17 @@ class Parser {
       case "*":
       case "+":
       case "?":
-        throw new Refused(`has a \`${point}\` with nothing to repeat: write \`\\${point}\` for the character`);
       case "{":
-        throw new Refused("has a `{` with nothing to repeat: write `\\{` for the character");
+        throw new Refused("nothing-to-repeat", point);
       default:
         return { kind: "set", set: single(point) };
     }
   }
 
   #group(nesting: number): Syntax {
-    if (this.#take("?") && !this.#take(":")) {
-      throw new Refused(
-        "has a `(?`: look-around, named groups, flags and comments are not supported, groups are `(…)` or `(?:…)`",
-      );
-    }
+    if (this.#take("?") && !this.#take(":")) throw new Refused("group-kind");
     const body = this.choice(nesting + 1);
-    if (!this.#take(")")) throw new Refused("has a `(` without its `)`: write `\\(` for the character");
+    if (!this.#take(")")) throw new Refused("group-start");
     return body;
   }
 
@@ -160,7 +188,7 @@ class Parser {
     }
     if (point === "x") {
       const hex = this.#points.slice(this.#at + 1, this.#at + 3).join("");
-      if (!/^[0-9A-Fa-f]{2}$/.test(hex)) throw new Refused("has a `\\x` without two hexadecimal digits");
+      if (!/^[0-9A-Fa-f]{2}$/.test(hex)) throw new Refused("hex");
       this.#at += 3;
       return [Number.parseInt(hex, 16), Number.parseInt(hex, 16)];
     }
@@ -173,20 +201,18 @@ class Parser {
 
   #refuseEscape(): never {
     const point = this.#peek();
-    if (point === undefined) throw new Refused("ends in a backslash: write `\\\\` for the character");
-    if (/[1-9]/.test(point)) throw new Refused("has a back-reference, which is not supported");
-    throw new Refused(
-      `has \`\\${point}\`, which is not read alike everywhere: \`\\d \\w \\s \\b \\t \\n \\r \\f \\v \\xHH\` are`,
-    );
+    if (point === undefined) throw new Refused("backslash");
+    if (/[1-9]/.test(point)) throw new Refused("back-reference");
+    throw new Refused("escape", point);
   }
 
   /** After `[`. */
   #class(): CharSet {
     const negated = this.#take("^");
     const ranges: [number, number][] = [];
-    if (this.#peek() === "]") throw new Refused("has a class that begins with `]`: write `\\]` for the character");
+    if (this.#peek() === "]") throw new Refused("class-empty");
     while (!this.#take("]")) {
-      if (this.done) throw new Refused("has a `[` without its `]`: write `\\[` for the character");
+      if (this.done) throw new Refused("class-end");
       const first = this.#classMember();
       const isRange = this.#peek() === "-" && this.#points[this.#at + 1] !== "]" && this.#at + 1 < this.#points.length;
       if (!isRange) {
@@ -195,30 +221,23 @@ class Parser {
       }
       this.#at++;
       const last = this.#classMember();
-      if (!isSingle(first) || !isSingle(last))
-        throw new Refused("has a `-` beside a class like `\\d`: write `\\-` for the character");
-      if (first[0]! > last[0]!) throw new Refused("has a range whose ends are the wrong way round");
+      if (!isSingle(first) || !isSingle(last)) throw new Refused("class-range");
+      if (first[0]! > last[0]!) throw new Refused("class-range-order");
       ranges.push([first[0]!, last[0]!]);
-      if (this.#peek() === "-" && this.#points[this.#at + 1] !== "]") {
-        throw new Refused("has a `-` after a range: write `\\-` for the character");
-      }
+      if (this.#peek() === "-" && this.#points[this.#at + 1] !== "]") throw new Refused("class-range-chain");
     }
     const set = union(ranges);
     if (negated && set.length === 2 && set[0] === 0 && set[1] === LAST_POINT)
-      throw new Refused("has a class that nothing matches");
+      throw new Refused("class-nothing");
     return negated ? complement(set) : set;
   }
 
   #classMember(): CharSet {
     const point = this.#next();
-    if (point === undefined) throw new Refused("has a `[` without its `]`: write `\\[` for the character");
+    if (point === undefined) throw new Refused("class-end");
     if (point === "\\") return this.#escapedSet() ?? this.#refuseEscape();
-    if (point === "[") throw new Refused("has a `[` inside a class, which is not read alike everywhere: write `\\[`");
-    if ("&-~|".includes(point) && this.#peek() === point) {
-      throw new Refused(
-        `has \`${point}${point}\` inside a class, which is not read alike everywhere: write \`\\${point}\``,
-      );
-    }
+    if (point === "[") throw new Refused("class-nested");
+    if ("&-~|".includes(point) && this.#peek() === point) throw new Refused("class-operator", point);
     return single(point);
   }
 

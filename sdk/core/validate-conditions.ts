@@ -1,6 +1,6 @@
 import { LIMITS } from "./limits.ts";
 import { isNumber, isString, toInstant, toNetwork, toVersion } from "./operators.ts";
-import { parsePattern } from "./pattern.ts";
+import { refusalOf } from "./pattern-refusals.ts";
 import { type Fields, type Path, type Report, show } from "./report.ts";
 import type { Operator } from "./ruleset.ts";
 import { checkValuesLimit } from "./validate-limits.ts";
@@ -141,9 +141,9 @@ function checkLeaf({ attribute, op, values, ignoreCase }: Fields, path: Path, re
     if (!operand.accepts(value)) {
       report.add([...place, index], operand.code, `${show(value)} cannot be used with ${op}: ${operand.remedy}.`);
     } else if (op === "matches") {
-      const pattern = parsePattern(value as string);
-      if (!pattern.ok)
-        report.add([...place, index], "pattern-refused", `The pattern ${show(value)} ${pattern.message}.`);
+      const refusal = refusalOf(value as string);
+      if (refusal !== undefined)
+        report.add([...place, index], "pattern-refused", `The pattern ${show(value)} ${refusal}.`);
     }
   }
   if (op === "modulo" && operands.length > 0) checkModulo(operands, place, report);

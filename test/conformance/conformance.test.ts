@@ -90,7 +90,7 @@ const TABLES: Record<string, Table> = {
   operator: ({ value, id: _id, requirement: _requirement, description: _description, expected: _expected, ...leaf }) =>
     holds({ attribute: "subject", ...leaf }, { targetingKey: "u", ...(value === undefined ? {} : { subject: value }) }),
   lowercase: ({ text }) => lowerCase(text as string),
-  pattern: ({ pattern }) => (parsePattern(pattern as string).ok ? "accepted" : "refused"),
+  pattern: ({ pattern }) => (parsePattern(pattern as string) === undefined ? "refused" : "accepted"),
   segment: ({ segments, context, filters }) => holds({ segment: ["s"] }, context, segments, filters as Filters),
   filter({ members, bits, hashes }) {
     const size = { bits: bits as number, hashes: hashes as number };
