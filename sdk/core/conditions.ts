@@ -77,8 +77,7 @@ function holds(condition: Condition, context: object, key: string, epoch: number
       const value = condition.attribute!.readOnce(context, key, epoch);
       if (value === undefined) return NO;
       if (typeof value === "object" && isArray(value)) return anyMatches(condition, value);
-      const compared =
-        condition.ignoreCase && typeof value === "string" ? condition.attribute!.lower(value) : value;
+      const compared = condition.ignoreCase && typeof value === "string" ? condition.attribute!.lower(value) : value;
       return condition.matcher!.matches(compared) === condition.negate ? NO : YES;
     }
     case EXISTS:

@@ -1,7 +1,16 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { contexts, rulesets } from "../../test/conformance/arbitrary-ruleset.ts";
-import { compile, type Decision, diff, type Flag, type Json, type Ruleset } from "./index.ts";
+import {
+  type Condition,
+  compile,
+  type Decision,
+  diff,
+  type Flag,
+  type Json,
+  type Operator,
+  type Ruleset,
+} from "./index.ts";
 
 const REASONS = [
   "OFF",
@@ -234,6 +243,61 @@ describe("EV-1: evaluation is total and pure", () => {
     const evaluator = compile(ruleset({ f: deep, g: json }));
     expect(evaluator.evaluate("f", {}, 1).errorCode).toBe("MALFORMED_FLAG");
     expect(evaluator.evaluate("g", {}, 1).reason).toBe("STATIC");
+  });
+
+  it("matches an array exactly when it matches one of its elements (EV-12)", () => {
+    const text = fc.constantFrom("a", "b", "A", "\ufffd", "\ud800", "x1", "1.2.3", "10.0.0.1");
+    const element = fc.oneof(text, fc.constantFrom<Json>(0, 1, -0, true, null, [], {}));
+    const op = fc.constantFrom<Operator>("in", "in", "startsWith", "contains", "matches", "lessThan", "semverLessThan");
+    const condition = fc.record({
+      attribute: fc.constant("p"),
+      op,
+      values: fc.array(fc.oneof(text, fc.constantFrom<Json>(0, 1, false)), { minLength: 1, maxLength: 4 }),
+      negate: fc.boolean(),
+      ignoreCase: fc.boolean(),
+    });
+    fc.assert(
+      fc.property(condition, fc.array(element, { maxLength: 12 }), (given, elements) => {
+        const holds = (conditions: Condition[], p: Json): boolean => {
+          const rules = [{ id: "r", conditions, serve: { variation: "off" } }];
+          return compile(ruleset({ f: flag({ rules }) })).evaluate("f", { p }, null).reason === "RULE_MATCH";
+        };
+        const plain = { ...given, negate: false };
+        const any = elements.some((one) => one !== null && !Array.isArray(one) && holds([plain], one));
+        expect(holds([plain], elements)).toBe(any);
+        // What cannot be used as an operand is false, negated or not: seen where the attribute is an empty array.
+        expect(holds([{ ...given, negate: true }], elements)).toBe(!any && holds([{ ...given, negate: true }], []));
+      }),
+      { numRuns: 3_000 },
+    );
+  });
+
+  it("ends in an error where arrays ask for more than half a millisecond's comparisons (EV-12)", () => {
+    const asking = (count: number, op: Operator, ...values: Json[]) =>
+      flag({
+        rules: Array.from({ length: count }, (_, n) => ({
+          id: `r${n}`,
+          conditions: [{ attribute: "p", op, values }],
+          serve: { variation: "off" },
+        })),
+      });
+    const elements = Array.from({ length: 1000 }, (_, n) => `e${n}`);
+    const flags = {
+      few: asking(7, "startsWith", "x"),
+      many: asking(8, "startsWith", "x"),
+      members: asking(200, "in", "x", "y"),
+      behind: flag({ prerequisites: [{ flag: "many", variations: ["on"] }] }),
+    };
+    const evaluator = compile(ruleset(flags));
+    const answer = (key: string) => evaluator.evaluate(key, { p: elements }, "mine");
+    expect(answer("few").reason).toBe("FALLTHROUGH");
+    expect(answer("many")).toMatchObject({ value: "mine", reason: "ERROR", errorCode: "MALFORMED_FLAG" });
+    expect(answer("members").reason).toBe("FALLTHROUGH");
+    expect(answer("behind").reason).toBe("PREREQUISITE_FAILED");
+    // Each evaluation anew, and so each flag of all.
+    expect(answer("few").reason).toBe("FALLTHROUGH");
+    expect(evaluator.all({ p: elements }).few?.reason).toBe("FALLTHROUGH");
+    expect(evaluator.evaluate("many", { p: elements.slice(0, 100) }, null).reason).toBe("FALLTHROUGH");
   });
 
   it("asks a flag once, however many ways lead to it", () => {

@@ -10,6 +10,8 @@ export const LIMITS = {
   /** Reachable from one flag: its own, and those of all that it depends on. */
   reachableConditions: 20_000,
   reachablePatterns: 64,
+  /** Of one evaluation, with the worst texts of 1,024 units; in tenths of a microsecond. */
+  work: 10_000,
   /** UTF-8 bytes of JSON: a value travels to every client with each change of its flag. */
   valueBytes: 65_536,
   flagBytes: 262_144,

@@ -227,8 +227,7 @@ class Parser {
       if (this.#peek() === "-" && this.#points[this.#at + 1] !== "]") throw new Refused("class-range-chain");
     }
     const set = union(ranges);
-    if (negated && set.length === 2 && set[0] === 0 && set[1] === LAST_POINT)
-      throw new Refused("class-nothing");
+    if (negated && set.length === 2 && set[0] === 0 && set[1] === LAST_POINT) throw new Refused("class-nothing");
     return negated ? complement(set) : set;
   }
 

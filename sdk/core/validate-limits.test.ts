@@ -112,6 +112,32 @@ describe("limits, each met and passed by one", () => {
     expect(errors(patterns(65).document, patterns(65).segments)).toEqual([["", "patterns-reachable"]]);
   });
 
+  it("10,000 tenths of a microsecond for the worst context, with what weighs most and what to do (Q1)", () => {
+    const contains = (count: number) =>
+      flag([
+        rule(0, [
+          leaf(
+            "contains",
+            many(count, (i) => `needle-${1000 + i}`),
+          ),
+        ]),
+      ]);
+    expect(errors(contains(135))).toEqual([]);
+    expect(errors(contains(136))).toEqual([["", "work-reachable"]]);
+    const [problem] = validate("flag", contains(200), { flags: {}, segments: {} });
+    expect(problem?.message).toContain("for contains: use in, startsWith or endsWith");
+    // Of attributes whose case does not matter, each once, however many conditions ask for it.
+    const folded = (attributes: number) =>
+      flag([
+        rule(
+          0,
+          many(99, (i) => ({ ...leaf("in", [`v${i}`], `a${i % attributes}`), ignoreCase: true }) as Condition),
+        ),
+      ]);
+    expect(errors(folded(33))).toEqual([]);
+    expect(errors(folded(34))).toEqual([["", "work-reachable"]]);
+  });
+
   it("64 KB a value, in bytes of UTF-8", () => {
     const holding = (value: Json) => flag([], { variations: [{ key: "on", value }] });
     expect(errors(holding("é".repeat(32_767)))).toEqual([]);

@@ -1,6 +1,7 @@
 import { type Documents, type Kind, reachable } from "./graph.ts";
 import { jsonBytes, LIMITS } from "./limits.ts";
 import { type Fields, type Path, type Report, show } from "./report.ts";
+import { checkWork, conditionsOf } from "./validate-work.ts";
 
 /** What all documents reachable from a flag may hold together, and what the flag itself may weigh. */
 export function checkFlagLimits(flag: Fields, key: string, report: Report): void {
@@ -22,6 +23,7 @@ export function checkFlagLimits(flag: Fields, key: string, report: Report): void
     );
   }
   checkReach("flag", key, report, report.documents);
+  checkWork(key, report, report.documents);
 }
 
 function checkReach(kind: Kind, key: string, report: Report, documents: Documents): void {
@@ -78,18 +80,9 @@ export function checkValuesLimit(values: readonly unknown[], path: Path, op: unk
 
 /** How many conditions a document has, groups and those inside them counted alike, and how many patterns. */
 function sizeOf(document: Fields): { conditions: number; patterns: number } {
-  let patterns = 0;
-  const open: (Fields | null)[] = list(document.rules).flatMap((rule) => list(rule?.conditions));
-  // Iterative: conditions may be nested deeper than the stack. The list grows while it is walked.
-  for (let i = 0; i < open.length; i++) {
-    const condition = open[i];
-    if (typeof condition !== "object" || condition === null) continue;
-    if (condition.op === "matches") patterns += list(condition.values).length;
-    for (const child of list(condition.all)) open.push(child);
-    for (const child of list(condition.any)) open.push(child);
-    if (condition.not !== undefined) open.push(condition.not as Fields);
-  }
-  return { conditions: open.length, patterns };
+  const conditions = conditionsOf(document);
+  const patterns = conditions.flatMap(({ op, values }) => (op === "matches" ? list(values) : []));
+  return { conditions: conditions.length, patterns: patterns.length };
 }
 
 function list(value: unknown): readonly (Fields | null)[] {
