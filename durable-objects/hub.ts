@@ -5,7 +5,7 @@
  * looked at again and moved in one synchronous step.
  */
 import { DurableObject } from "cloudflare:workers";
-import { D1_FIRST_MS, D1_MS, within } from "../workers/deadline.ts";
+import { D1_FIRST_MS, D1_MS, SEGMENT_MS, within } from "../workers/deadline.ts";
 import type { Env } from "../workers/env.ts";
 import type { Documents } from "../workers/store/changes.ts";
 import { type Change, changesFrom, markPublished } from "../workers/store/changes.ts";
@@ -197,7 +197,23 @@ export class Hub extends DurableObject<Env> {
     }
     this.#storage.mirrorAgain();
     this.#advance(difference, { version: whole.head.version, changeId: whole.head.changeId, markedVersion: -1 }, false);
+    this.ctx.waitUntil(this.#rebuildFilters(environmentId, difference.segments));
     return true;
+  }
+
+  /** What D1 says of members may be older than their segments know: they build on what they have (decisions/0004). */
+  async #rebuildFilters(environmentId: string, segments: Documents["segments"]): Promise<void> {
+    const { BIG_SEGMENT } = this.env;
+    for (const [key, segment] of Object.entries(segments)) {
+      if (segment === null) continue;
+      const object = BIG_SEGMENT.get(BIG_SEGMENT.idFromName(`${environmentId}/${key}`));
+      await within(object.rebuild(), SEGMENT_MS, "a segment").catch((error: unknown) => {
+        const message = "a filter is not rebuilt";
+        console.warn(
+          JSON.stringify({ level: "warn", message, hub: environmentId, segment: key, error: String(error) }),
+        );
+      });
+    }
   }
 
   // Birth.

@@ -43,6 +43,7 @@ export function mirrorOf(environmentId: string, record: KillRecord): { kill: Mir
   return {
     kill: { environmentId, flagKey: flag, seq, killed, by: origin.actor, at, reason },
     audit: {
+      mirrorId: `${environmentId}/${seq}`,
       timestamp: at,
       action: `flag.${action}`,
       resourceType: "flag",

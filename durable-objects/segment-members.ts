@@ -1,4 +1,5 @@
 /** The tables of a big segment: its exact members, and what has changed since its filter. Synchronous throughout. */
+import type { AuditEntry } from "../workers/store/changes.ts";
 
 /**
  * A member counts from the mark `validFrom` on. An upload that replaces all writes a mark of its own, which becomes
@@ -104,8 +105,14 @@ export class SegmentMembers {
     );
   }
 
-  pendingAfter(generation: number): number {
-    return this.#sql.exec<{ n: number }>("SELECT count(*) AS n FROM pending WHERE generation > ?", generation).one().n;
+  /** How many changes are beside that filter, and how long they are in UTF-16 units, about. */
+  pendingAfter(generation: number): { members: number; units: number } {
+    return this.#sql
+      .exec<{ members: number; units: number }>(
+        "SELECT count(*) AS members, coalesce(sum(length(member)), 0) AS units FROM pending WHERE generation > ?",
+        generation,
+      )
+      .one();
   }
 
   /** The oldest of what D1 has not been told, all of it for one generation. */
@@ -148,15 +155,15 @@ export class SegmentMembers {
 
   // Audit entries on their way to D1.
 
-  note(entry: object): void {
+  note(entry: AuditEntry): void {
     this.#sql.exec("INSERT INTO audit (entry) VALUES (?)", JSON.stringify(entry));
   }
 
-  notes<Entry>(): { through: number; entries: Entry[] } {
+  notes(): { through: number; entries: AuditEntry[] } {
     const rows = this.#sql
       .exec<{ id: number; entry: string }>("SELECT id, entry FROM audit ORDER BY id LIMIT 20")
       .toArray();
-    return { through: rows.at(-1)?.id ?? 0, entries: rows.map(({ entry }) => JSON.parse(entry) as Entry) };
+    return { through: rows.at(-1)?.id ?? 0, entries: rows.map(({ entry }) => JSON.parse(entry) as AuditEntry) };
   }
 
   forgetNotes(through: number): void {

@@ -26,11 +26,10 @@ CREATE TABLE `audit` (
 	`user_agent` text,
 	`correlation_id` text NOT NULL,
 	`reason` text,
-	`environment_id` text,
-	`kill_seq` integer
+	`mirror_id` text
 );
 --> statement-breakpoint
-CREATE UNIQUE INDEX `audit_by_kill` ON `audit` (`environment_id`,`kill_seq`);--> statement-breakpoint
+CREATE UNIQUE INDEX `audit_mirror_id_unique` ON `audit` (`mirror_id`);--> statement-breakpoint
 CREATE INDEX `audit_by_resource` ON `audit` (`project`,`resource_type`,`key`);--> statement-breakpoint
 CREATE INDEX `audit_by_action` ON `audit` (`action`);--> statement-breakpoint
 CREATE TABLE `changes` (

@@ -54,7 +54,7 @@ const behind: Record<string, RegExp> = {
   "@hono/zod-openapi": /^workers\/admin\//,
   "itty-durable/itty-durable.js": /^durable-objects\/rate-limiter\.ts$/,
   "itty-durable/proxy-durable.js": /^workers\/rate-limit\.ts$/,
-  "node:zlib": /^workers\/edge\/events\.ts$/,
+  "node:zlib": /^workers\/(edge\/events|admin\/member-body)\.ts$/,
   "eventsource-parser": /^sdk\/js\/transports\.ts$/,
   miniflare: /^(bench|test)\//,
   ws: /^bench\//,

@@ -7,7 +7,7 @@ type Body = any;
 
 export type Api = (method: string, path: string, body?: unknown, headers?: Record<string, string>) => Promise<Answer>;
 
-/** `body` goes out as it is where it is a string. */
+/** `body` goes out as it is where it is text or bytes. */
 export const as =
   (token: string | null): Api =>
   async (method, path, body, headers = {}) => {
@@ -19,7 +19,9 @@ export const as =
           ...(body !== undefined && { "content-type": "application/json" }),
           ...headers,
         },
-        ...(body !== undefined && { body: typeof body === "string" ? body : JSON.stringify(body) }),
+        ...(body !== undefined && {
+          body: typeof body === "string" || body instanceof Uint8Array ? body : JSON.stringify(body),
+        }),
       }),
     );
     const text = await response.text();

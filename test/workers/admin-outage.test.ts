@@ -1,6 +1,6 @@
 import { createExecutionContext } from "cloudflare:test";
 import { env } from "cloudflare:workers";
-import { afterEach, beforeAll, expect, test } from "vitest";
+import { afterEach, beforeAll, expect, test, vi } from "vitest";
 import worker from "../../workers/index.ts";
 import { bootstrap, newFlag, newProject, newToken } from "../support/admin.ts";
 import { setFaults, withFaults } from "../support/faults.ts";
@@ -85,4 +85,35 @@ test("a token that cannot be mirrored as revoked is not revoked in D1 either", a
   const { body: list } = await admin("GET", "/tokens?limit=100");
   expect(list.items.find(({ id }: { id: string }) => id === body.id).revokedAt).toBeNull();
   expect((await ask("DELETE", `/tokens/${body.id}`)).status).toBe(204);
+});
+
+test("a filter that was read once is not read again by /evaluate, whatever becomes of R2; a first one that cannot be is a 503", async () => {
+  const segments = `/projects/${project}/environments/production/segments`;
+  const newSegment = async (key: string) => {
+    await admin("POST", segments, { key });
+    await admin("POST", `${segments}/${key}/members`, '"ada"', { "content-type": "application/x-ndjson" });
+    await vi.waitFor(async () =>
+      expect((await admin("GET", `${segments}/${key}/members`)).body).toMatchObject({ filterCount: 1 }),
+    );
+    const rules = [{ conditions: [{ segment: [key] }], serve: { variation: "on" } }];
+    await newFlag(admin, project, key);
+    const targeting = { on: true, rules, fallthrough: { variation: "off" } };
+    await admin("PATCH", `/projects/${project}/flags/${key}/environments/production`, targeting);
+  };
+  await newSegment("read");
+  await newSegment("unread");
+  const evaluate = async (key: string, targetingKey: string) => {
+    const path = `/projects/${project}/flags/${key}/environments/production/evaluate`;
+    const { status, body } = await ask("POST", path, { context: { targetingKey } });
+    return [status, body.value];
+  };
+  expect(await evaluate("read", "ada")).toEqual([200, true]);
+  setFaults({ SEGMENTS_BUCKET: { mode: "fail" } });
+  expect([await evaluate("read", "ada"), await evaluate("read", "grace")]).toEqual([
+    [200, true],
+    [200, false],
+  ]);
+  expect((await evaluate("unread", "ada"))[0]).toBe(503);
+  setFaults({});
+  expect(await evaluate("unread", "ada")).toEqual([200, true]);
 });

@@ -1,84 +1,23 @@
 import { evictDurableObject, runInDurableObject } from "cloudflare:test";
-import { env } from "cloudflare:workers";
-import { compile, type Evaluator, type Ruleset } from "@bunting/core";
 import type { PatchMessage } from "@bunting/core/wire";
 import { and, eq } from "drizzle-orm";
 import { expect, test, vi } from "vitest";
-import type { Requester } from "../../durable-objects/big-segment.ts";
-import { commit, type Head } from "../../workers/store/changes.ts";
+import { commit } from "../../workers/store/changes.ts";
 import * as table from "../../workers/store/schema.ts";
-import { insertSegment } from "../../workers/store/segments.ts";
-import { commitDocuments, db, flag, newEnvironment } from "../support/environment.ts";
-
-const ORIGIN: Requester = {
-  reason: null,
-  actor: "tester",
-  tokenId: "tok_1",
-  project: "p",
-  environment: "e",
-  sourceIp: null,
-  userAgent: null,
-  correlationId: "c",
-};
-const CREATED_AT = 1_000;
-const users = (from: number, to: number) => Array.from({ length: to - from }, (_, index) => `user-${from + index}`);
-
-const hubOf = (environmentId: string) => env.HUB.get(env.HUB.idFromName(environmentId));
-const objectOf = (environmentId: string) => env.BIG_SEGMENT.get(env.BIG_SEGMENT.idFromName(`${environmentId}/s`));
-
-/** An environment with a segment `s` and a flag `f` that is on for its members. */
-async function newSegment(createdAt = CREATED_AT): Promise<{ head: Head; environmentId: string }> {
-  const head = await newEnvironment();
-  const { environmentId } = head;
-  await hubOf(environmentId).create(environmentId);
-  const rules = [{ id: "r", conditions: [{ segment: ["s"] }], serve: { variation: "on" } }];
-  const made = await commitDocuments(head, { flags: { f: flag("f", { rules, fallthrough: { variation: "off" } }) } });
-  await putSegment(made.head, createdAt);
-  return { head: made.head, environmentId };
-}
-
-async function putSegment(head: Head, createdAt: number): Promise<void> {
-  const { environmentId } = head;
-  const fields = { name: "S", description: "", included: [], excluded: [], rules: [], big: null };
-  const row = { environmentId, key: "s", ...fields, version: 1, createdAt, updatedAt: createdAt };
-  const document = { key: "s", version: 1, included: [], excluded: [], rules: [] };
-  const edits = [{ head, documents: { segments: { s: document } } }];
-  const [change] = await commit(db, { statements: [insertSegment(db, row)], edits, audit: [], now: createdAt });
-  await hubOf(environmentId).publish(change!);
-}
-
-async function upload(
-  environmentId: string,
-  mode: "add" | "remove" | "replace",
-  ...batches: string[][]
-): Promise<void> {
-  const object = objectOf(environmentId);
-  const { outcome, upload } = await object.beginUpload(CREATED_AT, mode, ORIGIN);
-  expect(outcome).toBe("begun");
-  for (const batch of batches) expect(await object.receive(upload.id, batch)).toBe("taken");
-  await object.finishUpload(upload.id);
-}
-
-const settled = (environmentId: string, generation: number) =>
-  vi.waitFor(
-    async () => expect(await objectOf(environmentId).status(CREATED_AT)).toMatchObject({ generation, building: null }),
-    { timeout: 15_000, interval: 20 },
-  );
-
-/** What an SDK that starts now evaluates with. */
-async function evaluatorOf(environmentId: string): Promise<Evaluator> {
-  const evaluator = compile(JSON.parse((await hubOf(environmentId).snapshot())!.ruleset) as Ruleset);
-  for (const { segment, generation } of evaluator.missingFilters()) {
-    const object = await env.SEGMENTS_BUCKET.get(`segments/${environmentId}/${segment}/${generation}`);
-    expect(evaluator.setFilter(segment, generation, new Uint8Array(await object!.arrayBuffer()))).toBe(true);
-  }
-  return evaluator;
-}
-
-async function membersAmong(environmentId: string, candidates: string[]): Promise<string[]> {
-  const evaluator = await evaluatorOf(environmentId);
-  return candidates.filter((targetingKey) => evaluator.evaluate("f", { targetingKey }, null).value === true);
-}
+import {
+  CREATED_AT,
+  evaluatorOf,
+  hubOf,
+  membersAmong,
+  newSegment,
+  ORIGIN,
+  objectOf,
+  putSegment,
+  settled,
+  upload,
+  users,
+} from "../support/big-segment.ts";
+import { db } from "../support/environment.ts";
 
 async function lastPatch(environmentId: string): Promise<{ patch: PatchMessage; bytes: number }> {
   const { revision } = await hubOf(environmentId).since(0);

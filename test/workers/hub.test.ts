@@ -2,7 +2,7 @@ import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "c
 import { env } from "cloudflare:workers";
 import type { Flag } from "@bunting/core";
 import type { PatchMessage } from "@bunting/core/wire";
-import { eq } from "drizzle-orm";
+import { eq, like } from "drizzle-orm";
 import { describe, expect, test } from "vitest";
 import { HubStorage } from "../../durable-objects/hub-storage.ts";
 import type { KillRequest } from "../../durable-objects/kill.ts";
@@ -311,10 +311,13 @@ describe("kill", () => {
     await runDurableObjectAlarm(hub);
     const [row] = await db.select().from(table.kills).where(eq(table.kills.environmentId, environmentId));
     expect(row).toMatchObject({ flagKey: "a", killed: false, seq: 2 });
-    const entries = await db.select().from(table.audit).where(eq(table.audit.environmentId, environmentId));
-    expect(entries.map(({ action, killSeq }) => [action, killSeq])).toEqual([
-      ["flag.kill", 1],
-      ["flag.restore", 2],
+    const entries = await db
+      .select()
+      .from(table.audit)
+      .where(like(table.audit.mirrorId, `${environmentId}/%`));
+    expect(entries.map(({ action, mirrorId }) => [action, mirrorId])).toEqual([
+      ["flag.kill", `${environmentId}/1`],
+      ["flag.restore", `${environmentId}/2`],
     ]);
   });
 

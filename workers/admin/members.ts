@@ -11,6 +11,7 @@ import { type AdminContext, body, environmentPath, json, problems, resource } fr
 import { environmentOf } from "./environments.ts";
 import { delivered, delivery } from "./hubs.ts";
 import { MAX_MEMBERS_AT_ONCE, MAX_REASON, MAX_TEXT } from "./limits.ts";
+import { uploadBody } from "./member-body.ts";
 import { lineFormat, memberBatches } from "./member-lines.ts";
 import { origin } from "./write.ts";
 
@@ -120,7 +121,9 @@ export const members = resource()
       throw badRequest(message, [{ pointer: `/remove/${twice}`, code: "member-twice", message }]);
     }
     const { object, createdAt, environment, by } = await segmentOf(c);
-    const { added, removed, revision } = await answered(object.change(createdAt, [...comes], [...goes], by));
+    const changing = object.change(createdAt, [...comes], [...goes], by);
+    const { outcome, added, removed, revision } = await answered(changing);
+    if (outcome === "too-many") throw refused(outcome);
     const told = revision === null ? { delivery: "pending" as const } : delivered(environment, revision);
     const nothing = added.length + removed.length === 0;
     const answer = { added: added.length, removed: removed.length, ...(nothing ? {} : told) };
@@ -135,7 +138,7 @@ export const members = resource()
   .openapi(send, async (c) => {
     const format = lineFormat(c.req.header("content-type"));
     const { mode } = c.req.valid("query");
-    return c.json(await receive(c, mode, memberBatches(bodyOf(c), format)), 202);
+    return c.json(await receive(c, mode, memberBatches(uploadBody(c.req.raw), format)), 202);
   });
 
 /** Each batch is stored before the next one is read: memory and time in the object are bounded however long the body is. */
@@ -165,16 +168,6 @@ const refused = (why: string): ApiError =>
   why === "too-many"
     ? new ApiError(413, "too-many-members", "A segment has at most 5,000,000 members.")
     : unavailable("The upload stood still or was interrupted: send it again.");
-
-/** gzip is for those behind a proxy that limits bodies; Cloudflare's own plans do at 100 MB and more. */
-function bodyOf(c: AdminContext): ReadableStream<Uint8Array> {
-  const { body } = c.req.raw;
-  if (body === null) throw badRequest("The body is empty: send one member a line.");
-  const encoding = c.req.header("content-encoding") ?? "identity";
-  if (encoding === "identity") return body;
-  if (encoding !== "gzip") throw new ApiError(415, "unsupported-media-type", "Content-Encoding is gzip or nothing.");
-  return body.pipeThrough(new DecompressionStream("gzip"));
-}
 
 async function segmentOf(c: AdminContext) {
   const environment = await environmentOf(c);

@@ -1,10 +1,11 @@
 /** How one environment serves a flag. */
 import { type Context, compile, type Flag, references } from "@bunting/core";
 import { createRoute, z } from "@hono/zod-openapi";
-import { conflict, notFound } from "../problem.ts";
+import { conflict, notFound, unavailable } from "../problem.ts";
 import { addBigSegments } from "../store/big-segments.ts";
 import { LostRace } from "../store/changes.ts";
 import type { EnvironmentName } from "../store/credentials.ts";
+import { isDatabaseFailure } from "../store/database.ts";
 import { closure, dependencyStatements, flagDocument } from "../store/documents.ts";
 import { flagIn, killedFlags, updateConfiguration } from "../store/flags.ts";
 import { needs } from "./access.ts";
@@ -150,7 +151,10 @@ export const targetings = resource()
     if (found === null || !Object.hasOwn(found.ruleset.flags, key)) throw notFound(`The flag ${key}`);
     for (const flag of Object.values(found.ruleset.flags)) flag.killed = killed.has(flag.key);
     const evaluator = compile(found.ruleset);
-    await addBigSegments(c.var.db, c.env.SEGMENTS_BUCKET, evaluator);
+    await addBigSegments(c.var.db, c.env.SEGMENTS_BUCKET, evaluator).catch((error: unknown) => {
+      if (isDatabaseFailure(error)) throw error;
+      throw unavailable("The filters of big segments cannot be read at the moment.");
+    });
     return c.json(evaluator.evaluate(key, c.req.valid("json").context as Context, null), 200);
   });
 

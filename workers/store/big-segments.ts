@@ -28,6 +28,9 @@ export const filterName = ({ environmentId, key }: SegmentPlace, generation: num
 /** A segment that has become big and has no filter yet. */
 const NO_FILTER: table.BigFilter = { generation: 0, count: 0, bits: 0, hashes: 0, url: "" };
 
+/** What landed, and the filter that D1 had before it: another one than its object knows of after D1 has gone back in time. */
+export type Committed = { change: Change; generationBefore: number };
+
 /** Members who came or left, and the audit entries that wait. Null: the segment is gone. */
 export const commitMembers = (db: Database, place: Segment, since: MembersSince, audit: AuditEntry[]) =>
   commitBig(db, place, audit, (big) => ({
@@ -49,6 +52,10 @@ export const commitFilter = (db: Database, place: Segment, filter: table.BigFilt
     ],
   }));
 
+/** What was done to a segment that is gone by now. */
+export const commitAudit = (db: Database, audit: AuditEntry[]) =>
+  commit(db, { statements: [], edits: [], audit, now: Date.now() });
+
 type Plan = { big: table.BigFilter; isNew: boolean; members?: MembersSince; statements: Statement[] };
 
 function commitBig(
@@ -56,7 +63,7 @@ function commitBig(
   place: Segment,
   audit: AuditEntry[],
   plan: (big: table.BigFilter | null) => Plan,
-): Promise<Change | null> {
+): Promise<Committed | null> {
   const { environmentId, key, createdAt } = place;
   const at = and(eq(table.segments.environmentId, environmentId), eq(table.segments.key, key));
   return retryingLostRaces(async () => {
@@ -71,7 +78,7 @@ function commitBig(
     };
     if (isNew) statements.push(db.update(table.segments).set({ big }).where(at));
     const [change] = await commit(db, { statements, edits: [{ head, documents }], audit, now: Date.now() });
-    return change as Change;
+    return { change: change as Change, generationBefore: row.big?.generation ?? 0 };
   });
 }
 
@@ -114,8 +121,41 @@ export async function addBigSegments(db: Database, bucket: R2Bucket, evaluator: 
   }
   evaluator.apply({ revision, previous: revision, flags: {}, segments: {}, members });
   for (const { segment, generation } of evaluator.missingFilters()) {
-    const name = filterName({ environmentId: environment, key: segment }, generation);
-    const object = await within(bucket.get(name), FILTER_READ_MS, "R2");
-    if (object !== null) evaluator.setFilter(segment, generation, new Uint8Array(await object.arrayBuffer()));
+    const filter = await readFilter(bucket, filterName({ environmentId: environment, key: segment }, generation));
+    if (filter !== null) evaluator.setFilter(segment, generation, filter);
   }
+}
+
+/** Of an isolate's 128 MB: the largest filter, or many small ones. */
+const MAX_HELD_BYTES = 20 * 1_048_576;
+const held = new Map<string, Uint8Array>();
+const reading = new Map<string, Promise<Uint8Array | null>>();
+
+/** Who tries a rule on several contexts asks for the same filter each time, and several at once hold it once. */
+async function readFilter(bucket: R2Bucket, name: string): Promise<Uint8Array | null> {
+  const known = held.get(name);
+  if (known !== undefined) return known;
+  const shared = reading.get(name) ?? fetchFilter(bucket, name);
+  reading.set(name, shared);
+  try {
+    // Another request may have begun it, and ended without it: waited for a bounded time, and not by who comes after.
+    return await within(shared, FILTER_READ_MS, "R2");
+  } finally {
+    if (reading.get(name) === shared) reading.delete(name);
+  }
+}
+
+async function fetchFilter(bucket: R2Bucket, name: string): Promise<Uint8Array | null> {
+  const object = await bucket.get(name);
+  if (object === null) return null;
+  const filter = new Uint8Array(await object.arrayBuffer());
+  held.set(name, filter);
+  let bytes = 0;
+  for (const one of held.values()) bytes += one.byteLength;
+  for (const [oldest, { byteLength }] of held) {
+    if (bytes <= MAX_HELD_BYTES) break;
+    held.delete(oldest);
+    bytes -= byteLength;
+  }
+  return filter;
 }

@@ -104,7 +104,9 @@ export async function commit(db: Database, write: Write): Promise<Change[]> {
   }
   // Heads after rows: the first change of an environment travels with the row of that environment.
   const statements = [...locks, ...write.statements, ...heads];
-  for (const entry of write.audit) statements.push(db.insert(table.audit).values(entry));
+  for (const entry of write.audit) {
+    statements.push(db.insert(table.audit).values(entry).onConflictDoNothing({ target: table.audit.mirrorId }));
+  }
   if (write.idempotency !== undefined) statements.push(db.insert(table.idempotency).values(write.idempotency));
   try {
     await transaction(db, statements);

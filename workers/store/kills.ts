@@ -17,9 +17,6 @@ export async function mirrorKill(db: Database, kill: MirroredKill, audit: AuditE
         set: state,
         setWhere: lt(table.kills.seq, sql`excluded.seq`),
       }),
-    db
-      .insert(table.audit)
-      .values({ ...audit, environmentId: kill.environmentId, killSeq: kill.seq })
-      .onConflictDoNothing({ target: [table.audit.environmentId, table.audit.killSeq] }),
+    db.insert(table.audit).values(audit).onConflictDoNothing({ target: table.audit.mirrorId }),
   ]);
 }

@@ -246,12 +246,10 @@ export const audit = sqliteTable(
     userAgent: text("user_agent"),
     correlationId: text("correlation_id").notNull(),
     reason: text(),
-    /** Set on kills and restores: mirrored from the hub, once each. */
-    environmentId: text("environment_id"),
-    killSeq: integer("kill_seq"),
+    /** Set where a Durable Object has decided: what it mirrors lands once, however often it is sent. */
+    mirrorId: text("mirror_id").unique(),
   },
   (table) => [
-    uniqueIndex("audit_by_kill").on(table.environmentId, table.killSeq),
     index("audit_by_resource").on(table.project, table.resourceType, table.key),
     index("audit_by_action").on(table.action),
   ],
