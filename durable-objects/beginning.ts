@@ -1,8 +1,10 @@
 /** What a hub without state starts from: D1 as it is, or, while D1 is down, the newest snapshot in KV. */
 import type { Ruleset, Segment } from "@bunting/core";
+import { D1_BIRTH_MS, D1_MS, within } from "../workers/deadline.ts";
 import type { Documents } from "../workers/store/changes.ts";
-import type { MemberRow, WholeEnvironment } from "../workers/store/documents.ts";
-import type { SnapshotParts } from "../workers/store/snapshot.ts";
+import type { Database } from "../workers/store/database.ts";
+import { type MemberRow, type WholeEnvironment, wholeEnvironment } from "../workers/store/documents.ts";
+import { latestRevision, readLatestSnapshot, type SnapshotParts } from "../workers/store/snapshot.ts";
 import type { KillState } from "./kill.ts";
 
 export type Beginning = {
@@ -19,16 +21,34 @@ export type Beginning = {
 const REVISION_GAP = 1_000_000;
 const KILL_SEQ_GAP = 1_000;
 
+/** Null: there is no such environment. Throws where neither D1 nor KV can tell what it serves. */
+export async function readBeginning(db: Database, kv: KVNamespace, environmentId: string): Promise<Beginning | null> {
+  const asked = wholeEnvironment(db, environmentId);
+  const [early, pointer, fromKv] = await Promise.allSettled([
+    within(asked, D1_BIRTH_MS, "D1"),
+    latestRevision(kv, environmentId),
+    readLatestSnapshot(kv, environmentId),
+  ]);
+  const snapshot = fromKv.status === "fulfilled" ? fromKv.value : null;
+  // A D1 that is slow is not waited for where KV knows: what KV lacks, the outbox tells once D1 answers.
+  if (early.status === "rejected" && snapshot !== null) return fromSnapshot(snapshot);
+  const whole = await within(asked, D1_MS, "D1").catch((cause: unknown) => {
+    throw new Error("Neither D1 nor KV can tell what this environment serves", { cause });
+  });
+  const latest = pointer.status === "fulfilled" ? (pointer.value ?? 0) : 0;
+  return whole && fromD1(whole, latest, snapshot);
+}
+
 /** An environment that was just made. */
 export function firstBeginning(whole: WholeEnvironment): Beginning {
   return { ...fromD1(whole, 0, null), revision: 1, killSeq: 0 };
 }
 
 /** `latest` is the revision that KV points to, 0 for none; `snapshot` is what it holds, where that can be read. */
-export function fromD1(whole: WholeEnvironment, latest: number, snapshot: SnapshotParts | null): Beginning {
+function fromD1(whole: WholeEnvironment, latest: number, snapshot: SnapshotParts | null): Beginning {
   const { ruleset, keys, head, publishedRevision } = whole;
   const killed = whole.kills.filter((kill) => kill.killed);
-  const mirrored = Math.max(0, ...whole.kills.map(({ seq }) => seq));
+  const mirrored = whole.killSeq;
   // D1 only mirrors kills, late where it was down. They are numbered: whoever has seen more of them knows.
   const kills =
     snapshot !== null && snapshot.killSeq > mirrored
@@ -45,7 +65,7 @@ export function fromD1(whole: WholeEnvironment, latest: number, snapshot: Snapsh
   };
 }
 
-export function fromSnapshot(snapshot: SnapshotParts): Beginning {
+function fromSnapshot(snapshot: SnapshotParts): Beginning {
   const { flags, segments } = JSON.parse(snapshot.ruleset) as Ruleset;
   // A snapshot has the kills laid over its flags; the hub keeps documents as D1 has them.
   const bare = Object.entries(flags).map(([key, flag]) => [key, { ...flag, killed: false }] as const);

@@ -34,15 +34,24 @@ export type Patch = {
   members?: Record<string, MemberChange>;
 };
 
-export function encodeDelivery(patch: Patch, keys: Delivery["keys"], connected: number, urgent: boolean): Delivery {
+/** `patch` is the encoded patch, whether or not it fits a message: history keeps it. */
+export function encodeDelivery(
+  patch: Patch,
+  keys: Delivery["keys"],
+  connected: number,
+  urgent: boolean,
+): { delivery: Delivery; patch: string } {
   const full: PatchMessage = { type: "patch", ...patch, ackWithinMs: acknowledgeWithinMs(connected, urgent) };
   const encoded = JSON.stringify(full);
   const { revision, previous, publishedAt } = patch;
   // A string of UTF-16 units is at most three times as long in UTF-8: only long ones are worth measuring.
   const fits = encoded.length * 3 <= MAX_MESSAGE_BYTES || new TextEncoder().encode(encoded).length <= MAX_MESSAGE_BYTES;
   const message = fits ? encoded : JSON.stringify(resync(revision, connected));
-  return { revision, previous, publishedAt, message, keys };
+  return { delivery: { revision, previous, publishedAt, message, keys }, patch: encoded };
 }
+
+/** Whether the delivery only says that there is more than a message holds. */
+export const isResync = ({ message }: Delivery): boolean => message.startsWith('{"type":"resync"');
 
 export function resync(revision: number, connected: number): ResyncMessage {
   return { type: "resync", revision, withinMs: spreadMs(connected) };

@@ -2,8 +2,9 @@
 import type { Flag, Ruleset, Segment } from "@bunting/core";
 import type { Documents, KeyGrant } from "../workers/store/changes.ts";
 import type { SnapshotParts } from "../workers/store/snapshot.ts";
-import type { Delivery } from "./delivery.ts";
-import type { KillRecord, KillRequest, KillState } from "./kill.ts";
+import type { Patch } from "./delivery.ts";
+import { DeltaLog } from "./delta-log.ts";
+import { KillLog } from "./kill-log.ts";
 import { MemberLists } from "./member-lists.ts";
 
 /** `version` and `changeId` name the last change of D1 that is applied; `revision` is the hub's own count. */
@@ -16,27 +17,32 @@ export type Position = {
   /** How far the KV snapshot and the row in D1 have followed. */
   snapshotRevision: number;
   markedVersion: number;
+  /** Where the hub began, how far R2 has followed since, and its newest base. */
+  bornRevision: number;
+  archivedRevision: number;
+  baseRevision: number;
+  /** What was archived on top of that base, and what the base weighs. */
+  runs: number;
+  runBytes: number;
+  baseBytes: number;
 };
 
 type Kind = "flag" | "segment" | "key";
-
-/** Deltas beyond this are dropped, oldest first; who asks for one of them fetches the ruleset. */
-const DELTA_LOG_BYTES = 8 * 1024 * 1024;
-/** What a relay keeps too: whoever lacks more than this fetches the ruleset, which is no larger than many such runs. */
-const MAX_RUN_BYTES = 1024 * 1024;
-const IDEMPOTENCY_MS = 24 * 60 * 60 * 1_000;
 
 export class HubStorage {
   readonly #storage: DurableObjectStorage;
   readonly #sql: SqlStorage;
   readonly members: MemberLists;
+  readonly kills: KillLog;
+  readonly deltas: DeltaLog;
   #position: Position | null;
-  #deltaBytes = 0;
 
   constructor(storage: DurableObjectStorage) {
     this.#storage = storage;
     this.#sql = storage.sql;
     this.members = new MemberLists(storage.sql);
+    this.kills = new KillLog(storage.sql);
+    this.deltas = new DeltaLog(storage.sql);
     this.#position = storage.kv.get<Position>("position") ?? null;
     if (this.#position !== null) this.prepare();
   }
@@ -44,16 +50,12 @@ export class HubStorage {
   /** Not before there is something to keep: a made-up environment's id wakes an object, which must leave nothing behind. */
   prepare(): void {
     this.members.prepare();
+    this.kills.prepare();
+    this.deltas.prepare();
     this.#sql.exec(`
       CREATE TABLE IF NOT EXISTS documents (kind TEXT, key TEXT, json TEXT NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID;
-      CREATE TABLE IF NOT EXISTS kills (flag TEXT PRIMARY KEY, state TEXT NOT NULL) WITHOUT ROWID;
-      CREATE TABLE IF NOT EXISTS kill_log
-        (seq INTEGER PRIMARY KEY, record TEXT NOT NULL, requester TEXT UNIQUE, at INTEGER NOT NULL, mirrored INTEGER NOT NULL);
-      CREATE INDEX IF NOT EXISTS kill_log_unmirrored ON kill_log (seq) WHERE mirrored = 0;
-      CREATE TABLE IF NOT EXISTS deltas (revision INTEGER PRIMARY KEY, bytes INTEGER NOT NULL, delivery TEXT NOT NULL);
       CREATE TABLE IF NOT EXISTS snapshots (revision INTEGER PRIMARY KEY, at INTEGER NOT NULL);
     `);
-    this.#deltaBytes = this.#sql.exec<{ bytes: number }>("SELECT total(bytes) AS bytes FROM deltas").one().bytes;
   }
 
   get position(): Position | null {
@@ -66,8 +68,15 @@ export class HubStorage {
     this.#position = position;
   }
 
+  /** All of a step or, where it throws, nothing. */
   atomically<T>(step: () => T): T {
-    return this.#storage.transactionSync(step);
+    const before = this.#position;
+    try {
+      return this.#storage.transactionSync(step);
+    } catch (error) {
+      this.#position = before;
+      throw error;
+    }
   }
 
   // Documents: D1's, without kills.
@@ -82,6 +91,23 @@ export class HubStorage {
       }
     }
     this.members.write(documents);
+  }
+
+  /** As clients get them: kills laid over flags, big segments with their lists. */
+  forClients({ flags, segments, members = {} }: Documents): Pick<Patch, "flags" | "segments" | "members"> {
+    const laid = Object.entries(flags).map(([key, flag]) => {
+      const killed = flag !== null && this.kills.state(key) !== null;
+      return [key, killed ? { ...flag, killed } : flag] as const;
+    });
+    const listed = Object.entries(segments).map(([key, segment]) => {
+      return [key, segment === null ? null : this.members.join(segment)] as const;
+    });
+    const changed = Object.entries(members).map(([key, { added, removed }]) => [key, { added, removed }] as const);
+    return {
+      flags: Object.fromEntries(laid),
+      segments: Object.fromEntries(listed),
+      ...(changed.length > 0 && { members: Object.fromEntries(changed) }),
+    };
   }
 
   flag(key: string): Flag | null {
@@ -109,7 +135,7 @@ export class HubStorage {
   /** The ruleset as clients get it, kills laid over it, joined from the stored texts without parsing them. */
   snapshot(): SnapshotParts {
     const position = this.#position as Position;
-    const killed = new Set(Object.keys(this.kills()));
+    const killed = new Set(Object.keys(this.kills.states()));
     const flags = this.#rows("flag").map(({ key, json }) =>
       killed.has(key) ? { key, json: JSON.stringify({ ...(JSON.parse(json) as Flag), killed: true }) } : { key, json },
     );
@@ -126,7 +152,7 @@ export class HubStorage {
       changeId: position.changeId,
       killSeq: position.killSeq,
       keys: Object.fromEntries(this.#rows("key").map(({ key, json }) => [key, JSON.parse(json) as KeyGrant])),
-      kills: this.kills(),
+      kills: this.kills.states(),
       ruleset,
     };
   }
@@ -139,102 +165,6 @@ export class HubStorage {
     return this.#sql
       .exec<{ key: string; json: string }>("SELECT key, json FROM documents WHERE kind = ? ORDER BY key", kind)
       .toArray();
-  }
-
-  // Kills: the hub's own.
-
-  kill(flag: string): KillState | null {
-    const [row] = this.#sql.exec<{ state: string }>("SELECT state FROM kills WHERE flag = ?", flag);
-    return row === undefined ? null : (JSON.parse(row.state) as KillState);
-  }
-
-  kills(): Record<string, KillState> {
-    const rows = this.#sql.exec<{ flag: string; state: string }>("SELECT flag, state FROM kills").toArray();
-    return Object.fromEntries(rows.map((row) => [row.flag, JSON.parse(row.state) as KillState]));
-  }
-
-  setKill(flag: string, state: KillState | null): void {
-    if (state === null) this.#sql.exec("DELETE FROM kills WHERE flag = ?", flag);
-    else this.#sql.exec("INSERT OR REPLACE INTO kills VALUES (?, ?)", flag, JSON.stringify(state));
-  }
-
-  logKill(record: KillRecord, now: number): void {
-    this.#sql.exec("DELETE FROM kill_log WHERE mirrored = 1 AND at < ?", now - IDEMPOTENCY_MS);
-    const mirrored = record.changed ? 0 : 1;
-    const { seq, at } = record;
-    this.#sql.exec(
-      "INSERT INTO kill_log VALUES (?, ?, ?, ?, ?)",
-      seq,
-      JSON.stringify(record),
-      requester(record),
-      at,
-      mirrored,
-    );
-  }
-
-  /** What the request that came with the same Idempotency-Key became. */
-  answered(request: KillRequest): KillRecord | null {
-    const [row] = this.#sql.exec<{ record: string }>(
-      "SELECT record FROM kill_log WHERE requester = ?",
-      requester(request),
-    );
-    return row === undefined ? null : (JSON.parse(row.record) as KillRecord);
-  }
-
-  isMirrored(seq: number): boolean {
-    return this.#sql.exec("SELECT 1 FROM kill_log WHERE seq = ? AND mirrored = 0", seq).toArray().length === 0;
-  }
-
-  unmirrored(limit = 50): KillRecord[] {
-    return this.#sql
-      .exec<{ record: string }>("SELECT record FROM kill_log WHERE mirrored = 0 ORDER BY seq LIMIT ?", limit)
-      .toArray()
-      .map((row) => JSON.parse(row.record) as KillRecord);
-  }
-
-  markMirrored(seq: number): void {
-    this.#sql.exec("UPDATE kill_log SET mirrored = 1 WHERE seq = ?", seq);
-  }
-
-  /** D1 has gone back in time: what it knew of the kills of the last day may be gone. Twice changes nothing there. */
-  mirrorAgain(): void {
-    this.#sql.exec("UPDATE kill_log SET mirrored = 0 WHERE json_extract(record, '$.changed')");
-  }
-
-  // Deltas.
-
-  logDelivery(delivery: Delivery): void {
-    const text = JSON.stringify(delivery);
-    this.#sql.exec("INSERT INTO deltas VALUES (?, ?, ?)", delivery.revision, text.length, text);
-    this.#deltaBytes += text.length;
-    while (this.#deltaBytes > DELTA_LOG_BYTES) {
-      const [oldest] = this.#sql.exec<{ bytes: number }>(
-        "DELETE FROM deltas WHERE revision = (SELECT min(revision) FROM deltas) RETURNING bytes",
-      );
-      if (oldest === undefined) break;
-      this.#deltaBytes -= oldest.bytes;
-    }
-  }
-
-  delivery(revision: number): Delivery | null {
-    const [row] = this.#sql.exec<{ delivery: string }>("SELECT delivery FROM deltas WHERE revision = ?", revision);
-    return row === undefined ? null : (JSON.parse(row.delivery) as Delivery);
-  }
-
-  /** All that came after `revision`. Null where the log does not reach back so far, or where it is too much to send. */
-  deliveriesAfter(revision: number): Delivery[] | null {
-    if (revision === this.#position?.revision) return [];
-    const { first, bytes } = this.#sql
-      .exec<{ first: number | null; bytes: number }>(
-        "SELECT min(revision) AS first, total(bytes) AS bytes FROM deltas WHERE revision > ?",
-        revision,
-      )
-      .one();
-    if (first !== revision + 1 || bytes > MAX_RUN_BYTES) return null;
-    return this.#sql
-      .exec<{ delivery: string }>("SELECT delivery FROM deltas WHERE revision > ? ORDER BY revision", revision)
-      .toArray()
-      .map((row) => JSON.parse(row.delivery) as Delivery);
   }
 
   // Snapshots in KV: the newest two stay, others once readers can no longer be on their way to them.
@@ -265,9 +195,4 @@ function parts({ flags, segments, keys }: Documents): [Kind, Record<string, unkn
 
 function joined(rows: { key: string; json: string }[]): string {
   return `{${rows.map(({ key, json }) => `${JSON.stringify(key)}:${json}`).join(",")}}`;
-}
-
-/** An Idempotency-Key belongs to the token that sent it; without one every request is its own. */
-function requester({ idempotencyKey, origin }: KillRequest): string | null {
-  return idempotencyKey === null ? null : `${origin.tokenId} ${idempotencyKey}`;
 }

@@ -5,25 +5,21 @@
  * looked at again and moved in one synchronous step.
  */
 import { DurableObject } from "cloudflare:workers";
-import { D1_FIRST_MS, D1_MS, SEGMENT_MS, within } from "../workers/deadline.ts";
+import { D1_FIRST_MS, D1_MS, within } from "../workers/deadline.ts";
 import type { Env } from "../workers/env.ts";
-import type { Documents } from "../workers/store/changes.ts";
-import { type Change, changesFrom, markPublished } from "../workers/store/changes.ts";
+import { type Change, changesFrom, type Documents, findHeads, markPublished } from "../workers/store/changes.ts";
 import { type Database, openDatabase } from "../workers/store/database.ts";
 import { wholeEnvironment } from "../workers/store/documents.ts";
-import { mirrorKill } from "../workers/store/kills.ts";
-import {
-  deleteSnapshot,
-  latestRevision,
-  readLatestSnapshot,
-  type SnapshotParts,
-  writeSnapshot,
-} from "../workers/store/snapshot.ts";
-import { type Beginning, firstBeginning, fromD1, fromSnapshot } from "./beginning.ts";
+import { deleteSnapshot, type SnapshotParts, writeSnapshot } from "../workers/store/snapshot.ts";
+import { archive, archiveDueAt } from "./archive.ts";
+import { type Beginning, firstBeginning, readBeginning } from "./beginning.ts";
 import { Children, type Receipt } from "./children.ts";
-import { type Downstream, encodeDelivery, type Patch, type Since } from "./delivery.ts";
+import { type Delivery, type Downstream, encodeDelivery, type Since } from "./delivery.ts";
 import { HubStorage, type Position } from "./hub-storage.ts";
-import { isSameRequest, type KillOutcome, type KillRecord, type KillRequest, mirrorOf } from "./kill.ts";
+import { isSameRequest, type KillOutcome, type KillRecord, type KillRequest, type KillState } from "./kill.ts";
+import { KillMirror } from "./kill-mirror.ts";
+import { compareHeads, fits, judge } from "./lineage.ts";
+import { rebuildFilters } from "./rebuild-filters.ts";
 
 /** What an edit or a kill became: `revision` is what every client will report as applied. */
 export type Published = { revision: number; version: number };
@@ -32,14 +28,22 @@ export type Published = { revision: number; version: number };
 const CHANGES_AT_ONCE = 10;
 /** KV takes one write a second for each key: publishes within this time share one snapshot. */
 const SNAPSHOT_DELAY_MS = 1_000;
-/** Work that failed is tried again by alarm after this long. */
+/** Work that failed is tried again by alarm after this long, then twice as long, and so on. */
 const RETRY_MS = 2_000;
+const MAX_RETRY_MS = 10_000;
 const SNAPSHOT_KEPT_MS = 10 * 60_000;
+/** How long a D1 that has gone back in time may go unnoticed under live clients, whose relays ask at least this often. */
+const HEADS_EVERY_MS = 60_000;
+/** What one answer holds of the patches that R2 does not have yet. */
+const PATCHES_BYTES = 8 * 1024 * 1024;
 
 export class Hub extends DurableObject<Env> {
   readonly #storage: HubStorage;
   readonly #children: Children;
   readonly #db: Database;
+  readonly #mirror: KillMirror;
+  #failures = 0;
+  #comparedAt = 0;
   #birth: Promise<Position | null> | null = null;
 
   constructor(ctx: DurableObjectState, env: Env) {
@@ -48,6 +52,7 @@ export class Hub extends DurableObject<Env> {
     this.#storage = new HubStorage(ctx.storage);
     if (this.#storage.position !== null) this.#children.prepare();
     this.#db = openDatabase(env.DB);
+    this.#mirror = new KillMirror(this.#db, this.#storage.kills);
   }
 
   // What Workers call.
@@ -65,8 +70,8 @@ export class Hub extends DurableObject<Env> {
 
   /** Returns once the change, and all before it, are published. */
   async publish(change: Change): Promise<Published> {
-    const { version, changeId } = await this.#born();
-    if (change.version === version + 1 && change.previousId === changeId) this.#applyChange(change);
+    await this.#born();
+    if (fits(change, this.#position)) this.#applyChange(change);
     else await this.#catchUp();
     return this.#published();
   }
@@ -82,24 +87,34 @@ export class Hub extends DurableObject<Env> {
   /** Decided here, in order, and behind no fetch where the flag is known. */
   async setKilled(request: KillRequest): Promise<KillOutcome> {
     if (this.#storage.position === null) await this.#born();
-    if (this.#storage.answered(request) === null && !this.#knows(request.flag)) {
+    const { kills } = this.#storage;
+    if (kills.answered(request, Date.now()) === null && !this.#knows(request.flag)) {
       // A flag made a moment ago whose nudge was lost. With D1 down it stays unknown: never a silent success.
       await this.#catchUp(D1_FIRST_MS).catch(() => {});
       if (!this.#knows(request.flag)) return { outcome: "unknown-flag" };
     }
-    const answered = this.#storage.answered(request);
+    const answered = kills.answered(request, Date.now());
     if (answered !== null && !isSameRequest(answered, request)) {
       return { outcome: "idempotency-key-reused" };
     }
     const record = answered ?? this.#decideKill(request);
-    if (record.changed) await within(this.#mirrorKills(), D1_FIRST_MS, "D1").catch(() => this.#wake(RETRY_MS));
+    if (record.changed && !kills.isMirrored(record.seq)) {
+      await this.#mirror.tellSoon(this.#position.environmentId).catch(() => this.#wake(RETRY_MS));
+    }
     const { revision, changed, seq } = record;
-    const killed = this.#storage.kill(request.flag);
-    return { outcome: "done", revision, changed, killed, mirrored: this.#storage.isMirrored(seq) };
+    const killed = kills.state(request.flag);
+    return { outcome: "done", revision, changed, killed, mirrored: kills.isMirrored(seq) };
+  }
+
+  /** What is killed, by flag, and which kills and restores D1 has not been told of yet, oldest first. */
+  async kills(): Promise<{ killed: Record<string, KillState>; pending: KillRecord[] }> {
+    await this.#born();
+    const { kills } = this.#storage;
+    return { killed: kills.states(), pending: kills.unmirrored(100) };
   }
 
   async receipt(revision: number): Promise<Receipt | null> {
-    const delivery = this.#storage.position && this.#storage.delivery(revision);
+    const delivery = this.#storage.position && this.#storage.deltas.get(revision);
     return delivery === null ? null : this.#children.receipt(delivery);
   }
 
@@ -108,19 +123,31 @@ export class Hub extends DurableObject<Env> {
     return (await this.#bornOrNull()) === null ? null : this.#storage.snapshot();
   }
 
+  /** The encoded ruleset that this hub began with, until history in R2 has it. */
+  async firstBase(): Promise<string | null> {
+    return this.#storage.deltas.large((await this.#born()).bornRevision);
+  }
+
+  /** The encoded patches after `revision`, as far as the log has them: what history in R2 may still lack. */
+  async patches(revision: number): Promise<string[]> {
+    await this.#born();
+    return this.#storage.deltas.patches(revision, PATCHES_BYTES).map(({ text }) => text);
+  }
+
   // What relays call.
 
   /** Registers a relay, or hears how far it has come, and tells what it lacks. Null: no such environment. */
   async attach(relay: Downstream, connected: number): Promise<Since | null> {
     if ((await this.#bornOrNull()) === null) return null;
     this.#children.put(relay, connected);
+    this.ctx.waitUntil(this.#compareHeads().catch(() => this.#wake(RETRY_MS)));
     return this.since(relay.revision);
   }
 
   async since(revision: number): Promise<Since> {
     await this.#born();
-    const latest = (this.#storage.position as Position).revision;
-    const deliveries = this.#storage.deliveriesAfter(revision);
+    const latest = this.#position.revision;
+    const deliveries = this.#storage.deltas.after(revision, latest);
     return deliveries === null
       ? { revision: latest, deliveries, keys: this.#storage.keyHashes() }
       : { revision: latest, deliveries };
@@ -128,42 +155,30 @@ export class Hub extends DurableObject<Env> {
 
   // Order.
 
-  #applyChange({ version, id, ...documents }: Change): void {
-    this.#advance(documents, { version, changeId: id }, false);
+  /** Of a hub that has been born. */
+  get #position(): Position {
+    return this.#storage.position as Position;
   }
 
-  /** One revision: state, log and position in one step, then on its way to the relays. */
-  #advance(documents: Documents, to: Partial<Position>, urgent: boolean): void {
+  #applyChange({ version, id, ...documents }: Change): void {
+    this.#announce(this.#storage.atomically(() => this.#advance(documents, { version, changeId: id }, false)));
+  }
+
+  /** One revision: state, log and position in one step, which the caller makes atomic. */
+  #advance(documents: Documents, to: Partial<Position>, urgent: boolean): Delivery {
     const storage = this.#storage;
-    const previous = (storage.position as Position).revision;
-    const connected = this.#children.connected();
-    const delivery = storage.atomically(() => {
-      storage.write(documents);
-      const patch = { revision: previous + 1, previous, publishedAt: Date.now(), ...this.#forClients(documents) };
-      const delivery = encodeDelivery(patch, documents.keys, connected, urgent);
-      storage.logDelivery(delivery);
-      storage.move({ ...to, revision: delivery.revision });
-      return delivery;
-    });
+    const { revision: previous, archivedRevision } = this.#position;
+    storage.write(documents);
+    const full = { revision: previous + 1, previous, publishedAt: Date.now(), ...storage.forClients(documents) };
+    const { delivery, patch } = encodeDelivery(full, documents.keys, this.#children.connected(), urgent);
+    storage.deltas.add(delivery, patch, archivedRevision);
+    storage.move({ ...to, revision: delivery.revision });
+    return delivery;
+  }
+
+  #announce(delivery: Delivery): void {
     this.#children.deliver(delivery);
     this.#wake(SNAPSHOT_DELAY_MS);
-  }
-
-  /** Documents as clients get them: kills laid over flags, big segments with their lists. */
-  #forClients({ flags, segments, members = {} }: Documents): Pick<Patch, "flags" | "segments" | "members"> {
-    const laid = Object.entries(flags).map(([key, flag]) => {
-      const killed = flag !== null && this.#storage.kill(key) !== null;
-      return [key, killed ? { ...flag, killed } : flag] as const;
-    });
-    const listed = Object.entries(segments).map(([key, segment]) => {
-      return [key, segment === null ? null : this.#storage.members.join(segment)] as const;
-    });
-    const changed = Object.entries(members).map(([key, { added, removed }]) => [key, { added, removed }] as const);
-    return {
-      flags: Object.fromEntries(laid),
-      segments: Object.fromEntries(listed),
-      ...(changed.length > 0 && { members: Object.fromEntries(changed) }),
-    };
   }
 
   /** Applies what D1 has and this hub has not, or, where D1's history is another one, the difference to what it holds now. */
@@ -171,49 +186,53 @@ export class Hub extends DurableObject<Env> {
     for (;;) {
       const { environmentId, version: asked } = await this.#born();
       const rows = await within(changesFrom(this.#db, environmentId, asked, CHANGES_AT_ONCE), deadlineMs, "D1");
-      const { version, changeId } = this.#storage.position as Position;
-      const anchor = rows.find((row) => row.version === version);
-      if (anchor?.id === changeId) {
-        for (const row of rows) if (row.version > version) this.#applyChange(row);
-        if (rows.length < CHANGES_AT_ONCE) return;
-      } else if (version === asked) {
-        if (await this.#reread(deadlineMs)) return;
-      }
+      const judged = judge(rows, asked, this.#position, CHANGES_AT_ONCE);
+      if (judged.verdict === "apply") {
+        for (const change of judged.changes) this.#applyChange(change);
+        if (judged.isAll) return;
+      } else if (judged.verdict === "reread" && (await this.#reread(deadlineMs))) return;
     }
   }
 
   /** Lineage broken (Time Travel, or an outbox trimmed under a hub long gone): D1 as it is now becomes one revision. */
   async #reread(deadlineMs: number): Promise<boolean> {
-    const { environmentId, version, changeId } = this.#storage.position as Position;
+    const { environmentId, version, changeId } = this.#position;
     const whole = await within(wholeEnvironment(this.#db, environmentId), deadlineMs, "D1");
     if (whole === null) throw new Error(`Environment ${environmentId} is gone from D1`);
-    const now = this.#storage.position as Position;
+    const now = this.#position;
     // The id too: on another lineage the same version may have been reached meanwhile.
     if (now.version !== version || now.changeId !== changeId) return false;
-    const difference = this.#storage.difference(whole.ruleset, whole.keys);
-    for (const key of this.#storage.members.replace(whole.members)) {
-      const segment = whole.ruleset.segments[key];
-      if (segment !== undefined) difference.segments[key] = segment;
-    }
-    this.#storage.mirrorAgain();
-    this.#advance(difference, { version: whole.head.version, changeId: whole.head.changeId, markedVersion: -1 }, false);
-    this.ctx.waitUntil(this.#rebuildFilters(environmentId, difference.segments));
+    const storage = this.#storage;
+    const difference = storage.difference(whole.ruleset, whole.keys);
+    const delivery = storage.atomically(() => {
+      for (const key of storage.members.replace(whole.members)) {
+        const segment = whole.ruleset.segments[key];
+        if (segment !== undefined) difference.segments[key] = segment;
+      }
+      storage.kills.mirrorAfter(whole.killSeq);
+      const { head } = whole;
+      return this.#advance(difference, { version: head.version, changeId: head.changeId, markedVersion: -1 }, false);
+    });
+    this.#announce(delivery);
+    this.ctx.waitUntil(rebuildFilters(this.env, environmentId, difference.segments));
     return true;
   }
 
-  /** What D1 says of members may be older than their segments know: they build on what they have (decisions/0004). */
-  async #rebuildFilters(environmentId: string, segments: Documents["segments"]): Promise<void> {
-    const { BIG_SEGMENT } = this.env;
-    for (const [key, segment] of Object.entries(segments)) {
-      if (segment === null) continue;
-      const object = BIG_SEGMENT.get(BIG_SEGMENT.idFromName(`${environmentId}/${key}`));
-      await within(object.rebuild(), SEGMENT_MS, "a segment").catch((error: unknown) => {
-        const message = "a filter is not rebuilt";
-        console.warn(
-          JSON.stringify({ level: "warn", message, hub: environmentId, segment: key, error: String(error) }),
-        );
-      });
-    }
+  /** Whether D1 still has the history that was published here: a restore by Time Travel makes no nudge. */
+  async #compareHeads(): Promise<void> {
+    if (Date.now() - this.#comparedAt < HEADS_EVERY_MS) return;
+    this.#comparedAt = Date.now();
+    const asked = this.#position;
+    const heads = await within(findHeads(this.#db, asked.environmentId), D1_MS, "D1").catch((error: unknown) => {
+      this.#comparedAt = 0;
+      throw error;
+    });
+    const { version, changeId } = this.#position;
+    // Gone from D1, which is no reason to take it from its clients; or overtaken, which is how a nudge looks too.
+    if (heads === null || version !== asked.version || changeId !== asked.changeId) return;
+    const { catchUp, tellKills } = compareHeads(heads, this.#position, this.#storage.kills.told());
+    if (tellKills && this.#storage.kills.mirrorAfter(heads.killSeq)) this.#wake(0);
+    if (catchUp) await this.#catchUp();
   }
 
   // Birth.
@@ -236,21 +255,8 @@ export class Hub extends DurableObject<Env> {
   async #start(): Promise<Position | null> {
     const environmentId = this.ctx.id.name;
     if (environmentId === undefined) throw new Error("A hub is addressed by its environment's id");
-    const [fromEnvironment, pointer, fromKv] = await Promise.allSettled([
-      within(wholeEnvironment(this.#db, environmentId), D1_MS, "D1"),
-      latestRevision(this.env.KV, environmentId),
-      readLatestSnapshot(this.env.KV, environmentId),
-    ]);
-    if (this.#storage.position !== null) return this.#storage.position;
-    const latest = pointer.status === "fulfilled" ? (pointer.value ?? 0) : 0;
-    const snapshot = fromKv.status === "fulfilled" ? fromKv.value : null;
-    if (fromEnvironment.status === "fulfilled") {
-      if (fromEnvironment.value === null) return null;
-      this.#begin(environmentId, fromD1(fromEnvironment.value, latest, snapshot));
-    } else {
-      if (snapshot === null) throw new Error("Neither D1 nor KV can tell what this environment serves");
-      this.#begin(environmentId, fromSnapshot(snapshot));
-    }
+    const beginning = await readBeginning(this.#db, this.env.KV, environmentId);
+    if (this.#storage.position === null && beginning !== null) this.#begin(environmentId, beginning);
     return this.#storage.position;
   }
 
@@ -261,8 +267,12 @@ export class Hub extends DurableObject<Env> {
       this.#children.prepare();
       storage.write(documents);
       storage.members.replace(members);
-      for (const [flag, kill] of Object.entries(kills)) storage.setKill(flag, kill);
+      for (const [flag, kill] of Object.entries(kills)) storage.kills.setState(flag, kill);
       storage.move({ environmentId, ...from, snapshotRevision: 0, markedVersion: -1 });
+      storage.move({ bornRevision: from.revision, archivedRevision: from.revision - 1, baseRevision: 0 });
+      storage.move({ runs: 0, runBytes: 0, baseBytes: 0 });
+      // History begins with it, whole.
+      storage.deltas.keepLarge(from.revision, storage.snapshot().ruleset);
     });
     this.#wake(SNAPSHOT_DELAY_MS);
   }
@@ -270,37 +280,30 @@ export class Hub extends DurableObject<Env> {
   // Kills.
 
   #knows(flag: string): boolean {
-    return this.#storage.flag(flag) !== null || this.#storage.kill(flag) !== null;
+    return this.#storage.flag(flag) !== null || this.#storage.kills.state(flag) !== null;
   }
 
   #decideKill(request: KillRequest): KillRecord {
     const storage = this.#storage;
     const { flag, reason, origin } = request;
-    const position = storage.position as Position;
-    const seq = position.killSeq + 1;
+    const seq = this.#position.killSeq + 1;
     const at = Date.now();
     const kill = request.action === "kill";
-    const changed = (storage.kill(flag) !== null) !== kill;
-    if (changed) {
-      storage.setKill(flag, kill ? { by: origin.actor, at, reason, seq } : null);
-      const document = storage.flag(flag);
-      const flags = document === null ? {} : { [flag]: document };
-      this.#advance({ flags, segments: {}, keys: {} }, { killSeq: seq }, true);
-    } else storage.move({ killSeq: seq });
-    const record = { ...request, seq, at, changed, revision: (storage.position as Position).revision };
-    storage.logKill(record, at);
+    const changed = (storage.kills.state(flag) !== null) !== kill;
+    const { record, delivery } = storage.atomically(() => {
+      let delivery: Delivery | null = null;
+      if (changed) {
+        storage.kills.setState(flag, kill ? { by: origin.actor, at, reason, seq } : null);
+        const document = storage.flag(flag);
+        const flags = document === null ? {} : { [flag]: document };
+        delivery = this.#advance({ flags, segments: {}, keys: {} }, { killSeq: seq }, true);
+      } else storage.move({ killSeq: seq });
+      const record = { ...request, seq, at, changed, revision: this.#position.revision };
+      storage.kills.add(record);
+      return { record, delivery };
+    });
+    if (delivery !== null) this.#announce(delivery);
     return record;
-  }
-
-  async #mirrorKills(): Promise<void> {
-    const { environmentId } = this.#storage.position as Position;
-    for (let records = this.#storage.unmirrored(); records.length > 0; records = this.#storage.unmirrored()) {
-      for (const record of records) {
-        const { kill, audit } = mirrorOf(environmentId, record);
-        await mirrorKill(this.#db, kill, audit);
-        this.#storage.markMirrored(record.seq);
-      }
-    }
   }
 
   // What can wait: an alarm at a time does all of it that is due.
@@ -308,21 +311,28 @@ export class Hub extends DurableObject<Env> {
   override async alarm(): Promise<void> {
     const position = this.#storage.position;
     if (position === null) return;
-    const newest = this.#storage.delivery(position.revision);
+    const newest = this.#storage.deltas.get(position.revision);
+    const now = Date.now();
+    const historyIsDue = () => {
+      const dueAt = archiveDueAt(this.#position, this.#storage.deltas.waiting(this.#position.archivedRevision), now);
+      return dueAt === null ? Number.POSITIVE_INFINITY : dueAt;
+    };
     const results = await Promise.allSettled([
-      this.#mirrorKills(),
+      this.#mirror.tell(position.environmentId).then(() => this.#storage.kills.trim(now)),
       position.markedVersion !== position.version ? this.#markPublished() : null,
       position.snapshotRevision < position.revision ? this.#writeSnapshot() : null,
       newest && this.#children.deliverAgain(newest),
+      this.#compareHeads(),
+      historyIsDue() <= now ? archive(this.env.REVISIONS_BUCKET, this.#storage, now) : null,
     ]);
     for (const { status, ...rest } of results) {
       if (status === "rejected")
         console.warn(JSON.stringify({ level: "warn", hub: position.environmentId, ...rest }, errorText));
     }
-    const after = this.#storage.position as Position;
-    const failed = results.some(({ status }) => status === "rejected");
-    if (failed) this.#wake(RETRY_MS);
-    else if (after.snapshotRevision < after.revision) this.#wake(SNAPSHOT_DELAY_MS);
+    this.#failures = results.some(({ status }) => status === "rejected") ? this.#failures + 1 : 0;
+    if (this.#failures > 0) this.#wake(Math.min(RETRY_MS * 2 ** (this.#failures - 1), MAX_RETRY_MS));
+    else if (this.#position.snapshotRevision < this.#position.revision) this.#wake(SNAPSHOT_DELAY_MS);
+    else if (historyIsDue() < Number.POSITIVE_INFINITY) this.#wake(Math.max(historyIsDue() - now, SNAPSHOT_DELAY_MS));
   }
 
   #wake(inMs: number): void {
@@ -335,14 +345,14 @@ export class Hub extends DurableObject<Env> {
   }
 
   async #markPublished(): Promise<void> {
-    const { environmentId, version, revision } = this.#storage.position as Position;
+    const { environmentId, version, revision } = this.#position;
     await within(markPublished(this.#db, environmentId, version, revision), D1_MS, "D1");
     this.#storage.move({ markedVersion: version });
   }
 
   async #writeSnapshot(): Promise<void> {
     const parts = this.#storage.snapshot();
-    const { environmentId } = this.#storage.position as Position;
+    const { environmentId } = this.#position;
     const now = Date.now();
     // Before it is written: what was left half-done is cleared away like any other.
     this.#storage.logSnapshot(parts.revision, now);
@@ -354,7 +364,7 @@ export class Hub extends DurableObject<Env> {
   }
 
   #published(): Published {
-    const { revision, version } = this.#storage.position as Position;
+    const { revision, version } = this.#position;
     return { revision, version };
   }
 }

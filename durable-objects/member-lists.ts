@@ -49,7 +49,10 @@ export class MemberLists {
   join(segment: Segment): Segment {
     if (segment.big === undefined) return segment;
     const rows = this.#sql
-      .exec<{ member: string; present: number }>("SELECT member, present FROM members WHERE segment = ?", segment.key)
+      .exec<{ member: string; present: number }>(
+        "SELECT member, present FROM members WHERE segment = ? ORDER BY member",
+        segment.key,
+      )
       .toArray();
     const listed = (wanted: number) => rows.filter(({ present }) => present === wanted).map(({ member }) => member);
     return { ...segment, big: { ...segment.big, added: listed(1), removed: listed(0) } };

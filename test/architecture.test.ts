@@ -13,6 +13,7 @@ const table: Record<string, { files: string[]; packages: string[] }> = {
     files: ["sdk/core", "workers/store", "workers/env.ts", "workers/deadline.ts", "workers/token-bucket.ts"],
     packages: ["cloudflare:workers"],
   },
+  "workers/deadline.ts": { files: ["workers/breaker.ts"], packages: [] },
   "workers/store": { files: ["sdk/core", "workers/deadline.ts"], packages: ["drizzle-orm"] },
   "workers/edge": {
     files: [

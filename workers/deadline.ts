@@ -1,7 +1,10 @@
 /** Every call between parts has a deadline; the numbers stand here, in milliseconds, side by side. */
+import { admit, type Breaking, CLOSED, settle } from "./breaker.ts";
 
 /** D1 on the kill path: KV mirrors what is needed there, so waiting longer only delays the kill. */
 export const D1_FIRST_MS = 200;
+/** D1 under a hub without state, where KV has a snapshot to start from: a kill may be waiting for it. */
+export const D1_BIRTH_MS = 500;
 /** A publish that the hub has not confirmed by then is asked once more, then answered as pending. */
 export const HUB_PUBLISH_MS = 1_000;
 /** An isolate's check with its relay; after that it serves what it has, marked stale. */
@@ -23,8 +26,15 @@ export const SEGMENT_MS = 15_000;
 export const FILTER_WRITE_MS = 30_000;
 /** An isolate's first evaluation waits for the filters of its big segments, then answers without those that are late. */
 export const FILTER_READ_MS = 2_000;
+/** History in R2: a page of names, or one object of it. */
+export const HISTORY_READ_MS = 5_000;
+/** A base of up to 20 MB, packed; after that the hub's alarm tries again. */
+export const HISTORY_WRITE_MS = 15_000;
 /** Ordinary management reads and writes. */
 export const D1_MS = 5_000;
+
+/** When a caller stops asking for a while (workers/breaker.ts), because asking costs its deadline each time. */
+export const D1_BREAKING = { failures: 3, openMs: 1_000, maxOpenMs: 10_000 };
 
 export class DeadlineExceeded extends Error {
   override name = "DeadlineExceeded";
@@ -42,5 +52,41 @@ export async function within<T>(promise: Promise<T>, ms: number, what: string): 
     clearTimeout(timer);
     // A late failure has nobody left to tell.
     promise.catch(() => {});
+  }
+}
+
+/** Not asked, because it has kept failing. */
+class CircuitOpen extends Error {
+  override name = "CircuitOpen";
+}
+
+/** One breaker around the calls to one part. */
+export class Circuit {
+  readonly #what: string;
+  readonly #rule: Breaking;
+  #state = CLOSED;
+
+  constructor(what: string, rule: Breaking) {
+    this.#what = what;
+    this.#rule = rule;
+  }
+
+  /** Rejects with CircuitOpen without calling, or settles as the call does. */
+  async through<T>(call: () => Promise<T>): Promise<T> {
+    const { admitted, next } = admit(this.#state, this.#rule, Date.now());
+    this.#state = next;
+    if (!admitted) throw new CircuitOpen(`${this.#what} is not asked: it has kept failing`);
+    try {
+      const result = await call();
+      this.#settle(true);
+      return result;
+    } catch (error) {
+      this.#settle(false);
+      throw error;
+    }
+  }
+
+  #settle(succeeded: boolean): void {
+    this.#state = settle(this.#state, this.#rule, succeeded, Date.now(), Math.random());
   }
 }

@@ -10,6 +10,7 @@ export interface Env {
   KV: KVNamespace;
   EVENTS_BUCKET: R2Bucket;
   SEGMENTS_BUCKET: R2Bucket;
+  REVISIONS_BUCKET: R2Bucket;
   EVENTS_QUEUE: Queue<QueuedEvents>;
   DEAD_EVENTS_QUEUE: Queue<QueuedEvents>;
   ANALYTICS: AnalyticsEngineDataset;

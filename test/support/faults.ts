@@ -5,7 +5,9 @@
 import type { Env } from "../../workers/env.ts";
 
 type Fault = { mode: "fail" } | { mode: "delay"; ms: number };
-export type Faults = Partial<Record<"DB" | "KV" | "EVENTS_QUEUE" | "EVENTS_BUCKET" | "SEGMENTS_BUCKET", Fault>>;
+export type Faults = Partial<
+  Record<"DB" | "KV" | "EVENTS_QUEUE" | "EVENTS_BUCKET" | "SEGMENTS_BUCKET" | "REVISIONS_BUCKET", Fault>
+>;
 
 let faults: Faults | null = null;
 
@@ -16,7 +18,7 @@ export function setFaults(next: Faults): void {
 /** `FAULTS` in the bindings is how a process starts with something broken already. */
 export function withFaults(env: Env & { FAULTS?: string }): Env {
   faults ??= JSON.parse(env.FAULTS ?? "{}") as Faults;
-  const { DB, KV, EVENTS_QUEUE, EVENTS_BUCKET, SEGMENTS_BUCKET } = env;
+  const { DB, KV, EVENTS_QUEUE, EVENTS_BUCKET, SEGMENTS_BUCKET, REVISIONS_BUCKET } = env;
   return {
     ...env,
     DB: faulty(DB, "DB"),
@@ -24,6 +26,7 @@ export function withFaults(env: Env & { FAULTS?: string }): Env {
     EVENTS_QUEUE: faulty(EVENTS_QUEUE, "EVENTS_QUEUE"),
     EVENTS_BUCKET: faulty(EVENTS_BUCKET, "EVENTS_BUCKET"),
     SEGMENTS_BUCKET: faulty(SEGMENTS_BUCKET, "SEGMENTS_BUCKET"),
+    REVISIONS_BUCKET: faulty(REVISIONS_BUCKET, "REVISIONS_BUCKET"),
   };
 }
 

@@ -40,7 +40,11 @@ const miniflare = new Miniflare({
     bindings: vars,
     d1Databases: { DB: "bunting" },
     kvNamespaces: { KV: "bunting" },
-    r2Buckets: { EVENTS_BUCKET: "bunting-events", SEGMENTS_BUCKET: "bunting-segments" },
+    r2Buckets: {
+      EVENTS_BUCKET: "bunting-events",
+      SEGMENTS_BUCKET: "bunting-segments",
+      REVISIONS_BUCKET: "bunting-revisions",
+    },
     queueProducers: { EVENTS_QUEUE: "bunting-events", DEAD_EVENTS_QUEUE: "bunting-events-dead" },
     queueConsumers: {
       "bunting-events": {

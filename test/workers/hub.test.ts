@@ -5,33 +5,13 @@ import type { PatchMessage } from "@bunting/core/wire";
 import { eq, like } from "drizzle-orm";
 import { describe, expect, test } from "vitest";
 import { HubStorage } from "../../durable-objects/hub-storage.ts";
-import type { KillRequest } from "../../durable-objects/kill.ts";
 import { LostRace } from "../../workers/store/changes.ts";
 import * as table from "../../workers/store/schema.ts";
 import { readLatestSnapshot } from "../../workers/store/snapshot.ts";
 import { commitDocuments, db, flag, newEnvironment } from "../support/environment.ts";
+import { killRequest } from "../support/kill.ts";
 
 const hubOf = (environmentId: string) => env.HUB.get(env.HUB.idFromName(environmentId));
-
-const killRequest = (
-  key: string,
-  action: KillRequest["action"],
-  idempotencyKey: string | null = null,
-): KillRequest => ({
-  action,
-  flag: key,
-  reason: "test",
-  idempotencyKey,
-  origin: {
-    actor: "tester",
-    tokenId: "tok_1",
-    project: "p",
-    environment: "e",
-    sourceIp: null,
-    userAgent: null,
-    correlationId: "c",
-  },
-});
 
 async function flagsOf(environmentId: string): Promise<Record<string, Flag>> {
   const snapshot = await hubOf(environmentId).snapshot();
@@ -98,16 +78,16 @@ describe("order", () => {
     const hub = hubOf(environmentId);
     await hub.create(environmentId);
     await runInDurableObject(hub, (_, { storage }) => {
-      const log = new HubStorage(storage);
+      const { deltas } = new HubStorage(storage);
       for (let revision = 2; revision <= 200; revision++) {
-        log.logDelivery({ revision, previous: revision - 1, publishedAt: 0, message: "x".repeat(65_536), keys: {} });
-        log.move({ revision });
+        const delivery = { revision, previous: revision - 1, publishedAt: 0, message: "x".repeat(65_536), keys: {} };
+        deltas.add(delivery, delivery.message, 200);
       }
       const { bytes } = storage.sql.exec<{ bytes: number }>("SELECT total(bytes) AS bytes FROM deltas").one();
       expect(bytes).toBeLessThanOrEqual(8 * 1024 * 1024);
-      expect(log.delivery(2)).toBeNull();
-      expect(log.deliveriesAfter(1)).toBeNull();
-      expect(log.deliveriesAfter(198)?.map(({ revision }) => revision)).toEqual([199, 200]);
+      expect(deltas.get(2)).toBeNull();
+      expect(deltas.after(1, 200)).toBeNull();
+      expect(deltas.after(198, 200)?.map(({ revision }) => revision)).toEqual([199, 200]);
     });
   });
 

@@ -163,6 +163,21 @@ export async function changesFrom(
   return rows.map(({ documents, createdAt: _, ...row }) => ({ ...row, ...(JSON.parse(documents) as Documents) }));
 }
 
+/** An environment's last change, and the last kill or restore that D1 was told of: 0 for none. */
+export type Heads = { version: number; changeId: string; killSeq: number };
+
+export async function findHeads(db: Database, environmentId: string): Promise<Heads | null> {
+  const [row] = await db
+    .select({ version: table.environments.version, changeId: table.environments.changeId, killSeq: lastKill })
+    .from(table.environments)
+    .where(eq(table.environments.id, environmentId));
+  return row ?? null;
+}
+
+/** Kills are mirrored in order: whatever comes before the last one is there too. */
+export const lastKill =
+  sql<number>`(SELECT coalesce(max(seq), 0) FROM kills WHERE kills.environment_id = environments.id)`.as("kill_seq");
+
 /** One that was overtaken on its way changes nothing: revisions never go back. */
 export async function markPublished(
   db: Database,

@@ -1,7 +1,7 @@
 /** Rows of D1 as the documents of docs/evaluation.md. `killed` is never here: the hub alone knows it. */
 import type { Flag, Ruleset, Segment } from "@bunting/core";
 import { and, eq, getTableColumns, inArray, isNull, type SQL, sql } from "drizzle-orm";
-import type { Head, KeyGrant } from "./changes.ts";
+import { type Head, type KeyGrant, lastKill } from "./changes.ts";
 import { answered, type Database, type Statement } from "./database.ts";
 import * as table from "./schema.ts";
 
@@ -88,6 +88,8 @@ export async function closure(
 export type WholeEnvironment = {
   head: Head;
   publishedRevision: number;
+  /** The last kill or restore that D1 was told of. */
+  killSeq: number;
   ruleset: Ruleset;
   keys: Record<string, KeyGrant>;
   members: MemberRow[];
@@ -109,10 +111,11 @@ export async function wholeEnvironment(db: Database, environmentId: string): Pro
   ]);
   const head = heads[0];
   if (head === undefined) return null;
-  const { publishedRevision, ...position } = head;
+  const { publishedRevision, killSeq, ...position } = head;
   return {
     head: position,
     publishedRevision,
+    killSeq,
     ruleset: rulesetOf(environmentId, flagRows, segmentRows),
     keys: Object.fromEntries(keyRows.map((row) => [row.hash, keyGrant(row)])),
     members,
@@ -127,6 +130,7 @@ export const selectHead = (db: Database, environmentId: string) =>
       version: table.environments.version,
       changeId: table.environments.changeId,
       publishedRevision: table.environments.publishedRevision,
+      killSeq: lastKill,
     })
     .from(table.environments)
     .where(eq(table.environments.id, environmentId));

@@ -1,0 +1,22 @@
+import type { KillRequest } from "../../durable-objects/kill.ts";
+
+/** What the admin API asks a hub for. */
+export const killRequest = (
+  flag: string,
+  action: KillRequest["action"],
+  idempotencyKey: string | null = null,
+): KillRequest => ({
+  action,
+  flag,
+  reason: "test",
+  idempotencyKey,
+  origin: {
+    actor: "tester",
+    tokenId: "tok_1",
+    project: "p",
+    environment: "e",
+    sourceIp: null,
+    userAgent: null,
+    correlationId: "c",
+  },
+});
