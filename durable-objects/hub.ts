@@ -231,8 +231,9 @@ export class Hub extends DurableObject<Env> {
     // Gone from D1, which is no reason to take it from its clients; or overtaken, which is how a nudge looks too.
     if (heads === null || version !== asked.version || changeId !== asked.changeId) return;
     const { catchUp, tellKills } = compareHeads(heads, this.#position, this.#storage.kills.told());
-    if (tellKills && this.#storage.kills.mirrorAfter(heads.killSeq)) this.#wake(0);
+    if (tellKills) this.#storage.kills.mirrorAfter(heads.killSeq);
     if (catchUp) await this.#catchUp();
+    if (tellKills || catchUp) await this.#mirror.tell(asked.environmentId);
   }
 
   // Birth.

@@ -98,12 +98,9 @@ export class KillLog {
       .one().seq;
   }
 
-  /** D1 knows them up to `seq`: it is told again what it had heard after that. Whether there was any. */
-  mirrorAfter(seq: number): boolean {
-    return (
-      this.#sql.exec("UPDATE kill_log SET mirrored = 0 WHERE seq > ? AND mirrored = 1 AND changed = 1", seq)
-        .rowsWritten > 0
-    );
+  /** D1 knows them up to `seq`: it is told again what it had heard after that. */
+  mirrorAfter(seq: number): void {
+    this.#sql.exec("UPDATE kill_log SET mirrored = 0 WHERE seq > ? AND mirrored = 1 AND changed = 1", seq);
   }
 
   /** Drops what D1 has and can no longer forget. */

@@ -43,6 +43,24 @@ export async function commitDocuments(
   return { change, head: { environmentId: head.environmentId, version: change.version, changeId: change.id } };
 }
 
+/** Flags as the admin API has them, off, however many; the hub is not told. */
+export async function insertFlags({ environmentId }: Head, keys: string[]): Promise<void> {
+  const all = JSON.stringify(keys);
+  const now = Date.now();
+  await env.DB.batch([
+    env.DB.prepare(
+      `INSERT INTO flags (id, project_id, key, name, type, variations, tags, temporary, client_side, bytes, version, created_at, updated_at)
+       SELECT ?1 || '-' || value, project_id, value, value, 'boolean',
+         '[{"key":"on","value":true},{"key":"off","value":false}]', '[]', 0, 0, 400, 1, ?2, ?2
+       FROM json_each(?3), environments WHERE environments.id = ?1`,
+    ).bind(environmentId, now, all),
+    env.DB.prepare(
+      `INSERT INTO flag_configurations
+       SELECT ?1, ?1 || '-' || value, 1, 0, 'off', '[]', '[]', '[]', '{"variation":"on"}', 0, ?2 FROM json_each(?3)`,
+    ).bind(environmentId, now, all),
+  ]);
+}
+
 export function flag(key: string, fields: Partial<Flag> = {}): Flag {
   return {
     key,
