@@ -2,7 +2,7 @@
 import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import type { PatchMessage } from "@bunting/core/wire";
-import { and, eq, gt } from "drizzle-orm";
+import { and, eq, gt, like } from "drizzle-orm";
 import { afterEach, describe, expect, test, vi } from "vitest";
 import { readBeginning } from "../../durable-objects/beginning.ts";
 import { KillLog } from "../../durable-objects/kill-log.ts";
@@ -39,15 +39,20 @@ async function restoreD1({ environmentId, version, changeId }: Head, killSeq = 0
     .set({ version, changeId, publishedVersion: version })
     .where(eq(environments.id, environmentId));
   await db.delete(kills).where(and(eq(kills.environmentId, environmentId), gt(kills.seq, killSeq)));
-  await db.delete(audit).where(and(eq(audit.environmentId, environmentId), gt(audit.killSeq, killSeq)));
+  for (const seq of await auditedKills(environmentId)) {
+    if (seq > killSeq) await db.delete(audit).where(eq(audit.mirrorId, `${environmentId}/${seq}`));
+  }
 }
 
 const killsIn = (environmentId: string) =>
   db.select().from(table.kills).where(eq(table.kills.environmentId, environmentId));
-const auditedKills = async (environmentId: string) =>
-  (await db.select().from(table.audit).where(eq(table.audit.environmentId, environmentId))).map(
-    ({ killSeq }) => killSeq,
-  );
+const auditedKills = async (environmentId: string) => {
+  const rows = await db
+    .select()
+    .from(table.audit)
+    .where(like(table.audit.mirrorId, `${environmentId}/%`));
+  return rows.map(({ mirrorId }) => Number(mirrorId?.split("/")[1]));
+};
 
 describe("a D1 restored to an hour ago under live clients", () => {
   test("is noticed when a relay next asks, with no write and no nudge, and every client is told the difference (Q8)", async () => {
