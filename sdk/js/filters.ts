@@ -26,12 +26,18 @@ export class Filters {
   #cancelRetry: (() => void) | null = null;
   #abort: (() => void) | null = null;
   #closed = false;
+  #underWay: Promise<boolean> = Promise.resolve(true);
 
   constructor(endpoint: Endpoint, clock: Clock, random: () => number, report: (message: string) => void) {
     this.#endpoint = endpoint;
     this.#clock = clock;
     this.#random = random;
     this.#report = report;
+  }
+
+  /** Whether some segment cannot be answered for at all: not even by an older filter. */
+  get lacksFirst(): boolean {
+    return this.#evaluator?.missingFilters().some(({ first }) => first) ?? false;
   }
 
   /** Called after each filter that has been set. */
@@ -62,6 +68,16 @@ export class Filters {
     if (this.#fetchingSince !== null && now - this.#fetchingSince < DEADLINE_MS) return false;
     if (this.#next() === undefined) return true;
     this.#fetchingSince = now;
+    this.#underWay = this.#fetchAll();
+    return this.#underWay;
+  }
+
+  /** The latest attempt, which may be another request's: never awaited without a time limit of one's own. */
+  get underWay(): Promise<boolean> {
+    return this.#underWay;
+  }
+
+  async #fetchAll(): Promise<boolean> {
     try {
       for (let missing = this.#next(); missing !== undefined && !this.#closed; missing = this.#next()) {
         this.#fetchingSince = this.#clock.elapsed();

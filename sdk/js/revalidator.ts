@@ -20,6 +20,8 @@ export class Revalidator implements Feed {
   #freshness: Freshness;
   #answer: Promise<boolean> = Promise.resolve(false);
   #staleTold = false;
+  /** Until when requests wait for the filters of the first ruleset, which may be here before they are. */
+  #startsUntil = 0;
 
   constructor(store: Store, polling: Transport, filters: Filters, clock: Clock, limits: Limits, random: () => number) {
     this.#store = store;
@@ -42,6 +44,9 @@ export class Revalidator implements Feed {
     if (ask) this.#ask(ctx);
     // The answer may belong to another request, which may end without it: never awaited without a time limit of one's own.
     if (waitMs > 0) await Promise.race([this.#answer, pause(this.#clock, waitMs)]);
+    const leftMs = this.#startsUntil - this.#clock.elapsed();
+    if (leftMs > 0 && this.#filters.lacksFirst)
+      await Promise.race([this.#filters.underWay, pause(this.#clock, leftMs)]);
     this.#tellIfStale();
   }
 
@@ -64,7 +69,9 @@ export class Revalidator implements Feed {
   }
 
   #ask(ctx: RequestContext): void {
-    this.#freshness = { ...this.#freshness, askingSince: this.#clock.elapsed() };
+    const now = this.#clock.elapsed();
+    if (!this.#freshness.held) this.#startsUntil = now + this.#limits.startMs;
+    this.#freshness = { ...this.#freshness, askingSince: now };
     const resume = { since: this.#store.revision, atLeast: this.#store.revision };
     this.#answer = new Promise((resolve) => {
       this.#polling.open(resume, {

@@ -51,6 +51,10 @@ export class Peer {
   headers: Record<string, string> = {};
   /** Sent in place of the ruleset. */
   body: string | null = null;
+  /** Of big segments, by path; what is not here cannot be found. */
+  readonly filters = new Map<string, Uint8Array>();
+  /** Filters are answered after this. */
+  filtersAfter: Promise<void> = Promise.resolve();
   reconnectWithinMs = 0;
   /** What follows the hello on a new stream; patches since the client's revision unless told. */
   replay: ((since: number) => object[]) | null = null;
@@ -185,7 +189,11 @@ export class Peer {
     } else if (path === "events") {
       this.batches.push(JSON.parse(text) as EventBatch);
       response.writeHead(202).end();
-    } else response.writeHead(404).end();
+    } else {
+      if (path.startsWith("segments/")) await this.filtersAfter;
+      const filter = this.filters.get(`/sdk/v1/${path}`);
+      response.writeHead(filter === undefined ? 404 : 200).end(filter);
+    }
   }
 
   #sendRuleset(request: IncomingMessage, response: ServerResponse): void {
