@@ -132,14 +132,14 @@ test("has a big segment from its first requests on, follows its generations, and
   await server.ask("PATCH", MEMBERS, { add: ["added"], remove: ["loyal-10"] });
   const wanted = [false, false, true, true, true, false];
   await vi.waitFor(async () => expect(await answersOf(candidates)).toEqual(wanted), 10_000);
-  const valueOf = async (path: string, more: object, user: string) => {
+  const answerOf = async (path: string, more: object, user: string) => {
     const init = { method: "POST", headers: { "content-type": "application/json", ...more } };
     const body = JSON.stringify({ context: { targetingKey: user } });
     return ((await (await fetch(`${server.url}${path}`, { ...init, body })).json()) as { value: boolean }).value;
   };
-  const ofrep = (user: string) => valueOf("/ofrep/v1/evaluate/flags/new-checkout", headers, user);
+  const ofrep = (user: string) => answerOf("/ofrep/v1/evaluate/flags/new-checkout", headers, user);
   const token = { authorization: `Bearer ${server.token}` };
-  const managed = (user: string) => valueOf(`/api/v1${TARGETING}/evaluate`, token, user);
+  const managed = (user: string) => answerOf(`/api/v1${TARGETING}/evaluate`, token, user);
   await vi.waitFor(async () => expect(await Promise.all(candidates.map(ofrep))).toEqual(wanted), 10_000);
   expect(await Promise.all(candidates.map(managed))).toEqual(wanted);
   await server.ask("POST", `${TARGETING}/kill`, { reason: "test" });
