@@ -85,7 +85,7 @@ function firstMistakes<Schema extends z.ZodType>(schema: Schema): Schema {
 }
 
 const text = z.string().max(MAX_TEXT);
-const attribute = text.min(1).openapi({ description: "A name, or a path that begins with /", example: "plan" });
+export const attribute = text.min(1).openapi({ description: "A name, or a path that begins with /", example: "plan" });
 
 export const condition: z.ZodType<Condition> = z
   .lazy(() =>
@@ -113,14 +113,14 @@ export const condition: z.ZodType<Condition> = z
   )
   .openapi("Condition") as z.ZodType<Condition>;
 
-const conditions = firstMistakes(z.array(condition).max(MAX_CONDITIONS));
+export const conditions = firstMistakes(z.array(condition).max(MAX_CONDITIONS));
 
 /** Thousandths of a percent by variation. */
 const weights = firstMistakes(
   z.record(key, z.number().int().min(0).max(100_000)).openapi({ example: { on: 5_000, off: 95_000 } }),
 );
 
-const serve = z
+export const serve = z
   .lazy(() =>
     oneOf(
       {
@@ -165,7 +165,7 @@ export const segmentRules = z
   .max(MAX_RULES)
   .superRefine((list, ctx) => unique(list, "id", ctx));
 
-const prerequisite = z.strictObject({ flag: key, variations: z.array(key).min(1).max(MAX_VARIATIONS) });
+export const prerequisite = z.strictObject({ flag: key, variations: z.array(key).min(1).max(MAX_VARIATIONS) });
 const target = z.strictObject({ variation: key, values: members, attribute: attribute.optional() });
 
 /** How one environment serves a flag. */

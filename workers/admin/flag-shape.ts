@@ -89,6 +89,23 @@ export const writtenTargeting = targeting
     warnings: z.array(mistake).optional().openapi({
       description: "What is legal and surely not meant: a rule that can never match, a split of less than everybody",
     }),
+    dryRun: z
+      .object({
+        changes: z.record(z.string(), z.object({ from: z.unknown().optional(), to: z.unknown().optional() })),
+        moved: z.array(
+          z.object({
+            rule: z.string().nullable(),
+            movements: z.array(
+              z.object({ from: z.string().nullable(), to: z.string().nullable(), weight: z.number().int() }),
+            ),
+          }),
+        ),
+      })
+      .optional()
+      .openapi({
+        description:
+          "Only for `?dryRun=true`: what would change, and who would move, by rule (null: the fallthrough), in thousandths of a percent",
+      }),
   })
   .openapi("WrittenTargeting");
 

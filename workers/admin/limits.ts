@@ -22,6 +22,8 @@ export const MAX_PREREQUISITES = 100;
 /** Longer lists are segments. */
 export const MAX_VALUES = 50_000;
 
+/** In one request: a bulk of targets is one instruction. */
+export const MAX_INSTRUCTIONS = 100;
 /** Members of a big segment in one PATCH: what is committed and published at once. */
 export const MAX_MEMBERS_AT_ONCE = 1_000;
 

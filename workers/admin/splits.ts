@@ -22,13 +22,22 @@ export function serveOf(input: ServeInput, previous: Serve | undefined, flag: Pi
 
 /** A rule is the same rule as before when it has the same id. */
 export function rulesOf(input: z.infer<typeof rule>[], { rules, ...flag }: Flag): Rule[] {
-  const before = new Map(rules.map((one) => [one.id, one]));
-  return input.map(({ id = newRuleId(), description, conditions, serve }) => ({
+  const before = new Map(rules.map((one) => [one.id, one.serve]));
+  return input.map((one) => ruleOf(one, before.get(one.id ?? ""), flag));
+}
+
+/** `previous` is what the rule served before. */
+export function ruleOf(
+  { id = newRuleId(), description, conditions, serve }: z.infer<typeof rule>,
+  previous: Serve | undefined,
+  flag: Pick<Flag, "key" | "variations">,
+): Rule {
+  return {
     id,
     ...(description !== undefined && { description }),
     conditions,
-    serve: serveOf(serve, before.get(id)?.serve, flag),
-  }));
+    serve: serveOf(serve, previous, flag),
+  };
 }
 
 export function segmentRulesOf(

@@ -1,28 +1,30 @@
 /** How one environment serves a flag. */
-import { type Context, compile, type Flag, references } from "@bunting/core";
+import { type Context, compile } from "@bunting/core";
 import { createRoute, z } from "@hono/zod-openapi";
-import { conflict, notFound, unavailable } from "../problem.ts";
+import { notFound, unavailable } from "../problem.ts";
 import { addBigSegments } from "../store/big-segments.ts";
-import { LostRace } from "../store/changes.ts";
-import type { EnvironmentName } from "../store/credentials.ts";
 import { isDatabaseFailure } from "../store/database.ts";
-import { closure, dependencyStatements, flagDocument } from "../store/documents.ts";
-import { flagIn, killedFlags, updateConfiguration } from "../store/flags.ts";
+import { closure, flagDocument } from "../store/documents.ts";
+import { killedFlags } from "../store/flags.ts";
 import { needs } from "./access.ts";
-import { difference, isEmpty } from "./audit-diff.ts";
 import { type AdminContext, body, json, problems, reason, resource, targetingPath, waitQuery } from "./contract.ts";
-import { type TargetingInput, targeting as targetingBody } from "./documents.ts";
+import { targeting as targetingBody } from "./documents.ts";
 import { environmentOf } from "./environments.ts";
 import { shownTargeting, targeting, writtenTargeting } from "./flag-shape.ts";
 import { catchUp, withReceipt } from "./hubs.ts";
-import { requireMeaning } from "./meaning.ts";
-import { mistaken } from "./mistakes.ts";
-import { rulesOf, serveOf, splitMistakes, toldServe } from "./splits.ts";
-import { etagOf, requireMatch, write } from "./write.ts";
+import { instructions } from "./instructions.ts";
+import { flagThere, planTargeting, type TargetingEdit } from "./targeting-edit.ts";
+import { etagOf, isMatch, write } from "./write.ts";
 
 const path = "/projects/{project}/flags/{flag}/environments/{environment}" as const;
 
-const edit = { params: targetingPath, query: waitQuery(0) };
+const dryRunQuery = z.object({
+  dryRun: z
+    .enum(["true", "false"])
+    .default("false")
+    .openapi({ description: "Only say what would change, and who would be moved; nothing is written" }),
+});
+const edit = { params: targetingPath, query: waitQuery(0).extend(dryRunQuery.shape) };
 const written = { 200: json(writtenTargeting, "The whole configuration, and its way to the clients"), ...problems };
 const becauseOf = z.strictObject({ reason: reason.optional() });
 
@@ -60,6 +62,16 @@ const put = createRoute({
         .extend({ reason: reason.optional() }),
     ),
   },
+  responses: written,
+});
+
+const instruct = createRoute({
+  method: "post",
+  path: `${path}/instructions`,
+  tags: ["targeting"],
+  summary: "Change what is meant to be changed, whatever else has changed meanwhile",
+  middleware: needs("editor"),
+  request: { ...edit, ...body(z.strictObject({ instructions, reason: reason.optional() })) },
   responses: written,
 });
 
@@ -122,24 +134,30 @@ const evaluate = createRoute({
 export const targetings = resource()
   .openapi(read, async (c) => {
     const environment = await environmentOf(c);
-    const { flag, configuration, kill } = await flagThere(c, environment);
+    const { flag, configuration, kill } = await flagThere(c.var.db, environment, c.req.valid("param").flag);
     c.header("etag", etagOf(configuration.version));
     return c.json(shownTargeting(environment, flagDocument(flag, configuration), kill), 200);
   })
   .openapi(patch, async (c) => {
     const { reason, ...fields } = c.req.valid("json");
-    return c.json(await editTargeting(c, fields, c.req.valid("query").wait, reason), 200);
+    return c.json(await editTargeting(c, { fields }, c.req.valid("query"), reason), 200);
   })
   .openapi(put, async (c) => {
     const { reason, ...fields } = c.req.valid("json");
     const whole = { prerequisites: [], targets: [], rules: [], trackExposures: false, ...fields };
-    return c.json(await editTargeting(c, whole, c.req.valid("query").wait, reason), 200);
+    return c.json(await editTargeting(c, { fields: whole }, c.req.valid("query"), reason), 200);
+  })
+  .openapi(instruct, async (c) => {
+    const { instructions, reason } = c.req.valid("json");
+    return c.json(await editTargeting(c, { instructions }, c.req.valid("query"), reason), 200);
   })
   .openapi(turnOn, async (c) => {
-    return c.json(await editTargeting(c, { on: true }, c.req.valid("query").wait, c.req.valid("json").reason), 200);
+    const edit: TargetingEdit = { instructions: [{ kind: "turnOn" }] };
+    return c.json(await editTargeting(c, edit, c.req.valid("query"), c.req.valid("json").reason), 200);
   })
   .openapi(turnOff, async (c) => {
-    return c.json(await editTargeting(c, { on: false }, c.req.valid("query").wait, c.req.valid("json").reason), 200);
+    const edit: TargetingEdit = { instructions: [{ kind: "turnOff" }] };
+    return c.json(await editTargeting(c, edit, c.req.valid("query"), c.req.valid("json").reason), 200);
   })
   .openapi(evaluate, async (c) => {
     const { flag: key } = c.req.valid("param");
@@ -158,91 +176,21 @@ export const targetings = resource()
     return c.json(evaluator.evaluate(key, c.req.valid("json").context as Context, null), 200);
   });
 
-/** One edit of one flag in one environment, put on top of whatever is there when it lands. */
 async function editTargeting(
   c: AdminContext,
-  fields: Partial<TargetingInput>,
-  waitMs: number,
+  edit: TargetingEdit,
+  { wait, dryRun }: { wait: number; dryRun: "true" | "false" },
   reason: string | undefined,
 ) {
-  const { db } = c.var;
   const environment = await environmentOf(c);
-  const done = await write(
-    c,
-    async (now) => {
-      const { flag: key = "" } = c.req.param() as { flag?: string };
-      // All that the new document can depend on: what the old one does, and what the fields name.
-      const named = references({ ...fields, rules: fields.rules ?? [] } as Parameters<typeof references>[0]);
-      const found = await closure(db, environment.id, { flags: [key, ...named.flags], segments: named.segments });
-      // After the head that the edit is put on top of: a flag deleted and made again since then makes it lose its race.
-      const { flag: row, kill } = await flagThere(c, environment);
-      if (row.archivedAt !== null) throw conflict("archived", `The flag ${key} is archived.`);
-      const before = found?.ruleset.flags[key];
-      if (found === null || before === undefined) throw new LostRace();
-      requireMatch(c, etagOf(before.version));
-      requireWeights(before, fields);
-      const next = applied(before, fields);
-      const changes = difference(told(before), told(next));
-      if (isEmpty(changes)) {
-        return { status: 200, body: shownTargeting(environment, before, kill), etag: etagOf(before.version) };
-      }
-      next.version = before.version + 1;
-      const warnings = requireMeaning({ kind: "flag", document: next }, found.ruleset);
-      const { version, on, offVariation, prerequisites, targets, rules, fallthrough, trackExposures } = next;
-      const configuration = { version, on, offVariation, prerequisites, targets, rules, fallthrough, trackExposures };
-      return {
-        status: 200,
-        body: { ...shownTargeting(environment, next, kill), ...(warnings.length > 0 && { warnings }) },
-        etag: etagOf(version),
-        write: {
-          statements: [
-            updateConfiguration(db, environment.id, row.id, { ...configuration, updatedAt: now }),
-            ...dependencyStatements(db, environment.id, "flag", row.key, references(next)),
-          ],
-          edits: [{ name: environment, head: found.head, documents: { flags: { [row.key]: next } } }],
-          audit: {
-            action: "flag.update",
-            type: "flag",
-            project: environment.project,
-            environment: environment.environment,
-            key: row.key,
-            changes,
-          },
-        },
-      };
-    },
-    reason,
-  );
-  const way = done.deliveries[environment.environment] ?? (await catchUp(c.env, environment));
-  return { ...done.body, ...(await withReceipt(c.env, environment, way, waitMs)) };
-}
-
-function applied(before: Flag, { rules, fallthrough, ...plain }: Partial<TargetingInput>): Flag {
-  return {
-    ...before,
-    ...(plain as Partial<Flag>),
-    ...(rules && { rules: rulesOf(rules, before) }),
-    ...(fallthrough && { fallthrough: serveOf(fallthrough, before.fallthrough, before) }),
-  };
-}
-
-const told = (flag: Flag) => ({
-  ...flag,
-  rules: flag.rules.map((rule) => ({ ...rule, serve: toldServe(rule.serve) })),
-  fallthrough: toldServe(flag.fallthrough),
-});
-
-function requireWeights(flag: Flag, { rules = [], fallthrough }: Partial<TargetingInput>): void {
-  const mistakes = [
-    ...rules.flatMap((rule, index) => splitMistakes(rule.serve, ["rules", index, "serve"], flag.variations)),
-    ...(fallthrough === undefined ? [] : splitMistakes(fallthrough, ["fallthrough"], flag.variations)),
-  ];
-  if (mistakes.length > 0) throw mistaken("The weights do not fit the flag; each mistake is listed.", mistakes);
-}
-
-async function flagThere(c: AdminContext, environment: EnvironmentName) {
   const { flag: key = "" } = c.req.param() as { flag?: string };
-  const found = await flagIn(c.var.db, environment.projectId, environment.id, key);
-  if (found === null) throw notFound(`The flag ${key}`);
-  return found;
+  const plan = (now: number) =>
+    planTargeting(c.var.db, environment, key, edit, now, (etag) => isMatch(c.req.header("if-match"), etag));
+  if (dryRun === "true") {
+    const { body, changes, moved } = await plan(c.var.now());
+    return { ...body, dryRun: { changes, moved } };
+  }
+  const done = await write(c, plan, reason);
+  const way = done.deliveries[environment.environment] ?? (await catchUp(c.env, environment));
+  return { ...done.body, ...(await withReceipt(c.env, environment, way, wait)) };
 }

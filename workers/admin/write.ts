@@ -1,15 +1,17 @@
 /** How every write is made: read, validate, commit in one transaction, again if somebody was first; then publish. */
 import { D1_MS, within } from "../deadline.ts";
+import type { Env } from "../env.ts";
 import { ApiError, badRequest } from "../problem.ts";
 import { AlreadyAnswered, commit, type Documents, type Head, retryingLostRaces } from "../store/changes.ts";
 import type { EnvironmentName } from "../store/credentials.ts";
-import type { Statement } from "../store/database.ts";
+import type { Database, Statement } from "../store/database.ts";
 import { findAnswer } from "../store/idempotency.ts";
 import { RulesetTooLarge, type TooLarge } from "../store/ruleset-size.ts";
 import type { FieldChange } from "../store/schema.ts";
 import type { AdminContext } from "./contract.ts";
 import { type Delivery, publish } from "./hubs.ts";
 import { MAX_REASON, MAX_RULESET_BYTES } from "./limits.ts";
+import type { OnceOnly } from "./once.ts";
 
 export type Edit = { name: EnvironmentName; head: Head; documents: Partial<Documents> };
 
@@ -40,16 +42,46 @@ export type Plan<Body> = {
 };
 
 /** `deliveries` by environment: none where there was nothing to write. */
-export type Written<Body> = { body: Body; deliveries: Record<string, Delivery> };
+export type Written<Body> = { body: Body; etag?: string | undefined; deliveries: Record<string, Delivery> };
+
+/** Who did it and from where, as the audit log keeps it. */
+export type Origin = {
+  actor: string;
+  tokenId: string | null;
+  sourceIp: string | null;
+  userAgent: string | null;
+  correlationId: string;
+};
+
+/** Whoever writes: a request, or what was planned for a time. */
+export type Author = { env: Env; db: Database; now: () => number; origin: Origin; once?: OnceOnly | undefined };
+
+export const authorOf = (c: AdminContext): Author => ({
+  env: c.env,
+  db: c.var.db,
+  now: c.var.now,
+  origin: origin(c),
+  once: c.var.once,
+});
 
 export async function write<Body>(
   c: AdminContext,
   plan: (now: number) => Promise<Plan<Body>>,
   reason: string | undefined = c.req.header("x-bunting-reason"),
 ): Promise<Written<Body>> {
-  const { db, once } = c.var;
+  const written = await writeAs(authorOf(c), plan, reason);
+  if (written.etag !== undefined) c.header("etag", written.etag);
+  return written;
+}
+
+export async function writeAs<Body>(
+  author: Author,
+  plan: (now: number) => Promise<Plan<Body>>,
+  reason?: string,
+): Promise<Written<Body>> {
+  const { db, once } = author;
   const { made, changes } = await retryingLostRaces(async () => {
-    const now = c.var.now();
+    const now = author.now();
     const made = await within(plan(now), D1_MS, "reading").catch(async (error: unknown) => {
       // What is in the way may be what an earlier request with the same key has made.
       if (once !== undefined && (await findAnswer(db, once.tokenId, once.key)) !== undefined)
@@ -64,7 +96,7 @@ export async function write<Body>(
       edits,
       maxRulesetBytes: MAX_RULESET_BYTES,
       ...(project && { project }),
-      audit: made.write === undefined ? [] : [auditEntry(c, made.write.audit, reason, now)],
+      audit: made.write === undefined ? [] : [auditEntry(author.origin, made.write.audit, reason, now)],
       ...(once && {
         idempotency: {
           tokenId: once.tokenId,
@@ -88,19 +120,18 @@ export async function write<Body>(
     return { made, changes };
   });
   if (once !== undefined) once.incomplete = made.secret !== true && made.status !== 204;
-  if (made.etag !== undefined) c.header("etag", made.etag);
   const edits = made.write?.edits ?? [];
   const published = changes.map(async (change, index) => {
     const { name } = edits[index]!;
-    return [name.environment, await publish(c.env, name, change)] as const;
+    return [name.environment, await publish(author.env, name, change)] as const;
   });
-  return { body: made.body, deliveries: Object.fromEntries(await Promise.all(published)) };
+  return { body: made.body, etag: made.etag, deliveries: Object.fromEntries(await Promise.all(published)) };
 }
 
-function auditEntry(c: AdminContext, entry: Audited, reason: string | undefined, now: number) {
+function auditEntry(origin: Origin, entry: Audited, reason: string | undefined, now: number) {
   return {
     timestamp: now,
-    ...origin(c),
+    ...origin,
     action: entry.action,
     resourceType: entry.type,
     project: entry.project ?? null,
@@ -111,8 +142,7 @@ function auditEntry(c: AdminContext, entry: Audited, reason: string | undefined,
   };
 }
 
-/** Who did it and from where, as the audit log keeps it. */
-export const origin = (c: AdminContext) => ({
+export const origin = (c: AdminContext): Origin => ({
   actor: c.var.caller.name,
   tokenId: c.var.caller.bootstrap ? null : c.var.caller.id,
   sourceIp: c.req.header("cf-connecting-ip") ?? null,
@@ -131,10 +161,13 @@ export function requireFuture(expiresAt: number | null, now: number): void {
 export const etagOf = (version: number) => `"v${version}"`;
 
 /** RFC 9110, 13.1.1: strong comparison; without the header anything goes. */
+export function isMatch(ifMatch: string | undefined, etag: string): boolean {
+  if (ifMatch === undefined || ifMatch.trim() === "*") return true;
+  return ifMatch.split(",").some((one) => one.trim() === etag);
+}
+
 export function requireMatch(c: AdminContext, etag: string): void {
-  const wanted = c.req.header("if-match");
-  if (wanted === undefined || wanted.trim() === "*") return;
-  if (wanted.split(",").some((one) => one.trim() === etag)) return;
+  if (isMatch(c.req.header("if-match"), etag)) return;
   throw new ApiError(412, "etag-mismatch", `It has changed since: it is ${etag} now.`, { etag, headers: { etag } });
 }
 

@@ -1,0 +1,159 @@
+/** One edit of one flag in one environment, put on top of whatever is there when it lands. */
+import { type Flag, type Movement, movements, type Range, references, type Serve } from "@bunting/core";
+import { ApiError, conflict, notFound } from "../problem.ts";
+import { LostRace } from "../store/changes.ts";
+import type { EnvironmentName } from "../store/credentials.ts";
+import type { Database } from "../store/database.ts";
+import { closure, dependencyStatements } from "../store/documents.ts";
+import { flagIn, updateConfiguration } from "../store/flags.ts";
+import type { FieldChange } from "../store/schema.ts";
+import { difference, isEmpty } from "./audit-diff.ts";
+import type { TargetingInput } from "./documents.ts";
+import { shownTargeting } from "./flag-shape.ts";
+import { follow, type Instruction } from "./instructions.ts";
+import { requireMeaning } from "./meaning.ts";
+import { mistaken } from "./mistakes.ts";
+import { rulesOf, serveOf, splitMistakes, toldServe } from "./splits.ts";
+import { etagOf, type Plan } from "./write.ts";
+
+/** Fields that are laid over what is there, or instructions that are followed on it. */
+export type TargetingEdit = { fields: Partial<TargetingInput> } | { instructions: Instruction[] };
+
+/** Who moves in one place of a flag: its fallthrough, or the rule of that id. */
+export type Moved = { rule: string | null; movements: Movement[] };
+
+/** What an edit would change: what an audit entry would say, and who would be moved. */
+export type Preview = { changes: Record<string, FieldChange>; moved: Moved[] };
+
+/** @throws ApiError 404, 409 where it is archived or an instruction has lost its object, 412, 400 for what would not work. */
+export async function planTargeting(
+  db: Database,
+  environment: EnvironmentName,
+  key: string,
+  edit: TargetingEdit,
+  now: number,
+  /** The ETag that it must have, as If-Match sends it. */
+  matches: (etag: string) => boolean = () => true,
+): Promise<Plan<ReturnType<typeof shownTargeting> & { warnings?: ReturnType<typeof requireMeaning> }> & Preview> {
+  const named = namedIn(edit);
+  // All that the new document can depend on: what the old one does, and what the edit names.
+  const found = await closure(db, environment.id, { flags: [key, ...named.flags], segments: named.segments });
+  // After the head that the edit is put on top of: a flag deleted and made again since then makes it lose its race.
+  const { flag: row, kill } = await flagThere(db, environment, key);
+  if (row.archivedAt !== null) throw conflict("archived", `The flag ${key} is archived.`);
+  const before = found?.ruleset.flags[key];
+  if (found === null || before === undefined) throw new LostRace();
+  const etag = etagOf(before.version);
+  if (!matches(etag)) {
+    // Both versions, so that whoever made the edit can see what it would do now.
+    const current = shownTargeting(environment, before, kill);
+    const proposed = shownTargeting(environment, appliedIfPossible(before, edit), kill);
+    const detail = `It has changed since: it is ${etag} now.`;
+    throw new ApiError(412, "etag-mismatch", detail, { etag, headers: { etag }, current, proposed });
+  }
+  const next = applied(before, edit);
+  const changes = difference(told(before), told(next));
+  const moved = movedBetween(before, next);
+  if (isEmpty(changes)) {
+    return { status: 200, body: shownTargeting(environment, before, kill), etag, changes, moved };
+  }
+  next.version = before.version + 1;
+  const warnings = requireMeaning({ kind: "flag", document: next }, found.ruleset);
+  const { version, on, offVariation, prerequisites, targets, rules, fallthrough, trackExposures } = next;
+  const configuration = { version, on, offVariation, prerequisites, targets, rules, fallthrough, trackExposures };
+  return {
+    status: 200,
+    body: { ...shownTargeting(environment, next, kill), ...(warnings.length > 0 && { warnings }) },
+    etag: etagOf(version),
+    changes,
+    moved,
+    write: {
+      statements: [
+        updateConfiguration(db, environment.id, row.id, { ...configuration, updatedAt: now }),
+        ...dependencyStatements(db, environment.id, "flag", row.key, references(next)),
+      ],
+      edits: [{ name: environment, head: found.head, documents: { flags: { [row.key]: next } } }],
+      audit: {
+        action: "flag.update",
+        type: "flag",
+        project: environment.project,
+        environment: environment.environment,
+        key: row.key,
+        changes,
+      },
+    },
+  };
+}
+
+export async function flagThere(db: Database, environment: EnvironmentName, key: string) {
+  const found = await flagIn(db, environment.projectId, environment.id, key);
+  if (found === null) throw notFound(`The flag ${key}`);
+  return found;
+}
+
+/** The flags and segments that an edit names. */
+function namedIn(edit: TargetingEdit) {
+  const { prerequisites = [], rules = [] } = "fields" in edit ? edit.fields : namedByInstructions(edit.instructions);
+  return references({ prerequisites, rules } as Parameters<typeof references>[0]);
+}
+
+function namedByInstructions(all: readonly Instruction[]) {
+  return {
+    prerequisites: all.flatMap((one) => (one.kind === "addPrerequisite" ? [one.prerequisite] : [])),
+    rules: all.flatMap((one) => {
+      if (one.kind === "addRule") return [one.rule];
+      return one.kind === "updateRule" && one.conditions ? [{ conditions: one.conditions }] : [];
+    }),
+  };
+}
+
+function applied(before: Flag, edit: TargetingEdit): Flag {
+  if ("instructions" in edit) return follow(edit.instructions, before);
+  requireWeights(before, edit.fields);
+  const { rules, fallthrough, ...plain } = edit.fields;
+  return {
+    ...before,
+    ...(plain as Partial<Flag>),
+    ...(rules && { rules: rulesOf(rules, before) }),
+    ...(fallthrough && { fallthrough: serveOf(fallthrough, before.fallthrough, before) }),
+  };
+}
+
+/** What cannot be done any more changes nothing. */
+function appliedIfPossible(before: Flag, edit: TargetingEdit): Flag {
+  try {
+    return applied(before, edit);
+  } catch (error) {
+    if (error instanceof ApiError) return before;
+    throw error;
+  }
+}
+
+const told = (flag: Flag) => ({
+  ...flag,
+  rules: flag.rules.map((rule) => ({ ...rule, serve: toldServe(rule.serve) })),
+  fallthrough: toldServe(flag.fallthrough),
+});
+
+/** Of rules that are there before and after, and of the fallthrough; whom a new condition catches nobody can tell. */
+function movedBetween(before: Flag, next: Flag): Moved[] {
+  const places = next.rules.flatMap((rule): { rule: string | null; from: Serve; to: Serve }[] => {
+    const known = before.rules.find(({ id }) => id === rule.id);
+    return known === undefined ? [] : [{ rule: rule.id, from: known.serve, to: rule.serve }];
+  });
+  places.push({ rule: null, from: before.fallthrough, to: next.fallthrough });
+  return places
+    .map(({ rule, from, to }) => ({ rule, movements: movements(rangesOf(from), rangesOf(to)) }))
+    .filter((place) => place.movements.length > 0);
+}
+
+const rangesOf = (serve: Serve): Range[] =>
+  "split" in serve ? serve.split.ranges : [{ variation: serve.variation, from: 0, to: 100_000 }];
+
+function requireWeights(flag: Flag, { rules = [], fallthrough }: Partial<TargetingInput>): void {
+  const mistakes = [
+    ...rules.flatMap((rule, index) => splitMistakes(rule.serve, ["rules", index, "serve"], flag.variations)),
+    ...(fallthrough === undefined ? [] : splitMistakes(fallthrough, ["fallthrough"], flag.variations)),
+  ];
+  if (mistakes.length > 0) throw mistaken("The weights do not fit the flag; each mistake is listed.", mistakes);
+}
