@@ -4,8 +4,14 @@ import { D1_BIRTH_MS, D1_MS, within } from "../workers/deadline.ts";
 import type { Documents } from "../workers/store/changes.ts";
 import type { Database } from "../workers/store/database.ts";
 import { type MemberRow, type WholeEnvironment, wholeEnvironment } from "../workers/store/documents.ts";
-import { latestRevision, readLatestSnapshot, type SnapshotParts } from "../workers/store/snapshot.ts";
+import {
+  type LatestPointer,
+  latestPointer,
+  readLatestSnapshot,
+  type SnapshotParts,
+} from "../workers/store/snapshot.ts";
 import type { KillState } from "./kill.ts";
+import type { RelayCounts } from "./tree.ts";
 
 export type Beginning = {
   revision: number;
@@ -15,6 +21,8 @@ export type Beginning = {
   documents: Documents;
   members: MemberRow[];
   kills: Record<string, KillState>;
+  /** Those that a hub which was lost had below it, and which do not know that. */
+  relays: RelayCounts;
 };
 
 /** Above the highest revision that KV or D1 has seen: both may be behind what clients were sent. */
@@ -26,7 +34,7 @@ export async function readBeginning(db: Database, kv: KVNamespace, environmentId
   const asked = wholeEnvironment(db, environmentId);
   const [early, pointer, fromKv] = await Promise.allSettled([
     within(asked, D1_BIRTH_MS, "D1"),
-    latestRevision(kv, environmentId),
+    latestPointer(kv, environmentId),
     readLatestSnapshot(kv, environmentId),
   ]);
   const snapshot = fromKv.status === "fulfilled" ? fromKv.value : null;
@@ -35,17 +43,17 @@ export async function readBeginning(db: Database, kv: KVNamespace, environmentId
   const whole = await within(asked, D1_MS, "D1").catch((cause: unknown) => {
     throw new Error("Neither D1 nor KV can tell what this environment serves", { cause });
   });
-  const latest = pointer.status === "fulfilled" ? (pointer.value ?? 0) : 0;
+  const latest = pointer.status === "fulfilled" ? pointer.value : null;
   return whole && fromD1(whole, latest, snapshot);
 }
 
 /** An environment that was just made. */
 export function firstBeginning(whole: WholeEnvironment): Beginning {
-  return { ...fromD1(whole, 0, null), revision: 1, killSeq: 0 };
+  return { ...fromD1(whole, null, null), revision: 1, killSeq: 0 };
 }
 
-/** `latest` is the revision that KV points to, 0 for none; `snapshot` is what it holds, where that can be read. */
-function fromD1(whole: WholeEnvironment, latest: number, snapshot: SnapshotParts | null): Beginning {
+/** `latest` is what KV points to; `snapshot` is what it holds, where that can be read. */
+function fromD1(whole: WholeEnvironment, latest: LatestPointer | null, snapshot: SnapshotParts | null): Beginning {
   const { ruleset, keys, head, publishedRevision } = whole;
   const killed = whole.kills.filter((kill) => kill.killed);
   const mirrored = whole.killSeq;
@@ -55,13 +63,14 @@ function fromD1(whole: WholeEnvironment, latest: number, snapshot: SnapshotParts
       ? snapshot.kills
       : Object.fromEntries(killed.map(({ flagKey, by, at, reason, seq }) => [flagKey, { by, at, reason, seq }]));
   return {
-    revision: Math.max(latest, publishedRevision) + REVISION_GAP,
+    revision: Math.max(latest?.revision ?? 0, publishedRevision) + REVISION_GAP,
     version: head.version,
     changeId: head.changeId,
     killSeq: Math.max(mirrored, snapshot?.killSeq ?? 0) + KILL_SEQ_GAP,
     documents: { flags: ruleset.flags, segments: ruleset.segments, keys },
     members: whole.members,
     kills,
+    relays: latest?.relays ?? {},
   };
 }
 
@@ -77,6 +86,7 @@ function fromSnapshot(snapshot: SnapshotParts): Beginning {
     documents: { flags: Object.fromEntries(bare), segments: withoutLists(segments), keys: snapshot.keys },
     members: Object.values(segments).flatMap(listed),
     kills: snapshot.kills,
+    relays: snapshot.relays,
   };
 }
 

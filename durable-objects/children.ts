@@ -1,101 +1,146 @@
-/** The relays below a hub: kept in its SQLite, told of every delivery, asked for receipts. */
+/** The relays below a hub or a relay: kept in its SQLite, told of every delivery, asked for receipts. */
 import { RELAY_DELIVER_MS, within } from "../workers/deadline.ts";
 import type { Env } from "../workers/env.ts";
-import type { Delivery, Downstream } from "./delivery.ts";
+import type { Delivery, Downstream, Report, Standing } from "./delivery.ts";
+import { merge, nothing, type Part, silence } from "./receipt.ts";
+import { type Region, type RelayCounts, relayName, rootsOf } from "./tree.ts";
 
-type Child = Downstream & { connected: number };
+type Child = Omit<Report, "keys">;
 
-/** How many live clients have a revision. Counts sockets that were open when it was delivered. */
-export type Receipt = {
-  revision: number;
-  publishedAt: number;
-  connected: number;
-  applied: number;
-  delivered: number;
-  gone: number;
-  silent: number;
-};
+/** SDK keys in a report, those with the most clients: an environment has a handful. */
+const MAX_KEYS = 50;
 
 export class Children {
   readonly #ctx: DurableObjectState;
   readonly #relays: Env["RELAY"];
   readonly #retry: () => void;
+  #prepared = false;
+  /** Everybody who asks for the same receipt at the same time gets the same answer. */
+  readonly #asked = new Map<number, Promise<Part>>();
 
-  /** `retry` is called where a child could not be told: `deliverAgain` is then to be called by alarm. */
+  /** `retry` is called where a child could not be told: `refresh` is then to be called by alarm. */
   constructor(ctx: DurableObjectState, relays: Env["RELAY"], retry: () => void) {
     this.#ctx = ctx;
     this.#relays = relays;
     this.#retry = retry;
   }
 
-  prepare(): void {
+  /** Registers a child, or hears how it is. */
+  put({ name, region, revision, connected, keys }: Report): void {
+    this.#prepare();
     this.#ctx.storage.sql.exec(
-      `CREATE TABLE IF NOT EXISTS children
-       (name TEXT PRIMARY KEY, region TEXT NOT NULL, revision INTEGER NOT NULL, connected INTEGER NOT NULL) WITHOUT ROWID`,
-    );
-  }
-
-  /** Registers a child, or hears how far it has come. */
-  put({ name, region, revision }: Downstream, connected: number): void {
-    this.#ctx.storage.sql.exec(
-      "INSERT OR REPLACE INTO children VALUES (?, ?, ?, ?)",
+      "INSERT OR REPLACE INTO children VALUES (?, ?, ?, ?, ?)",
       name,
       region,
       revision,
       connected,
+      JSON.stringify(keys),
     );
   }
 
-  connected(): number {
-    return this.#all().reduce((sum, child) => sum + child.connected, 0);
+  remove(name: string): void {
+    this.#prepare();
+    this.#ctx.storage.sql.exec("DELETE FROM children WHERE name = ?", name);
   }
 
-  deliver(delivery: Delivery): void {
-    for (const child of this.#all()) this.#ctx.waitUntil(this.#tell(child, delivery));
+  /** The table is gone with the rest of a node that was emptied. */
+  forget(): void {
+    this.#prepared = false;
   }
 
-  /** To those that have not confirmed it. */
-  async deliverAgain(delivery: Delivery): Promise<void> {
-    const behind = this.#all().filter(({ revision }) => revision < delivery.revision);
-    await Promise.all(behind.map((child) => this.#tell(child, delivery)));
+  /** What all of them have reported: clients, also by region and by key. */
+  sum(): { connected: number; regions: Map<Region, number>; keys: Record<string, number> } {
+    const regions = new Map<Region, number>();
+    const keys = new Map<string, number>();
+    let sum = 0;
+    for (const { region, connected, keys: own } of this.#all()) {
+      sum += connected;
+      regions.set(region, (regions.get(region) ?? 0) + connected);
+      addKeys(keys, Object.entries(JSON.parse(own) as Record<string, number>));
+    }
+    return { connected: sum, regions, keys: mostUsed(keys) };
   }
 
-  async receipt({ revision, publishedAt }: Delivery): Promise<Receipt> {
-    const sum = { revision, publishedAt, connected: 0, applied: 0, delivered: 0, gone: 0, silent: 0 };
-    await Promise.all(
-      this.#all().map(async (child) => {
-        try {
-          const counts = await within(this.#relay(child).receipt(revision), RELAY_DELIVER_MS, "relay");
-          sum.connected += counts.connected;
-          sum.applied += counts.applied;
-          sum.delivered += counts.delivered;
-          sum.gone += counts.gone;
-        } catch {
-          sum.connected += child.connected;
-          sum.silent += child.connected;
-        }
-      }),
-    );
-    return sum;
+  get isEmpty(): boolean {
+    return this.#all().length === 0;
   }
 
-  async #tell(child: Child, delivery: Delivery): Promise<void> {
+  /** To all of them, in the background: whoever does not take it is asked again by alarm. */
+  deliver(delivery: Delivery, standing: Standing): void {
+    for (const child of this.#all()) {
+      this.#ctx.waitUntil(this.#hear(child, (relay) => relay.deliver(delivery, standing)));
+    }
+  }
+
+  /** Those that have not come as far as `revision`. */
+  async refresh(revision: number): Promise<void> {
+    const behind = this.#all().filter((child) => child.revision < revision);
+    await Promise.all(behind.map((child) => this.#hear(child, (relay) => relay.refresh())));
+  }
+
+  /** Relays that may be below a hub and that it does not know of: those that are attached to it attach again. */
+  call(environmentId: string, counts: RelayCounts, fanOut: number): void {
+    for (const [region, count] of Object.entries(counts) as [Region, number][]) {
+      for (let n = 0; n < Math.min(count, rootsOf(fanOut)); n++) {
+        const relay = this.#relay({ name: relayName({ environmentId, region, n }), region });
+        this.#ctx.waitUntil(relay.refresh().catch(() => null));
+      }
+    }
+  }
+
+  receipt(revision: number, withinMs: number): Promise<Part> {
+    const asked = this.#asked.get(revision);
+    if (asked !== undefined) return asked;
+    const answer = this.#receipt(revision, withinMs).finally(() => this.#asked.delete(revision));
+    this.#asked.set(revision, answer);
+    return answer;
+  }
+
+  async #receipt(revision: number, withinMs: number): Promise<Part> {
+    const parts = this.#all().map(async (child) => {
+      try {
+        return await within(this.#relay(child).receipt(revision, withinMs), withinMs, "relay");
+      } catch {
+        return silence(child.region, child.connected);
+      }
+    });
+    return (await Promise.all(parts)).reduce(merge, nothing());
+  }
+
+  async #hear(child: Child, tell: (relay: Downstream) => Promise<Report | null>): Promise<void> {
     try {
-      const { revision, connected } = await within(this.#relay(child).deliver(delivery), RELAY_DELIVER_MS, "relay");
-      this.put({ ...child, revision }, connected);
+      const report = await within(tell(this.#relay(child)), RELAY_DELIVER_MS, "relay");
+      if (report !== null) this.put(report);
     } catch {
       this.#retry();
     }
   }
 
-  #all(): Child[] {
-    return this.#ctx.storage.sql
-      .exec<Child>("SELECT name, region, revision, connected FROM children ORDER BY name")
-      .toArray();
+  #all(): (Child & { keys: string })[] {
+    this.#prepare();
+    return this.#ctx.storage.sql.exec<Child & { keys: string }>("SELECT * FROM children ORDER BY name").toArray();
   }
 
-  #relay({ name, region }: Downstream) {
-    const locationHint = region as DurableObjectLocationHint;
-    return this.#relays.get(this.#relays.idFromName(name), { locationHint });
+  #prepare(): void {
+    if (this.#prepared) return;
+    this.#ctx.storage.sql.exec(
+      `CREATE TABLE IF NOT EXISTS children
+       (name TEXT PRIMARY KEY, region TEXT NOT NULL, revision INTEGER NOT NULL, connected INTEGER NOT NULL, keys TEXT NOT NULL)
+       WITHOUT ROWID`,
+    );
+    this.#prepared = true;
   }
+
+  #relay({ name, region }: Pick<Child, "name" | "region">): Downstream {
+    return this.#relays.get(this.#relays.idFromName(name), { locationHint: region });
+  }
+}
+
+export function addKeys(sums: Map<string, number>, keys: Iterable<[string, number]>): void {
+  for (const [hash, count] of keys) sums.set(hash, (sums.get(hash) ?? 0) + count);
+}
+
+export function mostUsed(keys: Map<string, number>): Record<string, number> {
+  const ranked = [...keys].sort(([, one], [, other]) => other - one);
+  return Object.fromEntries(ranked.slice(0, MAX_KEYS));
 }

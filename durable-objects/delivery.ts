@@ -2,6 +2,9 @@
 import type { Flag, Segment } from "@bunting/core";
 import { MAX_MESSAGE_BYTES, type MemberChange, type PatchMessage, type ResyncMessage } from "@bunting/core/wire";
 import type { KeyGrant } from "../workers/store/changes.ts";
+import { acknowledgeWithinMs, spreadMs } from "./admission.ts";
+import type { Part } from "./receipt.ts";
+import type { Region, RelayCounts } from "./tree.ts";
 
 /** One revision. `message` is the encoded `patch`, or a `resync` where that would not fit a socket. */
 export type Delivery = {
@@ -19,11 +22,34 @@ export type Delivery = {
  */
 export type Since = { revision: number; deliveries: Delivery[] | null; keys?: string[] };
 
-/** Who a relay is to its upstream, and how far it has come. */
-export type Downstream = { name: string; region: string; revision: number };
+/** What a relay tells the node above: how far it has come, and how many clients it and all below it hold, also by SDK key. */
+export type Report = {
+  name: string;
+  region: Region;
+  revision: number;
+  connected: number;
+  keys: Record<string, number>;
+};
 
-/** The platform's location hints. */
-export type Region = "wnam" | "enam" | "sam" | "weur" | "eeur" | "apac" | "oc" | "afr" | "me";
+/** How the whole environment stands, as the hub last knew: how many relays each region has, and the sums of all reports. */
+export type Standing = { relays: RelayCounts; connected: number; keys: Record<string, number> };
+
+/** What the hub and every relay are to those below them. Null: there is no such environment. */
+export interface Upstream {
+  /** Registers a relay, or hears how it is, and tells what it lacks. */
+  attach(report: Report): Promise<(Since & { standing: Standing }) | null>;
+  detach(name: string): Promise<void>;
+  since(revision: number): Promise<Since | null>;
+}
+
+/** What every relay is to the one above it. */
+export interface Downstream {
+  deliver(delivery: Delivery, standing: Standing): Promise<Report>;
+  /** Asks it to attach again, where what it lacks cannot be told by one delivery. */
+  refresh(): Promise<Report | null>;
+  /** Answers within the time, which gets shorter from level to level; whoever has not answered it by then is silent. */
+  receipt(revision: number, withinMs: number): Promise<Part>;
+}
 
 export type Patch = {
   revision: number;
@@ -55,17 +81,6 @@ export const isResync = ({ message }: Delivery): boolean => message.startsWith('
 
 export function resync(revision: number, connected: number): ResyncMessage {
   return { type: "resync", revision, withinMs: spreadMs(connected) };
-}
-
-/** Up to 1,000 sockets acknowledge at once; more are spread over time, a kill's over at most half a second. */
-function acknowledgeWithinMs(connected: number, urgent: boolean): number {
-  if (connected <= 1_000) return 0;
-  return urgent ? 500 : spreadMs(connected);
-}
-
-/** A window in which so many clients come back at 500 a second, never below one second. */
-export function spreadMs(connected: number): number {
-  return Math.max(1_000, Math.ceil(connected / 500) * 1_000);
 }
 
 /** The deliveries after `revision`, if these hold an unbroken run from there to `latest`. */

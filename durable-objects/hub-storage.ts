@@ -6,6 +6,7 @@ import type { Patch } from "./delivery.ts";
 import { DeltaLog } from "./delta-log.ts";
 import { KillLog } from "./kill-log.ts";
 import { MemberLists } from "./member-lists.ts";
+import { Regions } from "./regions.ts";
 
 /** `version` and `changeId` name the last change of D1 that is applied; `revision` is the hub's own count. */
 export type Position = {
@@ -35,6 +36,7 @@ export class HubStorage {
   readonly members: MemberLists;
   readonly kills: KillLog;
   readonly deltas: DeltaLog;
+  readonly regions: Regions;
   #position: Position | null;
 
   constructor(storage: DurableObjectStorage) {
@@ -43,6 +45,7 @@ export class HubStorage {
     this.members = new MemberLists(storage.sql);
     this.kills = new KillLog(storage.sql);
     this.deltas = new DeltaLog(storage.sql);
+    this.regions = new Regions(storage.kv);
     this.#position = storage.kv.get<Position>("position") ?? null;
     if (this.#position !== null) this.prepare();
   }
@@ -154,6 +157,7 @@ export class HubStorage {
       keys: Object.fromEntries(this.#rows("key").map(({ key, json }) => [key, JSON.parse(json) as KeyGrant])),
       kills: this.kills.states(),
       ruleset,
+      relays: this.regions.counts,
     };
   }
 

@@ -5,21 +5,22 @@
  * looked at again and moved in one synchronous step.
  */
 import { DurableObject } from "cloudflare:workers";
-import { D1_FIRST_MS, D1_MS, within } from "../workers/deadline.ts";
+import { D1_FIRST_MS, D1_MS, RECEIPT_MS, within } from "../workers/deadline.ts";
 import type { Env } from "../workers/env.ts";
 import { type Change, changesFrom, type Documents, findHeads, markPublished } from "../workers/store/changes.ts";
 import { type Database, openDatabase } from "../workers/store/database.ts";
 import { wholeEnvironment } from "../workers/store/documents.ts";
-import { deleteSnapshot, type SnapshotParts, writeSnapshot } from "../workers/store/snapshot.ts";
+import { deleteSnapshot, type SnapshotParts, writePointer, writeSnapshot } from "../workers/store/snapshot.ts";
 import { archive, archiveDueAt } from "./archive.ts";
 import { type Beginning, firstBeginning, readBeginning } from "./beginning.ts";
-import { Children, type Receipt } from "./children.ts";
-import { type Delivery, type Downstream, encodeDelivery, type Since } from "./delivery.ts";
+import { Children } from "./children.ts";
+import { type Delivery, encodeDelivery, type Report, type Since, type Standing, type Upstream } from "./delivery.ts";
 import { HubStorage, type Position } from "./hub-storage.ts";
 import { isSameRequest, type KillOutcome, type KillRecord, type KillRequest, type KillState } from "./kill.ts";
 import { KillMirror } from "./kill-mirror.ts";
 import { compareHeads, fits, judge } from "./lineage.ts";
 import { rebuildFilters } from "./rebuild-filters.ts";
+import { type Receipt, told } from "./receipt.ts";
 
 /** What an edit or a kill became: `revision` is what every client will report as applied. */
 export type Published = { revision: number; version: number };
@@ -37,7 +38,7 @@ const HEADS_EVERY_MS = 60_000;
 /** What one answer holds of the patches that R2 does not have yet. */
 const PATCHES_BYTES = 8 * 1024 * 1024;
 
-export class Hub extends DurableObject<Env> {
+export class Hub extends DurableObject<Env> implements Upstream {
   readonly #storage: HubStorage;
   readonly #children: Children;
   readonly #db: Database;
@@ -50,7 +51,6 @@ export class Hub extends DurableObject<Env> {
     super(ctx, env);
     this.#children = new Children(ctx, env.RELAY, () => this.#wake(RETRY_MS));
     this.#storage = new HubStorage(ctx.storage);
-    if (this.#storage.position !== null) this.#children.prepare();
     this.#db = openDatabase(env.DB);
     this.#mirror = new KillMirror(this.#db, this.#storage.kills);
   }
@@ -115,7 +115,8 @@ export class Hub extends DurableObject<Env> {
 
   async receipt(revision: number): Promise<Receipt | null> {
     const delivery = this.#storage.position && this.#storage.deltas.get(revision);
-    return delivery === null ? null : this.#children.receipt(delivery);
+    if (delivery === null) return null;
+    return told(await this.#children.receipt(revision, RECEIPT_MS), revision, delivery.publishedAt);
   }
 
   /** The whole ruleset as it is now; null where there is no such environment. */
@@ -136,12 +137,17 @@ export class Hub extends DurableObject<Env> {
 
   // What relays call.
 
-  /** Registers a relay, or hears how far it has come, and tells what it lacks. Null: no such environment. */
-  async attach(relay: Downstream, connected: number): Promise<Since | null> {
+  async attach(report: Report): Promise<(Since & { standing: Standing }) | null> {
     if ((await this.#bornOrNull()) === null) return null;
-    this.#children.put(relay, connected);
+    this.#children.put(report);
     this.ctx.waitUntil(this.#compareHeads().catch(() => this.#wake(RETRY_MS)));
-    return this.since(relay.revision);
+    return { ...(await this.since(report.revision)), standing: this.#standing() };
+  }
+
+  async detach(name: string): Promise<void> {
+    if (this.#storage.position === null) return;
+    this.#children.remove(name);
+    this.#standing();
   }
 
   async since(revision: number): Promise<Since> {
@@ -151,6 +157,14 @@ export class Hub extends DurableObject<Env> {
     return deliveries === null
       ? { revision: latest, deliveries, keys: this.#storage.keyHashes() }
       : { revision: latest, deliveries };
+  }
+
+  /** By which relays admit clients. Decides how many of them there shall be. */
+  #standing(): Standing {
+    const { connected, regions, keys } = this.#children.sum();
+    const relays = this.#storage.regions.decide(regions, Number(this.env.RELAY_CAP));
+    if (this.#storage.regions.isUntold) this.#wake(SNAPSHOT_DELAY_MS);
+    return { relays, connected, keys };
   }
 
   // Order.
@@ -170,14 +184,14 @@ export class Hub extends DurableObject<Env> {
     const { revision: previous, archivedRevision } = this.#position;
     storage.write(documents);
     const full = { revision: previous + 1, previous, publishedAt: Date.now(), ...storage.forClients(documents) };
-    const { delivery, patch } = encodeDelivery(full, documents.keys, this.#children.connected(), urgent);
+    const { delivery, patch } = encodeDelivery(full, documents.keys, this.#children.sum().connected, urgent);
     storage.deltas.add(delivery, patch, archivedRevision);
     storage.move({ ...to, revision: delivery.revision });
     return delivery;
   }
 
   #announce(delivery: Delivery): void {
-    this.#children.deliver(delivery);
+    this.#children.deliver(delivery, this.#standing());
     this.#wake(SNAPSHOT_DELAY_MS);
   }
 
@@ -261,11 +275,10 @@ export class Hub extends DurableObject<Env> {
     return this.#storage.position;
   }
 
-  #begin(environmentId: string, { documents, members, kills, ...from }: Beginning): void {
+  #begin(environmentId: string, { documents, members, kills, relays, ...from }: Beginning): void {
     const storage = this.#storage;
     storage.atomically(() => {
       storage.prepare();
-      this.#children.prepare();
       storage.write(documents);
       storage.members.replace(members);
       for (const [flag, kill] of Object.entries(kills)) storage.kills.setState(flag, kill);
@@ -275,6 +288,7 @@ export class Hub extends DurableObject<Env> {
       // History begins with it, whole.
       storage.deltas.keepLarge(from.revision, storage.snapshot().ruleset);
     });
+    this.#children.call(environmentId, relays, Number(this.env.RELAY_FAN_OUT));
     this.#wake(SNAPSHOT_DELAY_MS);
   }
 
@@ -312,7 +326,6 @@ export class Hub extends DurableObject<Env> {
   override async alarm(): Promise<void> {
     const position = this.#storage.position;
     if (position === null) return;
-    const newest = this.#storage.deltas.get(position.revision);
     const now = Date.now();
     const historyIsDue = () => {
       const dueAt = archiveDueAt(this.#position, this.#storage.deltas.waiting(this.#position.archivedRevision), now);
@@ -321,8 +334,8 @@ export class Hub extends DurableObject<Env> {
     const results = await Promise.allSettled([
       this.#mirror.tell(position.environmentId).then(() => this.#storage.kills.trim(now)),
       position.markedVersion !== position.version ? this.#markPublished() : null,
-      position.snapshotRevision < position.revision ? this.#writeSnapshot() : null,
-      newest && this.#children.deliverAgain(newest),
+      position.snapshotRevision < position.revision ? this.#writeSnapshot() : this.#tellRelays(),
+      this.#children.refresh(position.revision),
       this.#compareHeads(),
       historyIsDue() <= now ? archive(this.env.REVISIONS_BUCKET, this.#storage, now) : null,
     ]);
@@ -359,9 +372,20 @@ export class Hub extends DurableObject<Env> {
     this.#storage.logSnapshot(parts.revision, now);
     await writeSnapshot(this.env.KV, environmentId, parts);
     this.#storage.move({ snapshotRevision: parts.revision });
+    this.#storage.regions.markTold(parts.relays);
     for (const revision of this.#storage.takeExpiredSnapshots(now - SNAPSHOT_KEPT_MS)) {
       await deleteSnapshot(this.env.KV, environmentId, revision);
     }
+  }
+
+  /** Cold Workers, where no snapshot does it. */
+  async #tellRelays(): Promise<void> {
+    const { environmentId, snapshotRevision: revision } = this.#position;
+    const { regions } = this.#storage;
+    const relays = regions.counts;
+    if (!regions.isUntold) return;
+    await writePointer(this.env.KV, environmentId, { revision, relays });
+    regions.markTold(relays);
   }
 
   #published(): Published {

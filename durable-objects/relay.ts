@@ -1,99 +1,117 @@
 /**
- * Holds sockets: a leaf of the fan-out tree, near its clients. It keeps a bounded ring of encoded deliveries and never a
- * ruleset, opens no socket and keeps no timer, so that between changes it hibernates with its sockets open.
+ * A node of the fan-out tree: holds sockets near their clients, and passes on to relays below. It keeps a bounded ring of
+ * encoded deliveries and never a ruleset, opens no socket and keeps no timer, so that between changes it hibernates with
+ * its sockets open.
  */
 import { DurableObject } from "cloudflare:workers";
-import { type AppliedMessage, type HelloMessage, PING, PONG, SILENCE_SECONDS } from "@bunting/core/wire";
-import { RELAY_CHECK_MS, within } from "../workers/deadline.ts";
+import { type GoodbyeMessage, type HelloMessage, SILENCE_SECONDS } from "@bunting/core/wire";
+import { RECEIPT_LEVEL, RELAY_CHECK_MS, within } from "../workers/deadline.ts";
 import type { Env } from "../workers/env.ts";
-import { type Delivery, resync, runAfter, type Since, spreadMs } from "./delivery.ts";
+import { Above } from "./above.ts";
+import { excess, type Limits, refusal, spreadMs, worthReporting } from "./admission.ts";
+import { addKeys, Children, mostUsed } from "./children.ts";
+import {
+  type Delivery,
+  type Downstream,
+  type Report,
+  resync,
+  type Since,
+  type Standing,
+  type Upstream,
+} from "./delivery.ts";
+import { PollCount, type Polls } from "./polls.ts";
+import { merge, type Part } from "./receipt.ts";
+import { RelayStorage } from "./relay-storage.ts";
+import {
+  ATTACHMENT_HEADER,
+  acknowledgementIn,
+  close,
+  type Introduction,
+  KEY_REVOKED,
+  SILENT,
+  Sockets,
+  send,
+  TOO_MUCH,
+  TOO_SLOW,
+} from "./sockets.ts";
+import { Tallies } from "./tallies.ts";
+import { type Place, placeOf, type RelayCounts, relayName } from "./tree.ts";
 
-/** Rides on each socket through hibernation (at most 16 KB). `applied` is what the client has acknowledged. */
-type Attachment = {
-  /** Hash and end of the SDK key that it came with. */
-  keyHash: string;
-  keyExpiresAt: number | null;
-  transport: "socket" | "sse";
-  instance: string;
-  name: string;
-  sdk: string;
-  connectedAt: number;
-  /** Where the relay was then: whatever came after it, this socket was sent. */
-  connectedWith: number;
-  applied: number;
-};
-
-/** What the Worker tells of a socket: also the revision at which it found the key good, for it may be a second behind. */
-export type Introduction = Omit<Attachment, "connectedAt" | "connectedWith" | "applied"> & { keyGoodAt: number };
-
-/** How the Worker introduces a socket, in the header of that name. */
-export const ATTACHMENT_HEADER = "x-bunting-attachment";
-
-export type RelayReceipt = { connected: number; applied: number; delivered: number; gone: number };
-
-/** Close codes of ours, beside the standard ones. */
-export const KEY_REVOKED = 4401;
-const SILENT = 4408;
-
-const RING_BYTES = 1024 * 1024;
-const REAP_EVERY_MS = 60_000;
-/** A relay that has heard nothing for this long asks before it answers: its hub may have forgotten it. */
+const SILENCE_MS = SILENCE_SECONDS * 1_000;
+/** How often the silent are looked for, and the node above is told how this one is. */
+const ROUND_MS = 60_000;
+/** Whoever has heard nothing for this long asks before it answers: the node above may have forgotten it. */
 const TRUSTED_MS = 30_000;
+/** Acknowledgements come in a burst, and are written down after it. */
+const SAVE_MS = 5_000;
+const RETRY_MS = 2_000;
 
-export class Relay extends DurableObject<Env> {
-  readonly #sql: SqlStorage;
-  /** Null until attached. */
-  #revision: number | null;
-  #ringBytes: number;
-  #heardAt = 0;
-  #attaching: Promise<boolean> | null = null;
+export class Relay extends DurableObject<Env> implements Upstream, Downstream {
+  readonly #storage: RelayStorage;
+  readonly #sockets: Sockets;
+  readonly #children: Children;
+  readonly #tallies: Tallies;
+  readonly #polls = new PollCount();
+  readonly #above: Above;
+  /** When an isolate last asked, and how many clients were last reported. */
+  #askedAt = 0;
+  #reported = 0;
+  #roundAt = 0;
 
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env);
-    this.#sql = ctx.storage.sql;
-    this.#sql.exec(
-      `CREATE TABLE IF NOT EXISTS ring
-       (revision INTEGER PRIMARY KEY, bytes INTEGER NOT NULL, connected INTEGER NOT NULL, delivery TEXT NOT NULL);
-       CREATE TABLE IF NOT EXISTS keys (hash TEXT PRIMARY KEY) WITHOUT ROWID`,
-    );
-    this.#revision = ctx.storage.kv.get<number>("position") ?? null;
-    this.#ringBytes = this.#sql.exec<{ bytes: number }>("SELECT total(bytes) AS bytes FROM ring").one().bytes;
-    ctx.setWebSocketAutoResponse(new WebSocketRequestResponsePair(PING, PONG));
+    this.#storage = new RelayStorage(ctx.storage);
+    this.#sockets = new Sockets(ctx);
+    this.#children = new Children(ctx, env.RELAY, () => this.#wake(RETRY_MS));
+    this.#tallies = new Tallies(this.#storage, this.#sockets);
+    this.#above = new Above(env, this.#storage);
   }
 
-  // What the hub calls.
+  // What the node above calls.
 
   /** Sends first and stores after: only the hub must be durable before it speaks. */
-  async deliver(delivery: Delivery): Promise<{ revision: number; connected: number }> {
+  async deliver(delivery: Delivery, standing: Standing): Promise<Report> {
+    this.#storage.stand(standing);
     // An attach that was under way may have been answered before this was published: then another.
     for (let asked = 0; asked < 2 && !this.#take(delivery); asked++) await this.#attach();
-    this.#heardAt = Date.now();
-    return { revision: this.#revision ?? 0, connected: this.#open().length };
+    this.#above.heardAt = Date.now();
+    return this.#report();
   }
 
-  /** What became of the sockets that were open when `revision` was delivered here. */
-  async receipt(revision: number): Promise<RelayReceipt> {
-    const [row] = this.#sql.exec<{ connected: number }>("SELECT connected FROM ring WHERE revision = ?", revision);
-    const then = this.#open()
-      .map(attachmentOf)
-      .filter(({ connectedWith }) => connectedWith < revision);
-    const reached = (this.#revision ?? 0) >= revision;
-    const connected = Math.max(row?.connected ?? 0, then.length);
-    return {
-      connected,
-      applied: then.filter(({ applied }) => applied >= revision).length,
-      delivered: reached ? then.filter(({ transport }) => transport === "sse").length : 0,
-      gone: connected - then.length,
-    };
+  async refresh(): Promise<Report | null> {
+    if (this.#storage.revision === null) return null;
+    await this.#attach();
+    return this.#report();
   }
 
-  // What Workers call.
+  async receipt(revision: number, withinMs: number): Promise<Part> {
+    const own = this.#tallies.part(revision, this.#place().region);
+    own.polling = this.#polls.atLeast(revision, Date.now());
+    return merge(own, await this.#children.receipt(revision, withinMs * RECEIPT_LEVEL));
+  }
 
-  /** What an isolate that has `revision` lacks. Null: no such environment. */
-  async since(revision: number): Promise<Since | null> {
+  // What relays below call.
+
+  async attach(report: Report): Promise<(Since & { standing: Standing }) | null> {
+    if (!(await this.#current(report.revision))) return null;
+    this.#children.put(report);
+    this.#reportGrowth();
+    return { ...(await this.#lackedBy(report.revision)), standing: this.#storage.standing };
+  }
+
+  async detach(name: string): Promise<void> {
+    this.#children.remove(name);
+    this.#reportGrowth();
+  }
+
+  // What Workers call, and the first also relays below.
+
+  /** What an isolate that has `revision` lacks, and how many relays there are. Null: no such environment. */
+  async since(revision: number, polls: Polls = []): Promise<(Since & { relays: RelayCounts }) | null> {
+    this.#askedAt = Date.now();
+    this.#polls.add(polls, this.#askedAt);
     if (!(await this.#current(revision))) return null;
-    const latest = this.#revision as number;
-    return { revision: latest, deliveries: runAfter(this.#ringAfter(revision), revision, latest) };
+    return { ...(await this.#lackedBy(revision)), relays: this.#storage.standing.relays };
   }
 
   /** Takes a socket whose credentials the Worker has checked. `?since=` asks for what the client lacks. */
@@ -101,234 +119,256 @@ export class Relay extends DurableObject<Env> {
     const introduction = request.headers.get(ATTACHMENT_HEADER);
     if (introduction === null || request.headers.get("upgrade") !== "websocket")
       return new Response(null, { status: 426 });
-    if (this.ctx.getWebSockets().length >= Number(this.env.RELAY_CAP)) return new Response(null, { status: 503 });
     const { keyGoodAt, ...introduced } = JSON.parse(introduction) as Introduction;
+    const refused = this.#refusal(introduced.keyHash);
+    if (refused !== null) {
+      const retryAfter = String(Math.ceil(spreadMs(this.#sockets.count()) / 1_000));
+      return new Response(refused, { status: refused === "full" ? 503 : 429, headers: { "retry-after": retryAfter } });
+    }
     if (!(await this.#current(keyGoodAt))) return new Response(null, { status: 404 });
     const since = new URL(request.url).searchParams.get("since");
     const wanted = since === null ? null : Number(since);
-    const older = wanted === null ? null : await this.#olderThanRing(wanted);
+    if (wanted !== null) await this.#above.fill(this.#place(), wanted);
 
-    const revision = this.#revision as number;
+    const revision = this.#storage.revision as number;
     // A key that the relay does not have is new, if the Worker has seen more than the relay has; else it has ended.
-    if (keyGoodAt <= revision && !this.#isGood(introduced.keyHash)) return new Response(null, { status: 401 });
+    if (keyGoodAt <= revision && !this.#storage.isGood(introduced.keyHash)) return new Response(null, { status: 401 });
 
     const { 0: client, 1: server } = new WebSocketPair();
-    const attachment: Attachment = { ...introduced, connectedAt: Date.now(), connectedWith: revision, applied: 0 };
-    this.ctx.acceptWebSocket(server, [attachment.keyHash]);
-    server.serializeAttachment(attachment);
-    const connected = this.ctx.getWebSockets().length;
+    const applied = wanted !== null && wanted <= revision ? wanted : 0;
+    this.#sockets.accept(server, { ...introduced, connectedAt: Date.now(), connectedWith: revision, applied });
+    const connected = this.#sockets.count();
     const hello: HelloMessage = { type: "hello", revision, reconnectWithinMs: spreadMs(connected) };
     server.send(JSON.stringify(hello));
     if (wanted !== null && wanted !== revision) {
-      const run = runAfter([...(older ?? []), ...this.#ringAfter(older?.at(-1)?.revision ?? wanted)], wanted, revision);
+      const run = this.#storage.runAfter(wanted);
       if (run === null) server.send(JSON.stringify(resync(revision, connected)));
       else for (const { message } of run) server.send(message);
     }
-    await this.#armReaper();
+    this.#reportGrowth();
     return new Response(null, { status: 101, webSocket: client });
   }
 
   // Sockets, also after hibernation.
 
   override async webSocketMessage(socket: WebSocket, message: string | ArrayBuffer): Promise<void> {
-    const applied = appliedIn(message);
-    if (applied === null) return;
-    const attachment = attachmentOf(socket);
+    const client = this.#sockets.of(socket);
+    const told = acknowledgementIn(message);
     // Nobody has applied what was not yet sent: a receipt must not be had by claiming it.
-    const known = Math.min(applied, this.#revision ?? 0);
-    if (known > attachment.applied) socket.serializeAttachment({ ...attachment, applied: known });
+    const applied = Math.min(told?.applied ?? 0, this.#storage.revision ?? 0);
+    const now = Date.now();
+    if (told !== null && applied > client.applied) {
+      this.#tallies.applied(client, applied, now - told.waitedMs);
+      this.#sockets.hasApplied(socket, applied);
+      if (this.#tallies.hasUnsaved) this.#wake(SAVE_MS);
+    } else if (this.#sockets.isFlooding(socket, now)) close(socket, TOO_MUCH, "too many messages");
   }
 
   override async webSocketClose(socket: WebSocket, code: number): Promise<void> {
+    this.#left(socket);
     // 1005, 1006 and 1015 say how a close was seen and cannot be sent.
-    closeQuietly(socket, code === 1005 || code === 1006 || code === 1015 ? 1000 : code, "closed");
+    close(socket, code === 1005 || code === 1006 || code === 1015 ? 1000 : code, "closed");
   }
 
   override async webSocketError(socket: WebSocket): Promise<void> {
-    closeQuietly(socket, 1011, "error");
+    this.#left(socket);
+    close(socket, 1011, "error");
   }
 
-  /** Cuts sockets that have been silent too long and asks the hub whether anything was missed. */
+  #left(socket: WebSocket): void {
+    this.#tallies.left(this.#sockets.of(socket));
+    if (this.#tallies.hasUnsaved) this.#wake(SAVE_MS);
+  }
+
+  // What can wait: an alarm at a time does all of it that is due.
+
   override async alarm(): Promise<void> {
+    this.#tallies.save();
     try {
-      const now = Date.now();
-      for (const socket of this.#open()) {
-        const heard = this.ctx.getWebSocketAutoResponseTimestamp(socket)?.getTime() ?? 0;
-        const { connectedAt, keyExpiresAt } = attachmentOf(socket);
-        if (now - Math.max(heard, connectedAt) > SILENCE_SECONDS * 1_000) closeQuietly(socket, SILENT, "silent");
-        else if (keyExpiresAt !== null && keyExpiresAt <= now) closeQuietly(socket, KEY_REVOKED, "key-expired");
-      }
-      await this.#attach();
+      if (Date.now() - this.#roundAt < ROUND_MS / 2) await this.#children.refresh(this.#storage.revision ?? 0);
+      else await this.#round();
     } finally {
-      if (this.#open().length > 0) await this.#armReaper();
+      if (this.#storage.revision !== null) this.#wake(ROUND_MS);
     }
   }
 
-  async #armReaper(): Promise<void> {
-    if ((await this.ctx.storage.getAlarm()) === null) await this.ctx.storage.setAlarm(Date.now() + REAP_EVERY_MS);
+  /** Cuts who has been silent too long, hears whether anything was missed, and goes when nobody needs this relay. */
+  async #round(): Promise<void> {
+    const now = Date.now();
+    this.#roundAt = now;
+    for (const socket of this.#sockets.open()) {
+      const { keyExpiresAt } = this.#sockets.of(socket);
+      if (now - this.#sockets.heardAt(socket) > SILENCE_MS) close(socket, SILENT, "silent");
+      else if (keyExpiresAt !== null && keyExpiresAt <= now) close(socket, KEY_REVOKED, "key-expired");
+    }
+    if (this.#sockets.open().length === 0 && this.#children.isEmpty && now - this.#askedAt > ROUND_MS) {
+      return this.#leave();
+    }
+    await this.#attach();
+    await this.#children.refresh(this.#storage.revision ?? 0);
+    this.#cutExcess();
   }
 
-  // The ring.
+  async #leave(): Promise<void> {
+    const left = this.#above.detach(this.#place());
+    this.#children.forget();
+    this.#tallies.forget();
+    await this.#storage.forget();
+    await left;
+  }
+
+  #wake(inMs: number): void {
+    const at = Date.now() + inMs;
+    this.ctx.waitUntil(
+      this.ctx.storage.getAlarm().then((set) => {
+        if (set === null || set > at) return this.ctx.storage.setAlarm(at);
+      }),
+    );
+  }
+
+  // How many.
+
+  #refusal(keyHash: string) {
+    const { connected, keys } = this.#storage.standing;
+    const here = this.#sockets.count();
+    const hereOfKey = this.#sockets.count(keyHash);
+    const everywhereOfKey = Object.hasOwn(keys, keyHash) ? (keys[keyHash] as number) : 0;
+    return refusal({ here, hereOfKey, everywhere: connected, everywhereOfKey }, this.#limits());
+  }
+
+  /** Relays admit by what they last heard, so that together they may have let in too many: the newest go. */
+  #cutExcess(): void {
+    const limits = this.#limits();
+    const { connected, keys } = this.#storage.standing;
+    const tooMany = [...this.#sockets.byKey()].map(([keyHash, here]) => {
+      return [this.#sockets.open(keyHash), excess(here, keys[keyHash] ?? 0, limits.key)] as const;
+    });
+    const all = this.#sockets.open();
+    for (const [sockets, count] of [...tooMany, [all, excess(all.length, connected, limits.environment)] as const]) {
+      if (count === 0) continue;
+      const goodbye: GoodbyeMessage = { type: "goodbye", withinMs: spreadMs(count), reason: "too-many-connections" };
+      const newest = sockets.sort(
+        (one, other) => this.#sockets.of(other).connectedAt - this.#sockets.of(one).connectedAt,
+      );
+      for (const socket of newest.slice(0, count)) {
+        send(socket, JSON.stringify(goodbye));
+        close(socket, TOO_MUCH, goodbye.reason);
+      }
+    }
+  }
+
+  #limits(): Limits {
+    const { RELAY_CAP, CLIENTS_PER_KEY, CLIENTS_PER_ENVIRONMENT } = this.env;
+    return { relay: Number(RELAY_CAP), key: Number(CLIENTS_PER_KEY), environment: Number(CLIENTS_PER_ENVIRONMENT) };
+  }
+
+  #report(): Report {
+    const place = this.#place();
+    const { connected, keys } = this.#children.sum();
+    const own = this.#sockets.byKey();
+    addKeys(own, Object.entries(keys));
+    this.#reported = connected + this.#sockets.open().length;
+    const { region } = place;
+    const revision = this.#storage.revision ?? 0;
+    return { name: relayName(place), region, revision, connected: this.#reported, keys: mostUsed(own) };
+  }
+
+  /** The hub makes room before there is none. */
+  #reportGrowth(): void {
+    const connected = this.#children.sum().connected + this.#sockets.count();
+    if (!worthReporting(this.#reported, connected, Number(this.env.RELAY_CAP))) return;
+    this.#reported = connected;
+    this.ctx.waitUntil(this.#attach().catch(() => {}));
+  }
+
+  // Deliveries.
 
   /** Passes on what fits on top of what every socket has. Whether the relay has it now. */
   #take(delivery: Delivery): boolean {
-    if (delivery.previous === this.#revision) this.#pass(delivery);
-    return this.#revision !== null && this.#revision >= delivery.revision;
+    const { revision } = this.#storage;
+    if (delivery.previous === revision) this.#pass(delivery);
+    return this.#storage.revision !== null && this.#storage.revision >= delivery.revision;
   }
 
-  /** The same bytes to all sockets, and keys that ended take theirs along. */
+  /** To the relays below, the same bytes to all sockets, and keys that ended take theirs along. */
   #pass(delivery: Delivery): void {
-    const sockets = this.#open();
-    for (const socket of sockets) sendQuietly(socket, delivery.message);
-    this.#changeKeys(delivery.keys);
-    const text = JSON.stringify(delivery);
-    this.#sql.exec(
-      "INSERT OR REPLACE INTO ring VALUES (?, ?, ?, ?)",
-      delivery.revision,
-      text.length,
-      sockets.length,
-      text,
-    );
-    this.#ringBytes += text.length;
-    while (this.#ringBytes > RING_BYTES) {
-      const [oldest] = this.#sql.exec<{ bytes: number }>(
-        "DELETE FROM ring WHERE revision = (SELECT min(revision) FROM ring) RETURNING bytes",
-      );
-      if (oldest === undefined) break;
-      this.#ringBytes -= oldest.bytes;
+    this.#children.deliver(delivery, this.#storage.standing);
+    const connected = this.#sockets.sendToAll(delivery.message);
+    for (const [hash, grant] of Object.entries(delivery.keys)) {
+      if (grant !== null) this.#storage.addKey(hash);
+      else this.#endKey(hash);
     }
-    this.#moveTo(delivery.revision);
-  }
-
-  #ringAfter(revision: number): Delivery[] {
-    return this.#sql
-      .exec<{ delivery: string }>("SELECT delivery FROM ring WHERE revision > ? ORDER BY revision", revision)
-      .toArray()
-      .map((row) => JSON.parse(row.delivery) as Delivery);
-  }
-
-  /** What the ring no longer has and the hub's log may: the run from `revision` to where the relay is. */
-  async #olderThanRing(revision: number): Promise<Delivery[] | null> {
-    if (revision === this.#revision || runAfter(this.#ringAfter(revision), revision, this.#revision ?? 0) !== null)
-      return null;
-    const answer = await within(this.#hub().since(revision), RELAY_CHECK_MS, "hub").catch(() => null);
-    return answer?.deliveries ?? null;
-  }
-
-  #moveTo(revision: number): void {
-    this.#revision = revision;
-    this.ctx.storage.kv.put("position", revision);
-  }
-
-  // Upstream.
-
-  /** Whether this relay knows where its environment stands; false where there is none. `known` is what the asker has. */
-  async #current(known: number): Promise<boolean> {
-    const trusted = Date.now() - this.#heardAt < TRUSTED_MS;
-    if (trusted && this.#revision !== null && this.#revision >= known) return true;
-    if (this.#revision === null) return this.#attach();
-    // A hub that does not answer is no reason to turn clients away.
-    return within(this.#attach(), RELAY_CHECK_MS, "hub").catch(() => true);
-  }
-
-  /** Tells the hub how far this relay is and takes what it lacks. One at a time, for all who ask. */
-  #attach(): Promise<boolean> {
-    this.#attaching ??= this.#askHub().finally(() => {
-      this.#attaching = null;
-    });
-    return this.#attaching;
-  }
-
-  async #askHub(): Promise<boolean> {
-    const name = this.#name();
-    const region = name.split(":")[2] as string;
-    const since = await this.#hub().attach({ name, region, revision: this.#revision ?? 0 }, this.#open().length);
-    if (since === null) return false;
-    this.#heardAt = Date.now();
-    // A delivery may have passed meanwhile: only what still fits on top is taken.
-    if (since.deliveries === null) this.#leapTo(since.revision, since.keys ?? []);
-    else for (const delivery of since.deliveries) this.#take(delivery);
-    return true;
-  }
-
-  /** The hub cannot tell what lies between: every socket fetches the ruleset, if its key is still good. */
-  #leapTo(revision: number, keys: string[]): void {
-    if (this.#revision !== null && revision <= this.#revision) return;
-    this.#sql.exec("DELETE FROM keys");
-    for (const hash of keys) this.#sql.exec("INSERT OR IGNORE INTO keys VALUES (?)", hash);
-    const good = new Set(keys);
-    for (const socket of this.#open()) {
-      if (!good.has(attachmentOf(socket).keyHash)) closeQuietly(socket, KEY_REVOKED, "key-revoked");
-    }
-    const sockets = this.#open();
-    const message = JSON.stringify(resync(revision, sockets.length));
-    for (const socket of sockets) sendQuietly(socket, message);
-    this.#sql.exec("DELETE FROM ring");
-    this.#ringBytes = 0;
-    this.#moveTo(revision);
-  }
-
-  #hub() {
-    const environmentId = this.#name().split(":")[1] as string;
-    return this.env.HUB.get(this.env.HUB.idFromName(environmentId));
-  }
-
-  /** `relay:<environment>:<region>:<n>`. */
-  #name(): string {
-    const name = this.ctx.id.name;
-    if (name === undefined) throw new Error("A relay is addressed by name");
-    return name;
-  }
-
-  #open(): WebSocket[] {
-    // getWebSockets also returns sockets that are closing.
-    return this.ctx.getWebSockets().filter((socket) => socket.readyState === WebSocket.OPEN);
-  }
-
-  #isGood(keyHash: string): boolean {
-    return this.#sql.exec("SELECT 1 FROM keys WHERE hash = ?", keyHash).toArray().length > 0;
+    const first = this.#storage.firstOfRing();
+    this.#storage.log(delivery);
+    this.#tallies.begin(delivery.revision, delivery.publishedAt, connected, Date.now());
+    if (this.#storage.firstOfRing() > first) this.#cutSlow();
   }
 
   /** A key dies on open sockets as fast as a flag changes. */
-  #changeKeys(keys: Delivery["keys"]): void {
-    for (const [hash, grant] of Object.entries(keys)) {
-      if (grant !== null) {
-        this.#sql.exec("INSERT OR IGNORE INTO keys VALUES (?)", hash);
-        continue;
-      }
-      this.#sql.exec("DELETE FROM keys WHERE hash = ?", hash);
-      for (const socket of this.ctx.getWebSockets(hash)) closeQuietly(socket, KEY_REVOKED, "key-revoked");
+  #endKey(hash: string): void {
+    this.#storage.dropKey(hash);
+    for (const socket of this.#sockets.open(hash)) close(socket, KEY_REVOKED, "key-revoked");
+  }
+
+  /** Who has acknowledged nothing of a whole ring is not reading: what waits for it must not grow for ever. */
+  #cutSlow(): void {
+    const first = this.#storage.firstOfRing();
+    for (const socket of this.#sockets.open()) {
+      const { transport, applied, connectedWith } = this.#sockets.of(socket);
+      if (transport === "socket" && Math.max(applied, connectedWith) < first - 1) close(socket, TOO_SLOW, "slow");
     }
   }
-}
 
-function attachmentOf(socket: WebSocket): Attachment {
-  return socket.deserializeAttachment() as Attachment;
-}
-
-/** Clients say nothing else; whatever is not this is ignored. */
-function appliedIn(message: string | ArrayBuffer): number | null {
-  if (typeof message !== "string" || message.length > 64) return null;
-  try {
-    const { applied } = JSON.parse(message) as Partial<AppliedMessage>;
-    return Number.isSafeInteger(applied) ? (applied as number) : null;
-  } catch {
-    return null;
+  /** What lies between cannot be told: every socket fetches the ruleset, if its key is still good. */
+  #leapTo(revision: number, keys: string[]): void {
+    if (this.#storage.revision !== null && revision <= this.#storage.revision) return;
+    this.#storage.leapTo(revision, keys);
+    const good = new Set(keys);
+    for (const socket of this.#sockets.open()) {
+      if (!good.has(this.#sockets.of(socket).keyHash)) close(socket, KEY_REVOKED, "key-revoked");
+    }
+    this.#sockets.sendToAll(JSON.stringify(resync(revision, this.#sockets.open().length)));
+    this.ctx.waitUntil(this.#children.refresh(revision));
   }
-}
 
-function sendQuietly(socket: WebSocket, message: string): void {
-  try {
-    socket.send(message);
-  } catch {
-    // Closed between listing and sending: its close event tells.
+  // Upwards.
+
+  /** Whether this relay knows where its environment stands; false where there is none. `known` is what the asker has. */
+  async #current(known: number): Promise<boolean> {
+    const { revision } = this.#storage;
+    const trusted = Date.now() - this.#above.heardAt < TRUSTED_MS;
+    if (trusted && revision !== null && revision >= known) return true;
+    if (revision === null) return this.#attach();
+    // Nobody above who answers is no reason to turn clients away.
+    return within(this.#attach(), RELAY_CHECK_MS, "upstream").catch(() => true);
   }
-}
 
-function closeQuietly(socket: WebSocket, code: number, reason: string): void {
-  try {
-    socket.close(code, reason);
-  } catch {
-    // Already closed.
+  async #attach(): Promise<boolean> {
+    return this.#above.attach(
+      this.#place(),
+      () => this.#report(),
+      ({ revision, deliveries, keys, standing }) => {
+        // A delivery may have passed meanwhile: only what still fits on top is taken.
+        if (deliveries === null) this.#leapTo(revision, keys ?? []);
+        else for (const delivery of deliveries) this.#take(delivery);
+        this.#storage.stand(standing);
+        this.#wake(ROUND_MS);
+      },
+    );
+  }
+
+  async #lackedBy(revision: number): Promise<Since> {
+    await this.#above.fill(this.#place(), revision);
+    const deliveries = this.#storage.runAfter(revision);
+    const latest = this.#storage.revision as number;
+    return deliveries === null
+      ? { revision: latest, deliveries, keys: this.#storage.keyHashes() }
+      : { revision: latest, deliveries };
+  }
+
+  #place(): Place {
+    const { name } = this.ctx.id;
+    if (name === undefined) throw new Error("A relay is addressed by name");
+    return placeOf(name);
   }
 }

@@ -9,8 +9,16 @@ export const D1_BIRTH_MS = 500;
 export const HUB_PUBLISH_MS = 1_000;
 /** An isolate's check with its relay; after that it serves what it has, marked stale. */
 export const RELAY_CHECK_MS = 200;
-/** One relay's answer to the hub; a slower one counts as silent. */
+/** A relay's confirmation of a delivery to the node above; a slower one is told again by alarm. */
 export const RELAY_DELIVER_MS = 1_000;
+/** A relay that attaches: the hub may first have to be born, from D1 or KV. After that, the next above it. */
+export const RELAY_ATTACH_MS = 6_000;
+/** A relay's answer to a client that wants a socket; after that the Worker tries another. */
+export const RELAY_OPEN_MS = 3_000;
+/** The tree's answer to who has a revision, less than what asks the hub; a relay that takes longer counts as silent. */
+export const RECEIPT_MS = 800;
+/** Each level has this part of the time of the one above, which then still hears who of those below was silent. */
+export const RECEIPT_LEVEL = 0.75;
 /** Limits protect the service, so a limiter that does not answer must not stop it. */
 export const RATE_LIMITER_MS = 100;
 export const KV_READ_MS = 1_000;

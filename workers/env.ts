@@ -25,6 +25,9 @@ export interface Env {
   EVENTS_PER_SECOND: string;
   EVENTS_BURST: string;
   RELAY_CAP: string;
+  RELAY_FAN_OUT: string;
+  CLIENTS_PER_KEY: string;
+  CLIENTS_PER_ENVIRONMENT: string;
   /** A secret that may create the first API token and nothing else. Unset once that is done. */
   BOOTSTRAP_TOKEN?: string;
 }

@@ -30,8 +30,8 @@ export type GoodbyeMessage = { type: "goodbye"; withinMs: number; reason: string
 
 export type ServerMessage = HelloMessage | PatchMessage | ResyncMessage | HeartbeatMessage | GoodbyeMessage;
 
-/** WebSocket only: cumulative. */
-export type AppliedMessage = { applied: number };
+/** WebSocket only: cumulative. `waitedMs` is how long ago it was applied, where the acknowledgement was held back. */
+export type AppliedMessage = { applied: number; waitedMs?: number };
 
 /** The runtime answers `pong` to this text without waking the relay. */
 export const PING = "ping";

@@ -2,7 +2,7 @@
 
 import { env } from "cloudflare:workers";
 import type { ServerMessage } from "@bunting/core/wire";
-import { ATTACHMENT_HEADER, type Introduction } from "../../durable-objects/relay.ts";
+import { ATTACHMENT_HEADER, type Introduction } from "../../durable-objects/sockets.ts";
 
 export const relayOf = (environmentId: string) => env.RELAY.get(env.RELAY.idFromName(`relay:${environmentId}:enam:0`));
 

@@ -48,13 +48,17 @@ export class Server {
       MANAGEMENT_BURST: "100000",
       EVENTS_PER_SECOND: "1000",
       EVENTS_BURST: "1000",
+      RELAY_CAP: "4000",
+      RELAY_FAN_OUT: "64",
+      CLIENTS_PER_KEY: "1000000",
+      CLIENTS_PER_ENVIRONMENT: "10000000",
     };
     const server = new Server({
       bundle: folder,
       entry: `${basename(entry, ".ts")}.js`,
       persist: mkdtempSync(join(tmpdir(), "bunting-data-")),
       port: await freePort(),
-      vars: { ...limits, RELAY_CAP: "4000", BOOTSTRAP_TOKEN, ...vars },
+      vars: { ...limits, BOOTSTRAP_TOKEN, ...vars },
     });
     await server.resume();
     const answer = await server.api(

@@ -197,7 +197,7 @@ describe("GET /sdk/v1/stream", () => {
 
   test("a client that goes leaves no socket at the relay", async () => {
     const relay = () => env.RELAY.get(env.RELAY.idFromName(`relay:${place.environmentId}:enam:0`));
-    const connected = async () => (await relay().receipt(Number.MAX_SAFE_INTEGER)).connected;
+    const connected = async () => (await relay().receipt(Number.MAX_SAFE_INTEGER, 800)).connected;
     await vi.waitFor(async () => expect(await connected()).toBe(0));
     const streams = [await open(), await open(), await open()];
     for (const { until } of streams) await until("event: hello");

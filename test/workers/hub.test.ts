@@ -142,7 +142,13 @@ describe("order", () => {
     const hub = hubOf("env_00000000000000000000");
     expect(await hub.snapshot()).toBeNull();
     expect(
-      await hub.attach({ name: "relay:env_00000000000000000000:enam:0", region: "enam", revision: 0 }, 0),
+      await hub.attach({
+        name: "relay:env_00000000000000000000:enam:0",
+        region: "enam",
+        revision: 0,
+        connected: 0,
+        keys: {},
+      }),
     ).toBeNull();
     await runInDurableObject(hub, (_, { storage }) => {
       expect(storage.sql.exec("SELECT name FROM sqlite_master").toArray()).toEqual([]);

@@ -2,10 +2,14 @@ import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "c
 import { env } from "cloudflare:workers";
 import type { PatchMessage } from "@bunting/core/wire";
 import { describe, expect, test, vi } from "vitest";
-import { KEY_REVOKED } from "../../durable-objects/relay.ts";
+import type { Standing } from "../../durable-objects/delivery.ts";
+import { KEY_REVOKED } from "../../durable-objects/sockets.ts";
 import type { Documents, Head } from "../../workers/store/changes.ts";
 import { commitDocuments, flag, newEnvironment } from "../support/environment.ts";
 import { RelaySocket, relayOf } from "../support/relay-socket.ts";
+
+/** As a hub tells it that has heard nothing. */
+const standing: Standing = { relays: {}, connected: 0, keys: {} };
 
 const hubOf = (environmentId: string) => env.HUB.get(env.HUB.idFromName(environmentId));
 
@@ -84,7 +88,7 @@ describe("delivery", () => {
     await runInDurableObject(relayOf(environmentId), async (relay) => {
       // The hub has only heard of 2 when it answers.
       const asking = relay.alarm();
-      expect(await relay.deliver(delivery)).toEqual({ revision: 3, connected: 1 });
+      expect(await relay.deliver(delivery, standing)).toMatchObject({ revision: 3, connected: 1 });
       await asking;
     });
     await vi.waitFor(() => expect(client.told).toEqual(["hello 1", "patch 2", "patch 3"]));
@@ -108,7 +112,7 @@ describe("delivery", () => {
     const client = await RelaySocket.open(environmentId);
     await runInDurableObject(hubOf(environmentId), (_, state) => void state.storage.sql.exec("DELETE FROM children"));
     await publish({ flags: { a: flag("a") } });
-    expect(await relayOf(environmentId).since(2)).toEqual({ revision: 2, deliveries: [] });
+    expect(await relayOf(environmentId).since(2)).toMatchObject({ revision: 2, deliveries: [] });
     await vi.waitFor(() => expect(client.told).toEqual(["hello 1", "patch 2"]));
   });
 
@@ -134,7 +138,7 @@ describe("delivery", () => {
     const client = await RelaySocket.open(environmentId);
     await publish({ flags: { a: flag("a") } });
     const { deliveries } = await hubOf(environmentId).since(1);
-    for (let times = 0; times < 3; times++) await relayOf(environmentId).deliver(deliveries![0]!);
+    for (let times = 0; times < 3; times++) await relayOf(environmentId).deliver(deliveries![0]!, standing);
     await publish({ flags: { b: flag("b") } });
     await vi.waitFor(() => expect(client.told).toEqual(["hello 1", "patch 2", "patch 3"]));
   });
@@ -183,10 +187,15 @@ describe("receipts and sockets", () => {
     const client = await RelaySocket.open(environmentId);
     const publishedAt = Date.now() - 60_000;
     const patch = { type: "patch", revision: 2, previous: 1, publishedAt, ackWithinMs: 0, flags: {}, segments: {} };
-    await relayOf(environmentId).deliver({ ...patch, message: JSON.stringify(patch), keys: {} });
+    await relayOf(environmentId).deliver({ ...patch, message: JSON.stringify(patch), keys: {} }, standing);
     await vi.waitFor(() => expect(client.told).toEqual(["hello 1", "patch 2"]));
     await RelaySocket.open(environmentId);
-    expect(await relayOf(environmentId).receipt(2)).toEqual({ connected: 1, applied: 0, delivered: 0, gone: 0 });
+    expect(await relayOf(environmentId).receipt(2, 800)).toMatchObject({
+      connected: 1,
+      applied: 0,
+      delivered: 0,
+      gone: 0,
+    });
   });
 
   test("a key that has ended opens no socket, though the Worker that sends it has not heard of that yet", async () => {
@@ -242,6 +251,7 @@ describe("receipts and sockets", () => {
       const [socket] = state.getWebSockets();
       socket!.serializeAttachment({ ...socket!.deserializeAttachment(), connectedAt: Date.now() - 76_000 });
     });
+    await evictDurableObject(relayOf(environmentId));
     const expired = await RelaySocket.open(environmentId, undefined, { keyExpiresAt: Date.now() });
     const kept = await RelaySocket.open(environmentId, undefined, { keyExpiresAt: Date.now() + 60_000 });
     await runDurableObjectAlarm(relayOf(environmentId));

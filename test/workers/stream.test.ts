@@ -19,7 +19,7 @@ async function environment() {
   const ruleset = (await isolateRuleset(visit, environmentId))!;
   const client = { sdk: "s", instance: "i", name: "n" };
   const caller: Caller = { environmentId, keyHash: "hash", grant, ruleset, client, visit };
-  const connected = async () => (await relayOf(environmentId).receipt(Number.MAX_SAFE_INTEGER)).connected;
+  const connected = async () => (await relayOf(environmentId).receipt(Number.MAX_SAFE_INTEGER, 800)).connected;
   return { caller, connected };
 }
 

@@ -1,6 +1,6 @@
 /** Telling an environment's hub what was committed, and asking it who has it. */
 import { z } from "@hono/zod-openapi";
-import type { Receipt } from "../../durable-objects/children.ts";
+import type { Receipt } from "../../durable-objects/receipt.ts";
 import { HUB_PUBLISH_MS, within } from "../deadline.ts";
 import type { Env } from "../env.ts";
 import { unavailable } from "../problem.ts";
@@ -9,17 +9,33 @@ import type { EnvironmentName } from "../store/credentials.ts";
 
 export const BASE_PATH = "/api/v1";
 
-export const receipt = z
+const count = z.number().int();
+const milliseconds = z.number().nullable();
+const counts = z
   .object({
-    revision: z.number().int(),
-    publishedAt: z.number().int(),
-    connected: z.number().int(),
-    applied: z.number().int(),
-    delivered: z.number().int(),
-    gone: z.number().int(),
-    silent: z.number().int(),
+    connected: count.openapi({ description: "Streams open when it was delivered" }),
+    applied: count.openapi({ description: "Acknowledged over WebSocket" }),
+    delivered: count.openapi({ description: "Written to a stream of server-sent events" }),
+    gone: count.openapi({ description: "Closed before it was known to be applied" }),
+    silent: count.openapi({ description: "At relays that did not answer, as many as they last had" }),
   })
-  .openapi("Receipt", { description: "How many of the clients connected at delivery have a revision." });
+  .openapi("ReceiptCounts");
+
+export const receipt = counts
+  .extend({
+    revision: count,
+    publishedAt: count,
+    polling: count.openapi({ description: "About how many clients poll and have it: polls of the last half minute" }),
+    p50: milliseconds.openapi({ description: "From publishing to applied or written; at most 5 % too high" }),
+    p99: milliseconds,
+    max: milliseconds,
+    byRegion: z.record(z.string(), counts),
+    bySdk: z.record(z.string(), counts).openapi({ description: "The twenty with the most clients" }),
+    stragglers: z
+      .array(z.object({ instance: z.string(), name: z.string(), sdk: z.string(), revision: count, lastSeen: count }))
+      .openapi({ description: "The twenty that are furthest behind" }),
+  })
+  .openapi("Receipt", { description: "Which of the clients connected at delivery have a revision, and how fast." });
 
 /** What a write says of its way to the clients: the revision to look for, or that its hub has not confirmed it yet. */
 export const delivery = z.object({
@@ -83,7 +99,7 @@ export async function withReceipt(env: Env, name: EnvironmentName, done: Deliver
   let known: Receipt | null = null;
   for (let pause = 10; ; pause = Math.min(pause * 2, 500)) {
     known = await readReceipt(env, name, done.revision).catch(() => known);
-    if (known !== null && known.applied + known.delivered + known.gone >= known.connected) break;
+    if (known !== null && known.connected <= known.applied + known.delivered + known.gone) break;
     const left = end - Date.now();
     if (left <= 0) break;
     await new Promise((resolve) => setTimeout(resolve, Math.min(pause, left)));

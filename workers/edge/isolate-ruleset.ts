@@ -5,11 +5,13 @@
 import { compile, type Evaluator, type Ruleset } from "@bunting/core";
 import type { ServerMessage } from "@bunting/core/wire";
 import type { Delivery } from "../../durable-objects/delivery.ts";
+import type { RelayCounts } from "../../durable-objects/tree.ts";
 import { RELAY_CHECK_MS, within } from "../deadline.ts";
 import type { Env } from "../env.ts";
 import type { KeyGrant } from "../store/changes.ts";
 import { readLatestSnapshot, type SnapshotParts } from "../store/snapshot.ts";
-import { regionOf, relayName } from "./region.ts";
+import type { regionOf } from "./region.ts";
+import { relayOf } from "./relays.ts";
 
 export type IsolateRuleset = {
   readonly environmentId: string;
@@ -20,6 +22,11 @@ export type IsolateRuleset = {
   bytes: number;
   /** When the last check began that told what the relay has. Serving something older than that is serving it stale. */
   checkedAt: number;
+  /** How many relays each region has; `share`, in [0, 1), says which of them this isolate asks. */
+  relays: RelayCounts;
+  share: number;
+  /** How often each revision was named by polls since the last check, for receipts. */
+  polls: Map<number, number>;
   checking: Promise<void> | null;
 };
 
@@ -33,6 +40,7 @@ export const EARLY_MS = 100;
 const MAX_BYTES = 48 * 1024 * 1024;
 /** A parsed ruleset takes about this many times its text. */
 const BYTES_PER_CHARACTER = 3;
+const MAX_POLLED = 64;
 const UNKNOWN_MS = 5_000;
 const MAX_UNKNOWN = 1_000;
 
@@ -67,6 +75,12 @@ export function knowsKey(environmentId: string, keyHash: string): boolean {
   return ruleset !== undefined && Object.hasOwn(ruleset.keys, keyHash);
 }
 
+/** Somebody who polls and has this revision already, as far as its ETag tells. */
+export function notePoll({ polls, evaluator }: IsolateRuleset, revision: number): void {
+  if (revision > evaluator.revision || (polls.size >= MAX_POLLED && !polls.has(revision))) return;
+  polls.set(revision, (polls.get(revision) ?? 0) + 1);
+}
+
 export function rulesetText(ruleset: IsolateRuleset): string {
   if (ruleset.text === null) {
     ruleset.text = JSON.stringify(ruleset.evaluator.ruleset);
@@ -95,11 +109,17 @@ async function checkOnce(visit: Visit, ruleset: IsolateRuleset, waitMs: number):
 
 async function check(visit: Visit, ruleset: IsolateRuleset): Promise<void> {
   const startedAt = Date.now();
-  const region = regionOf(visit.cf);
-  const { RELAY } = visit.env;
-  const relay = RELAY.get(RELAY.idFromName(relayName(ruleset.environmentId, region)), { locationHint: region });
-  const since = await relay.since(ruleset.evaluator.revision);
+  const polls = [...ruleset.polls];
+  ruleset.polls.clear();
+  // The next check asks another, where there are several.
+  const since = await relayOf(visit, ruleset)
+    .since(ruleset.evaluator.revision, polls)
+    .catch((error: unknown) => {
+      ruleset.share = Math.random();
+      throw error;
+    });
   if (since === null) return;
+  ruleset.relays = since.relays;
   if (since.revision <= ruleset.evaluator.revision) {
     // Nothing new, or a relay that lacks what this isolate read elsewhere.
   } else if (since.deliveries === null || since.deliveries.some(isTooLarge)) {
@@ -151,7 +171,15 @@ async function load({ env }: Visit, environmentId: string): Promise<IsolateRules
   }
   const known = held.get(environmentId);
   if (known !== undefined && known.evaluator.revision >= snapshot.revision) return known;
-  const ruleset: IsolateRuleset = { environmentId, ...fromSnapshot(snapshot), checkedAt: 0, checking: null };
+  const ruleset: IsolateRuleset = {
+    environmentId,
+    ...fromSnapshot(snapshot),
+    checkedAt: 0,
+    relays: snapshot.relays,
+    share: Math.random(),
+    polls: new Map(),
+    checking: null,
+  };
   held.set(environmentId, ruleset);
   evict();
   return ruleset;

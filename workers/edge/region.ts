@@ -1,4 +1,4 @@
-import type { Region } from "../../durable-objects/delivery.ts";
+import type { Region } from "../../durable-objects/tree.ts";
 
 type Place = { continent?: string; longitude?: string; country?: string };
 
@@ -43,5 +43,3 @@ export function regionOf(place: Place | undefined): Region {
       return "enam";
   }
 }
-
-export const relayName = (environmentId: string, region: Region) => `relay:${environmentId}:${region}:0`;

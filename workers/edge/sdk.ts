@@ -5,7 +5,7 @@ import { ApiError, badRequest, unavailable } from "../problem.ts";
 import { authenticate, type Caller } from "./authenticate.ts";
 import { acceptEvents } from "./events.ts";
 import { filterResponse } from "./filters.ts";
-import { FRESH_MS, rulesetText } from "./isolate-ruleset.ts";
+import { FRESH_MS, notePoll, rulesetText } from "./isolate-ruleset.ts";
 import { pastRuleset } from "./past-ruleset.ts";
 import { limitReader } from "./read-limit.ts";
 import { openEventStream, openSocket } from "./stream.ts";
@@ -21,6 +21,10 @@ export const sdk = new Hono<{ Bindings: Env }>()
     if (c.req.query("exact") !== undefined) return exactly(c, caller, exactRevision(c.req.query("revision")));
     const { evaluator, checkedAt } = caller.ruleset;
     const etag = etagOf(caller, evaluator.revision);
+    const polled = new RegExp(`"${VIEW}\\.${caller.environmentId}\\.(\\d{1,15})"`).exec(
+      c.req.header("if-none-match") ?? "",
+    );
+    if (polled !== null) notePoll(caller.ruleset, Number(polled[1]));
     const headers: Record<string, string> = {
       etag,
       "cache-control": "private, max-age=0",

@@ -1,9 +1,8 @@
 /** Streams. A WebSocket goes straight to its relay; SSE is bridged here, in the stateless Worker, so that relays hibernate. */
 import { type GoodbyeMessage, HEARTBEAT_SECONDS, type HeartbeatMessage, PING, PONG } from "@bunting/core/wire";
-import { ATTACHMENT_HEADER, type Introduction } from "../../durable-objects/relay.ts";
-import { ApiError, badRequest, unauthenticated, unavailable } from "../problem.ts";
+import { ApiError, badRequest, unavailable } from "../problem.ts";
 import type { Caller } from "./authenticate.ts";
-import { regionOf, relayName } from "./region.ts";
+import { connect } from "./relays.ts";
 
 /** A stream says goodbye after 15 to 30 minutes, before its CPU budget ends, spread so that not all do at once. */
 const MIN_LIFE_MS = 15 * 60_000;
@@ -42,27 +41,6 @@ function sinceOf(request: Request): number | null {
     ]);
   }
   return Number(text);
-}
-
-async function connect(caller: Caller, transport: Introduction["transport"], since: number | null): Promise<Response> {
-  const { visit, environmentId, keyHash, grant, client, ruleset } = caller;
-  const region = regionOf(visit.cf);
-  const { RELAY } = visit.env;
-  const relay = RELAY.get(RELAY.idFromName(relayName(environmentId, region)), { locationHint: region });
-  const keyGoodAt = ruleset.evaluator.revision;
-  const introduction: Introduction = { keyHash, keyGoodAt, keyExpiresAt: grant.expiresAt, transport, ...client };
-  const query = since === null ? "" : `?since=${since}`;
-  const headers = { upgrade: "websocket", [ATTACHMENT_HEADER]: JSON.stringify(introduction) };
-  const response = await relay.fetch(`https://relay/${query}`, { headers }).catch((error: unknown) => {
-    console.warn(JSON.stringify({ level: "warn", message: "no relay", environmentId, region, error: String(error) }));
-    return null;
-  });
-  if (response?.status === 101) return response;
-  // This isolate has not heard of it yet.
-  if (response?.status === 401) throw unauthenticated("This SDK key has been revoked.");
-  if (response?.status === 503)
-    throw unavailable("This relay holds as many clients as it can. Poll, and try again later.", 30);
-  throw unavailable("The relay did not answer. Poll until it does.");
 }
 
 function bridge(upstream: WebSocket, gone: AbortSignal): ReadableStream<Uint8Array> {

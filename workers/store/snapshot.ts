@@ -11,35 +11,45 @@ export type SnapshotParts = {
   keys: Record<string, KeyGrant>;
   kills: Record<string, { by: string; at: number; reason: string; seq: number }>;
   ruleset: string;
+  /** How many relays each region has: not of the revision but as it is now, and therefore in the pointer. */
+  relays: Partial<Record<string, number>>;
 };
 
-type LatestPointer = { revision: number };
+export type LatestPointer = Pick<SnapshotParts, "revision" | "relays">;
 
 const pointerName = (environmentId: string) => `latest:${environmentId}`;
 const snapshotName = (environmentId: string, revision: number) => `snapshot:${environmentId}:${revision}`;
 
 export async function writeSnapshot(kv: KVNamespace, environmentId: string, parts: SnapshotParts): Promise<void> {
-  const { ruleset, ...rest } = parts;
+  const { ruleset, relays, ...rest } = parts;
   // The pointer comes second: it never names what cannot be read.
   const written = kv.put(snapshotName(environmentId, parts.revision), `${JSON.stringify(rest)}\n${ruleset}`);
   await within(written, KV_WRITE_MS, "KV");
-  const pointer: LatestPointer = { revision: parts.revision };
-  await within(kv.put(pointerName(environmentId), JSON.stringify(pointer)), KV_WRITE_MS, "KV");
+  await writePointer(kv, environmentId, { revision: parts.revision, relays });
 }
 
-export async function latestRevision(kv: KVNamespace, environmentId: string): Promise<number | null> {
-  const pointer = await within(kv.get<LatestPointer>(pointerName(environmentId), "json"), KV_READ_MS, "KV");
-  return pointer?.revision ?? null;
+export async function writePointer(
+  kv: KVNamespace,
+  environmentId: string,
+  { revision, relays }: LatestPointer,
+): Promise<void> {
+  await within(kv.put(pointerName(environmentId), JSON.stringify({ revision, relays })), KV_WRITE_MS, "KV");
+}
+
+export async function latestPointer(kv: KVNamespace, environmentId: string): Promise<LatestPointer | null> {
+  return within(kv.get<LatestPointer>(pointerName(environmentId), "json"), KV_READ_MS, "KV");
 }
 
 /** The newest snapshot that KV shows here, which may be a minute old. */
 export async function readLatestSnapshot(kv: KVNamespace, environmentId: string): Promise<SnapshotParts | null> {
-  const revision = await latestRevision(kv, environmentId);
-  if (revision === null) return null;
+  const pointer = await latestPointer(kv, environmentId);
+  if (pointer === null) return null;
+  const { revision, relays } = pointer;
   const text = await within(kv.get(snapshotName(environmentId, revision), "text"), KV_READ_MS, "KV");
   if (text === null) return null;
   const end = text.indexOf("\n");
-  return { ...(JSON.parse(text.slice(0, end)) as Omit<SnapshotParts, "ruleset">), ruleset: text.slice(end + 1) };
+  const rest = JSON.parse(text.slice(0, end)) as Omit<SnapshotParts, "ruleset" | "relays">;
+  return { ...rest, ruleset: text.slice(end + 1), relays };
 }
 
 export async function deleteSnapshot(kv: KVNamespace, environmentId: string, revision: number): Promise<void> {

@@ -1,0 +1,131 @@
+/** The sockets of a relay: they outlive its memory, and what is known of each rides on it through hibernation. */
+import { type AppliedMessage, PING, PONG } from "@bunting/core/wire";
+import { type Bucket, takeFrom } from "../workers/token-bucket.ts";
+
+/** At most 16 KB. `applied` is what the client has acknowledged. */
+export type Attachment = {
+  /** Hash and end of the SDK key that it came with. */
+  keyHash: string;
+  keyExpiresAt: number | null;
+  transport: "socket" | "sse";
+  instance: string;
+  name: string;
+  sdk: string;
+  connectedAt: number;
+  /** Where the relay was then: whatever came after it, this socket was sent. */
+  connectedWith: number;
+  applied: number;
+};
+
+/** What the Worker tells of a socket: also the revision at which it found the key good, for it may be a second behind. */
+export type Introduction = Omit<Attachment, "connectedAt" | "connectedWith" | "applied"> & { keyGoodAt: number };
+
+/** How the Worker introduces a socket, in the header of that name. */
+export const ATTACHMENT_HEADER = "x-bunting-attachment";
+
+/** Close codes of ours, beside the standard ones. */
+export const KEY_REVOKED = 4401;
+export const SILENT = 4408;
+export const TOO_SLOW = 4413;
+export const TOO_MUCH = 4429;
+
+/** Messages that tell nothing new: an honest client sends one after a reconnect, and each one wakes the relay. */
+const IDLE_TALK = { perSecond: 1 / 60, burst: 20 };
+
+export class Sockets {
+  readonly #ctx: DurableObjectState;
+  /** Read once between two hibernations. */
+  readonly #attachments = new WeakMap<WebSocket, Attachment>();
+  readonly #talk = new WeakMap<WebSocket, Bucket>();
+
+  constructor(ctx: DurableObjectState) {
+    this.#ctx = ctx;
+    ctx.setWebSocketAutoResponse(new WebSocketRequestResponsePair(PING, PONG));
+  }
+
+  accept(socket: WebSocket, attachment: Attachment): void {
+    this.#ctx.acceptWebSocket(socket, [attachment.keyHash]);
+    this.#attach(socket, attachment);
+  }
+
+  /** Those that are closing count: they still cost. */
+  count(keyHash?: string): number {
+    return this.#ctx.getWebSockets(keyHash).length;
+  }
+
+  open(keyHash?: string): WebSocket[] {
+    // getWebSockets also returns sockets that are closing.
+    return this.#ctx.getWebSockets(keyHash).filter((socket) => socket.readyState === WebSocket.OPEN);
+  }
+
+  byKey(): Map<string, number> {
+    const counts = new Map<string, number>();
+    for (const socket of this.open()) {
+      const { keyHash } = this.of(socket);
+      counts.set(keyHash, (counts.get(keyHash) ?? 0) + 1);
+    }
+    return counts;
+  }
+
+  of(socket: WebSocket): Attachment {
+    const known = this.#attachments.get(socket) ?? (socket.deserializeAttachment() as Attachment);
+    this.#attachments.set(socket, known);
+    return known;
+  }
+
+  hasApplied(socket: WebSocket, applied: number): void {
+    this.#attach(socket, { ...this.of(socket), applied });
+  }
+
+  /** When it last gave a sign of life. Epoch ms. */
+  heardAt(socket: WebSocket): number {
+    return Math.max(this.#ctx.getWebSocketAutoResponseTimestamp(socket)?.getTime() ?? 0, this.of(socket).connectedAt);
+  }
+
+  /** Whether a message that told nothing was one too many. */
+  isFlooding(socket: WebSocket, now: number): boolean {
+    const { bucket, allowed } = takeFrom(this.#talk.get(socket) ?? null, 1, IDLE_TALK, now);
+    this.#talk.set(socket, bucket);
+    return !allowed;
+  }
+
+  /** The same bytes to all; how many they were. */
+  sendToAll(message: string): number {
+    const sockets = this.open();
+    for (const socket of sockets) send(socket, message);
+    return sockets.length;
+  }
+
+  #attach(socket: WebSocket, attachment: Attachment): void {
+    socket.serializeAttachment(attachment);
+    this.#attachments.set(socket, attachment);
+  }
+}
+
+/** Clients say nothing else; `waitedMs` is how long the acknowledgement was held back. */
+export function acknowledgementIn(message: string | ArrayBuffer): { applied: number; waitedMs: number } | null {
+  if (typeof message !== "string" || message.length > 64) return null;
+  try {
+    const { applied, waitedMs } = JSON.parse(message) as Partial<AppliedMessage>;
+    if (!Number.isSafeInteger(applied)) return null;
+    return { applied: applied as number, waitedMs: Number.isFinite(waitedMs) ? Math.max(0, waitedMs as number) : 0 };
+  } catch {
+    return null;
+  }
+}
+
+export function send(socket: WebSocket, message: string): void {
+  try {
+    socket.send(message);
+  } catch {
+    // Closed between listing and sending: its close event tells.
+  }
+}
+
+export function close(socket: WebSocket, code: number, reason: string): void {
+  try {
+    socket.close(code, reason);
+  } catch {
+    // Already closed.
+  }
+}

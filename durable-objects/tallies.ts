@@ -1,0 +1,154 @@
+/**
+ * What a relay's own sockets have made of its latest deliveries. Who is there is counted when somebody asks; written down
+ * is what that cannot tell: how fast it went, and what had become of those who left.
+ */
+import { bounded, type Counts, noCounts, nothing, type Part, record, type Straggler, worst } from "./receipt.ts";
+import type { RelayStorage } from "./relay-storage.ts";
+import type { Attachment, Sockets } from "./sockets.ts";
+import type { Region } from "./tree.ts";
+
+export type Tally = {
+  revision: number;
+  publishedAt: number;
+  sentAt: number;
+  /** Sockets open at delivery. */
+  connected: number;
+  took: number[];
+  max: number;
+  /** Of those who have left since, by SDK. */
+  left: Record<string, Counts>;
+};
+
+/** Where those are counted of whom a crash has left no trace. */
+const UNKNOWN_SDK = "unknown";
+const KEPT = 32;
+
+export class Tallies {
+  readonly #storage: RelayStorage;
+  readonly #sockets: Sockets;
+  #tallies: Map<number, Tally> | null = null;
+  readonly #unsaved = new Set<Tally>();
+
+  constructor(storage: RelayStorage, sockets: Sockets) {
+    this.#storage = storage;
+    this.#sockets = sockets;
+  }
+
+  begin(revision: number, publishedAt: number, connected: number, sentAt: number): void {
+    const tally: Tally = { revision, publishedAt, sentAt, connected, took: [], max: 0, left: {} };
+    const tallies = this.#all();
+    tallies.set(revision, tally);
+    for (const oldest of tallies.keys()) {
+      if (tallies.size <= KEPT) break;
+      tallies.delete(oldest);
+    }
+    this.#storage.saveTally(tally);
+  }
+
+  /** `client` is as it was before. `at` is when it had applied everything up to `applied`. */
+  applied(client: Attachment, applied: number, at: number): void {
+    for (const tally of this.#all().values()) {
+      if (tally.revision <= client.applied || tally.revision > applied || !isCounted(client, tally.revision)) continue;
+      const took = Math.max(0, at - tally.publishedAt);
+      record(tally.took, took);
+      tally.max = Math.max(tally.max, took);
+      this.#unsaved.add(tally);
+    }
+  }
+
+  left(client: Attachment): void {
+    for (const tally of this.#all().values()) {
+      if (!isCounted(client, tally.revision)) continue;
+      // A name may be "__proto__": only what is its own counts.
+      const counts = Object.hasOwn(tally.left, client.sdk) ? (tally.left[client.sdk] as Counts) : noCounts();
+      count(counts, client, tally.revision, "gone");
+      tally.left = bounded({ ...tally.left, [client.sdk]: counts });
+      this.#unsaved.add(tally);
+    }
+  }
+
+  get hasUnsaved(): boolean {
+    return this.#unsaved.size > 0;
+  }
+
+  save(): void {
+    for (const tally of this.#unsaved) this.#storage.saveTally(tally);
+    this.#unsaved.clear();
+  }
+
+  forget(): void {
+    this.#tallies = null;
+    this.#unsaved.clear();
+  }
+
+  part(revision: number, region: Region): Part {
+    const tally = this.#all().get(revision);
+    const bySdk = new Map(Object.entries(tally?.left ?? {}).map(([sdk, counts]) => [sdk, { ...counts }]));
+    const behind: WebSocket[] = [];
+    const reached = (this.#storage.revision ?? 0) >= revision;
+    for (const socket of this.#sockets.open()) {
+      const client = this.#sockets.of(socket);
+      if (!isCounted(client, revision)) continue;
+      const counts = bySdk.get(client.sdk) ?? noCounts();
+      bySdk.set(client.sdk, counts);
+      if (!reached) counts.connected++;
+      else if (count(counts, client, revision, null)) continue;
+      behind.push(socket);
+    }
+    const seen = [...bySdk.values()].reduce((sum, { connected }) => sum + connected, 0);
+    const lost = (tally?.connected ?? 0) - seen;
+    if (lost > 0) {
+      const unknown = bySdk.get(UNKNOWN_SDK) ?? noCounts();
+      bySdk.set(UNKNOWN_SDK, { ...unknown, connected: unknown.connected + lost, gone: unknown.gone + lost });
+    }
+    const own = [...bySdk.values()].reduce((sum, counts) => {
+      for (const name of Object.keys(sum) as (keyof Counts)[]) sum[name] += counts[name];
+      return sum;
+    }, noCounts());
+    const took = [...(tally?.took ?? [])];
+    let max = tally?.max ?? 0;
+    if (tally !== undefined && own.delivered > 0) {
+      const written = Math.max(0, tally.sentAt - tally.publishedAt);
+      record(took, written, own.delivered);
+      max = Math.max(max, written);
+    }
+    return {
+      ...nothing(),
+      ...own,
+      took,
+      max,
+      byRegion: own.connected > 0 ? { [region]: own } : {},
+      bySdk: bounded(Object.fromEntries(bySdk)),
+      stragglers: this.#worst(behind),
+    };
+  }
+
+  #worst(sockets: WebSocket[]): Straggler[] {
+    let kept: Straggler[] = [];
+    for (const socket of sockets) {
+      const { instance, name, sdk, applied: revision } = this.#sockets.of(socket);
+      kept.push({ instance, name, sdk, revision, lastSeen: this.#sockets.heardAt(socket) });
+      // Sorted now and then: of ten thousand only twenty are kept.
+      if (kept.length === 500) kept = worst(kept);
+    }
+    return worst(kept);
+  }
+
+  #all(): Map<number, Tally> {
+    this.#tallies ??= new Map(this.#storage.tallies().map((tally) => [tally.revision, tally]));
+    return this.#tallies;
+  }
+}
+
+/** Whether the client was there when the revision was delivered. */
+const isCounted = (client: Attachment, revision: number) => client.connectedWith < revision;
+
+/** Adds a client to the counts; `otherwise` is what it is that has it not. Returns whether it has it. */
+function count(counts: Counts, client: Attachment, revision: number, otherwise: "gone" | null): boolean {
+  counts.connected++;
+  if (client.transport === "sse") counts.delivered++;
+  else if (client.applied >= revision) counts.applied++;
+  else if (otherwise !== null) counts[otherwise]++;
+  else return false;
+  return true;
+}

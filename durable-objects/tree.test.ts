@@ -1,0 +1,104 @@
+/** The shape of the tree, and when a region grows. */
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { ancestorsOf, choices, parentOf, placeOf, relayCount, relayCounts, relayName, rootsOf } from "./tree.ts";
+
+test("a name tells where a relay stands", () => {
+  const place = { environmentId: "env_abc", region: "weur" as const, n: 12 };
+  expect(relayName(place)).toBe("relay:env_abc:weur:12");
+  expect(placeOf(relayName(place))).toEqual(place);
+});
+
+test.each([
+  // fan-out, relay, those above it; null is the hub
+  [64, 0, [null]],
+  [64, 6, [null]],
+  [64, 7, [0, null]],
+  [64, 70, [0, null]],
+  [64, 71, [1, null]],
+  [64, 454, [6, null]],
+  [64, 455, [7, 0, null]],
+  [2, 0, [null]],
+  [2, 1, [0, null]],
+  [2, 2, [0, null]],
+  [2, 3, [1, 0, null]],
+  [2, 6, [2, 0, null]],
+  [1, 3, [2, 1, 0, null]],
+])("with a fan-out of %i, above relay %i stand %j", (fanOut, n, above) => {
+  expect(ancestorsOf(n, fanOut)).toEqual(above);
+});
+
+test("nobody has more children than the fan-out, and every relay reaches the hub", () => {
+  fc.assert(
+    fc.property(fc.integer({ min: 1, max: 100 }), fc.integer({ min: 1, max: 3_000 }), (fanOut, count) => {
+      const children = new Map<number | null, number>();
+      for (let n = 0; n < count; n++) {
+        const parent = parentOf(n, fanOut);
+        if (parent !== null && parent >= n) return false;
+        children.set(parent, (children.get(parent) ?? 0) + 1);
+      }
+      children.delete(null);
+      return [...children.values()].every((size) => size <= fanOut);
+    }),
+    { numRuns: 50 },
+  );
+  expect(9 * rootsOf(64)).toBeLessThanOrEqual(64);
+});
+
+test("with the defaults ten million clients are at most three relays deep, even if all are in one region (Q4)", () => {
+  for (const regions of [9, 1]) {
+    const relays = relayCount(1, 10_000_000 / regions, 4_000);
+    expect(relays * 4_000).toBeGreaterThanOrEqual(10_000_000 / regions);
+    expect(ancestorsOf(relays - 1, 64)).toHaveLength(3);
+  }
+});
+
+test.each([
+  // relays, clients, relays wanted: caps of 100
+  [1, 0, 1],
+  [1, 79, 1],
+  [1, 80, 2],
+  [2, 159, 2],
+  [2, 160, 4],
+  [1, 1_000, 20],
+  [4, 80, 4],
+  [4, 79, 2],
+  [20, 0, 1],
+  [1, 10 ** 9, 4_096],
+])("%i relays with %i clients become %i", (count, connected, wanted) => {
+  expect(relayCount(count, connected, 100)).toBe(wanted);
+});
+
+test("a region neither grows nor shrinks again right after it did", () => {
+  fc.assert(
+    fc.property(fc.integer({ min: 1, max: 500 }), fc.integer({ min: 0, max: 200_000 }), (count, connected) => {
+      const once = relayCount(count, connected, 1_000);
+      expect(relayCount(once, connected, 1_000)).toBe(once);
+    }),
+  );
+});
+
+test("a region that has no relays any more is forgotten", () => {
+  expect(relayCounts({ weur: 3, afr: 1 }, new Map([["weur", 250]]), 100)).toEqual({ weur: 5 });
+});
+
+describe("which relay a client is sent to", () => {
+  test.each([
+    [1, 0.9, [0, 1]],
+    [2, 0.1, [0, 1]],
+    [2, 0.9, [1, 0]],
+    [4, 0.5, [2, 0]],
+  ])("of %i, at %f: %j", (count, random, expected) => {
+    expect(choices(count, () => random)).toEqual(expected);
+  });
+
+  test("the other is always another", () => {
+    fc.assert(
+      fc.property(fc.integer({ min: 1, max: 50 }), fc.double({ min: 0, max: 0.999, noNaN: true }), (count, at) => {
+        const [first, other] = choices(count, () => at);
+        expect(first).not.toBe(other);
+        expect(Math.max(first, other)).toBeLessThan(Math.max(2, count));
+      }),
+    );
+  });
+});
