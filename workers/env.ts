@@ -24,6 +24,8 @@ export interface Env {
   MANAGEMENT_BURST: string;
   EVENTS_PER_SECOND: string;
   EVENTS_BURST: string;
+  CLIENT_EVENTS_PER_SECOND: string;
+  CLIENT_EVENTS_BURST: string;
   RELAY_CAP: string;
   RELAY_FAN_OUT: string;
   CLIENTS_PER_KEY: string;

@@ -2,6 +2,7 @@
 import { Hono } from "hono";
 import { admin } from "./admin/api.ts";
 import { consume, type QueuedEvents } from "./consumer.ts";
+import { client } from "./edge/client.ts";
 import { ofrep } from "./edge/ofrep.ts";
 import { sdk } from "./edge/sdk.ts";
 import type { Env } from "./env.ts";
@@ -17,6 +18,7 @@ const app = new Hono<{ Bindings: Env }>()
   .get("/healthz", (c) => c.json({ status: "ok" }))
   .route("/api/v1", admin)
   .route("/sdk/v1", sdk)
+  .route("/client/v1", client)
   .route("/ofrep/v1", ofrep)
   .notFound((c) => problemResponse(notFound(`${c.req.method} ${c.req.path}`), crypto.randomUUID()))
   .onError((error) => problemResponse(error, crypto.randomUUID()));

@@ -76,6 +76,11 @@ export const unauthenticated = (detail: string) =>
 
 export const forbidden = (detail: string) => new ApiError(403, "forbidden", detail);
 
+export const methodNotAllowed = (allowed: string[]) =>
+  new ApiError(405, "method-not-allowed", `This route takes ${allowed.join(", ")}.`, {
+    headers: { allow: allowed.join(", ") },
+  });
+
 export const notFound = (what: string) => new ApiError(404, "not-found", `${what} does not exist.`);
 
 export const conflict = (code: string, detail: string, extra: Extra = {}) => new ApiError(409, code, detail, extra);

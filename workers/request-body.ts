@@ -5,11 +5,16 @@ import { ApiError, badRequest, tooLarge } from "./problem.ts";
 const MAX_DEPTH = 64;
 
 export async function readJson(request: Request, maxBytes: number): Promise<unknown> {
+  return parseJson(await readJsonText(request, maxBytes));
+}
+
+/** Not parsed yet: what is to be recognised need not be. */
+export function readJsonText(request: Request, maxBytes: number): Promise<string> {
   const type = request.headers.get("content-type") ?? "application/json";
   if (!/^application\/([\w.+-]+\+)?json\s*(;|$)/i.test(type)) {
     throw new ApiError(415, "unsupported-media-type", "Send JSON, with Content-Type: application/json.");
   }
-  return parseJson(await readText(request.body, maxBytes, request.headers.get("content-length")));
+  return readText(request.body, maxBytes, request.headers.get("content-length"));
 }
 
 /** Stops reading at the limit, so that a body that lies about its length costs no more than one that does not. */

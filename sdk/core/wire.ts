@@ -1,5 +1,6 @@
 /** What travels on streams (docs/protocol.md, "Data plane"). Unknown messages and fields are ignored (EV-36). */
-import type { Flag, Segment } from "./ruleset.ts";
+import type { ErrorCode, Reason } from "./decision.ts";
+import type { Flag, Json, Segment } from "./ruleset.ts";
 
 /** A change on top of `previous`; a document that is null has been deleted. */
 export type Delta = {
@@ -29,6 +30,33 @@ export type HeartbeatMessage = { type: "heartbeat"; revision: number };
 export type GoodbyeMessage = { type: "goodbye"; withinMs: number; reason: string };
 
 export type ServerMessage = HelloMessage | PatchMessage | ResyncMessage | HeartbeatMessage | GoodbyeMessage;
+
+/**
+ * What a client key is told of a flag: never why in detail. `variation` is null where the code's default is meant;
+ * `version` is the flag's.
+ */
+export type EvaluatedFlag = {
+  value: Json;
+  variation: string | null;
+  reason: Reason;
+  version: number;
+  /** ERROR only. */
+  errorCode?: ErrorCode;
+};
+
+/** Client keys: the values of all flags. Whatever the client held before is void. */
+export type PutMessage = { type: "put"; revision: number; flags: Record<string, EvaluatedFlag> };
+
+/** Client keys: the values that may differ from those sent with `previous`, the last revision sent; null is gone. */
+export type ValuesMessage = {
+  type: "patch";
+  revision: number;
+  previous: number;
+  flags: Record<string, EvaluatedFlag | null>;
+};
+
+/** To the server, over a client key's WebSocket: first, and again whenever it changes. */
+export type ContextMessage = { context: Record<string, unknown> };
 
 /** WebSocket only: cumulative. `waitedMs` is how long ago it was applied, where the acknowledgement was held back. */
 export type AppliedMessage = { applied: number; waitedMs?: number };

@@ -31,16 +31,23 @@ type Answer = {
   dropped?: number;
   clamped?: number;
 };
-type Sending = { headers?: Record<string, string>; bindings?: Partial<Env>; keyId?: string };
+type Sending = {
+  headers?: Record<string, string>;
+  bindings?: Partial<Env>;
+  keyId?: string;
+  kind?: "server" | "client";
+};
 
-async function post(body: BodyInit | null, { headers = {}, bindings = {}, keyId }: Sending = {}) {
-  const request = new Request("https://edge/sdk/v1/events", { method: "POST", body, headers });
+async function post(body: BodyInit | null, { headers = {}, bindings = {}, keyId, kind = "server" }: Sending = {}) {
+  const request = new Request("https://edge/sdk/v1/events", {
+    method: "POST",
+    body,
+    headers: { "content-type": "application/json", ...headers },
+  });
   const sender = { environmentId: "env_intake", keyId: keyId ?? crypto.randomUUID(), now };
-  const response = await acceptEvents(
-    request,
-    { ...env, ...bindings },
-    { ...sender, kind: "server", clientHeader: null },
-  ).catch((error: unknown) => problemResponse(error, "test"));
+  const response = await acceptEvents(request, { ...env, ...bindings }, { ...sender, kind, clientHeader: null }).catch(
+    (error: unknown) => problemResponse(error, "test"),
+  );
   return { status: response.status, headers: response.headers, answer: await response.json<Answer>() };
 }
 
@@ -60,8 +67,13 @@ describe("what is accepted", () => {
     expect((await post(body, { headers: { "content-encoding": "gzip" } })).status).toBe(202);
   });
 
-  test("whatever content type a closing page can send", async () => {
-    expect((await send({ batchId, events: [metric] }, { headers: { "content-type": "text/plain" } })).status).toBe(202);
+  test("text/plain, which is what a closing page can send, from client keys alone", async () => {
+    const headers = { "content-type": "text/plain;charset=UTF-8" };
+    const batch = { batchId, events: [metric] };
+    expect((await send(batch, { headers, kind: "client" })).status).toBe(202);
+    expect((await send(batch, { headers })).status).toBe(415);
+    const form = { "content-type": "application/x-www-form-urlencoded" };
+    expect((await send(batch, { headers: form, kind: "client" })).status).toBe(415);
   });
 
   test("a batch without events", async () => {
@@ -222,6 +234,26 @@ describe("what is refused, and where", () => {
 });
 
 describe("when to come back", () => {
+  test("a client key has a limit of its own, which its limiter grants in lots", async () => {
+    const bindings = {
+      EVENTS_PER_SECOND: "0.01",
+      EVENTS_BURST: "1",
+      CLIENT_EVENTS_PER_SECOND: "0.01",
+      CLIENT_EVENTS_BURST: "60",
+    };
+    const keyId = crypto.randomUUID();
+    const statuses: number[] = [];
+    for (let i = 0; i < 130; i++) {
+      statuses.push((await send({ batchId, events: [] }, { bindings, keyId, kind: "client" })).status);
+    }
+    expect(statuses.slice(0, 50)).toEqual(Array(50).fill(202));
+    // Fifty at a time, and no more than the burst but for what a limiter that starts slowly lets through uncounted.
+    expect(statuses.at(-1)).toBe(429);
+    const refused = await send({ batchId, events: [] }, { bindings, keyId, kind: "client" });
+    expect(Number(refused.headers.get("retry-after"))).toBeGreaterThan(0);
+    expect((await send({ batchId, events: [] }, { bindings, kind: "client" })).status).toBe(202);
+  });
+
   test("a key that sends too often gets 429, another key does not", async () => {
     const bindings = { EVENTS_PER_SECOND: "0.01", EVENTS_BURST: "2" };
     const keyId = crypto.randomUUID();

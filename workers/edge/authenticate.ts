@@ -1,11 +1,12 @@
 /** SDK keys: checked against what the environment's hub has published, in memory, without asking a database. */
 import type { Context } from "hono";
 import type { Env } from "../env.ts";
-import { ApiError, forbidden, unauthenticated, unavailable } from "../problem.ts";
+import { ApiError, badRequest, forbidden, unauthenticated, unavailable } from "../problem.ts";
 import type { KeyGrant } from "../store/changes.ts";
 import { sha256 } from "../store/credentials.ts";
 import type { KeyKind } from "../store/schema.ts";
-import { EARLY_MS, FRESH_MS, type IsolateRuleset, isolateRuleset, knowsKey, type Visit } from "./isolate-ruleset.ts";
+import { revisionOfEtag } from "./etag.ts";
+import { EARLY_MS, FRESH_MS, heldRuleset, type IsolateRuleset, isolateRuleset, type Visit } from "./isolate-ruleset.ts";
 import { limitReader, noteStranger, refuseStranger } from "./read-limit.ts";
 
 type ClientName = { sdk: string; instance: string; name: string };
@@ -21,60 +22,91 @@ export type Caller = {
 
 const KEY = /^bnt_(srv|cli)_([0-9a-z]{20})_([0-9a-z]{16,64})$/;
 
-export async function authenticate(c: Context<{ Bindings: Env }>, ...kinds: KeyKind[]): Promise<Caller> {
+type Incoming = Context<{ Bindings: Env }>;
+
+/** By the SDK key that the request brings. */
+export async function authenticate(c: Incoming, ...kinds: KeyKind[]): Promise<Caller> {
   const key = presentedKey(c.req.raw);
   const [, prefix, environment] = KEY.exec(key) ?? [];
   if (prefix === undefined || environment === undefined) throw unauthenticated("This is not an SDK key of Bunting.");
   const kind: KeyKind = prefix === "srv" ? "server" : "client";
   if (!kinds.includes(kind)) throw forbidden(`This route takes a ${kinds.join(" or a ")} key.`);
+  const keyHash = await sha256(key);
+  return admit(c, `env_${environment}`, ({ keys }) => (Object.hasOwn(keys, keyHash) ? keyHash : null));
+}
 
+/** `find` looks among an environment's keys for the hash of the one that the caller has proved to hold. */
+export async function admit(
+  c: Incoming,
+  environmentId: string,
+  find: (ruleset: IsolateRuleset) => string | null,
+): Promise<Caller> {
   const visit: Visit = { env: c.env, ctx: c.executionCtx, cf: c.req.raw.cf as Visit["cf"] };
   const address = c.req.header("cf-connecting-ip") ?? "";
-  const keyHash = await sha256(key);
-  const atLeast = Number(c.req.query("revision") ?? 0);
-  const environmentId = `env_${environment}`;
+  const atLeast = wantedRevision(c.req.raw, environmentId);
   // A good key passes whatever others behind the same address do.
-  if (!knowsKey(environmentId, keyHash)) refuseStranger(address);
-  const good = ({ keys }: IsolateRuleset) => Object.hasOwn(keys, keyHash);
+  const known = heldRuleset(environmentId);
+  if (known === undefined || find(known) === null) refuseStranger(address);
   const look = () =>
     isolateRuleset(visit, environmentId, (ruleset) => {
-      if (!good(ruleset)) return EARLY_MS;
+      if (find(ruleset) === null) return EARLY_MS;
       return atLeast > ruleset.evaluator.revision ? -1 : FRESH_MS;
     }).catch((error: unknown) => {
       console.warn(JSON.stringify({ level: "warn", message: "no ruleset", environmentId, error: String(error) }));
       throw unavailable("This environment cannot be read at the moment.", 1);
     });
   let ruleset = await look();
-  if (ruleset !== null && !good(ruleset)) {
+  if (ruleset !== null && find(ruleset) === null) {
     // A key made a moment ago may still be on its way here, and an SDK takes a refusal for final.
     await new Promise((resolve) => setTimeout(resolve, EARLY_MS));
     ruleset = await look();
   }
-  const grant = ruleset !== null && Object.hasOwn(ruleset.keys, keyHash) ? ruleset.keys[keyHash] : undefined;
-  if (ruleset !== null && grant === undefined && Date.now() - ruleset.checkedAt > FRESH_MS) {
+  const keyHash = ruleset === null ? null : find(ruleset);
+  if (ruleset !== null && keyHash === null && Date.now() - ruleset.checkedAt > FRESH_MS) {
     // A new key, perhaps, and a relay that does not answer: an SDK takes a refusal for final, and this is none.
     throw unavailable("This SDK key cannot be checked at the moment.", 1);
   }
-  if (ruleset === null || grant === undefined) {
+  const grant = ruleset === null || keyHash === null ? undefined : ruleset.keys[keyHash];
+  if (ruleset === null || keyHash === null || grant === undefined) {
     noteStranger(address);
     throw unauthenticated("This SDK key is unknown or has been revoked.");
   }
   if (grant.expiresAt !== null && grant.expiresAt <= Date.now()) throw unauthenticated("This SDK key has expired.");
   checkOrigin(c.req.raw, grant);
   const client = clientName(c.req.raw);
-  await limitReader(c.env, keyHash, client.instance || address);
+  // Of a public key anybody may name any number of instances.
+  await limitReader(c.env, keyHash, grant.kind === "client" ? address : client.instance || address);
   return { environmentId, keyHash, grant, ruleset, client, visit };
 }
 
+/** What the caller knows to exist: `?revision=`, or the ETag that an event stream of OFREP told its client. */
+function wantedRevision(request: Request, environmentId: string): number {
+  const { searchParams } = new URL(request.url);
+  const told = revisionOfEtag(searchParams.get("flagConfigEtag"), environmentId);
+  return revisionIn(searchParams.get("revision"), "revision") ?? told ?? 0;
+}
+
+/** Null for none; 400 for what is no revision. `name` is where it stood. */
+export function revisionIn(text: string | null, name: string): number | null {
+  if (text === null || text === "") return null;
+  if (/^\d{1,15}$/.test(text)) return Number(text);
+  throw notARevision(name);
+}
+
+export const notARevision = (name: string) =>
+  badRequest(`${name} is a revision: a whole number.`, [
+    { pointer: `/${name}`, code: "not-a-revision", message: "Send a revision that you know of." },
+  ]);
+
 function presentedKey(request: Request): string {
-  const bearer = /^Bearer (\S+)$/i.exec(request.headers.get("authorization") ?? "")?.[1];
-  const header = bearer ?? request.headers.get("x-api-key");
-  if (header !== null && header !== undefined) return header;
   // EventSource and WebSocket of browsers cannot set headers, so a client key may be in the query; a secret never.
   const query = new URL(request.url).searchParams.get("key");
   if (query?.startsWith("bnt_srv_")) {
     throw new ApiError(401, "key-in-url", "A server key must not be in a URL. Send it as Authorization: Bearer.");
   }
+  const bearer = /^Bearer (\S+)$/i.exec(request.headers.get("authorization") ?? "")?.[1];
+  const header = bearer ?? request.headers.get("x-api-key");
+  if (header !== null && header !== undefined) return header;
   if (query === null) throw unauthenticated("Send an SDK key as Authorization: Bearer, or as X-API-Key.");
   return query;
 }

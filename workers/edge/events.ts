@@ -5,8 +5,10 @@ import type { QueuedEvents } from "../consumer.ts";
 import { QUEUE_SEND_MS, within } from "../deadline.ts";
 import type { Env } from "../env.ts";
 import { ApiError, badRequest, tooLarge, tooMany, unavailable } from "../problem.ts";
-import { takeTokens } from "../rate-limit.ts";
+import { type Allowance, takeTokens } from "../rate-limit.ts";
 import { parseJson } from "../request-body.ts";
+import type { KeyKind } from "../store/schema.ts";
+import type { Caller } from "./authenticate.ts";
 import { MAX_MISTAKES_LISTED, parseBatch, type SizedEvent } from "./event-batch.ts";
 
 /** Queues: 128 KB a message, headers included; 100 messages or 256 KB a call. */
@@ -18,24 +20,31 @@ export type Sender = {
   environmentId: string;
   /** What the rate is limited by. */
   keyId: string;
-  kind: "server" | "client";
+  kind: KeyKind;
   /** `X-Bunting-Client`, or the query's `client`. */
   clientHeader: string | null;
   /** Epoch milliseconds. */
   now: number;
 };
 
+export const senderOf = ({ environmentId, grant, client }: Caller): Sender => ({
+  environmentId,
+  keyId: grant.id,
+  kind: grant.kind,
+  clientHeader: `${client.sdk};instance=${client.instance};name=${client.name}`,
+  now: Date.now(),
+});
+
 /** 202 `{accepted, dropped, clamped}`; everything else is thrown as an ApiError. */
 export async function acceptEvents(
   request: Request,
-  env: Pick<Env, "RATE_LIMITER" | "EVENTS_QUEUE" | "EVENTS_PER_SECOND" | "EVENTS_BURST">,
+  env: LimiterEnv & Pick<Env, "EVENTS_QUEUE">,
   { environmentId, keyId, kind, clientHeader, now }: Sender,
 ): Promise<Response> {
-  const limit = { perSecond: Number(env.EVENTS_PER_SECOND), burst: Number(env.EVENTS_BURST) };
-  const allowance = await takeTokens(env, `events:${keyId}`, limit);
+  const allowance = await (kind === "server" ? takeOne(env, keyId) : takeFromLease(env, keyId, now));
   if (!allowance.allowed) throw tooMany(allowance.retryAfterSeconds, "This key sends events too often.");
 
-  const batch = parseBatch(await readJson(request), now);
+  const batch = parseBatch(await readJson(request, kind), now);
   if (!batch.ok) {
     const more = batch.total > MAX_MISTAKES_LISTED ? `, of which the first ${MAX_MISTAKES_LISTED} are listed` : "";
     throw badRequest(`The batch has ${batch.total} mistake(s)${more}. None of it was accepted.`, batch.mistakes);
@@ -59,8 +68,48 @@ export async function acceptEvents(
   return Response.json({ accepted: events.length - dropped, dropped, clamped }, { status: 202 });
 }
 
-/** The content type is not asked: a page that is being closed can only send text/plain without a preflight. */
-async function readJson(request: Request): Promise<unknown> {
+type LimiterEnv = Pick<
+  Env,
+  "RATE_LIMITER" | "EVENTS_PER_SECOND" | "EVENTS_BURST" | "CLIENT_EVENTS_PER_SECOND" | "CLIENT_EVENTS_BURST"
+>;
+
+const takeOne = (env: LimiterEnv, keyId: string): Promise<Allowance> =>
+  takeTokens(env, `events:${keyId}`, { perSecond: Number(env.EVENTS_PER_SECOND), burst: Number(env.EVENTS_BURST) });
+
+/** A public key speaks for every browser: asking its limiter for each batch would be too much for one object. */
+const LEASE = 50;
+const MAX_LEASES = 1_000;
+const leases = new Map<string, { left: number; refusedUntil: number }>();
+
+/** The limiter is asked for so many at a time; those that an isolate does not use are lost. */
+async function takeFromLease(env: LimiterEnv, keyId: string, now: number): Promise<Allowance> {
+  const lease = leases.get(keyId) ?? { left: 0, refusedUntil: 0 };
+  if (lease.left > 0) {
+    lease.left--;
+    return { allowed: true };
+  }
+  if (lease.refusedUntil > now) {
+    return { allowed: false, retryAfterSeconds: Math.ceil((lease.refusedUntil - now) / 1_000) };
+  }
+  const limit = { perSecond: Number(env.CLIENT_EVENTS_PER_SECOND), burst: Number(env.CLIENT_EVENTS_BURST) };
+  const size = Math.max(1, Math.min(LEASE, limit.burst));
+  const allowance = await takeTokens(env, `events:${keyId}`, limit, size);
+  if (allowance.allowed) lease.left += size - 1;
+  else lease.refusedUntil = now + allowance.retryAfterSeconds * 1_000;
+  if (leases.size >= MAX_LEASES && !leases.has(keyId)) leases.clear();
+  leases.set(keyId, lease);
+  return allowance;
+}
+
+/**
+ * JSON; from pages also as text/plain. `sendBeacon`, the only way to send while a page closes, can send application/json
+ * only after a preflight, for which such a page no longer waits.
+ */
+async function readJson(request: Request, kind: KeyKind): Promise<unknown> {
+  const type = (request.headers.get("content-type") ?? "application/json").split(";", 1)[0]!.trim().toLowerCase();
+  if (type !== "application/json" && !(kind === "client" && type === "text/plain")) {
+    throw new ApiError(415, "unsupported-media-type", "Send JSON, with Content-Type: application/json.");
+  }
   const encoding = (request.headers.get("content-encoding") ?? "identity").trim().toLowerCase();
   if (encoding !== "gzip" && encoding !== "identity")
     throw new ApiError(415, "unsupported-encoding", "Content-Encoding must be gzip, or absent.");

@@ -32,15 +32,17 @@ const fetching = new WeakMap<IsolateRuleset, { at: number; done: Promise<void> }
 
 /**
  * What an evaluation needs beyond the ruleset. The first filter of a segment is waited for, a bounded time; while a later
- * one is on its way, the one before it answers.
+ * one is on its way, the one before it answers. False where a segment cannot be answered yet: then the answers are for now.
  */
-export async function filtersReady(visit: Visit, ruleset: IsolateRuleset): Promise<void> {
+export async function filtersReady(visit: Visit, ruleset: IsolateRuleset): Promise<boolean> {
   const missing = ruleset.evaluator.missingFilters();
-  if (missing.length === 0) return;
+  if (missing.length === 0) return true;
   const known = fetching.get(ruleset);
   const done = known !== undefined && known.at > Date.now() - RETRY_MS ? known.done : fetchFilters(visit, ruleset);
   // The fetch may be another request's, which may end without it.
-  if (missing.some(({ first }) => first)) await within(done, FILTER_READ_MS, "R2").catch(() => {});
+  if (!missing.some(({ first }) => first)) return true;
+  await within(done, FILTER_READ_MS, "R2").catch(() => {});
+  return !ruleset.evaluator.missingFilters().some(({ first }) => first);
 }
 
 function fetchFilters(visit: Visit, ruleset: IsolateRuleset): Promise<void> {

@@ -3,13 +3,14 @@
  * isolate's requests; a request waits for checks at most RELAY_CHECK_MS, then is served what there is.
  */
 import { compile, type Evaluator, type Ruleset } from "@bunting/core";
-import type { ServerMessage } from "@bunting/core/wire";
+import type { PatchMessage, ServerMessage } from "@bunting/core/wire";
 import type { Delivery } from "../../durable-objects/delivery.ts";
 import type { RelayCounts } from "../../durable-objects/tree.ts";
 import { RELAY_CHECK_MS, within } from "../deadline.ts";
 import type { Env } from "../env.ts";
 import type { KeyGrant } from "../store/changes.ts";
 import { readLatestSnapshot, type SnapshotParts } from "../store/snapshot.ts";
+import { History } from "./history.ts";
 import type { regionOf } from "./region.ts";
 import { relayOf } from "./relays.ts";
 
@@ -17,6 +18,7 @@ export type IsolateRuleset = {
   readonly environmentId: string;
   evaluator: Evaluator;
   keys: Record<string, KeyGrant>;
+  history: History;
   /** The encoded ruleset, until the next revision; made on demand. */
   text: string | null;
   bytes: number;
@@ -69,10 +71,15 @@ export async function isolateRuleset(
   return ruleset;
 }
 
-/** Whether an SDK key is good as far as this isolate can tell without asking anybody. */
-export function knowsKey(environmentId: string, keyHash: string): boolean {
-  const ruleset = held.get(environmentId);
-  return ruleset !== undefined && Object.hasOwn(ruleset.keys, keyHash);
+/** As far as this isolate can tell without asking anybody. */
+export function heldRuleset(environmentId: string): IsolateRuleset | undefined {
+  return held.get(environmentId);
+}
+
+/** The relay did not answer in time: what is served is the last that this isolate knows. */
+export function staleness({ checkedAt }: IsolateRuleset): Record<string, string> {
+  const ageMs = Date.now() - checkedAt;
+  return ageMs > 2 * FRESH_MS ? { "x-bunting-stale": String(ageMs) } : {};
 }
 
 /** Somebody who polls and has this revision already, as far as its ETag tells. */
@@ -130,6 +137,16 @@ async function check(visit: Visit, ruleset: IsolateRuleset): Promise<void> {
   ruleset.checkedAt = Math.max(ruleset.checkedAt, startedAt);
 }
 
+/** Lets the ruleset's history reach back to `revision`, where the relay still has what came after. */
+export async function recall(visit: Visit, ruleset: IsolateRuleset, revision: number): Promise<void> {
+  if (revision >= ruleset.evaluator.revision || ruleset.history.reaches(revision)) return;
+  const asked = relayOf(visit, ruleset).since(revision, []);
+  const since = await within(Promise.resolve(asked), RELAY_CHECK_MS, "relay").catch(() => null);
+  const deliveries = since?.deliveries ?? [];
+  if (deliveries.some(isTooLarge)) return;
+  ruleset.history.extend(deliveries.map(({ message }) => JSON.parse(message) as PatchMessage));
+}
+
 const isTooLarge = (delivery: Delivery) => delivery.message.startsWith('{"type":"resync"');
 
 /** Never back: a delivery that does not fit on top of what is held has been applied already. */
@@ -137,6 +154,7 @@ function applyDelivery(ruleset: IsolateRuleset, delivery: Delivery): void {
   if (delivery.previous !== ruleset.evaluator.revision) return;
   const message = JSON.parse(delivery.message) as ServerMessage;
   if (message.type !== "patch") return;
+  ruleset.history.note(message, ruleset.evaluator.ruleset);
   ruleset.evaluator.apply(message);
   for (const [hash, grant] of Object.entries(delivery.keys)) {
     if (grant === null) delete ruleset.keys[hash];
@@ -192,10 +210,11 @@ async function hubSnapshot(env: Env, environmentId: string): Promise<SnapshotPar
 function fromSnapshot(
   snapshot: SnapshotParts,
   previous?: Evaluator,
-): Pick<IsolateRuleset, "evaluator" | "keys" | "text" | "bytes"> {
+): Pick<IsolateRuleset, "evaluator" | "keys" | "history" | "text" | "bytes"> {
   return {
     evaluator: compile(JSON.parse(snapshot.ruleset) as Ruleset, previous),
     keys: snapshot.keys,
+    history: new History(snapshot.revision),
     text: snapshot.ruleset,
     bytes: snapshot.ruleset.length * BYTES_PER_CHARACTER,
   };

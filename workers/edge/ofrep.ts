@@ -1,14 +1,103 @@
-/** OFREP: evaluation for whoever speaks OpenFeature over HTTP. Errors have the shape that protocol gives them. */
-import type { Decision } from "@bunting/core";
-import { Hono } from "hono";
-import { cors } from "hono/cors";
+/** OFREP 0.3: evaluation for whoever speaks OpenFeature over HTTP. Errors have the shape that protocol gives them. */
+import type { Decision, Flag } from "@bunting/core";
+import { type Context, Hono } from "hono";
 import type { Env } from "../env.ts";
 import { ApiError } from "../problem.ts";
-import { readJson } from "../request-body.ts";
-import { authenticate } from "./authenticate.ts";
+import { authenticate, type Caller } from "./authenticate.ts";
+import { contextOf, readContext } from "./context.ts";
+import { answerUnlessKnown } from "./etag.ts";
 import { filtersReady } from "./filters.ts";
+import { refuseOtherMethods } from "./methods.ts";
+import { bulkEtag, contextHashOf, dayOf, eventStreamUrl, openRefetchStream } from "./ofrep-stream.ts";
+import { fromAnyOrigin } from "./origins.ts";
+import { refuseHead } from "./stream.ts";
 
-const MAX_CONTEXT_BYTES = 256 * 1024;
+const routes = new Hono<{ Bindings: Env }>()
+  .use(fromAnyOrigin())
+  .post("/evaluate/flags", async (c) => {
+    const caller = await authenticate(c, "server", "client");
+    return inWordsOfOfrep({}, async () => answerAll(c, caller, await readContext(c.req.raw)));
+  })
+  // The rest of the path whatever it is: a client of OFREP's does not percent-encode keys.
+  .post("/evaluate/flags/:key{.+}", async (c) => {
+    const key = c.req.param("key");
+    const caller = await authenticate(c, "server", "client");
+    return inWordsOfOfrep({ key }, async () => answerOne(c, caller, key, contextOf(await readContext(c.req.raw))));
+  })
+  .get("/stream", (c) => {
+    refuseHead(c.req.raw);
+    return openRefetchStream(c);
+  });
+
+export const ofrep = refuseOtherMethods(routes);
+
+/** What is wrong with a request, as OFREP's clients read it, beside what all our problems say. */
+async function inWordsOfOfrep(about: { key?: string }, answer: () => Promise<Response>): Promise<Response> {
+  try {
+    return await answer();
+  } catch (error) {
+    if (!(error instanceof ApiError) || error.status !== 400 || error.extra.errorCode !== undefined) throw error;
+    const errorCode = error.code === "invalid-context" ? "INVALID_CONTEXT" : "PARSE_ERROR";
+    const { status, code, message, extra } = error;
+    throw new ApiError(status, code, message, { ...extra, ...about, errorCode, errorDetails: message });
+  }
+}
+
+async function answerOne(
+  c: Context,
+  { ruleset, grant, visit }: Caller,
+  key: string,
+  context: object,
+): Promise<Response> {
+  await filtersReady(visit, ruleset);
+  const { evaluator } = ruleset;
+  const flag = Object.hasOwn(evaluator.ruleset.flags, key) ? evaluator.ruleset.flags[key] : undefined;
+  if (!isVisible(flag, grant)) {
+    return c.json({ key, errorCode: "FLAG_NOT_FOUND", errorDetails: `There is no flag "${key}" for this key.` }, 404);
+  }
+  const answer = inOfrep(key, evaluator.evaluate(key, context, null));
+  if ("errorCode" in answer) return c.json(answer, 400);
+  return c.json({ ...answer, metadata: { ...answer.metadata, revision: evaluator.revision } });
+}
+
+/** `body` is the context as it was sent. */
+async function answerAll(c: Context, caller: Caller, body: string): Promise<Response> {
+  const { ruleset, environmentId, grant, visit } = caller;
+  const contextHash = await contextHashOf(grant.id, body);
+  const today = dayOf(Date.now());
+  return answerUnlessKnown(
+    c,
+    ruleset,
+    (revision) => bulkEtag(environmentId, revision, contextHash, today),
+    async () => {
+      const context = contextOf(body);
+      const isWhole = await filtersReady(visit, ruleset);
+      const { evaluator } = ruleset;
+      const { revision } = evaluator;
+      const decisions = evaluator.all(context, { clientSide: grant.kind === "client" });
+      const flags = Object.entries(decisions).map(([key, decision]) => inOfrep(key, decision));
+      const url = await eventStreamUrl(new URL(c.req.url).origin, caller, contextHash, today);
+      const answer = { flags, metadata: { revision }, eventStreams: [{ type: "sse", url }] };
+      return { revision, isWhole, text: JSON.stringify(answer) };
+    },
+  );
+}
+
+const isVisible = (flag: Flag | undefined, { kind }: Caller["grant"]): boolean =>
+  flag !== undefined && (kind === "server" || flag.clientSide);
+
+/** Metadata is flat, and says nothing that changes while the flag does not: clients compare it. */
+function inOfrep(key: string, decision: Decision) {
+  if (decision.reason === "ERROR") {
+    const errorCode = decision.errorCode === "TARGETING_KEY_MISSING" ? decision.errorCode : "GENERAL";
+    return { key, errorCode, errorDetails: `The flag cannot be evaluated: ${decision.errorCode}.` };
+  }
+  const reason = openFeatureReason(decision);
+  const metadata = { flagVersion: decision.flagVersion, buntingReason: decision.reason };
+  // An omitted value means the code's default: an off variation of null.
+  if (decision.variation === null) return { key, reason, metadata };
+  return { key, value: decision.value, variant: decision.variation, reason, metadata };
+}
 
 /** OpenFeature's words for why (docs/evaluation.md, "The order"). OFREP's list is closed and has no DEFAULT. */
 function openFeatureReason({ reason, bucket }: Decision): string {
@@ -26,61 +115,4 @@ function openFeatureReason({ reason, bucket }: Decision): string {
     default:
       return reason;
   }
-}
-
-export const ofrep = new Hono<{ Bindings: Env }>()
-  .use(
-    cors({
-      origin: "*",
-      allowHeaders: ["authorization", "x-api-key", "content-type", "if-none-match"],
-      maxAge: 86_400,
-    }),
-  )
-  .post("/evaluate/flags/:key", async (c) => {
-    const key = c.req.param("key");
-    const caller = await authenticate(c, "server", "client");
-    const context = await contextOf(c.req.raw, key);
-    await filtersReady(caller.visit, caller.ruleset);
-    const { evaluator } = caller.ruleset;
-    const flag = Object.hasOwn(evaluator.ruleset.flags, key) ? evaluator.ruleset.flags[key] : undefined;
-    if (flag === undefined || (caller.grant.kind === "client" && !flag.clientSide)) {
-      return c.json({ key, errorCode: "FLAG_NOT_FOUND", errorDetails: `There is no flag "${key}" for this key.` }, 404);
-    }
-    const decision = evaluator.evaluate(key, context, null);
-    if (decision.reason === "ERROR") {
-      const errorCode = decision.errorCode === "TARGETING_KEY_MISSING" ? decision.errorCode : "GENERAL";
-      return c.json({ key, errorCode, errorDetails: `The flag cannot be evaluated: ${decision.errorCode}.` }, 400);
-    }
-    const metadata = {
-      flagVersion: decision.flagVersion,
-      revision: evaluator.revision,
-      buntingReason: decision.reason,
-    };
-    const reason = openFeatureReason(decision);
-    // An omitted value means the code's default: an off variation of null.
-    if (decision.variation === null) return c.json({ key, reason, metadata });
-    return c.json({ key, value: decision.value, variant: decision.variation, reason, metadata });
-  });
-
-async function contextOf(request: Request, key: string): Promise<Record<string, unknown>> {
-  const refuse = (errorCode: string, errorDetails: string) =>
-    new ApiError(400, errorCode.toLowerCase().replaceAll("_", "-"), errorDetails, { key, errorCode, errorDetails });
-  let body: unknown;
-  try {
-    body = await readJson(request, MAX_CONTEXT_BYTES);
-  } catch (error) {
-    if (error instanceof ApiError && error.status === 400) throw refuse("PARSE_ERROR", error.message);
-    throw error;
-  }
-  const context = isObject(body) ? body.context : undefined;
-  if (!isObject(context)) throw refuse("INVALID_CONTEXT", 'The body must be {"context": {…}}.');
-  const { targetingKey } = context;
-  if (Object.hasOwn(context, "targetingKey") && (typeof targetingKey !== "string" || targetingKey === "")) {
-    throw refuse("INVALID_CONTEXT", "The targetingKey must be a string that is not empty, or be left out.");
-  }
-  return context;
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

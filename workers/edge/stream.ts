@@ -1,27 +1,36 @@
 /** Streams. A WebSocket goes straight to its relay; SSE is bridged here, in the stateless Worker, so that relays hibernate. */
 import { type GoodbyeMessage, HEARTBEAT_SECONDS, type HeartbeatMessage, PING, PONG } from "@bunting/core/wire";
-import { ApiError, badRequest, unavailable } from "../problem.ts";
-import type { Caller } from "./authenticate.ts";
+import { ApiError, methodNotAllowed, unavailable } from "../problem.ts";
+import { type Caller, revisionIn } from "./authenticate.ts";
 import { connect } from "./relays.ts";
 
 /** A stream says goodbye after 15 to 30 minutes, before its CPU budget ends, spread so that not all do at once. */
-const MIN_LIFE_MS = 15 * 60_000;
-const MAX_LIFE_MS = 30 * 60_000;
+export const MIN_LIFE_MS = 15 * 60_000;
+export const MAX_LIFE_MS = 30 * 60_000;
 /** Waiting for a client that does not read; then it is cut and resumes when it can. What a client lacks is at most half. */
-const MAX_WAITING_BYTES = 2 * 1024 * 1024;
+export const MAX_WAITING_BYTES = 2 * 1024 * 1024;
 
-export async function openSocket(caller: Caller, request: Request): Promise<Response> {
-  if (request.headers.get("upgrade")?.toLowerCase() !== "websocket") {
-    throw new ApiError(426, "upgrade-required", "This route speaks WebSocket: send Upgrade: websocket.", {
-      headers: { upgrade: "websocket" },
-    });
-  }
+export function openSocket(caller: Caller, request: Request): Promise<Response> {
+  requireUpgrade(request);
   return connect(caller, "socket", sinceOf(request));
 }
 
+/** HEAD is routed as GET and its body dropped without a word: nobody would close what stands behind a stream. */
+export function refuseHead(request: Request): void {
+  if (request.method === "HEAD") throw methodNotAllowed(["GET"]);
+}
+
+export function requireUpgrade(request: Request): void {
+  refuseHead(request);
+  if (request.headers.get("upgrade")?.toLowerCase() === "websocket") return;
+  throw new ApiError(426, "upgrade-required", "This route speaks WebSocket: send Upgrade: websocket.", {
+    headers: { upgrade: "websocket" },
+  });
+}
+
 export async function openEventStream(caller: Caller, request: Request): Promise<Response> {
-  const upstream = (await connect(caller, "sse", sinceOf(request))).webSocket;
-  if (!upstream) throw unavailable("The relay did not answer. Poll until it does.");
+  refuseHead(request);
+  const upstream = await relaySocket(caller, sinceOf(request));
   return new Response(bridge(upstream, request.signal), {
     headers: {
       "content-type": "text/event-stream; charset=utf-8",
@@ -32,15 +41,16 @@ export async function openEventStream(caller: Caller, request: Request): Promise
 }
 
 /** The revision that the client has: told by the SDK, or by EventSource on a reconnect. */
-function sinceOf(request: Request): number | null {
+export function sinceOf(request: Request): number | null {
   const text = request.headers.get("last-event-id") ?? new URL(request.url).searchParams.get("since");
-  if (text === null || text === "") return null;
-  if (!/^\d{1,15}$/.test(text)) {
-    throw badRequest("since and Last-Event-ID are revisions: whole numbers.", [
-      { pointer: "/since", code: "not-a-revision", message: "Send the revision that the client has applied." },
-    ]);
-  }
-  return Number(text);
+  return revisionIn(text, "since");
+}
+
+/** For what is bridged here. Such a stream does not acknowledge: the relay counts it by what it was sent. */
+export async function relaySocket(caller: Caller, since: number | null = null): Promise<WebSocket> {
+  const { webSocket } = await connect(caller, "sse", since);
+  if (webSocket === null) throw unavailable("The relay did not answer. Poll until it does.");
+  return webSocket;
 }
 
 function bridge(upstream: WebSocket, gone: AbortSignal): ReadableStream<Uint8Array> {

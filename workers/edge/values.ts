@@ -1,0 +1,68 @@
+/** What a client key is told: values for one context, of flags that are for clients, and nothing else of the ruleset. */
+import type { Decision, Flag } from "@bunting/core";
+import type { EvaluatedFlag, PutMessage, ValuesMessage } from "@bunting/core/wire";
+import type { KeyKind } from "../store/schema.ts";
+import type { IsolateRuleset } from "./isolate-ruleset.ts";
+
+type Held = Pick<IsolateRuleset, "evaluator" | "history">;
+
+/**
+ * How far a stream has come: `seen` is the revision up to which it was looked at, `told` the last that was sent. `since` is
+ * a client's that comes back: it is answered whatever was touched, and so knows that it has everything.
+ */
+export type Position = { seen: number; told: number } | { since: number };
+
+export function valuesFor({ evaluator }: Held, context: object): Record<string, EvaluatedFlag> {
+  const decisions = evaluator.all(context, { clientSide: true });
+  return Object.fromEntries(Object.entries(decisions).map(([key, decision]) => [key, evaluated(decision)]));
+}
+
+/** Only what a client may know: which rule or prerequisite decided is private. */
+function evaluated({ value, variation, reason, flagVersion, errorCode }: Decision): EvaluatedFlag {
+  const told = { value, variation, reason, version: flagVersion };
+  return errorCode === undefined ? told : { ...told, errorCode };
+}
+
+/**
+ * What to send to a stream that has come to `position`, null for one that was told nothing yet, and where that takes it.
+ * Nothing is sent where no flag that it can see was touched.
+ */
+export function nextValues(
+  held: Held,
+  context: object,
+  position: Position | null,
+): { message: PutMessage | ValuesMessage | null; position: Position } {
+  const { evaluator, history } = held;
+  const { revision, ruleset } = evaluator;
+  const from = position === null ? null : "since" in position ? position.since : position.seen;
+  if (from === revision) return { message: null, position: { seen: revision, told: toldAt(position, revision) } };
+  const touched = from === null ? null : history.touchedSince(from, ruleset);
+  if (position === null || touched === null) {
+    const message: PutMessage = { type: "put", revision, flags: valuesFor(held, context) };
+    return { message, position: { seen: revision, told: revision } };
+  }
+  const flags: [string, EvaluatedFlag | null][] = touched.withdrawn.map((key) => [key, null]);
+  for (const key of touched.flags) {
+    if (isForClients(ruleset.flags[key])) flags.push([key, evaluated(evaluator.evaluate(key, context, null))]);
+  }
+  const told = toldAt(position, revision);
+  if (flags.length === 0 && !("since" in position)) return { message: null, position: { seen: revision, told } };
+  const message: ValuesMessage = { type: "patch", revision, previous: told, flags: Object.fromEntries(flags) };
+  return { message, position: { seen: revision, told: revision } };
+}
+
+/** Whether a client that had everything at `from` may be answered otherwise now. */
+export function hasNews({ evaluator, history }: Held, from: number, kind: KeyKind): boolean {
+  const { revision, ruleset } = evaluator;
+  if (from === revision) return false;
+  const touched = history.touchedSince(from, ruleset);
+  if (touched === null || kind === "server") return touched === null || touched.flags.length > 0;
+  return touched.withdrawn.length > 0 || touched.flags.some((key) => isForClients(ruleset.flags[key]));
+}
+
+function toldAt(position: Position | null, otherwise: number): number {
+  if (position === null) return otherwise;
+  return "since" in position ? position.since : position.told;
+}
+
+const isForClients = (flag: Flag | undefined): flag is Flag => flag?.clientSide === true;
