@@ -4,11 +4,7 @@ import { ApiError, badRequest, tooLarge } from "./problem.ts";
 /** Deeper than any document of ours, far from where recursion would hurt. */
 const MAX_DEPTH = 64;
 
-export async function readJson(request: Request, maxBytes: number): Promise<unknown> {
-  return parseJson(await readJsonText(request, maxBytes));
-}
-
-/** Not parsed yet: what is to be recognised need not be. */
+/** JSON as it was sent, for `parseJson`: what is to be recognised need not be parsed. */
 export function readJsonText(request: Request, maxBytes: number): Promise<string> {
   const type = request.headers.get("content-type") ?? "application/json";
   if (!/^application\/([\w.+-]+\+)?json\s*(;|$)/i.test(type)) {
