@@ -1,4 +1,4 @@
-import { createExecutionContext } from "cloudflare:test";
+import { createExecutionContext, runDurableObjectAlarm } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { afterEach, beforeAll, expect, test, vi } from "vitest";
 import worker from "../../workers/index.ts";
@@ -117,3 +117,36 @@ test("a filter that was read once is not read again by /evaluate, whatever becom
   setFaults({});
   expect(await evaluate("unread", "ada")).toEqual([200, true]);
 });
+
+test("a kill that D1 has not been told of is pending in the flag and in the audit log, and once it is told it is not (X2)", async () => {
+  const hub = env.HUB.get(env.HUB.idFromName(await environmentId()));
+  // The hub's own D1: what mirrors kills cannot be written, what people read can.
+  await env.DB.exec("CREATE TRIGGER no_kills BEFORE INSERT ON kills BEGIN SELECT RAISE(ABORT, 'full'); END");
+  const killed = await ask("POST", `${there}/kill`, { reason: "D1 is full" });
+  expect(killed.body).toMatchObject({ mirrored: "pending", killed: { reason: "D1 is full" } });
+  expect((await admin("GET", there)).body.killed).toMatchObject({ reason: "D1 is full", pending: true });
+  expect((await admin("PATCH", there, { on: true })).body.killed).toMatchObject({ pending: true });
+  expect((await admin("POST", `${there}/evaluate`, { context: {} })).body).toMatchObject({ reason: "KILLED" });
+  const log = async (query: string) => (await admin("GET", `/audit?${query}`)).body.items;
+  const here = `project=${project}&environment=production`;
+  expect((await log(here))[0]).toMatchObject({ id: null, pending: true, action: "flag.kill", reason: "D1 is full" });
+  expect((await log(`${here}&action=flag.restore`))[0]?.pending).toBeUndefined();
+  expect((await log(`${here}&key=other`))[0]).toBeUndefined();
+  const elsewhere = await newToken({ scope: { projects: [], environments: [`${project}/development`] } });
+  expect((await elsewhere("GET", `/audit?${here}`)).body.items).toEqual([]);
+
+  await env.DB.exec("DROP TRIGGER no_kills");
+  await vi.waitFor(async () => {
+    await runDurableObjectAlarm(hub);
+    const [first] = await log(`${here}&action=flag.kill`);
+    expect(first).toMatchObject({ id: expect.any(Number), reason: "D1 is full" });
+    expect(first).not.toHaveProperty("pending");
+  });
+  expect((await admin("GET", there)).body.killed).not.toHaveProperty("pending");
+  await ask("POST", `${there}/restore`, {});
+});
+
+async function environmentId(): Promise<string> {
+  const { body } = await admin("GET", `/projects/${project}/environments/production`);
+  return body.id;
+}

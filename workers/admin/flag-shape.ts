@@ -61,7 +61,14 @@ const shownSplit = z.object({
 });
 const serve = z.union([z.object({ variation: z.string() }), shownSplit]).openapi("ServeShown");
 
-export const kill = z.object({ by: z.string(), at: time, reason: z.string() }).openapi("Kill");
+export const kill = z
+  .object({
+    by: z.string(),
+    at: time,
+    reason: z.string(),
+    pending: z.literal(true).optional().openapi({ description: "D1 and the audit log have not been told yet" }),
+  })
+  .openapi("Kill");
 
 export const targeting = z
   .object({

@@ -1,7 +1,8 @@
 /** Telling an environment's hub what was committed, and asking it who has it. */
 import { z } from "@hono/zod-openapi";
+import type { KillRecord, KillState } from "../../durable-objects/kill.ts";
 import type { Receipt } from "../../durable-objects/receipt.ts";
-import { HUB_PUBLISH_MS, within } from "../deadline.ts";
+import { HUB_PUBLISH_MS, HUB_READ_MS, within } from "../deadline.ts";
 import type { Env } from "../env.ts";
 import { unavailable } from "../problem.ts";
 import type { Change } from "../store/changes.ts";
@@ -83,6 +84,14 @@ export const delivered = (name: EnvironmentName, revision: number): Delivery => 
   revision,
   propagation: `${BASE_PATH}/projects/${name.project}/environments/${name.environment}/propagation?revision=${revision}`,
 });
+
+/** What is killed, from the hub, which alone decides it, and what D1 has not been told of yet. Null: it does not answer. */
+export async function killsThere(
+  env: Env,
+  name: Pick<EnvironmentName, "id" | "location">,
+): Promise<{ killed: Record<string, KillState>; pending: KillRecord[] } | null> {
+  return within(hubOf(env, name).kills(), HUB_READ_MS, "hub").catch(() => null);
+}
 
 export async function readReceipt(env: Env, name: EnvironmentName, revision: number): Promise<Receipt | null> {
   try {

@@ -3,6 +3,7 @@ import { type Context, compile } from "@bunting/core";
 import { createRoute, z } from "@hono/zod-openapi";
 import { notFound, unavailable } from "../problem.ts";
 import { addBigSegments } from "../store/big-segments.ts";
+import type { EnvironmentName } from "../store/credentials.ts";
 import { isDatabaseFailure } from "../store/database.ts";
 import { closure, flagDocument } from "../store/documents.ts";
 import { killedFlags } from "../store/flags.ts";
@@ -11,10 +12,12 @@ import { type AdminContext, body, json, problems, reason, resource, targetingPat
 import { targeting as targetingBody } from "./documents.ts";
 import { environmentOf } from "./environments.ts";
 import { shownTargeting, targeting, writtenTargeting } from "./flag-shape.ts";
-import { catchUp, withReceipt } from "./hubs.ts";
+import { catchUp, killsThere, withReceipt } from "./hubs.ts";
 import { instructions } from "./instructions.ts";
 import { flagThere, planTargeting, type TargetingEdit } from "./targeting-edit.ts";
 import { etagOf, isMatch, write } from "./write.ts";
+
+type ShownTargeting = z.infer<typeof targeting>;
 
 const path = "/projects/{project}/flags/{flag}/environments/{environment}" as const;
 
@@ -136,7 +139,8 @@ export const targetings = resource()
     const environment = await environmentOf(c);
     const { flag, configuration, kill } = await flagThere(c.var.db, environment, c.req.valid("param").flag);
     c.header("etag", etagOf(configuration.version));
-    return c.json(shownTargeting(environment, flagDocument(flag, configuration), kill), 200);
+    const shown = shownTargeting(environment, flagDocument(flag, configuration), kill);
+    return c.json({ ...shown, killed: await killedThere(c, environment, shown) }, 200);
   })
   .openapi(patch, async (c) => {
     const { reason, ...fields } = c.req.valid("json");
@@ -162,10 +166,12 @@ export const targetings = resource()
   .openapi(evaluate, async (c) => {
     const { flag: key } = c.req.valid("param");
     const environment = await environmentOf(c);
-    const [found, killed] = await Promise.all([
+    const [found, mirrored, kills] = await Promise.all([
       closure(c.var.db, environment.id, { flags: [key], segments: [] }),
       killedFlags(c.var.db, environment.id),
+      killsThere(c.env, environment),
     ]);
+    const killed = kills === null ? mirrored : new Set(Object.keys(kills.killed));
     if (found === null || !Object.hasOwn(found.ruleset.flags, key)) throw notFound(`The flag ${key}`);
     for (const flag of Object.values(found.ruleset.flags)) flag.killed = killed.has(flag.key);
     const evaluator = compile(found.ruleset);
@@ -192,5 +198,20 @@ async function editTargeting(
   }
   const done = await write(c, plan, reason);
   const way = done.deliveries[environment.environment] ?? (await catchUp(c.env, environment));
-  return { ...done.body, ...(await withReceipt(c.env, environment, way, wait)) };
+  const killed = await killedThere(c, environment, done.body);
+  return { ...done.body, killed, ...(await withReceipt(c.env, environment, way, wait)) };
+}
+
+/** The hub's word on a kill; D1's, as `shown` has it, where the hub does not answer. */
+async function killedThere(
+  c: AdminContext,
+  environment: EnvironmentName,
+  shown: ShownTargeting,
+): Promise<ShownTargeting["killed"]> {
+  const kills = await killsThere(c.env, environment);
+  if (kills === null) return shown.killed;
+  const state = Object.hasOwn(kills.killed, shown.flag) ? kills.killed[shown.flag] : undefined;
+  if (state === undefined) return null;
+  const { by, at, reason, seq } = state;
+  return { by, at, reason, ...(kills.pending.some((record) => record.seq === seq) && { pending: true }) };
 }
