@@ -28,7 +28,11 @@ export async function consume(
   batch: MessageBatch<QueuedEvents>,
   env: Pick<Env, "EVENTS_BUCKET" | "ANALYTICS">,
 ): Promise<void> {
-  const readable = batch.messages.filter(isReadable);
+  const readable = batch.messages.filter(({ id, body }) => {
+    const known = isReadable(body);
+    if (!known) log("error", "unreadable message in the events queue", { id });
+    return known;
+  });
   const written = (await Promise.all(deliveries(readable).map((delivery) => write(delivery, env)))).flat();
 
   // After R2, so that a delivery that is retried is counted once.
@@ -64,17 +68,16 @@ function count(written: QueuedEvents[], env: Pick<Env, "ANALYTICS">): { points: 
  * A message that this version cannot read is retried like one that could not be written, and so ends in the dead-letter
  * queue: it was acknowledged with 202, and during a gradual deploy another version may well know what it says.
  */
-function isReadable({ id, body }: Message<unknown>): boolean {
+export function isReadable(body: unknown): body is QueuedEvents {
   const { environment, batchId, firstIndex, receivedAt, events } = (body ?? {}) as Partial<QueuedEvents>;
-  const readable =
+  return (
     typeof environment === "string" &&
     typeof batchId === "string" &&
     Number.isInteger(firstIndex) &&
     // Also a time that Date can tell.
     Number.isFinite(new Date(receivedAt ?? Number.NaN).getTime()) &&
-    Array.isArray(events);
-  if (!readable) log("error", "unreadable message in the events queue", { id });
-  return readable;
+    Array.isArray(events)
+  );
 }
 
 /** By time of receipt, so that whoever reads an hour reads all that came in it, however late it was delivered. */

@@ -30,6 +30,8 @@ export const KV_WRITE_MS = 10_000;
 export const QUEUE_SEND_MS = 5_000;
 /** One object of events: after that its messages are delivered again. */
 export const R2_WRITE_MS = 15_000;
+/** Dead letters, in the background. */
+export const R2_READ_MS = 5_000;
 /** A step of a big segment's object stands before a question to it; a change is also committed and published. */
 export const SEGMENT_MS = 15_000;
 /** A filter of 5 million members is 18 MB. Put, or looked at again before it is published. */

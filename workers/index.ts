@@ -2,6 +2,7 @@
 import { Hono } from "hono";
 import { admin } from "./admin/api.ts";
 import { consume, type QueuedEvents } from "./consumer.ts";
+import { DEAD_LETTERS, keepDeadLetters } from "./dead-letters.ts";
 import { client } from "./edge/client.ts";
 import { ofrep } from "./edge/ofrep.ts";
 import { sdk } from "./edge/sdk.ts";
@@ -25,6 +26,6 @@ const app = new Hono<{ Bindings: Env }>()
 
 export default {
   fetch: app.fetch,
-  queue: (batch, env) => consume(batch, env),
+  queue: (batch, env) => (batch.queue === DEAD_LETTERS ? keepDeadLetters(batch, env) : consume(batch, env)),
   scheduled: (controller, env) => sweep(env, controller.scheduledTime),
 } satisfies ExportedHandler<Env, QueuedEvents>;

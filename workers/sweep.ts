@@ -1,12 +1,13 @@
 /** Each minute: repair what a lost nudge left behind, and drop what is past its time. */
+import { replayDeadLetters } from "./dead-letters.ts";
 import type { Env } from "./env.ts";
-import { laggingEnvironments, trimOutbox } from "./store/changes.ts";
+import { laggingEnvironments, trimOutbox, trimProjectEdits } from "./store/changes.ts";
 import { mirrorRecent } from "./store/credentials.ts";
 import { openDatabase } from "./store/database.ts";
 import { trimIdempotency } from "./store/idempotency.ts";
 
-/** Published changes stay this long, so that hubs and people can look back. */
-const OUTBOX_KEPT_MS = 7 * 24 * 60 * 60_000;
+/** Longer than any request that may still hold what it read: a lock that is gone could be taken twice. */
+const LOCKS_KEPT_MS = 24 * 60 * 60_000;
 const IDEMPOTENCY_KEPT_MS = 24 * 60 * 60_000;
 const MIRROR_AGAIN_MS = 15 * 60_000;
 /** A sweep has subrequests for so many; the rest are still lagging a minute later. */
@@ -18,8 +19,10 @@ export async function sweep(env: Env, now: number): Promise<void> {
   const results = await Promise.allSettled([
     ...lagging.map((environmentId) => env.HUB.get(env.HUB.idFromName(environmentId)).catchUp()),
     mirrorRecent(db, env.KV, now - MIRROR_AGAIN_MS),
-    trimOutbox(db, now - OUTBOX_KEPT_MS),
+    trimOutbox(db, now - LOCKS_KEPT_MS),
+    trimProjectEdits(db, now - LOCKS_KEPT_MS),
     trimIdempotency(db, now - IDEMPOTENCY_KEPT_MS),
+    replayDeadLetters(env),
   ]);
   const failures = results.filter((result) => result.status === "rejected").map(({ reason }) => String(reason));
   console.log(

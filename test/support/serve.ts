@@ -53,6 +53,7 @@ const miniflare = new Miniflare({
         maxRetries: 5,
         deadLetterQueue: "bunting-events-dead",
       },
+      "bunting-events-dead": { maxBatchSize: 100, maxBatchTimeout: 1, maxRetries: 100 },
     },
     ratelimits: { READ_LIMITER: { namespace_id: "1001", simple: { limit: 4_000, period: 10 } } },
     analyticsEngineDatasets: { ANALYTICS: { dataset: "bunting" } },

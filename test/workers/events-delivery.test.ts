@@ -2,11 +2,13 @@ import { createExecutionContext, createMessageBatch, getQueueResult } from "clou
 import { env } from "cloudflare:workers";
 import { gunzipSync } from "node:zlib";
 import type { ExposureEvent, SummaryEvent, TelemetryEvent } from "@bunting/core/wire";
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { MAX_POINTS } from "../../workers/analytics.ts";
 import { consume, type QueuedEvents, retryDelaySeconds } from "../../workers/consumer.ts";
+import { DEAD_LETTERS, replayDeadLetters } from "../../workers/dead-letters.ts";
 import { acceptEvents } from "../../workers/edge/events.ts";
 import type { Env } from "../../workers/env.ts";
+import worker from "../support/worker.ts";
 
 const receivedAt = Date.UTC(2026, 10, 20, 13, 59, 58);
 const batchId = "0190b3c2-7c1e-7a70-9d5f-2b7f3f1c9a11";
@@ -214,4 +216,43 @@ test("an event that is posted reaches R2 through the real Queue", { timeout: 30_
       { batchId, index: 0, kind: "exposure", receivedAt, sdk: { name: "node", version: "1.4.0" } },
       { batchId, index: 2, kind: "metric" },
     ]);
+});
+
+describe("dead letters", () => {
+  const sent: unknown[] = [];
+  const EVENTS_QUEUE = {
+    sendBatch: async (messages: { body: unknown }[]) => void sent.push(...messages.map(({ body }) => body)),
+  } as unknown as Env["EVENTS_QUEUE"];
+  const dead = (bodies: unknown[]) =>
+    createMessageBatch(
+      DEAD_LETTERS,
+      bodies.map((body, index) => ({ id: `dead${index}`, body, attempts: 1, timestamp: new Date(receivedAt) })),
+    );
+
+  test("what was acknowledged with 202 and could not be delivered is kept, and sent again until it can be (Q8)", async () => {
+    const letters = Array.from({ length: 5 }, (_, firstIndex) => queued("env_dead", [metric], { firstIndex }));
+    const large = queued("env_dead", [{ ...metric, metric: "x".repeat(90_000) }]);
+    const odd = { from: "another version" };
+    const batch = dead([...letters, odd, large, large]);
+    await worker.queue(batch as never, env);
+    expect((await getQueueResult(batch, createExecutionContext())).ackAll).toBe(true);
+
+    const away = { sendBatch: () => Promise.reject(new Error("away")) } as unknown as Env["EVENTS_QUEUE"];
+    await expect(replayDeadLetters({ ...env, EVENTS_QUEUE: away })).rejects.toThrow("away");
+    expect(await replayDeadLetters({ ...env, EVENTS_QUEUE })).toBe(7);
+    expect(sent).toEqual([...letters, large, large]);
+    expect(await replayDeadLetters({ ...env, EVENTS_QUEUE })).toBe(0);
+    // What nobody can read yet is not thrown away.
+    const { objects } = await env.EVENTS_BUCKET.list({ prefix: "unreadable/" });
+    const texts = await Promise.all(objects.map(async ({ key }) => (await env.EVENTS_BUCKET.get(key))!.json()));
+    expect(texts).toEqual([odd]);
+  });
+
+  test("while R2 is away they stay in their queue", async () => {
+    const batch = dead([queued("env_dead", [metric])]);
+    const EVENTS_BUCKET = { put: () => Promise.reject(new Error("away")) } as unknown as R2Bucket;
+    await worker.queue(batch as never, { ...env, EVENTS_BUCKET });
+    const result = await getQueueResult(batch, createExecutionContext());
+    expect([result.ackAll, result.retryBatch.retry]).toEqual([false, true]);
+  });
 });

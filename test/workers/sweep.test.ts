@@ -2,7 +2,14 @@ import { createExecutionContext, createScheduledController, waitOnExecutionConte
 import { env } from "cloudflare:workers";
 import { eq } from "drizzle-orm";
 import { expect, test, vi } from "vitest";
-import { laggingEnvironments, markPublished, trimOutbox } from "../../workers/store/changes.ts";
+import {
+  commit,
+  LostRace,
+  laggingEnvironments,
+  markPublished,
+  trimOutbox,
+  trimProjectEdits,
+} from "../../workers/store/changes.ts";
 import { newId } from "../../workers/store/database.ts";
 import * as table from "../../workers/store/schema.ts";
 import { commitDocuments, db, flag, newEnvironment } from "../support/environment.ts";
@@ -59,6 +66,24 @@ test("old changes leave the outbox, but never the newest nor one that is not pub
   await trimOutbox(db, Date.now() + 1_000);
   const rows = await db.select().from(table.changes).where(eq(table.changes.environmentId, head.environmentId));
   expect(rows.map(({ version }) => version).sort()).toEqual([2, 3]);
+});
+
+test("the locks of old edits over environments go, but never the newest: who holds an older version still loses (Q8)", async () => {
+  const projectId = newId("prj");
+  const project = { id: projectId, key: projectId, name: "t", version: 0, createdAt: 0, updatedAt: 0 };
+  await db.insert(table.projects).values(project);
+  const edit = (version: number) =>
+    commit(db, { statements: [], edits: [], audit: [], project: { id: projectId, version }, now: Date.now() });
+  for (let version = 0; version < 3; version++) await edit(version);
+  const left = async () => {
+    const rows = await db.select().from(table.projectEdits).where(eq(table.projectEdits.projectId, projectId));
+    return rows.map(({ version }) => version);
+  };
+  await trimProjectEdits(db, Date.now() - 60_000);
+  expect(await left()).toEqual([1, 2, 3]);
+  await trimProjectEdits(db, Date.now() + 60_000);
+  expect(await left()).toEqual([3]);
+  await expect(edit(2)).rejects.toThrow(LostRace);
 });
 
 test("a token that KV missed when it was made is mirrored by the sweep, and revoked there once it is revoked (X2)", async () => {

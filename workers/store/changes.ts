@@ -1,7 +1,7 @@
 /** The outbox: what a write commits beside its rows, and what the hub reads to catch up. */
 import type { Flag, Segment } from "@bunting/core";
 import type { MemberChange } from "@bunting/core/wire";
-import { and, asc, eq, gt, gte, lt, lte, sql } from "drizzle-orm";
+import { and, asc, eq, gt, gte, lte, sql } from "drizzle-orm";
 import { type Database, newId, type Statement, transaction } from "./database.ts";
 import { documentSizes, isTooLarge, newSum, RulesetTooLarge, sizeStatements, wouldBe } from "./ruleset-size.ts";
 import * as table from "./schema.ts";
@@ -203,14 +203,22 @@ export async function laggingEnvironments(db: Database, limit: number): Promise<
   return rows.map((row) => row.id);
 }
 
-/** Keeps what is not yet published and the newest of each environment: the hub compares its lineage with that. */
+/** Rows a statement deletes at most: what is left goes a minute later. */
+const TRIM_AT_ONCE = 5_000;
+
+/**
+ * A change goes once its hub has said that it published a later one, and it is older than `before`. So the newest always
+ * stays, which the hub compares its lineage with; whatever is not published stays too. History is in R2.
+ */
 export async function trimOutbox(db: Database, before: number): Promise<void> {
-  await db
-    .delete(table.changes)
-    .where(
-      and(
-        lt(table.changes.createdAt, before),
-        sql`${table.changes.version} < (SELECT published_version FROM environments WHERE environments.id = ${table.changes.environmentId})`,
-      ),
-    );
+  await db.run(sql`DELETE FROM changes WHERE rowid IN (
+    SELECT changes.rowid FROM changes JOIN environments ON environments.id = changes.environment_id
+    WHERE changes.created_at < ${before} AND changes.version < environments.published_version LIMIT ${TRIM_AT_ONCE})`);
+}
+
+/** Locks and nothing else: all but the newest of each project go. */
+export async function trimProjectEdits(db: Database, before: number): Promise<void> {
+  await db.run(sql`DELETE FROM project_edits WHERE rowid IN (
+    SELECT project_edits.rowid FROM project_edits JOIN projects ON projects.id = project_edits.project_id
+    WHERE project_edits.created_at < ${before} AND project_edits.version < projects.version LIMIT ${TRIM_AT_ONCE})`);
 }
