@@ -7,14 +7,14 @@
 import { DurableObject } from "cloudflare:workers";
 import { D1_FIRST_MS, D1_MS, RECEIPT_MS, within } from "../workers/deadline.ts";
 import type { Env } from "../workers/env.ts";
-import { type Change, changesFrom, type Documents, findHeads, markPublished } from "../workers/store/changes.ts";
+import { type Change, changesFrom, type Documents, findHeads } from "../workers/store/changes.ts";
 import { type Database, openDatabase } from "../workers/store/database.ts";
 import { wholeEnvironment } from "../workers/store/documents.ts";
-import { deleteSnapshot, type SnapshotParts, writePointer, writeSnapshot } from "../workers/store/snapshot.ts";
-import { archive, archiveDueAt } from "./archive.ts";
+import type { SnapshotParts } from "../workers/store/snapshot.ts";
 import { type Beginning, firstBeginning, readBeginning } from "./beginning.ts";
 import { Children } from "./children.ts";
 import { type Delivery, encodeDelivery, type Report, type Since, type Standing, type Upstream } from "./delivery.ts";
+import { Followers } from "./followers.ts";
 import { HubStorage, type Position } from "./hub-storage.ts";
 import { isSameRequest, type KillOutcome, type KillRecord, type KillRequest, type KillState } from "./kill.ts";
 import { KillMirror } from "./kill-mirror.ts";
@@ -32,7 +32,6 @@ const SNAPSHOT_DELAY_MS = 1_000;
 /** Work that failed is tried again by alarm after this long, then twice as long, and so on. */
 const RETRY_MS = 2_000;
 const MAX_RETRY_MS = 10_000;
-const SNAPSHOT_KEPT_MS = 10 * 60_000;
 /** How long a D1 that has gone back in time may go unnoticed under live clients, whose relays ask at least this often. */
 const HEADS_EVERY_MS = 60_000;
 /** What one answer holds of the patches that R2 does not have yet. */
@@ -43,6 +42,7 @@ export class Hub extends DurableObject<Env> implements Upstream {
   readonly #children: Children;
   readonly #db: Database;
   readonly #mirror: KillMirror;
+  readonly #followers: Followers;
   #failures = 0;
   #comparedAt = 0;
   #birth: Promise<Position | null> | null = null;
@@ -53,6 +53,7 @@ export class Hub extends DurableObject<Env> implements Upstream {
     this.#storage = new HubStorage(ctx.storage);
     this.#db = openDatabase(env.DB);
     this.#mirror = new KillMirror(this.#db, this.#storage.kills);
+    this.#followers = new Followers(env, this.#db, this.#storage);
   }
 
   // What Workers call.
@@ -64,7 +65,7 @@ export class Hub extends DurableObject<Env> implements Upstream {
       if (whole === null) throw new Error(`There is no environment ${environmentId} in D1`);
       if (this.#storage.position === null) this.#begin(environmentId, firstBeginning(whole));
     }
-    await this.#writeSnapshot();
+    await this.#followers.writeSnapshot();
     return this.#published();
   }
 
@@ -80,7 +81,7 @@ export class Hub extends DurableObject<Env> implements Upstream {
   async catchUp(): Promise<Published> {
     await this.#born();
     await this.#catchUp();
-    await this.#markPublished();
+    await this.#followers.markPublished();
     return this.#published();
   }
 
@@ -327,26 +328,20 @@ export class Hub extends DurableObject<Env> implements Upstream {
     const position = this.#storage.position;
     if (position === null) return;
     const now = Date.now();
-    const historyIsDue = () => {
-      const dueAt = archiveDueAt(this.#position, this.#storage.deltas.waiting(this.#position.archivedRevision), now);
-      return dueAt === null ? Number.POSITIVE_INFINITY : dueAt;
-    };
     const results = await Promise.allSettled([
       this.#mirror.tell(position.environmentId).then(() => this.#storage.kills.trim(now)),
-      position.markedVersion !== position.version ? this.#markPublished() : null,
-      position.snapshotRevision < position.revision ? this.#writeSnapshot() : this.#tellRelays(),
       this.#children.refresh(position.revision),
       this.#compareHeads(),
-      historyIsDue() <= now ? archive(this.env.REVISIONS_BUCKET, this.#storage, now) : null,
+      ...this.#followers.due(now),
     ]);
     for (const { status, ...rest } of results) {
       if (status === "rejected")
         console.warn(JSON.stringify({ level: "warn", hub: position.environmentId, ...rest }, errorText));
     }
     this.#failures = results.some(({ status }) => status === "rejected") ? this.#failures + 1 : 0;
+    const nextInMs = this.#followers.nextInMs(now, SNAPSHOT_DELAY_MS);
     if (this.#failures > 0) this.#wake(Math.min(RETRY_MS * 2 ** (this.#failures - 1), MAX_RETRY_MS));
-    else if (this.#position.snapshotRevision < this.#position.revision) this.#wake(SNAPSHOT_DELAY_MS);
-    else if (historyIsDue() < Number.POSITIVE_INFINITY) this.#wake(Math.max(historyIsDue() - now, SNAPSHOT_DELAY_MS));
+    else if (nextInMs !== null) this.#wake(nextInMs);
   }
 
   #wake(inMs: number): void {
@@ -356,36 +351,6 @@ export class Hub extends DurableObject<Env> implements Upstream {
         if (set === null || set > at) return this.ctx.storage.setAlarm(at);
       }),
     );
-  }
-
-  async #markPublished(): Promise<void> {
-    const { environmentId, version, revision } = this.#position;
-    await within(markPublished(this.#db, environmentId, version, revision), D1_MS, "D1");
-    this.#storage.move({ markedVersion: version });
-  }
-
-  async #writeSnapshot(): Promise<void> {
-    const parts = this.#storage.snapshot();
-    const { environmentId } = this.#position;
-    const now = Date.now();
-    // Before it is written: what was left half-done is cleared away like any other.
-    this.#storage.logSnapshot(parts.revision, now);
-    await writeSnapshot(this.env.KV, environmentId, parts);
-    this.#storage.move({ snapshotRevision: parts.revision });
-    this.#storage.regions.markTold(parts.relays);
-    for (const revision of this.#storage.takeExpiredSnapshots(now - SNAPSHOT_KEPT_MS)) {
-      await deleteSnapshot(this.env.KV, environmentId, revision);
-    }
-  }
-
-  /** Cold Workers, where no snapshot does it. */
-  async #tellRelays(): Promise<void> {
-    const { environmentId, snapshotRevision: revision } = this.#position;
-    const { regions } = this.#storage;
-    const relays = regions.counts;
-    if (!regions.isUntold) return;
-    await writePointer(this.env.KV, environmentId, { revision, relays });
-    regions.markTold(relays);
   }
 
   #published(): Published {

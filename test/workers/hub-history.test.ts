@@ -157,7 +157,9 @@ test("a hub that lost its storage begins a history of its own, and the old one s
 test("while R2 fails publishing goes on and nothing is dropped; once it is back all of it is archived", async () => {
   const history = await History.begin();
   const stop = { mode: "fail" } as const;
-  await runInDurableObject(history.hub, (hub) => void Reflect.set(hub, "env", withFaults(env)));
+  await runInDurableObject(history.hub, (hub) => {
+    Object.assign(Reflect.get(hub, "env"), { REVISIONS_BUCKET: withFaults(env).REVISIONS_BUCKET });
+  });
   setFaults({ REVISIONS_BUCKET: stop });
   for (let version = 1; version <= 10; version++) {
     await history.publish({ flags: { a: flag("a", { version }) } });
