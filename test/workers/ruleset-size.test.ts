@@ -1,10 +1,10 @@
 import { env } from "cloudflare:workers";
 import type { Flag, Ruleset, Segment } from "@bunting/core";
-import { eq } from "drizzle-orm";
+import { eq, type SQL } from "drizzle-orm";
 import { expect, test } from "vitest";
 import { commit, type Documents, type Head, retryingLostRaces } from "../../workers/store/changes.ts";
 import { findHead } from "../../workers/store/environments.ts";
-import { documentBytes, RulesetTooLarge } from "../../workers/store/ruleset-size.ts";
+import { documentBytes, newSum, RulesetTooLarge, sizeStatements } from "../../workers/store/ruleset-size.ts";
 import * as table from "../../workers/store/schema.ts";
 import { type Api, newFlag, newProject, newToken } from "../support/admin.ts";
 import { db, flag, newEnvironment } from "../support/environment.ts";
@@ -198,3 +198,26 @@ test("an environment that would begin with more than 20 MB is not made", async (
   await api("POST", `${path}/flags/large-7/archive`, {});
   expect((await api("POST", `${path}/environments`, { key: "first" })).status).toBe(201);
 }, 120_000);
+
+test("a write looks at the documents that it changes, however many there are: ten thousand", async () => {
+  const { environmentId } = await newEnvironment();
+  await env.DB.prepare(
+    `WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10000)
+     INSERT INTO document_sizes SELECT ?, 'flag', 'flag-' || i, 300 FROM n`,
+  )
+    .bind(environmentId)
+    .run();
+  const scan = await env.DB.prepare("SELECT sum(bytes) FROM document_sizes").run();
+  expect(scan.meta.rows_read).toBeGreaterThanOrEqual(10_000);
+  const sizes = [{ kind: "flag" as const, key: "flag-5000", bytes: 400 }];
+  const there = eq(table.environments.id, environmentId);
+  const sum = await db
+    .update(table.environments)
+    .set({ rulesetBytes: newSum(environmentId, sizes, 1_000) })
+    .where(there);
+  expect(await countedIn(environmentId)).toBe(100);
+  expect(sum.meta.rows_read).toBeLessThan(20);
+  const [upsert] = sizeStatements(db, environmentId, sizes);
+  const written = (await db.run((upsert as unknown as { getSQL(): SQL }).getSQL())) as D1Result;
+  expect(written.meta.rows_read).toBeLessThan(20);
+});
