@@ -32,7 +32,7 @@ export const bulkEtag = (environmentId: string, revision: number, contextHash: s
 /** Good on its day and on the next. */
 export async function eventStreamUrl(
   origin: string,
-  { environmentId, keyHash, grant }: Caller,
+  { environmentId, keyHash, grant }: Pick<Caller, "environmentId" | "keyHash" | "grant">,
   contextHash: string,
   day: number,
 ): Promise<string> {
