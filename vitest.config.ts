@@ -21,7 +21,12 @@ export default defineConfig(async () => ({
             wrangler: { configPath: "./wrangler.toml" },
             main: "./test/support/worker.ts",
             miniflare: {
-              bindings: { MIGRATIONS: await readD1Migrations("migrations"), BOOTSTRAP_TOKEN: "bootstrap" },
+              bindings: {
+                MIGRATIONS: await readD1Migrations("migrations"),
+                BOOTSTRAP_TOKEN: "bootstrap",
+                // Narrow trees are deep ones.
+                RELAY_FAN_OUT: "2",
+              },
             },
           }),
         ],

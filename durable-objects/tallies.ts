@@ -49,7 +49,7 @@ export class Tallies {
   applied(client: Attachment, applied: number, at: number): void {
     for (const tally of this.#all().values()) {
       if (tally.revision <= client.applied || tally.revision > applied || !isCounted(client, tally.revision)) continue;
-      const took = Math.max(0, at - tally.publishedAt);
+      const took = Math.max(0, Math.round(at - tally.publishedAt));
       record(tally.took, took);
       tally.max = Math.max(tally.max, took);
       this.#unsaved.add(tally);

@@ -1,6 +1,6 @@
 import type { Ruleset } from "@bunting/core";
 import type { PatchMessage } from "@bunting/core/wire";
-import { PING } from "@bunting/core/wire";
+import { type AppliedMessage, PING } from "@bunting/core/wire";
 import type { Clock } from "./clock.ts";
 import { transition } from "./sync.ts";
 import {
@@ -131,7 +131,7 @@ export function liveFeed(store: Store, transports: Transports, clock: Clock, ran
         attempt(effect.patch.revision, () => store.apply(effect.patch));
         break;
       case "acknowledge":
-        open?.send(JSON.stringify({ applied: effect.revision }));
+        open?.send(JSON.stringify({ applied: effect.revision, waitedMs: effect.waitedMs } satisfies AppliedMessage));
         break;
       case "ping":
         open?.send(PING);

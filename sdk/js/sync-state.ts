@@ -16,6 +16,8 @@ export type SyncState = {
   readonly closed: boolean;
   /** What the evaluator holds; null before the first ruleset. */
   readonly revision: number | null;
+  /** Since when. */
+  readonly appliedAt: number;
   /** The highest revision that a message has named. */
   readonly wanted: number;
   readonly fetching: boolean;
@@ -55,7 +57,7 @@ export type Effect =
   | { type: "cancel"; name: TimerName }
   | { type: "install"; ruleset: Ruleset }
   | { type: "apply"; patch: PatchMessage }
-  | { type: "acknowledge"; revision: number }
+  | { type: "acknowledge"; revision: number; waitedMs: number }
   | { type: "ping" }
   | { type: "connected"; name: StreamName }
   | { type: "disconnected"; name: StreamName; reason: string }
@@ -95,6 +97,7 @@ export function initialState(order: readonly StreamName[], revision: number | nu
   return {
     closed: false,
     revision,
+    appliedAt: 0,
     wanted: 0,
     fetching: false,
     fetchFailures: 0,

@@ -144,6 +144,8 @@ describe("patches", () => {
     expect(kinds(all).filter((kind) => kind.startsWith("ack"))).toEqual(["ack in 200", "acknowledge 12"]);
     expect(kinds(effects)).toEqual(["acknowledge 12"]);
     expect(state.due.ack).toBeUndefined();
+    const [late] = run(live, [1_000, say(patch(11, 10, 400))], [1_200, timer("ack")]).effects;
+    expect(late).toEqual({ type: "acknowledge", revision: 11, waitedMs: 200 });
   });
 
   test("one that the evaluator refuses is replaced by a whole ruleset", () => {

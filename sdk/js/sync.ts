@@ -115,6 +115,7 @@ class SyncStep extends Step {
     state.refused = false;
     if (message.type === "ruleset" && (state.revision === null || message.ruleset.revision > state.revision)) {
       state.revision = message.ruleset.revision;
+      state.appliedAt = this.now;
       this.do({ type: "install", ruleset: message.ruleset });
       this.applyEarly();
       this.acknowledge();
@@ -336,6 +337,7 @@ class SyncStep extends Step {
 
   private apply(patch: PatchMessage): void {
     this.state.revision = patch.revision;
+    this.state.appliedAt = this.now;
     this.do({ type: "apply", patch });
   }
 
@@ -351,9 +353,9 @@ class SyncStep extends Step {
 
   private acknowledge(): void {
     this.disarm("ack");
-    const { stream, revision } = this.state;
+    const { stream, revision, appliedAt } = this.state;
     if (stream?.name !== "websocket" || stream.helloAt === null || revision === null) return;
-    this.do({ type: "acknowledge", revision });
+    this.do({ type: "acknowledge", revision, waitedMs: this.now - appliedAt });
   }
 
   private close(): void {

@@ -3,8 +3,28 @@
 import { env } from "cloudflare:workers";
 import type { ServerMessage } from "@bunting/core/wire";
 import { ATTACHMENT_HEADER, type Introduction } from "../../durable-objects/sockets.ts";
+import { relayName } from "../../durable-objects/tree.ts";
+import type { Documents, Head } from "../../workers/store/changes.ts";
+import { commitDocuments, newEnvironment } from "./environment.ts";
 
-export const relayOf = (environmentId: string) => env.RELAY.get(env.RELAY.idFromName(`relay:${environmentId}:enam:0`));
+export const hubOf = (environmentId: string) => env.HUB.get(env.HUB.idFromName(environmentId));
+
+/** Requests of tests come from nowhere, which counts as eastern North America. */
+export const relayOf = (environmentId: string, n = 0) =>
+  env.RELAY.get(env.RELAY.idFromName(relayName({ environmentId, region: "enam", n })));
+
+/** An environment whose hub is there, and how to change it. */
+export async function livingEnvironment() {
+  let head: Head = await newEnvironment();
+  const { environmentId } = head;
+  await hubOf(environmentId).create(environmentId);
+  const publish = async (documents: Partial<Documents>) => {
+    const next = await commitDocuments(head, documents);
+    head = next.head;
+    return hubOf(environmentId).publish(next.change);
+  };
+  return { environmentId, publish };
+}
 
 export class RelaySocket {
   readonly messages: ServerMessage[] = [];
@@ -22,7 +42,12 @@ export class RelaySocket {
     socket.accept();
   }
 
-  static async open(environmentId: string, since?: number, fields: Partial<Introduction> = {}): Promise<RelaySocket> {
+  static async open(
+    environmentId: string,
+    since?: number,
+    fields: Partial<Introduction> = {},
+    n = 0,
+  ): Promise<RelaySocket> {
     const introduction: Introduction = {
       keyHash: "hash",
       // From a Worker that has seen more than the relay, which takes its word for the key.
@@ -34,7 +59,7 @@ export class RelaySocket {
       sdk: "s",
       ...fields,
     };
-    const response = await relayOf(environmentId).fetch(
+    const response = await relayOf(environmentId, n).fetch(
       `https://relay/${since === undefined ? "" : `?since=${since}`}`,
       {
         headers: { upgrade: "websocket", [ATTACHMENT_HEADER]: JSON.stringify(introduction) },

@@ -4,30 +4,15 @@ import type { PatchMessage } from "@bunting/core/wire";
 import { describe, expect, test, vi } from "vitest";
 import type { Standing } from "../../durable-objects/delivery.ts";
 import { KEY_REVOKED } from "../../durable-objects/sockets.ts";
-import type { Documents, Head } from "../../workers/store/changes.ts";
-import { commitDocuments, flag, newEnvironment } from "../support/environment.ts";
-import { RelaySocket, relayOf } from "../support/relay-socket.ts";
+import { flag } from "../support/environment.ts";
+import { hubOf, livingEnvironment, RelaySocket, relayOf } from "../support/relay-socket.ts";
 
 /** As a hub tells it that has heard nothing. */
 const standing: Standing = { relays: {}, connected: 0, keys: {} };
 
-const hubOf = (environmentId: string) => env.HUB.get(env.HUB.idFromName(environmentId));
-
-async function environment() {
-  let head: Head = await newEnvironment();
-  const { environmentId } = head;
-  await hubOf(environmentId).create(environmentId);
-  const publish = async (documents: Partial<Documents>) => {
-    const next = await commitDocuments(head, documents);
-    head = next.head;
-    return hubOf(environmentId).publish(next.change);
-  };
-  return { environmentId, publish };
-}
-
 describe("delivery", () => {
   test("a change reaches every socket with the same bytes, each on top of the last (R7, Q8)", async () => {
-    const { environmentId, publish } = await environment();
+    const { environmentId, publish } = await livingEnvironment();
     const [one, two] = [await RelaySocket.open(environmentId), await RelaySocket.open(environmentId)];
     await publish({ flags: { a: flag("a") } });
     await publish({ flags: { b: flag("b") } });
@@ -37,7 +22,7 @@ describe("delivery", () => {
   });
 
   test("a client that resumes gets exactly what it lacks, also after the relay was evicted", async () => {
-    const { environmentId, publish } = await environment();
+    const { environmentId, publish } = await livingEnvironment();
     await RelaySocket.open(environmentId);
     for (const key of ["a", "b", "c"]) await publish({ flags: { [key]: flag(key) } });
     await vi.waitFor(async () => expect((await relayOf(environmentId).since(4))?.deliveries).toEqual([]));
@@ -49,21 +34,21 @@ describe("delivery", () => {
   });
 
   test("what happened before the relay was there is read from the hub's log", async () => {
-    const { environmentId, publish } = await environment();
+    const { environmentId, publish } = await livingEnvironment();
     for (const key of ["a", "b", "c"]) await publish({ flags: { [key]: flag(key) } });
     const late = await RelaySocket.open(environmentId, 2);
     await vi.waitFor(() => expect(late.told).toEqual(["hello 4", "patch 3", "patch 4"]));
   });
 
   test("a revision that nobody knows is answered by resync with a window", async () => {
-    const { environmentId } = await environment();
+    const { environmentId } = await livingEnvironment();
     const lost = await RelaySocket.open(environmentId, 77);
     await vi.waitFor(() => expect(lost.told).toEqual(["hello 1", "resync 1"]));
     expect(lost.messages[1]).toMatchObject({ withinMs: 1_000 });
   });
 
   test("a relay that missed deliveries heals the gap, and its clients get all of them in order", async () => {
-    const { environmentId, publish } = await environment();
+    const { environmentId, publish } = await livingEnvironment();
     const client = await RelaySocket.open(environmentId);
     await publish({ flags: { a: flag("a") } });
     await vi.waitFor(() => expect(client.told).toEqual(["hello 1", "patch 2"]));
@@ -79,7 +64,7 @@ describe("delivery", () => {
   });
 
   test("a delivery that comes while the relay asks for an earlier one waits for it and is passed on, not dropped", async () => {
-    const { environmentId, publish } = await environment();
+    const { environmentId, publish } = await livingEnvironment();
     const client = await RelaySocket.open(environmentId);
     await runInDurableObject(hubOf(environmentId), (_, state) => void state.storage.sql.exec("DELETE FROM children"));
     await publish({ flags: { a: flag("a") } });
@@ -95,7 +80,7 @@ describe("delivery", () => {
   });
 
   test("what a relay could not be told, the hub's alarm tells it", async () => {
-    const { environmentId, publish } = await environment();
+    const { environmentId, publish } = await livingEnvironment();
     const client = await RelaySocket.open(environmentId);
     const hub = hubOf(environmentId);
     await runInDurableObject(hub, (_, { storage }) => void storage.sql.exec("UPDATE children SET name = name || '0'"));
@@ -108,7 +93,7 @@ describe("delivery", () => {
   });
 
   test("a relay asked by somebody who has more than itself catches up at once", async () => {
-    const { environmentId, publish } = await environment();
+    const { environmentId, publish } = await livingEnvironment();
     const client = await RelaySocket.open(environmentId);
     await runInDurableObject(hubOf(environmentId), (_, state) => void state.storage.sql.exec("DELETE FROM children"));
     await publish({ flags: { a: flag("a") } });
@@ -117,7 +102,7 @@ describe("delivery", () => {
   });
 
   test("whoever lacks more than a megabyte fetches the ruleset instead", async () => {
-    const { environmentId, publish } = await environment();
+    const { environmentId, publish } = await livingEnvironment();
     await RelaySocket.open(environmentId);
     const values = Array.from({ length: 4_000 }, (_, index) => `user-${index}`);
     for (let version = 1; version <= 25; version++) {
@@ -134,7 +119,7 @@ describe("delivery", () => {
   });
 
   test("the same delivery twice, or an old one, is delivered once", async () => {
-    const { environmentId, publish } = await environment();
+    const { environmentId, publish } = await livingEnvironment();
     const client = await RelaySocket.open(environmentId);
     await publish({ flags: { a: flag("a") } });
     const { deliveries } = await hubOf(environmentId).since(1);
@@ -144,7 +129,7 @@ describe("delivery", () => {
   });
 
   test("a change over 64 KB travels as resync", async () => {
-    const { environmentId, publish } = await environment();
+    const { environmentId, publish } = await livingEnvironment();
     const client = await RelaySocket.open(environmentId);
     const values = Array.from({ length: 10_000 }, (_, index) => `user-${index}`);
     await publish({ flags: { a: flag("a", { targets: [{ variation: "on", values }] }) } });
@@ -154,7 +139,7 @@ describe("delivery", () => {
 
 describe("receipts and sockets", () => {
   test("the hub counts who has applied a revision, who was sent it over SSE, and who has gone (X1)", async () => {
-    const { environmentId, publish } = await environment();
+    const { environmentId, publish } = await livingEnvironment();
     const [one, two] = [await RelaySocket.open(environmentId), await RelaySocket.open(environmentId)];
     const stream = await RelaySocket.open(environmentId, undefined, { transport: "sse" });
     const { revision } = await publish({ flags: { a: flag("a") } });
@@ -183,7 +168,7 @@ describe("receipts and sockets", () => {
   });
 
   test("a receipt tells who was connected by revision: clocks that differ count nobody as gone (X1)", async () => {
-    const { environmentId } = await environment();
+    const { environmentId } = await livingEnvironment();
     const client = await RelaySocket.open(environmentId);
     const publishedAt = Date.now() - 60_000;
     const patch = { type: "patch", revision: 2, previous: 1, publishedAt, ackWithinMs: 0, flags: {}, segments: {} };
@@ -199,7 +184,7 @@ describe("receipts and sockets", () => {
   });
 
   test("a key that has ended opens no socket, though the Worker that sends it has not heard of that yet", async () => {
-    const { environmentId, publish } = await environment();
+    const { environmentId, publish } = await livingEnvironment();
     const grant = { id: "key_1", kind: "server" as const, origins: [], expiresAt: null };
     const { revision } = await publish({ keys: { early: grant } });
     const open = (keyHash: string, keyGoodAt: number) =>
@@ -225,7 +210,7 @@ describe("receipts and sockets", () => {
   });
 
   test("who claims to have applied what was not yet sent has not applied it when it is", async () => {
-    const { environmentId, publish } = await environment();
+    const { environmentId, publish } = await livingEnvironment();
     const client = await RelaySocket.open(environmentId);
     client.socket.send(JSON.stringify({ applied: 1_000_000 }));
     const { revision } = await publish({ flags: { a: flag("a") } });
@@ -234,7 +219,7 @@ describe("receipts and sockets", () => {
   });
 
   test("a key that is revoked takes its open sockets along and leaves the others", async () => {
-    const { environmentId, publish } = await environment();
+    const { environmentId, publish } = await livingEnvironment();
     await publish({ keys: { good: { id: "key_1", kind: "server", origins: [], expiresAt: null } } });
     const revoked = await RelaySocket.open(environmentId, undefined, { keyHash: "bad" });
     const kept = await RelaySocket.open(environmentId, undefined, { keyHash: "good" });
@@ -244,7 +229,7 @@ describe("receipts and sockets", () => {
   });
 
   test("sockets that have fallen silent, or whose key has expired, are cut by alarm; the others stay", async () => {
-    const { environmentId, publish } = await environment();
+    const { environmentId, publish } = await livingEnvironment();
     await publish({ keys: { hash: { id: "key_1", kind: "server", origins: [], expiresAt: null } } });
     const silent = await RelaySocket.open(environmentId);
     await runInDurableObject(relayOf(environmentId), (_, state) => {
@@ -261,7 +246,7 @@ describe("receipts and sockets", () => {
   });
 
   test("a full relay takes no more, and makes room when somebody goes", async () => {
-    const { environmentId } = await environment();
+    const { environmentId } = await livingEnvironment();
     await runInDurableObject(
       relayOf(environmentId),
       (relay) => void Reflect.set(relay, "env", { ...env, RELAY_CAP: "1" }),
@@ -273,7 +258,7 @@ describe("receipts and sockets", () => {
   });
 
   test("pings are answered without waking the relay, and nonsense from a client is ignored", async () => {
-    const { environmentId, publish } = await environment();
+    const { environmentId, publish } = await livingEnvironment();
     const client = await RelaySocket.open(environmentId);
     const pongs: unknown[] = [];
     client.socket.addEventListener("message", ({ data }) => {

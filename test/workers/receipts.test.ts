@@ -1,0 +1,156 @@
+/** Propagation receipts (X1): counted by relays, summed up the tree, told by the API. */
+import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
+import { describe, expect, test, vi } from "vitest";
+import { newFlag } from "../support/admin.ts";
+import { fetchPath, newPlace, withKey } from "../support/data-plane.ts";
+import { flag } from "../support/environment.ts";
+import { hubOf, livingEnvironment, RelaySocket, relayOf } from "../support/relay-socket.ts";
+
+const client = (instance: string, sdk: string) => ({ instance, sdk, name: "shop" });
+
+describe("a receipt", () => {
+  test("sums up the tree: by region, by SDK, how fast, and who is behind by name", async () => {
+    const { environmentId, publish } = await livingEnvironment();
+    const [one, two] = [
+      await RelaySocket.open(environmentId, 1, client("i-1", "js/1"), 0),
+      await RelaySocket.open(environmentId, 1, client("i-2", "js/1"), 1),
+    ];
+    await RelaySocket.open(environmentId, 1, client("i-3", "go/2"), 3);
+    await RelaySocket.open(environmentId, 1, { ...client("i-4", "js/1"), transport: "sse" }, 3);
+    const { revision } = await publish({ flags: { a: flag("a") } });
+    for (const client of [one, two]) {
+      await vi.waitFor(() => expect(client.told.at(-1)).toBe("patch 2"));
+      client.socket.send(JSON.stringify({ applied: revision }));
+    }
+    const sum = { connected: 4, applied: 2, delivered: 1, gone: 0, silent: 0 };
+    await vi.waitFor(async () => {
+      const receipt = await hubOf(environmentId).receipt(revision);
+      expect(receipt).toMatchObject({
+        revision,
+        ...sum,
+        byRegion: { enam: sum },
+        bySdk: {
+          "js/1": { connected: 3, applied: 2, delivered: 1, gone: 0, silent: 0 },
+          "go/2": { connected: 1, applied: 0, delivered: 0, gone: 0, silent: 0 },
+        },
+        stragglers: [{ instance: "i-3", name: "shop", sdk: "go/2", revision: 1, lastSeen: expect.any(Number) }],
+      });
+      const { p50, p99, max } = receipt!;
+      expect([p50, p99, max]).toEqual([p50, p99, max].sort((a, b) => a! - b!));
+    });
+  });
+
+  test("counts who applied it and left as applied, who left without as gone, and who came later not at all", async () => {
+    const { environmentId, publish } = await livingEnvironment();
+    const [applying, leaving] = [await RelaySocket.open(environmentId), await RelaySocket.open(environmentId)];
+    const { revision } = await publish({ flags: { a: flag("a") } });
+    await vi.waitFor(() => expect(applying.told.at(-1)).toBe("patch 2"));
+    applying.socket.send(JSON.stringify({ applied: revision }));
+    applying.socket.close(1000, "bye");
+    leaving.socket.close(1000, "bye");
+    await RelaySocket.open(environmentId);
+    await vi.waitFor(async () =>
+      expect(await hubOf(environmentId).receipt(revision)).toMatchObject({ connected: 2, applied: 1, gone: 1 }),
+    );
+    await runDurableObjectAlarm(relayOf(environmentId));
+    await evictDurableObject(relayOf(environmentId));
+    expect(await hubOf(environmentId).receipt(revision)).toMatchObject({
+      connected: 2,
+      applied: 1,
+      gone: 1,
+      silent: 0,
+    });
+  });
+
+  test("subtracts how long an acknowledgement was held back", async () => {
+    const { environmentId, publish } = await livingEnvironment();
+    const one = await RelaySocket.open(environmentId);
+    const { revision } = await publish({ flags: { a: flag("a") } });
+    await vi.waitFor(() => expect(one.told.at(-1)).toBe("patch 2"));
+    one.socket.send(JSON.stringify({ applied: revision, waitedMs: 3_600_000 }));
+    await vi.waitFor(async () =>
+      expect(await hubOf(environmentId).receipt(revision)).toMatchObject({ applied: 1, p50: 0, max: 0 }),
+    );
+  });
+
+  test("of an older revision, acknowledged together with a later one, is complete too", async () => {
+    const { environmentId, publish } = await livingEnvironment();
+    const one = await RelaySocket.open(environmentId);
+    await publish({ flags: { a: flag("a") } });
+    await publish({ flags: { b: flag("b") } });
+    await vi.waitFor(() => expect(one.told.at(-1)).toBe("patch 3"));
+    one.socket.send('{"applied":3}');
+    for (const revision of [2, 3]) {
+      await vi.waitFor(async () => {
+        const receipt = await hubOf(environmentId).receipt(revision);
+        expect(receipt).toMatchObject({ connected: 1, applied: 1, stragglers: [] });
+        expect(receipt?.p50).not.toBeNull();
+      });
+    }
+  });
+
+  test("counts a relay that does not answer as silent with all that it last had, and still hears the others", async () => {
+    const { environmentId, publish } = await livingEnvironment();
+    const one = await RelaySocket.open(environmentId);
+    for (let more = 0; more < 2; more++) await RelaySocket.open(environmentId, undefined, {}, 1);
+    await runDurableObjectAlarm(relayOf(environmentId, 1));
+    const { revision } = await publish({ flags: { a: flag("a") } });
+    await vi.waitFor(() => expect(one.told.at(-1)).toBe("patch 2"));
+    one.socket.send(JSON.stringify({ applied: revision }));
+    let isBack = false;
+    const gone = runInDurableObject(relayOf(environmentId, 1), (_, state) =>
+      state.blockConcurrencyWhile(async () => {
+        while (!isBack) await scheduler.wait(20);
+      }),
+    );
+    await vi.waitFor(async () =>
+      expect(await hubOf(environmentId).receipt(revision)).toMatchObject({
+        connected: 3,
+        applied: 1,
+        silent: 2,
+        byRegion: { enam: { connected: 3, silent: 2 } },
+      }),
+    );
+    isBack = true;
+    await gone;
+    expect(await hubOf(environmentId).receipt(revision)).toMatchObject({ connected: 3, applied: 1, silent: 0 });
+  });
+
+  test("names an SDK whatever it calls itself, and no more than twenty of them", async () => {
+    const { environmentId, publish } = await livingEnvironment();
+    for (const sdk of ["__proto__", "constructor", ...Array.from({ length: 30 }, (_, index) => `sdk/${index}`)]) {
+      await RelaySocket.open(environmentId, 1, client(sdk, sdk));
+    }
+    const { revision } = await publish({ flags: { a: flag("a") } });
+    await vi.waitFor(async () => {
+      const receipt = await hubOf(environmentId).receipt(revision);
+      expect(receipt).toMatchObject({ connected: 32 });
+      expect(Object.keys(receipt!.bySdk)).toHaveLength(20);
+      expect(receipt!.stragglers).toHaveLength(20);
+    });
+  });
+});
+
+test("the API tells it, also who polls by the revision they name, and a write that waits answers with it", async () => {
+  const place = await newPlace();
+  const path = `${await newFlag(place.api, place.project, "counted")}/environments/production`;
+  const poll = async (etag?: string) => {
+    const headers = withKey(place.serverKey, etag === undefined ? {} : { "if-none-match": etag });
+    const response = await fetchPath("/sdk/v1/ruleset", { headers });
+    await response.arrayBuffer();
+    return response.headers.get("etag") ?? "";
+  };
+  const { body } = await place.api("PATCH", `${path}?wait=5000`, { on: true });
+  expect(body.receipt).toMatchObject({ revision: body.revision, connected: 0, silent: 0, stragglers: [] });
+  expect(body.propagation).toContain(`/propagation?revision=${body.revision}`);
+  const current = await poll();
+  for (let times = 0; times < 3; times++) await poll(current);
+  await vi.waitFor(async () => {
+    await poll();
+    const told = await place.api("GET", body.propagation.slice("/api/v1".length));
+    expect(told.body).toMatchObject({ revision: body.revision, polling: 3, p50: null });
+  }, 5_000);
+  const { body: killed } = await place.api("POST", `${path}/kill`, { reason: "test" });
+  expect(killed.receipt).toMatchObject({ revision: killed.revision, polling: 0 });
+  expect((await place.api("POST", `${path}/kill?wait=10001`, { reason: "test" })).status).toBe(400);
+});

@@ -1,0 +1,145 @@
+/** Who is refused a socket, who loses it, and that the others notice nothing. */
+import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
+import { env } from "cloudflare:workers";
+import { describe, expect, test, vi } from "vitest";
+import type { Env } from "../../workers/env.ts";
+import { fetchPath, newPlace, withKey } from "../support/data-plane.ts";
+import { flag } from "../support/environment.ts";
+import { hubOf, livingEnvironment, RelaySocket, relayOf } from "../support/relay-socket.ts";
+
+const withLimits = (relay: ReturnType<typeof relayOf>, limits: Partial<Env>) =>
+  runInDurableObject(relay, (object) => void Reflect.set(object, "env", { ...env, ...limits }));
+
+const open = (environmentId: string, keyHash: string, n = 0) =>
+  RelaySocket.open(environmentId, undefined, { keyHash }, n);
+
+describe("a full relay", () => {
+  test("refuses, the Worker tries one other, and then tells clients to poll (X4, Q9)", async () => {
+    const { environmentId, serverKey } = await newPlace();
+    await withLimits(relayOf(environmentId, 0), { RELAY_CAP: "1" });
+    await withLimits(relayOf(environmentId, 1), { RELAY_CAP: "1" });
+    const stream = () => fetchPath("/sdk/v1/stream", { headers: withKey(serverKey) });
+    const [first, second] = [await stream(), await stream()];
+    expect([first.status, second.status]).toEqual([200, 200]);
+    const counts = await Promise.all([0, 1].map((n) => relayOf(environmentId, n).receipt(9, 100)));
+    expect(counts.map(({ byRegion }) => byRegion.enam?.connected)).toEqual([2, 1]);
+    const third = await stream();
+    expect(third.status).toBe(503);
+    expect(Number(third.headers.get("retry-after"))).toBeGreaterThanOrEqual(30);
+    expect(await third.json()).toMatchObject({ code: "unavailable" });
+    const socket = await fetchPath("/sdk/v1/socket", { headers: withKey(serverKey, { upgrade: "websocket" }) });
+    expect(socket.status).toBe(503);
+    await first.body?.cancel();
+    await vi.waitFor(async () => expect((await stream()).status).toBe(200));
+    await second.body?.cancel();
+  });
+});
+
+describe("limits of a key and of an environment", () => {
+  test("are 429, by what this relay has and by what the hub has summed up of all", async () => {
+    const { environmentId } = await livingEnvironment();
+    const relay = relayOf(environmentId);
+    await withLimits(relay, { CLIENTS_PER_KEY: "2", CLIENTS_PER_ENVIRONMENT: "4" });
+    await open(environmentId, "one");
+    await open(environmentId, "one");
+    await expect(open(environmentId, "one")).rejects.toThrow("429");
+    await open(environmentId, "two");
+    await open(environmentId, "three");
+    await expect(open(environmentId, "four")).rejects.toThrow("429");
+
+    // The other relay has nobody, and knows from above how many there are.
+    await withLimits(relayOf(environmentId, 1), { CLIENTS_PER_KEY: "2", CLIENTS_PER_ENVIRONMENT: "100" });
+    await runDurableObjectAlarm(relay);
+    await expect(open(environmentId, "one", 1)).resolves.toBeDefined();
+    await runDurableObjectAlarm(relayOf(environmentId, 1));
+    await expect(open(environmentId, "one", 1)).rejects.toThrow("429");
+    await expect(open(environmentId, "five", 1)).resolves.toBeDefined();
+  });
+
+  test("are told over HTTP as 429 with Retry-After", async () => {
+    const { environmentId, serverKey } = await newPlace();
+    await withLimits(relayOf(environmentId), { CLIENTS_PER_KEY: "0" });
+    const response = await fetchPath("/sdk/v1/stream", { headers: withKey(serverKey) });
+    expect(response.status).toBe(429);
+    expect(Number(response.headers.get("retry-after"))).toBeGreaterThanOrEqual(30);
+  });
+
+  test("where relays together let in too many, the newest are told goodbye and go", async () => {
+    const { environmentId } = await livingEnvironment();
+    const sockets: RelaySocket[] = [];
+    for (let index = 0; index < 6; index++) sockets.push(await open(environmentId, "one"));
+    await withLimits(relayOf(environmentId), { CLIENTS_PER_KEY: "4" });
+    await runDurableObjectAlarm(relayOf(environmentId));
+    await vi.waitFor(() => expect(sockets.filter(({ closed }) => closed?.code === 4429)).toHaveLength(2));
+    const cut = sockets.filter(({ closed }) => closed !== null);
+    for (const { messages } of cut) {
+      expect(messages.at(-1)).toMatchObject({ type: "goodbye", withinMs: 1_000, reason: "too-many-connections" });
+    }
+    await runDurableObjectAlarm(relayOf(environmentId));
+    expect(sockets.filter(({ closed }) => closed === null)).toHaveLength(4);
+  });
+});
+
+test("a flood of acknowledgements that tell nothing new costs its client the socket, and the others nothing", async () => {
+  const { environmentId, publish } = await livingEnvironment();
+  const [flooding, other] = [await open(environmentId, "hash"), await open(environmentId, "hash")];
+  await publish({ flags: { a: flag("a") } });
+  await vi.waitFor(() => expect(other.told.at(-1)).toBe("patch 2"));
+  for (let times = 0; times < 30; times++) {
+    if (flooding.closed === null) flooding.socket.send('{"applied":2}');
+    if (times < 10) other.socket.send('{"applied":2}');
+  }
+  await vi.waitFor(() => expect(flooding.closed).toEqual({ code: 4429, reason: "too many messages" }));
+  await publish({ flags: { b: flag("b") } });
+  await vi.waitFor(() => expect(other.told.at(-1)).toBe("patch 3"));
+  expect(other.closed).toBeNull();
+});
+
+test("a client that acknowledges every change of many is no flood", async () => {
+  const { environmentId, publish } = await livingEnvironment();
+  const client = await open(environmentId, "hash");
+  for (let version = 1; version <= 40; version++) {
+    const { revision } = await publish({ flags: { a: flag("a", { version }) } });
+    client.socket.send(JSON.stringify({ applied: revision }));
+  }
+  await vi.waitFor(async () => expect(await hubOf(environmentId).receipt(41)).toMatchObject({ applied: 1 }));
+  expect(client.closed).toBeNull();
+});
+
+test("who has acknowledged nothing of a megabyte is cut, SSE's bridges and those who read are not", async () => {
+  const { environmentId, publish } = await livingEnvironment();
+  const [slow, reading] = [await open(environmentId, "hash"), await open(environmentId, "hash")];
+  const bridge = await RelaySocket.open(environmentId, undefined, { transport: "sse" });
+  const values = Array.from({ length: 4_000 }, (_, index) => `user-${index}`);
+  for (let version = 1; version <= 25; version++) {
+    const { revision } = await publish({
+      flags: { a: flag("a", { version, targets: [{ variation: "on", values }] }) },
+    });
+    await vi.waitFor(() => expect(reading.told.at(-1)).toBe(`patch ${revision}`));
+    reading.socket.send(JSON.stringify({ applied: revision }));
+  }
+  await vi.waitFor(() => expect(slow.closed).toEqual({ code: 4413, reason: "slow" }));
+  expect([reading.closed, bridge.closed]).toEqual([null, null]);
+});
+
+test("a relay asleep keeps its sockets and what it knows of them", async () => {
+  const { environmentId, publish } = await livingEnvironment();
+  const client = await open(environmentId, "hash");
+  const { revision } = await publish({ flags: { a: flag("a") } });
+  await vi.waitFor(() => expect(client.told.at(-1)).toBe("patch 2"));
+  client.socket.send(JSON.stringify({ applied: revision }));
+  await vi.waitFor(async () => expect(await hubOf(environmentId).receipt(revision)).toMatchObject({ applied: 1 }));
+  const before = await hubOf(environmentId).receipt(revision);
+  await runDurableObjectAlarm(relayOf(environmentId));
+  await evictDurableObject(relayOf(environmentId));
+  expect(await hubOf(environmentId).receipt(revision)).toEqual(before);
+  await evictDurableObject(relayOf(environmentId));
+  const pongs: unknown[] = [];
+  client.socket.addEventListener("message", ({ data }) => {
+    if (data === "pong") pongs.push(data);
+  });
+  client.socket.send("ping");
+  await vi.waitFor(() => expect(pongs).toEqual(["pong"]));
+  await publish({ flags: { b: flag("b") } });
+  await vi.waitFor(() => expect(client.told.at(-1)).toBe("patch 3"));
+});

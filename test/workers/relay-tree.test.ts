@@ -1,0 +1,201 @@
+/** A tree of real relays: with a fan-out of two, relay 3 is below 1, which is below 0, which is below the hub. */
+import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
+import { env } from "cloudflare:workers";
+import { expect, test, vi } from "vitest";
+import { Hub, type Relay } from "../../workers/index.ts";
+import * as table from "../../workers/store/schema.ts";
+import { latestPointer } from "../../workers/store/snapshot.ts";
+import { db, flag } from "../support/environment.ts";
+import { hubOf, livingEnvironment, RelaySocket, relayOf } from "../support/relay-socket.ts";
+
+const open = (environmentId: string, n: number, since?: number) => RelaySocket.open(environmentId, since, {}, n);
+
+const key = { hash: { id: "key_1", kind: "server" as const, origins: [], expiresAt: null } };
+/** From a Worker that knows no more than the relay does. */
+const reopen = (environmentId: string, since: number) => RelaySocket.open(environmentId, since, { keyGoodAt: 2 });
+
+/** The numbers of the relays below a node. */
+const below = (node: DurableObjectStub<Hub> | DurableObjectStub<Relay>): Promise<number[]> =>
+  runInDurableObject(node as DurableObjectStub, (_, { storage }) =>
+    storage.sql
+      .exec<{ name: string }>("SELECT name FROM children ORDER BY name")
+      .toArray()
+      .map(({ name }) => Number(name.split(":")[3])),
+  );
+
+/** Every object below has few places. */
+const withCap = (node: DurableObjectStub<Hub> | DurableObjectStub<Relay>, cap: number) =>
+  runInDurableObject(
+    node as DurableObjectStub,
+    (object) => void Reflect.set(object, "env", { ...env, RELAY_CAP: String(cap) }),
+  );
+
+/** Does not answer until told to, as an object that is being moved. */
+async function away(node: DurableObjectStub<Relay>): Promise<() => Promise<void>> {
+  let isBack = false;
+  let isAway = false;
+  const gone = runInDurableObject(node, async (_, state) => {
+    await state.blockConcurrencyWhile(async () => {
+      isAway = true;
+      while (!isBack) await scheduler.wait(20);
+    });
+  });
+  await vi.waitFor(() => expect(isAway).toBe(true));
+  return () => {
+    isBack = true;
+    return gone;
+  };
+}
+
+test("a change goes down three levels of relays, with the same bytes to every socket, and each node keeps its own children", async () => {
+  const { environmentId, publish } = await livingEnvironment();
+  const sockets = await Promise.all([0, 1, 2, 3].map((n) => open(environmentId, n)));
+  await publish({ flags: { a: flag("a") } });
+  await publish({ flags: { b: flag("b") } });
+  for (const socket of sockets) {
+    await vi.waitFor(() => expect(socket.told).toEqual(["hello 1", "patch 2", "patch 3"]));
+    expect(socket.messages.slice(1)).toEqual(sockets[0]!.messages.slice(1));
+  }
+  expect(await below(hubOf(environmentId))).toEqual([0]);
+  expect(await below(relayOf(environmentId, 0))).toEqual([1, 2]);
+  expect(await below(relayOf(environmentId, 1))).toEqual([3]);
+});
+
+test("relays that were asleep at every level pass on what comes", async () => {
+  const { environmentId, publish } = await livingEnvironment();
+  const sockets = await Promise.all([0, 1, 3].map((n) => open(environmentId, n)));
+  for (const n of [0, 1, 3]) await evictDurableObject(relayOf(environmentId, n));
+  await publish({ flags: { a: flag("a") } });
+  for (const socket of sockets) await vi.waitFor(() => expect(socket.told).toEqual(["hello 1", "patch 2"]));
+});
+
+test("a gap heals from the parent, at every level and in order", async () => {
+  const { environmentId, publish } = await livingEnvironment();
+  const [, , low] = [await open(environmentId, 0), await open(environmentId, 1), await open(environmentId, 3)];
+  await runInDurableObject(
+    relayOf(environmentId, 0),
+    (_, { storage }) => void storage.sql.exec("DELETE FROM children"),
+  );
+  for (const key of ["a", "b"]) await publish({ flags: { [key]: flag(key) } });
+  expect(low.told).toEqual(["hello 1"]);
+  await runDurableObjectAlarm(relayOf(environmentId, 3));
+  await evictDurableObject(relayOf(environmentId, 1));
+  await runDurableObjectAlarm(relayOf(environmentId, 1));
+  await runDurableObjectAlarm(relayOf(environmentId, 3));
+  await vi.waitFor(() => expect(low.told).toEqual(["hello 1", "patch 2", "patch 3"]));
+  await publish({ flags: { c: flag("c") } });
+  await vi.waitFor(() => expect(low.told.at(-1)).toBe("patch 4"));
+});
+
+test("clients that come back together cost those above one read, whatever each of them lacks (X4)", async () => {
+  const { environmentId, publish } = await livingEnvironment();
+  await publish({ keys: key });
+  for (const key of ["a", "b", "c"]) await publish({ flags: { [key]: flag(key) } });
+  await open(environmentId, 0);
+  const asked = vi.spyOn(Hub.prototype, "since");
+  const resumed = await Promise.all(Array.from({ length: 30 }, (_, index) => reopen(environmentId, 1 + (index % 4))));
+  for (const [index, socket] of resumed.entries()) {
+    await vi.waitFor(() => expect(socket.told).toHaveLength(5 - (index % 4)));
+  }
+  expect(asked.mock.calls).toHaveLength(1);
+  for (let again = 0; again < 5; again++) await reopen(environmentId, 1);
+  expect(asked.mock.calls).toHaveLength(1);
+  asked.mockRestore();
+});
+
+test("those who come from so far back that nobody knows cost one read too, and fetch the ruleset", async () => {
+  const { environmentId, publish } = await livingEnvironment();
+  await publish({ keys: key });
+  for (const key of ["a", "b"]) await publish({ flags: { [key]: flag(key) } });
+  await runInDurableObject(hubOf(environmentId), (_, { storage }) => void storage.sql.exec("DELETE FROM deltas"));
+  await open(environmentId, 0);
+  const asked = vi.spyOn(Hub.prototype, "since");
+  for (let again = 0; again < 5; again++) {
+    const lost = await reopen(environmentId, 3 - (again % 3));
+    await vi.waitFor(() => expect(lost.told).toEqual(["hello 4", "resync 4"]));
+  }
+  expect(asked.mock.calls).toHaveLength(1);
+  asked.mockRestore();
+});
+
+test("a relay that nobody needs leaves its parent and keeps nothing; whoever comes again finds it as new", async () => {
+  const { environmentId, publish } = await livingEnvironment();
+  const [one, two] = [await open(environmentId, 0), await open(environmentId, 1)];
+  two.socket.close(1000, "bye");
+  await vi.waitFor(async () => {
+    await runDurableObjectAlarm(relayOf(environmentId, 1));
+    expect(await below(relayOf(environmentId, 0))).toEqual([]);
+  });
+  await runInDurableObject(relayOf(environmentId, 1), async (_, { storage }) => {
+    expect(storage.sql.exec("SELECT name FROM sqlite_master WHERE name NOT LIKE '\\_%' ESCAPE '\\'").toArray()).toEqual(
+      [],
+    );
+    expect(await storage.getAlarm()).toBeNull();
+  });
+  await publish({ flags: { a: flag("a") } });
+  await vi.waitFor(() => expect(one.told).toEqual(["hello 1", "patch 2"]));
+  const back = await open(environmentId, 1, 1);
+  await vi.waitFor(() => expect(back.told).toEqual(["hello 2", "patch 2"]));
+  await publish({ flags: { b: flag("b") } });
+  await vi.waitFor(() => expect(back.told.at(-1)).toBe("patch 3"));
+});
+
+test("a relay stays while relays are below it, or isolates ask it", async () => {
+  const { environmentId } = await livingEnvironment();
+  await open(environmentId, 1);
+  await runDurableObjectAlarm(relayOf(environmentId, 0));
+  expect(await below(hubOf(environmentId))).toEqual([0]);
+  const asked = await livingEnvironment();
+  await relayOf(asked.environmentId).since(1);
+  await runDurableObjectAlarm(relayOf(asked.environmentId));
+  expect(await below(hubOf(asked.environmentId))).toEqual([0]);
+  await evictDurableObject(relayOf(asked.environmentId));
+  await runDurableObjectAlarm(relayOf(asked.environmentId));
+  expect(await below(hubOf(asked.environmentId))).toEqual([]);
+});
+
+test("whoever has lost its parent goes to the one above it, and back when it is there again", async () => {
+  const { environmentId, publish } = await livingEnvironment();
+  const low = await open(environmentId, 3);
+  const back = await away(relayOf(environmentId, 1));
+  await runDurableObjectAlarm(relayOf(environmentId, 3));
+  expect(await below(relayOf(environmentId, 0))).toEqual([1, 3]);
+  await publish({ flags: { a: flag("a") } });
+  await vi.waitFor(() => expect(low.told).toEqual(["hello 1", "patch 2"]));
+  await back();
+  await evictDurableObject(relayOf(environmentId, 3));
+  await runDurableObjectAlarm(relayOf(environmentId, 3));
+  await vi.waitFor(async () => expect(await below(relayOf(environmentId, 0))).toEqual([1]));
+  expect(await below(relayOf(environmentId, 1))).toEqual([3]);
+});
+
+test("the relays of a hub that was lost with all it knew hear about it as soon as it is born again", async () => {
+  const { environmentId, publish } = await livingEnvironment();
+  const [high, low] = [await open(environmentId, 0), await open(environmentId, 1)];
+  const row = { kind: "server" as const, name: "n", hash: "hash", shown: "…", origins: [], createdAt: 0 };
+  await db.insert(table.sdkKeys).values({ id: "key_1", environmentId, ...row });
+  await publish({ keys: key });
+  await vi.waitFor(() => expect(low.told.at(-1)).toBe("patch 2"));
+  await runDurableObjectAlarm(hubOf(environmentId));
+  expect(await latestPointer(env.KV, environmentId)).toEqual({ revision: 2, relays: { enam: 1 } });
+  await runInDurableObject(hubOf(environmentId), (_, { storage }) => storage.deleteAll());
+  await evictDurableObject(hubOf(environmentId));
+  const revision = (await hubOf(environmentId).snapshot())?.revision ?? 0;
+  expect(revision).toBeGreaterThan(1_000_000);
+  for (const socket of [high, low]) await vi.waitFor(() => expect(socket.told.at(-1)).toBe(`resync ${revision}`));
+  await publish({ flags: { a: flag("a") } });
+  for (const socket of [high, low]) await vi.waitFor(() => expect(socket.told.at(-1)).toBe(`patch ${revision + 1}`));
+});
+
+test("a region that is 80 % full gets more relays, and relays, isolates and KV are told", async () => {
+  const { environmentId } = await livingEnvironment();
+  await open(environmentId, 0);
+  await withCap(hubOf(environmentId), 10);
+  await withCap(relayOf(environmentId, 0), 10);
+  for (let more = 0; more < 6; more++) await open(environmentId, 0);
+  await vi.waitFor(async () => expect((await relayOf(environmentId).since(1))?.relays).toEqual({ enam: 1 }));
+  await open(environmentId, 0);
+  await vi.waitFor(async () => expect((await relayOf(environmentId).since(1))?.relays).toEqual({ enam: 2 }));
+  await runDurableObjectAlarm(hubOf(environmentId));
+  expect((await latestPointer(env.KV, environmentId))?.relays).toEqual({ enam: 2 });
+});
