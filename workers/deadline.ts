@@ -21,6 +21,8 @@ export const RELAY_OPEN_MS = 3_000;
 export const RECEIPT_MS = 800;
 /** Each level has this part of the time of the one above, which then still hears who of those below was silent. */
 export const RECEIPT_LEVEL = 0.75;
+/** The whole of an environment from its hub, of up to 20 MB, where KV has nothing or not enough. */
+export const HUB_SNAPSHOT_MS = 5_000;
 /** Limits protect the service, so a limiter that does not answer must not stop it. */
 export const RATE_LIMITER_MS = 100;
 export const KV_READ_MS = 1_000;
@@ -47,6 +49,9 @@ export const D1_MS = 5_000;
 
 /** When a caller stops asking for a while (workers/breaker.ts), because asking costs its deadline each time. */
 export const D1_BREAKING = { failures: 3, openMs: 1_000, maxOpenMs: 10_000 };
+/** Short: it delays a kill by as much in remote evaluation once the relay is back. */
+export const RELAY_BREAKING = { failures: 3, openMs: 500, maxOpenMs: 2_000 };
+export const RATE_LIMITER_BREAKING = { failures: 3, openMs: 1_000, maxOpenMs: 10_000 };
 
 export class DeadlineExceeded extends Error {
   override name = "DeadlineExceeded";

@@ -1,11 +1,14 @@
 /** Limits by API token and by SDK key, kept by one RateLimiter object for each name. */
 import { proxyDurable } from "itty-durable/proxy-durable.js";
-import { RATE_LIMITER_MS, within } from "./deadline.ts";
+import { Circuit, RATE_LIMITER_BREAKING, RATE_LIMITER_MS, within } from "./deadline.ts";
 import type { Env } from "./env.ts";
 import type { Limit, Taken } from "./token-bucket.ts";
 
 /** RateLimiter as itty-durable's proxy shows it, which is untyped. */
 type Limiter = { take(cost: number, perSecond: number, burst: number): Promise<Taken> };
+
+/** Of this isolate, around all of them: they live and die together. */
+const limiters = new Circuit("the rate limiter", RATE_LIMITER_BREAKING);
 
 export type Allowance = { allowed: true } | { allowed: false; retryAfterSeconds: number };
 
@@ -23,7 +26,9 @@ export async function takeTokens(
   cost = 1,
 ): Promise<Allowance> {
   try {
-    const { allowed, retryAfterMs } = await within(ask(env, name, limit, cost), RATE_LIMITER_MS, "the rate limiter");
+    const { allowed, retryAfterMs } = await limiters.through(() =>
+      within(ask(env, name, limit, cost), RATE_LIMITER_MS, "the rate limiter"),
+    );
     // Retry-After counts whole seconds; less than one would invite an immediate retry.
     return allowed ? { allowed } : { allowed: false, retryAfterSeconds: Math.max(1, Math.ceil(retryAfterMs / 1_000)) };
   } catch (error) {

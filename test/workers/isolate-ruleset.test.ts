@@ -1,16 +1,26 @@
 /** What an isolate serves while its relay or its hub is slow, behind or away. */
 import { createExecutionContext, runDurableObjectAlarm, waitOnExecutionContext } from "cloudflare:test";
 import { env } from "cloudflare:workers";
-import { beforeAll, expect, test } from "vitest";
-import { isolateRuleset, rulesetText, type Visit } from "../../workers/edge/isolate-ruleset.ts";
+import type { ResyncMessage } from "@bunting/core/wire";
+import { eq } from "drizzle-orm";
+import { beforeAll, describe, expect, test, vi } from "vitest";
+import { evict, heldRuleset, isolateRuleset, rulesetText, type Visit } from "../../workers/edge/isolate-ruleset.ts";
+import { newId } from "../../workers/store/database.ts";
+import * as table from "../../workers/store/schema.ts";
+import { readLatestSnapshot } from "../../workers/store/snapshot.ts";
 import { newPlace, type Place, turnedOn, withKey } from "../support/data-plane.ts";
-import { commitDocuments, flag, newEnvironment } from "../support/environment.ts";
+import { commitDocuments, db, flag, insertFlags, newEnvironment } from "../support/environment.ts";
+import { killRequest } from "../support/kill.ts";
+import { RelaySocket } from "../support/relay-socket.ts";
 import worker from "../support/worker.ts";
 
 const hubOf = (environmentId: string) => env.HUB.get(env.HUB.idFromName(environmentId));
 
 /** A namespace whose every object answers as these methods do. */
 const answering = (methods: object) => ({ idFromName: (name: string) => name, get: () => methods });
+
+const away = () => Promise.reject(new Error("away"));
+const gone = () => answering({ since: away, snapshot: away });
 
 const visit = (bindings: object = {}): Visit => ({
   env: { ...env, ...bindings },
@@ -81,6 +91,115 @@ test("a key is good from the revision that brings it to the one that ends it", a
   expect(ruleset.keys).toEqual({});
 });
 
+describe("an isolate never goes back a revision (R14)", () => {
+  /** Out of memory, as when other environments need the room. */
+  async function evicted(environmentId: string): Promise<void> {
+    const ruleset = (await isolateRuleset(visit(), environmentId))!;
+    const other = await environment();
+    await isolateRuleset(visit(), other.environmentId);
+    ruleset.bytes = 100_000_000;
+    evict();
+    expect(heldRuleset(environmentId)).toBeUndefined();
+  }
+
+  const silent = answering({ since: () => new Promise(() => {}) });
+  /** KV has revision 2; this isolate has served revision 3, which kills. */
+  async function killedAfterSnapshot(): Promise<string> {
+    const { environmentId } = await environment();
+    await isolateRuleset(visit(), environmentId);
+    await hubOf(environmentId).setKilled(killRequest("a", "kill"));
+    expect((await isolateRuleset(visit(), environmentId, () => -1))?.evaluator.revision).toBe(3);
+    await evicted(environmentId);
+    expect((await readLatestSnapshot(env.KV, environmentId))?.revision).toBe(2);
+    return environmentId;
+  }
+
+  test("evicted, and KV is older: the relay brings it up to what it has served before it serves anything", async () => {
+    const environmentId = await killedAfterSnapshot();
+    const ruleset = await isolateRuleset(visit(), environmentId, () => Number.POSITIVE_INFINITY);
+    expect(ruleset?.evaluator.evaluate("a", {}, null).reason).toBe("KILLED");
+  });
+
+  test("evicted, KV is older and the relay is silent: the hub does", async () => {
+    const environmentId = await killedAfterSnapshot();
+    const ruleset = await isolateRuleset(visit({ RELAY: silent }), environmentId);
+    expect(ruleset?.evaluator.evaluate("a", {}, null).reason).toBe("KILLED");
+  });
+
+  test("evicted, KV is older, relay and hub are away: nothing is served rather than less, until one is back", async () => {
+    const environmentId = await killedAfterSnapshot();
+    for (let times = 0; times < 2; times++) {
+      await expect(isolateRuleset(visit({ RELAY: silent, HUB: gone() }), environmentId)).rejects.toThrow("away");
+    }
+    expect((await isolateRuleset(visit(), environmentId))?.evaluator.revision).toBe(3);
+  });
+
+  test("evicted while a request was asking: what others have loaded since stays", async () => {
+    const { environmentId } = await environment();
+    const old = (await isolateRuleset(visit(), environmentId))!;
+    let answer: (value: object) => void = () => {};
+    const slow = answering({ since: () => new Promise((resolve) => (answer = resolve)) });
+    const asking = isolateRuleset(visit({ RELAY: slow }), environmentId, () => -1);
+    await evicted(environmentId);
+    await hubOf(environmentId).setKilled(killRequest("a", "kill"));
+    expect((await isolateRuleset(visit(), environmentId))?.evaluator.revision).toBe(3);
+    answer({ revision: 2, deliveries: [], relays: {} });
+    expect(await asking).toBe(old);
+    expect(heldRuleset(environmentId)?.evaluator.revision).toBe(3);
+  });
+});
+
+test("a relay that is dead is waited for three times, not by every request; once it is back it is asked again", async () => {
+  const { environmentId } = await environment();
+  await isolateRuleset(visit(), environmentId);
+  let asked = 0;
+  const dead = visit({ RELAY: answering({ since: () => Promise.reject(new Error(`dead ${asked++}`)) }) });
+  for (let requests = 0; requests < 50; requests++) await isolateRuleset(dead, environmentId, () => -1);
+  expect(asked).toBe(3);
+  await hubOf(environmentId).setKilled(killRequest("a", "kill"));
+  await vi.waitFor(async () => {
+    expect((await isolateRuleset(visit(), environmentId, () => -1))?.evaluator.revision).toBe(3);
+  }, 5_000);
+});
+
+test("KV away: a warm isolate goes on as before, a cold one asks the hub", async () => {
+  const { environmentId } = await environment();
+  const KV = { get: away };
+  expect((await isolateRuleset(visit({ KV }), environmentId))?.evaluator.revision).toBe(2);
+  await hubOf(environmentId).setKilled(killRequest("a", "kill"));
+  expect((await isolateRuleset(visit({ KV }), environmentId, () => -1))?.evaluator.revision).toBe(3);
+});
+
+test("hub away: what KV and the relay have is served, and a change too large for a message waits for it", async () => {
+  const { environmentId } = await environment();
+  const resync = { revision: 3, previous: 2, publishedAt: 0, message: '{"type":"resync","revision":3}', keys: {} };
+  const RELAY = answering({ since: async () => ({ revision: 3, deliveries: [resync], relays: {} }) });
+  const ruleset = await isolateRuleset(visit({ RELAY, HUB: gone() }), environmentId);
+  expect(ruleset).toMatchObject({ evaluator: { revision: 2 }, checkedAt: 0 });
+});
+
+test("ten thousand flags changed at once reach clients as resync and isolates as one ruleset, never as one huge message", async () => {
+  const { environmentId } = await environment();
+  const client = await RelaySocket.open(environmentId);
+  const ruleset = (await isolateRuleset(visit(), environmentId))!;
+  const head = { environmentId, version: 1, changeId: "" };
+  await insertFlags(
+    head,
+    Array.from({ length: 10_000 }, (_, index) => `flag-${index}`),
+  );
+  // As after a restore of D1: another change stands where the hub's last one did.
+  await db.delete(table.changes).where(eq(table.changes.environmentId, environmentId));
+  const restored = { changeId: newId("chg"), version: 7 };
+  await db.update(table.environments).set(restored).where(eq(table.environments.id, environmentId));
+  await hubOf(environmentId).catchUp();
+  await vi.waitFor(() => expect(client.told).toEqual(["hello 2", "resync 3"]));
+  expect(JSON.stringify(client.messages[1]).length).toBeLessThan(200);
+  expect((client.messages[1] as ResyncMessage).withinMs).toBeGreaterThan(0);
+  await isolateRuleset(visit(), environmentId, () => -1);
+  expect(Object.keys(ruleset.evaluator.ruleset.flags)).toHaveLength(10_000);
+  expect(ruleset.evaluator.revision).toBe(3);
+});
+
 let place: Place;
 
 beforeAll(async () => {
@@ -94,8 +213,6 @@ async function ask(path: string, bindings: object): Promise<Response> {
   await waitOnExecutionContext(ctx);
   return response as never;
 }
-
-const away = () => Promise.reject(new Error("away"));
 
 test("a relay that is away: streams are told to poll and to come back, rulesets are served from memory", async () => {
   await turnedOn(place, "known");

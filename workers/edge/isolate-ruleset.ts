@@ -6,11 +6,12 @@ import { compile, type Evaluator, type Ruleset } from "@bunting/core";
 import type { PatchMessage, ServerMessage } from "@bunting/core/wire";
 import type { Delivery } from "../../durable-objects/delivery.ts";
 import type { RelayCounts } from "../../durable-objects/tree.ts";
-import { RELAY_CHECK_MS, within } from "../deadline.ts";
+import { Circuit, HUB_SNAPSHOT_MS, RELAY_BREAKING, RELAY_CHECK_MS, within } from "../deadline.ts";
 import type { Env } from "../env.ts";
 import type { KeyGrant } from "../store/changes.ts";
 import { readLatestSnapshot, type SnapshotParts } from "../store/snapshot.ts";
 import { History } from "./history.ts";
+import { NewestSeen } from "./newest-seen.ts";
 import type { regionOf } from "./region.ts";
 import { relayOf } from "./relays.ts";
 
@@ -30,6 +31,8 @@ export type IsolateRuleset = {
   /** How often each revision was named by polls since the last check, for receipts. */
   polls: Map<number, number>;
   checking: Promise<void> | null;
+  /** Around the relay: a dead one costs a wait now and then, not one for every request. */
+  circuit: Circuit;
 };
 
 /** What a request brings: its place decides the relay, its context carries work beyond the answer. */
@@ -47,6 +50,7 @@ const UNKNOWN_MS = 5_000;
 const MAX_UNKNOWN = 1_000;
 
 const held = new Map<string, IsolateRuleset>();
+const newestSeen = new NewestSeen();
 const loading = new Map<string, Promise<IsolateRuleset | null>>();
 /** Environments that do not exist, so that made-up keys cost a look-up each few seconds and not each request. */
 const unknown = new Map<string, number>();
@@ -66,8 +70,12 @@ export async function isolateRuleset(
     const leftMs = until - Date.now();
     if (leftMs > 0) await checkOnce(visit, ruleset, leftMs);
   }
-  held.delete(environmentId);
-  held.set(environmentId, ruleset);
+  newestSeen.note(environmentId, ruleset.evaluator.revision);
+  // Used last. One that was evicted meanwhile is not put in place of what others have loaded since.
+  if ((held.get(environmentId) ?? ruleset) === ruleset) {
+    held.delete(environmentId);
+    held.set(environmentId, ruleset);
+  }
   return ruleset;
 }
 
@@ -100,11 +108,16 @@ export function rulesetText(ruleset: IsolateRuleset): string {
 
 async function checkOnce(visit: Visit, ruleset: IsolateRuleset, waitMs: number): Promise<void> {
   if (ruleset.checking === null) {
-    const checking = check(visit, ruleset).finally(() => {
-      if (ruleset.checking === checking) ruleset.checking = null;
-    });
+    const checking = ruleset.circuit
+      .through(() => {
+        const checked = check(visit, ruleset);
+        visit.ctx.waitUntil(checked.catch(() => {}));
+        return within(checked, RELAY_CHECK_MS, "relay");
+      })
+      .finally(() => {
+        if (ruleset.checking === checking) ruleset.checking = null;
+      });
     ruleset.checking = checking;
-    visit.ctx.waitUntil(checking.catch(() => {}));
   }
   const shared = ruleset.checking;
   try {
@@ -178,8 +191,12 @@ async function loadOnce(visit: Visit, environmentId: string): Promise<IsolateRul
   return own;
 }
 
-/** From KV, which may be a minute behind (the check that follows catches up); from the hub where KV has nothing. */
-async function load({ env }: Visit, environmentId: string): Promise<IsolateRuleset | null> {
+/**
+ * From KV, which may be a minute behind (the check that follows catches up); from the hub where KV has nothing. What this
+ * isolate has served before is the least that it serves again: without relay and hub it serves nothing rather than less.
+ */
+async function load(visit: Visit, environmentId: string): Promise<IsolateRuleset | null> {
+  const { env } = visit;
   const snapshot =
     (await readLatestSnapshot(env.KV, environmentId).catch(() => null)) ?? (await hubSnapshot(env, environmentId));
   if (snapshot === null) {
@@ -187,9 +204,23 @@ async function load({ env }: Visit, environmentId: string): Promise<IsolateRules
     unknown.set(environmentId, Date.now());
     return null;
   }
+  const ruleset = newIsolateRuleset(environmentId, snapshot);
+  const isBehind = () => ruleset.evaluator.revision < newestSeen.of(environmentId);
+  if (isBehind()) await checkOnce(visit, ruleset, RELAY_CHECK_MS);
+  if (isBehind()) {
+    const whole = await hubSnapshot(env, environmentId);
+    if (whole !== null) Object.assign(ruleset, fromSnapshot(whole, ruleset.evaluator));
+  }
+  if (isBehind()) throw new Error("What can be read is older than what has been served");
   const known = held.get(environmentId);
-  if (known !== undefined && known.evaluator.revision >= snapshot.revision) return known;
-  const ruleset: IsolateRuleset = {
+  if (known !== undefined && known.evaluator.revision >= ruleset.evaluator.revision) return known;
+  held.set(environmentId, ruleset);
+  evict();
+  return ruleset;
+}
+
+function newIsolateRuleset(environmentId: string, snapshot: SnapshotParts): IsolateRuleset {
+  return {
     environmentId,
     ...fromSnapshot(snapshot),
     checkedAt: 0,
@@ -197,14 +228,12 @@ async function load({ env }: Visit, environmentId: string): Promise<IsolateRules
     share: Math.random(),
     polls: new Map(),
     checking: null,
+    circuit: new Circuit("relay", RELAY_BREAKING),
   };
-  held.set(environmentId, ruleset);
-  evict();
-  return ruleset;
 }
 
 async function hubSnapshot(env: Env, environmentId: string): Promise<SnapshotParts | null> {
-  return env.HUB.get(env.HUB.idFromName(environmentId)).snapshot();
+  return within(env.HUB.get(env.HUB.idFromName(environmentId)).snapshot(), HUB_SNAPSHOT_MS, "hub");
 }
 
 function fromSnapshot(

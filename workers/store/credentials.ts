@@ -1,6 +1,6 @@
 /** API tokens and the names a kill needs, in D1 and mirrored in KV when written: a kill must not depend on D1. */
 import { and, eq, gt, or } from "drizzle-orm";
-import { D1_FIRST_MS, D1_MS, KV_READ_MS, within } from "../deadline.ts";
+import { Circuit, D1_BREAKING, D1_FIRST_MS, D1_MS, KV_READ_MS, within } from "../deadline.ts";
 import { type Database, randomText } from "./database.ts";
 import * as table from "./schema.ts";
 
@@ -90,14 +90,21 @@ function withoutHash({ hash: _, ...token }: typeof table.apiTokens.$inferSelect)
   return token;
 }
 
+/** Of this isolate: a D1 that keeps failing is not waited for before KV is asked. */
+const d1 = new Circuit("D1", D1_BREAKING);
+
 async function fromEither<T>(kv: KVNamespace, key: string, fromD1: () => Promise<T | null>): Promise<T | null> {
-  const asked = fromD1();
+  let asked: Promise<T | null> | null = null;
+  const ask = () => {
+    asked ??= fromD1();
+    return asked;
+  };
   try {
-    return await within(asked, D1_FIRST_MS, "D1");
+    return await d1.through(() => within(ask(), D1_FIRST_MS, "D1"));
   } catch {
     const mirrored = await within(kv.get<T>(key, "json"), KV_READ_MS, "KV");
     if (mirrored !== null) return mirrored;
     // Not mirrored yet: a D1 that is only slow may still know it; one that fails leaves it in neither, which is refused.
-    return within(asked, D1_MS, "D1").catch(() => null);
+    return within(ask(), D1_MS, "D1").catch(() => null);
   }
 }
