@@ -1,5 +1,5 @@
 /** What a relay asks of those above it: the nearest that answers, up to the hub, and once for all who ask. */
-import { RELAY_ATTACH_MS, RELAY_CHECK_MS, within } from "../workers/deadline.ts";
+import { HUB_ATTACH_MS, RELAY_ATTACH_MS, RELAY_CHECK_MS, within } from "../workers/deadline.ts";
 import type { Env } from "../workers/env.ts";
 import type { Report, Upstream } from "./delivery.ts";
 import type { RelayStorage } from "./relay-storage.ts";
@@ -37,7 +37,8 @@ export class Above {
     let failure: unknown;
     for (const n of ancestorsOf(place.n, Number(this.#env.RELAY_FAN_OUT))) {
       try {
-        const answer = await within(this.#node(place, n).attach(report()), RELAY_ATTACH_MS, "upstream");
+        const deadlineMs = n === null ? HUB_ATTACH_MS : RELAY_ATTACH_MS;
+        const answer = await within(this.#node(place, n).attach(report()), deadlineMs, "upstream");
         if (answer === null) return false;
         this.heardAt = Date.now();
         take(answer);

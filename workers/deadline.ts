@@ -13,8 +13,10 @@ export const HUB_READ_MS = 500;
 export const RELAY_CHECK_MS = 200;
 /** A relay's confirmation of a delivery to the node above; a slower one is told again by alarm. */
 export const RELAY_DELIVER_MS = 1_000;
-/** A relay that attaches: the hub may first have to be born, from D1 or KV. After that, the next above it. */
-export const RELAY_ATTACH_MS = 6_000;
+/** A relay that attaches to another, then to the next above that; a client may be waiting. */
+export const RELAY_ATTACH_MS = 1_000;
+/** A relay that attaches to the hub, which may first have to be born, from D1 or KV. */
+export const HUB_ATTACH_MS = 6_000;
 /** A relay's answer to a client that wants a socket; after that the Worker tries another. */
 export const RELAY_OPEN_MS = 3_000;
 /** The tree's answer to who has a revision, less than what asks the hub; a relay that takes longer counts as silent. */

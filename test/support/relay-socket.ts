@@ -1,7 +1,9 @@
 /** A client of a relay as the Worker introduces it, remembering what it was sent. */
 
+import { runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import type { ServerMessage } from "@bunting/core/wire";
+import { expect, vi } from "vitest";
 import { ATTACHMENT_HEADER, type Introduction } from "../../durable-objects/sockets.ts";
 import { relayName } from "../../durable-objects/tree.ts";
 import type { Documents, Head } from "../../workers/store/changes.ts";
@@ -24,6 +26,23 @@ export async function livingEnvironment() {
     return hubOf(environmentId).publish(next.change);
   };
   return { environmentId, publish };
+}
+
+/** The relay does not answer until what this returns is called, as an object that is being moved. */
+export async function away(relay: ReturnType<typeof relayOf>): Promise<() => Promise<void>> {
+  let isBack = false;
+  let isAway = false;
+  const gone = runInDurableObject(relay, async (_, state) => {
+    await state.blockConcurrencyWhile(async () => {
+      isAway = true;
+      while (!isBack) await scheduler.wait(20);
+    });
+  });
+  await vi.waitFor(() => expect(isAway).toBe(true));
+  return () => {
+    isBack = true;
+    return gone;
+  };
 }
 
 export class RelaySocket {

@@ -1,10 +1,10 @@
 /** Propagation receipts (X1): counted by relays, summed up the tree, told by the API. */
-import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
+import { evictDurableObject, runDurableObjectAlarm } from "cloudflare:test";
 import { describe, expect, test, vi } from "vitest";
 import { newFlag } from "../support/admin.ts";
 import { fetchPath, newPlace, withKey } from "../support/data-plane.ts";
 import { flag } from "../support/environment.ts";
-import { hubOf, livingEnvironment, RelaySocket, relayOf } from "../support/relay-socket.ts";
+import { away, hubOf, livingEnvironment, RelaySocket, relayOf } from "../support/relay-socket.ts";
 
 const client = (instance: string, sdk: string) => ({ instance, sdk, name: "shop" });
 
@@ -97,12 +97,7 @@ describe("a receipt", () => {
     const { revision } = await publish({ flags: { a: flag("a") } });
     await vi.waitFor(() => expect(one.told.at(-1)).toBe("patch 2"));
     one.socket.send(JSON.stringify({ applied: revision }));
-    let isBack = false;
-    const gone = runInDurableObject(relayOf(environmentId, 1), (_, state) =>
-      state.blockConcurrencyWhile(async () => {
-        while (!isBack) await scheduler.wait(20);
-      }),
-    );
+    const back = await away(relayOf(environmentId, 1));
     await vi.waitFor(async () =>
       expect(await hubOf(environmentId).receipt(revision)).toMatchObject({
         connected: 3,
@@ -111,8 +106,7 @@ describe("a receipt", () => {
         byRegion: { enam: { connected: 3, silent: 2 } },
       }),
     );
-    isBack = true;
-    await gone;
+    await back();
     expect(await hubOf(environmentId).receipt(revision)).toMatchObject({ connected: 3, applied: 1, silent: 0 });
   });
 

@@ -5,7 +5,7 @@ import { describe, expect, test, vi } from "vitest";
 import type { Env } from "../../workers/env.ts";
 import { fetchPath, newPlace, withKey } from "../support/data-plane.ts";
 import { flag } from "../support/environment.ts";
-import { hubOf, livingEnvironment, RelaySocket, relayOf } from "../support/relay-socket.ts";
+import { away, hubOf, livingEnvironment, RelaySocket, relayOf } from "../support/relay-socket.ts";
 
 const withLimits = (relay: ReturnType<typeof relayOf>, limits: Partial<Env>) =>
   runInDurableObject(relay, (object) => void Reflect.set(object, "env", { ...env, ...limits }));
@@ -33,6 +33,17 @@ describe("a full relay", () => {
     await vi.waitFor(async () => expect((await stream()).status).toBe(200));
     await second.body?.cancel();
   });
+});
+
+test("the clients of a relay that is lost land at another of their region", async () => {
+  const { environmentId, serverKey } = await newPlace();
+  await (await fetchPath("/sdk/v1/ruleset", { headers: withKey(serverKey) })).arrayBuffer();
+  const back = await away(relayOf(environmentId, 0));
+  const stream = await fetchPath("/sdk/v1/stream", { headers: withKey(serverKey) });
+  expect(stream.status).toBe(200);
+  expect(await relayOf(environmentId, 1).receipt(9, 100)).toMatchObject({ connected: 1 });
+  await stream.body?.cancel();
+  await back();
 });
 
 describe("limits of a key and of an environment", () => {

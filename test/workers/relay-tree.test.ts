@@ -6,7 +6,7 @@ import { Hub, type Relay } from "../../workers/index.ts";
 import * as table from "../../workers/store/schema.ts";
 import { latestPointer } from "../../workers/store/snapshot.ts";
 import { db, flag } from "../support/environment.ts";
-import { hubOf, livingEnvironment, RelaySocket, relayOf } from "../support/relay-socket.ts";
+import { away, hubOf, livingEnvironment, RelaySocket, relayOf } from "../support/relay-socket.ts";
 
 const open = (environmentId: string, n: number, since?: number) => RelaySocket.open(environmentId, since, {}, n);
 
@@ -29,23 +29,6 @@ const withCap = (node: DurableObjectStub<Hub> | DurableObjectStub<Relay>, cap: n
     node as DurableObjectStub,
     (object) => void Reflect.set(object, "env", { ...env, RELAY_CAP: String(cap) }),
   );
-
-/** Does not answer until told to, as an object that is being moved. */
-async function away(node: DurableObjectStub<Relay>): Promise<() => Promise<void>> {
-  let isBack = false;
-  let isAway = false;
-  const gone = runInDurableObject(node, async (_, state) => {
-    await state.blockConcurrencyWhile(async () => {
-      isAway = true;
-      while (!isBack) await scheduler.wait(20);
-    });
-  });
-  await vi.waitFor(() => expect(isAway).toBe(true));
-  return () => {
-    isBack = true;
-    return gone;
-  };
-}
 
 test("a change goes down three levels of relays, with the same bytes to every socket, and each node keeps its own children", async () => {
   const { environmentId, publish } = await livingEnvironment();

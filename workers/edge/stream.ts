@@ -1,5 +1,12 @@
 /** Streams. A WebSocket goes straight to its relay; SSE is bridged here, in the stateless Worker, so that relays hibernate. */
-import { type GoodbyeMessage, HEARTBEAT_SECONDS, type HeartbeatMessage, PING, PONG } from "@bunting/core/wire";
+import {
+  type GoodbyeMessage,
+  HEARTBEAT_SECONDS,
+  type HelloMessage,
+  PING,
+  PONG,
+  type ServerMessage,
+} from "@bunting/core/wire";
 import { ApiError, methodNotAllowed, unavailable } from "../problem.ts";
 import { type Caller, revisionIn } from "./authenticate.ts";
 import { connect } from "./relays.ts";
@@ -7,6 +14,7 @@ import { connect } from "./relays.ts";
 /** A stream says goodbye after 15 to 30 minutes, before its CPU budget ends, spread so that not all do at once. */
 export const MIN_LIFE_MS = 15 * 60_000;
 export const MAX_LIFE_MS = 30 * 60_000;
+const RENEW_WITHIN_MS = 5_000;
 /** Waiting for a client that does not read; then it is cut and resumes when it can. What a client lacks is at most half. */
 export const MAX_WAITING_BYTES = 2 * 1024 * 1024;
 
@@ -54,7 +62,6 @@ export async function relaySocket(caller: Caller, since: number | null = null): 
 }
 
 function bridge(upstream: WebSocket, gone: AbortSignal): ReadableStream<Uint8Array> {
-  const encoder = new TextEncoder();
   let revision = 0;
   let heartbeat: ReturnType<typeof setInterval>;
   let life: ReturnType<typeof setTimeout>;
@@ -78,17 +85,16 @@ function bridge(upstream: WebSocket, gone: AbortSignal): ReadableStream<Uint8Arr
             // Already closed or cancelled.
           }
         };
-        // Only a patch moves a client to its revision: an id on a hello would make it skip what follows, were it cut there.
-        const write = (type: string, data: string) => {
-          if ((controller.desiredSize ?? 0) <= 0) return end();
-          const id = type === "patch" ? `id: ${revision}\n` : "";
-          controller.enqueue(encoder.encode(`event: ${type}\n${id}data: ${data}\n\n`));
+        const write = (bytes: Uint8Array) => {
+          if ((controller.desiredSize ?? 0) > 0) controller.enqueue(bytes);
+          else end();
         };
+        const say = (message: ServerMessage) => write(eventOf(JSON.stringify(message)).bytes);
         upstream.addEventListener("message", ({ data }) => {
           if (typeof data !== "string" || data === PONG) return;
-          const [type, told] = headOf(data);
-          revision = told ?? revision;
-          write(type, data);
+          const event = eventOf(data);
+          revision = event.revision ?? revision;
+          write(event.bytes);
         });
         upstream.addEventListener("close", end);
         upstream.addEventListener("error", end);
@@ -99,12 +105,11 @@ function bridge(upstream: WebSocket, gone: AbortSignal): ReadableStream<Uint8Arr
         if (gone.aborted) return end();
         heartbeat = setInterval(() => {
           upstream.send(PING);
-          write("heartbeat", JSON.stringify({ type: "heartbeat", revision } satisfies HeartbeatMessage));
+          say({ type: "heartbeat", revision });
         }, HEARTBEAT_SECONDS * 1_000);
         life = setTimeout(
           () => {
-            const goodbye: GoodbyeMessage = { type: "goodbye", withinMs: 5_000, reason: "renew" };
-            write("goodbye", JSON.stringify(goodbye));
+            say({ type: "goodbye", withinMs: RENEW_WITHIN_MS, reason: "renew" });
             end();
           },
           MIN_LIFE_MS + Math.random() * (MAX_LIFE_MS - MIN_LIFE_MS),
@@ -116,8 +121,31 @@ function bridge(upstream: WebSocket, gone: AbortSignal): ReadableStream<Uint8Arr
   );
 }
 
-/** Our own messages begin with their type and revision: reading those spares parsing 64 KB for every stream. */
-function headOf(message: string): [type: string, revision: number | null] {
-  const [, type, revision] = /^\{"type":"(\w+)"(?:,"revision":(\d+))?/.exec(message) ?? [];
-  return [type ?? "message", revision === undefined ? null : Number(revision)];
+type SentEvent = { message: string; bytes: Uint8Array; revision: number | null };
+
+const encoder = new TextEncoder();
+/** What was sent last: an isolate's streams are told the same, which is encoded once. */
+let latest: SentEvent | null = null;
+
+function eventOf(message: string): SentEvent {
+  if (latest?.message === message) return latest;
+  // Our own messages begin with their type and revision: reading those spares parsing 64 KB.
+  const [, type = "message", revision] = /^\{"type":"(\w+)"(?:,"revision":(\d+))?/.exec(message) ?? [];
+  const fields = [`event: ${type}`];
+  // Only a patch moves a client to its revision: an id on a hello would make it skip what follows, were it cut there.
+  if (type === "patch") fields.push(`id: ${revision}`);
+  const retryMs = retryIn(type, message);
+  if (retryMs !== null) fields.push(`retry: ${retryMs}`);
+  const bytes = encoder.encode(`${fields.join("\n")}\ndata: ${message}\n\n`);
+  const event = { message, bytes, revision: revision === undefined ? null : Number(revision) };
+  // A retry is each client's own.
+  if (retryMs === null) latest = event;
+  return event;
+}
+
+/** EventSource comes back by itself: at a random moment of its window, as our SDKs do. */
+function retryIn(type: string, message: string): number | null {
+  if (type !== "hello" && type !== "goodbye") return null;
+  const { reconnectWithinMs, withinMs } = JSON.parse(message) as Partial<HelloMessage & GoodbyeMessage>;
+  return Math.round(Math.random() * (reconnectWithinMs ?? withinMs ?? 0));
 }
