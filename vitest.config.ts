@@ -12,7 +12,13 @@ export default defineConfig(async () => ({
         test: {
           name: "node",
           testTimeout,
-          include: ["sdk/**/*.test.ts", "scripts/**/*.test.ts", "test/conformance/**/*.test.ts", "test/*.test.ts"],
+          include: [
+            "sdk/**/*.test.ts",
+            "scripts/**/*.test.ts",
+            "bench/**/*.test.ts",
+            "test/conformance/**/*.test.ts",
+            "test/*.test.ts",
+          ],
         },
       },
       {

@@ -48,7 +48,11 @@ const table: Record<string, { files: string[]; packages: string[] }> = {
   workers: { files: ["workers/store", "workers", "sdk/core"], packages: [] },
   scripts: { files: ["sdk/core/index.ts", "sdk/js"], packages: ["node:"] },
   examples: { files: ["sdk/js"], packages: [] },
-  bench: { files: ["sdk/core", "sdk/js", "scripts", "test/support"], packages: ["node:"] },
+  bench: {
+    // The simulation decides with the functions that the product decides with.
+    files: ["sdk/core", "sdk/js", "scripts", "test/support", "durable-objects/tree.ts", "durable-objects/admission.ts"],
+    packages: ["node:"],
+  },
 };
 
 /** Every other package stands behind one file (or, for zod, one folder). */
