@@ -163,7 +163,7 @@ export class Hub extends DurableObject<Env> implements Upstream {
   /** By which relays admit clients. Decides how many of them there shall be. */
   #standing(): Standing {
     const { connected, regions, keys } = this.#children.sum();
-    const relays = this.#storage.regions.decide(regions, Number(this.env.RELAY_CAP));
+    const relays = this.#storage.regions.decide(regions, Number(this.env.RELAY_CAP), Date.now());
     if (this.#storage.regions.isUntold) this.#wake(SNAPSHOT_DELAY_MS);
     return { relays, connected, keys };
   }

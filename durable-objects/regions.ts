@@ -1,7 +1,36 @@
 /** How many relays each region shall have, as the hub decides, and whether KV has been told, where cold Workers look. */
 import { type Region, type RelayCounts, relayCounts } from "./tree.ts";
 
-type Stored = { counts: RelayCounts; told: boolean };
+/** Since when a region could do with fewer relays. Epoch ms. */
+type Shrinking = Partial<Record<Region, number>>;
+
+type Stored = { counts: RelayCounts; told: boolean; shrinking?: Shrinking };
+
+/**
+ * A region whose clients drop all at once has them back within seconds. Had it few relays by then, there would be no room
+ * for them: it keeps what it has until it has been that empty for so long.
+ */
+export const SHRINK_AFTER_MS = 10 * 60_000;
+
+/** From the clients that each region's relays report. More at once, fewer later. */
+export function decide(
+  counts: RelayCounts,
+  shrinking: Shrinking,
+  connected: Map<Region, number>,
+  cap: number,
+  now: number,
+): { counts: RelayCounts; shrinking: Shrinking } {
+  const decided = { counts: relayCounts(counts, connected, cap), shrinking: {} as Shrinking };
+  for (const region of connected.keys()) {
+    const before = counts[region] ?? 1;
+    if ((decided.counts[region] as number) >= before) continue;
+    const since = shrinking[region] ?? now;
+    if (now - since >= SHRINK_AFTER_MS) continue;
+    decided.counts[region] = before;
+    decided.shrinking[region] = since;
+  }
+  return decided;
+}
 
 export class Regions {
   readonly #kv: SyncKvStorage;
@@ -14,11 +43,13 @@ export class Regions {
     return this.#stored.counts;
   }
 
-  /** From the clients that each region's relays report. */
-  decide(connected: Map<Region, number>, cap: number): RelayCounts {
-    const counts = relayCounts(this.counts, connected, cap);
-    if (!isSame(counts, this.counts)) this.#kv.put<Stored>("relays", { counts, told: false });
-    return counts;
+  /** From the clients that each region's relays report. `now`: epoch ms. */
+  decide(connected: Map<Region, number>, cap: number, now: number): RelayCounts {
+    const { counts, shrinking = {}, told } = this.#stored;
+    const decided = decide(counts, shrinking, connected, cap, now);
+    if (!isSame(decided.counts, counts)) this.#kv.put<Stored>("relays", { ...decided, told: false });
+    else if (!isSame(decided.shrinking, shrinking)) this.#kv.put<Stored>("relays", { ...decided, told });
+    return decided.counts;
   }
 
   get isUntold(): boolean {
@@ -26,7 +57,7 @@ export class Regions {
   }
 
   markTold(counts: RelayCounts): void {
-    if (isSame(counts, this.counts)) this.#kv.put<Stored>("relays", { counts, told: true });
+    if (isSame(counts, this.counts)) this.#kv.put<Stored>("relays", { ...this.#stored, told: true });
   }
 
   get #stored(): Stored {
@@ -35,4 +66,5 @@ export class Regions {
 }
 
 /** Regions come in the order of their relays' names. */
-const isSame = (one: RelayCounts, other: RelayCounts) => JSON.stringify(one) === JSON.stringify(other);
+const isSame = (one: RelayCounts | Shrinking, other: RelayCounts | Shrinking) =>
+  JSON.stringify(one) === JSON.stringify(other);
