@@ -50,7 +50,15 @@ const table: Record<string, { files: string[]; packages: string[] }> = {
   examples: { files: ["sdk/js"], packages: [] },
   bench: {
     // The simulation decides with the functions that the product decides with.
-    files: ["sdk/core", "sdk/js", "scripts", "test/support", "durable-objects/tree.ts", "durable-objects/admission.ts"],
+    files: [
+      "sdk/core",
+      "sdk/js",
+      "scripts",
+      "test/support",
+      "durable-objects/tree.ts",
+      "durable-objects/regions.ts",
+      "durable-objects/admission.ts",
+    ],
     packages: ["node:"],
   },
 };

@@ -53,12 +53,6 @@ export const parameters = {
     what: "an isolate asks a relay again after",
     source: "workers/edge/isolate-ruleset.ts",
   },
-  shrinkAfterMs: {
-    value: 0,
-    unit: "ms",
-    what: "a hub waits before it has fewer relays",
-    source: "durable-objects/tree.ts: not at all",
-  },
   isolatePerSecond: {
     value: 200,
     unit: "requests/s",

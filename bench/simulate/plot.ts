@@ -21,7 +21,8 @@ export function plot(title: string, xLabel: string, yLabel: string, lines: Line[
   const text = (at: [number, number], anchor: string, words: string, more = "") =>
     `<text x="${at[0]}" y="${at[1]}" text-anchor="${anchor}"${more}>${words}</text>`;
   const parts = [
-    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${HEIGHT}" font-family="sans-serif" font-size="12">`,
+    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${HEIGHT}" role="img" aria-label="${title}" font-family="sans-serif" font-size="12">`,
+    `<title>${title}</title>`,
     `<rect width="${WIDTH}" height="${HEIGHT}" fill="#fff"/>`,
     text([LEFT, 22], "start", title, ' font-size="14" font-weight="bold"'),
     ...ticks.flatMap((tick) => [

@@ -23,7 +23,7 @@ export type Publish = {
 };
 
 /** What a relay does with a change: when its first socket is written, how long all take, and how they reach the clients. */
-export type Writing = { sockets: number; fromMs: number; lastsMs: number; nearMs: number; farMs: number };
+type Writing = { sockets: number; fromMs: number; lastsMs: number; nearMs: number; farMs: number };
 
 export function publish(scenario: Publish): Histogram {
   const applied = new Histogram(1);
@@ -33,7 +33,7 @@ export function publish(scenario: Publish): Histogram {
   return applied;
 }
 
-export function* writings(scenario: Publish): Generator<Writing> {
+function* writings(scenario: Publish): Generator<Writing> {
   const { clients, hub, seed, costs, fill, asleep = false, socketsFirst = false, network = true } = scenario;
   const random = new Random(seed);
   const trees = forest(clients, hub, random, costs, fill);

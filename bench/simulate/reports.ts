@@ -1,6 +1,6 @@
 /** What relays of a region tell upwards while their clients come back: the load of the hub, which is one object. */
 import { worthReporting } from "../../durable-objects/admission.ts";
-import { relayCount } from "../../durable-objects/tree.ts";
+import { decide } from "../../durable-objects/regions.ts";
 import type { RegionTree } from "./forest.ts";
 import type { Load, Peak } from "./load.ts";
 import type { Costs } from "./parameters.ts";
@@ -26,6 +26,7 @@ export class Reports {
   readonly #relaysAsOf: Int32Array;
   #relaysAtHub: number;
   #clientsAtHub = 0;
+  #shrinking: ReturnType<typeof decide>["shrinking"] = {};
   #underWay: Message[] = [];
 
   /** As they stand before anybody is lost: all have reported what they hold, some time in the last round. */
@@ -90,10 +91,11 @@ export class Reports {
   #decide(at: number, grown: number): void {
     this.#hub.add(at);
     this.#clientsAtHub += grown;
-    const wanted = relayCount(this.#relaysAtHub, this.#clientsAtHub, this.#costs.cap);
-    if (wanted >= this.#relaysAtHub || at >= this.#costs.shrinkAfterMs) {
-      this.#relaysAtHub = Math.min(wanted, this.#tree.sockets.length);
-    }
+    const { region } = this.#tree;
+    const connected = new Map([[region, this.#clientsAtHub]]);
+    const decided = decide({ [region]: this.#relaysAtHub }, this.#shrinking, connected, this.#costs.cap, at);
+    this.#relaysAtHub = Math.min(decided.counts[region] as number, this.#tree.sockets.length);
+    this.#shrinking = decided.shrinking;
   }
 
   /** One at a time, and what grew meanwhile waits until it is worth another. */

@@ -93,7 +93,7 @@ export function isolatesFor(waiting: Map<number, number>, costs: Costs): number 
 }
 
 /** Who is still there, by relay; and how many have yet to come back, by the window that they were told. */
-export function drop(tree: RegionTree, share: number, random: Random) {
+function drop(tree: RegionTree, share: number, random: Random) {
   const connected = tree.sockets.slice();
   const waiting = new Map<number, number>();
   for (const [n, sockets] of tree.sockets.entries()) {
