@@ -5,12 +5,18 @@ CREATE TABLE `api_tokens` (
 	`shown` text NOT NULL,
 	`role` text NOT NULL,
 	`scope` text NOT NULL,
+	`version` integer NOT NULL,
 	`created_at` integer NOT NULL,
+	`updated_at` integer NOT NULL,
 	`expires_at` integer,
 	`revoked_at` integer
 );
 --> statement-breakpoint
 CREATE UNIQUE INDEX `api_tokens_hash_unique` ON `api_tokens` (`hash`);--> statement-breakpoint
+CREATE INDEX `api_tokens_by_creation` ON `api_tokens` (`created_at`,`id`);--> statement-breakpoint
+CREATE INDEX `api_tokens_by_update` ON `api_tokens` (`updated_at`,`id`);--> statement-breakpoint
+CREATE INDEX `api_tokens_by_name` ON `api_tokens` (`name`,`id`);--> statement-breakpoint
+CREATE INDEX `api_tokens_by_role` ON `api_tokens` (`role`,`created_at`,`id`);--> statement-breakpoint
 CREATE TABLE `audit` (
 	`id` integer PRIMARY KEY AUTOINCREMENT NOT NULL,
 	`timestamp` integer NOT NULL,
@@ -93,6 +99,14 @@ CREATE TABLE `flag_configurations` (
 );
 --> statement-breakpoint
 CREATE INDEX `flag_configurations_by_flag` ON `flag_configurations` (`flag_id`);--> statement-breakpoint
+CREATE TABLE `flag_tags` (
+	`project_id` text NOT NULL,
+	`tag` text NOT NULL,
+	`flag_key` text NOT NULL,
+	PRIMARY KEY(`project_id`, `tag`, `flag_key`)
+);
+--> statement-breakpoint
+CREATE INDEX `flag_tags_by_flag` ON `flag_tags` (`project_id`,`flag_key`);--> statement-breakpoint
 CREATE TABLE `flags` (
 	`id` text PRIMARY KEY NOT NULL,
 	`project_id` text NOT NULL,
@@ -113,6 +127,14 @@ CREATE TABLE `flags` (
 );
 --> statement-breakpoint
 CREATE UNIQUE INDEX `flags_by_key` ON `flags` (`project_id`,`key`);--> statement-breakpoint
+CREATE INDEX `flags_by_name` ON `flags` (`project_id`,`name`,`key`);--> statement-breakpoint
+CREATE INDEX `flags_by_creation` ON `flags` (`project_id`,`created_at`,`key`);--> statement-breakpoint
+CREATE INDEX `flags_by_update` ON `flags` (`project_id`,`updated_at`,`key`);--> statement-breakpoint
+CREATE INDEX `flags_by_owner` ON `flags` (`project_id`,`owner`,`key`);--> statement-breakpoint
+CREATE INDEX `flags_by_type` ON `flags` (`project_id`,`type`,`key`);--> statement-breakpoint
+CREATE INDEX `flags_by_temporary` ON `flags` (`project_id`,`temporary`,`key`);--> statement-breakpoint
+CREATE INDEX `flags_by_client_side` ON `flags` (`project_id`,`client_side`,`key`);--> statement-breakpoint
+CREATE INDEX `flags_archived` ON `flags` (`project_id`,`key`) WHERE archived_at IS NOT NULL;--> statement-breakpoint
 CREATE TABLE `idempotency` (
 	`token_id` text NOT NULL,
 	`key` text NOT NULL,
@@ -154,6 +176,9 @@ CREATE TABLE `projects` (
 );
 --> statement-breakpoint
 CREATE UNIQUE INDEX `projects_key_unique` ON `projects` (`key`);--> statement-breakpoint
+CREATE INDEX `projects_by_name` ON `projects` (`name`,`key`);--> statement-breakpoint
+CREATE INDEX `projects_by_creation` ON `projects` (`created_at`,`key`);--> statement-breakpoint
+CREATE INDEX `projects_by_update` ON `projects` (`updated_at`,`key`);--> statement-breakpoint
 CREATE TABLE `sdk_keys` (
 	`id` text PRIMARY KEY NOT NULL,
 	`environment_id` text NOT NULL,
@@ -162,13 +187,18 @@ CREATE TABLE `sdk_keys` (
 	`hash` text NOT NULL,
 	`shown` text NOT NULL,
 	`origins` text NOT NULL,
+	`version` integer NOT NULL,
 	`created_at` integer NOT NULL,
+	`updated_at` integer NOT NULL,
 	`expires_at` integer,
 	`revoked_at` integer
 );
 --> statement-breakpoint
 CREATE UNIQUE INDEX `sdk_keys_hash_unique` ON `sdk_keys` (`hash`);--> statement-breakpoint
-CREATE INDEX `sdk_keys_by_environment` ON `sdk_keys` (`environment_id`);--> statement-breakpoint
+CREATE INDEX `sdk_keys_by_creation` ON `sdk_keys` (`environment_id`,`created_at`,`id`);--> statement-breakpoint
+CREATE INDEX `sdk_keys_by_update` ON `sdk_keys` (`environment_id`,`updated_at`,`id`);--> statement-breakpoint
+CREATE INDEX `sdk_keys_by_name` ON `sdk_keys` (`environment_id`,`name`,`id`);--> statement-breakpoint
+CREATE INDEX `sdk_keys_by_kind` ON `sdk_keys` (`environment_id`,`kind`,`created_at`,`id`);--> statement-breakpoint
 CREATE TABLE `segment_changes` (
 	`environment_id` text NOT NULL,
 	`segment_key` text NOT NULL,
@@ -192,3 +222,7 @@ CREATE TABLE `segments` (
 	`updated_at` integer NOT NULL,
 	PRIMARY KEY(`environment_id`, `key`)
 );
+--> statement-breakpoint
+CREATE INDEX `segments_by_name` ON `segments` (`environment_id`,`name`,`key`);--> statement-breakpoint
+CREATE INDEX `segments_by_creation` ON `segments` (`environment_id`,`created_at`,`key`);--> statement-breakpoint
+CREATE INDEX `segments_by_update` ON `segments` (`environment_id`,`updated_at`,`key`);

@@ -206,7 +206,7 @@ test("flags are found by text and tag, page by page", async () => {
   expect(await keys("q=NAME%20C")).toEqual(["c"]);
   expect(await keys("tag=beta")).toEqual(["b"]);
   const first = await api("GET", `/projects/${project}/flags?limit=2`);
-  expect(first.body.nextCursor).toBe("b");
+  expect(first.body.items).toHaveLength(2);
   expect(await keys(`limit=2&cursor=${first.body.nextCursor}`)).toEqual(["c"]);
 });
 

@@ -54,8 +54,8 @@ test("segments that hold each other are refused, as are unknown fields and keys 
   expect((await api("POST", segments, { key: "one" })).status).toBe(409);
   expect((await api("POST", segments, { key: "x", members: [] })).body.errors).toMatchObject([{ pointer: "/members" }]);
   const list = await api("GET", `${segments}?limit=1`);
-  expect(list.body).toMatchObject({ items: [{ key: "one" }], nextCursor: "one" });
-  expect((await api("GET", `${segments}?cursor=one`)).body.items).toMatchObject([{ key: "two" }]);
+  expect(list.body).toMatchObject({ items: [{ key: "one" }], nextCursor: expect.any(String) });
+  expect((await api("GET", `${segments}?cursor=${list.body.nextCursor}`)).body.items).toMatchObject([{ key: "two" }]);
 });
 
 test("the description of the API is OpenAPI 3.1 and names every route with its problems", async () => {

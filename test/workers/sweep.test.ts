@@ -94,11 +94,15 @@ test("a token that KV missed when it was made is mirrored by the sweep, and revo
     hash: newId("hash"),
     role: "editor" as const,
     scope: { projects: [], environments: [] },
+    version: 1,
   };
-  await db.insert(table.apiTokens).values({ ...row, createdAt: Date.now() });
+  await db.insert(table.apiTokens).values({ ...row, createdAt: Date.now(), updatedAt: Date.now() });
   await sweep();
   expect(await env.KV.get(`token:${row.hash}`, "json")).toMatchObject({ id: row.id, role: "editor", revokedAt: null });
-  await db.update(table.apiTokens).set({ revokedAt: Date.now() }).where(eq(table.apiTokens.id, row.id));
+  await db
+    .update(table.apiTokens)
+    .set({ revokedAt: Date.now(), updatedAt: Date.now() })
+    .where(eq(table.apiTokens.id, row.id));
   await sweep();
   expect(await env.KV.get(`token:${row.hash}`, "json")).toMatchObject({ revokedAt: expect.any(Number) });
 });

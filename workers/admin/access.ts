@@ -103,3 +103,9 @@ export function visibleProjects(scope: Scope): string[] | null {
     ? scope.projects
     : scope.projects.filter((project) => ofEnvironments.includes(project));
 }
+
+/** The environments of a project that a caller may list, null for all. */
+export const visibleEnvironments = ({ environments }: Scope, project: string): string[] | null =>
+  environments.length === 0
+    ? null
+    : environments.filter((name) => name.startsWith(`${project}/`)).map((name) => name.slice(project.length + 1));

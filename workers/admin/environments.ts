@@ -4,9 +4,9 @@ import { conflict, notFound, unavailable } from "../problem.ts";
 import { type EnvironmentName, findEnvironment, mirrorEnvironment } from "../store/credentials.ts";
 import { newId } from "../store/database.ts";
 import { findHead, insertEnvironment, updateEnvironment } from "../store/environments.ts";
-import { type EnvironmentRow, headOf, nameOf, projectState } from "../store/projects.ts";
+import { type EnvironmentRow, findProject, headOf, listEnvironments, nameOf, projectState } from "../store/projects.ts";
 import { wouldBeNew } from "../store/ruleset-size.ts";
-import { needs } from "./access.ts";
+import { needs, visibleEnvironments } from "./access.ts";
 import { difference, isEmpty } from "./audit-diff.ts";
 import {
   type AdminContext,
@@ -16,8 +16,6 @@ import {
   key,
   name,
   page,
-  pageOf,
-  pageQuery,
   problems,
   projectPath,
   resource,
@@ -25,6 +23,7 @@ import {
 } from "./contract.ts";
 import { delivery } from "./hubs.ts";
 import { MAX_ENVIRONMENTS, MAX_RULESET_BYTES } from "./limits.ts";
+import { keyedQuery, listing } from "./list.ts";
 import { etagOf, requireMatch, rulesetTooLarge, write } from "./write.ts";
 
 /** Hints of the platform: where the environment's hub is made, near those who change its flags. */
@@ -99,8 +98,8 @@ const list = createRoute({
   tags: ["environments"],
   summary: "List environments",
   middleware: needs("viewer"),
-  request: { params: projectPath, query: pageQuery },
-  responses: { 200: json(page(environment), "Environments by key"), ...problems },
+  request: { params: projectPath, query: keyedQuery },
+  responses: { 200: json(page(environment), "Environments"), ...problems },
 });
 
 const read = createRoute({
@@ -175,20 +174,14 @@ export const environments = resource()
     return c.json({ ...done.body, ...done.deliveries[key] }, 201);
   })
   .openapi(list, async (c) => {
-    const { limit, cursor = "" } = c.req.valid("query");
-    const { project, environments } = await projectOf(c);
-    const { scope } = c.var.caller;
-    const rows = environments.filter(
-      ({ key }) =>
-        key > cursor && (scope.environments.length === 0 || scope.environments.includes(`${project.key}/${key}`)),
-    );
+    const query = c.req.valid("query");
+    const { page, told } = await listing(c, query, "key");
+    const project = await findProject(c.var.db, c.req.valid("param").project);
+    if (project === undefined) throw notFound(`The project ${c.req.valid("param").project}`);
+    const visible = visibleEnvironments(c.var.caller.scope, project.key);
+    const rows = await listEnvironments(c.var.db, project.id, visible, query.q, page);
     return c.json(
-      pageOf(
-        rows,
-        limit,
-        (row) => row.key,
-        (row) => shown(project.key, row),
-      ),
+      told(rows, (row) => shown(project.key, row)),
       200,
     );
   })

@@ -61,14 +61,13 @@ export const flagArchive = resource()
         const dependents = await usesOf(c, state, key);
         if (dependents.length > 0) throw inUse(`The flag ${key}`, dependents);
         const next = { ...row, archivedAt: now, updatedAt: now, version: row.version + 1 };
-        const { archivedAt, updatedAt, version } = next;
         return {
           status: 200,
           body: shownFlag(state.project.key, next),
-          etag: etagOf(version),
+          etag: etagOf(next.version),
           write: {
             statements: [
-              updateFlag(db, row.id, { archivedAt, updatedAt, version }),
+              ...updateFlag(db, next),
               // An archived flag holds nothing that it refers to.
               ...state.environments.flatMap(({ id }) => dependencyStatements(db, id, "flag", key, NONE)),
             ],
@@ -110,14 +109,13 @@ export const flagArchive = resource()
           throw conflict("would-not-work", detail, { dependents: broken.flat().slice(0, 100) });
         }
         const next = { ...row, archivedAt: null, updatedAt: now, version: row.version + 1 };
-        const { archivedAt, updatedAt, version } = next;
         return {
           status: 200,
           body: shownFlag(state.project.key, next),
-          etag: etagOf(version),
+          etag: etagOf(next.version),
           write: {
             statements: [
-              updateFlag(db, row.id, { archivedAt, updatedAt, version }),
+              ...updateFlag(db, next),
               touchConfigurations(db, row.id, now),
               ...state.environments.flatMap(({ id }) =>
                 dependencyStatements(db, id, "flag", key, references(documents.get(id)!)),
@@ -144,7 +142,7 @@ export const flagArchive = resource()
         status: 204,
         body: null,
         write: {
-          statements: deleteFlag(c.var.db, row.id),
+          statements: deleteFlag(c.var.db, row),
           // The documents went when it was archived.
           project: state.project,
           audit: audited("flag.delete", state, key, { key: { from: key } }),

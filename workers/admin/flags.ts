@@ -18,8 +18,6 @@ import {
   key,
   name,
   page,
-  pageOf,
-  pageQuery,
   problems,
   projectPath,
   resource,
@@ -27,7 +25,8 @@ import {
 import { flagType, variations } from "./documents.ts";
 import { projectOf } from "./environments.ts";
 import { flag, shownFlag, writtenFlag } from "./flag-shape.ts";
-import { MAX_NAME, MAX_TAG, MAX_TAGS } from "./limits.ts";
+import { MAX_NAME, MAX_TAG, MAX_TAGS, MAX_TAGS_ASKED } from "./limits.ts";
+import { keyedQuery, listing, truth } from "./list.ts";
 import { brokenBy, inUse, requireMeaning, withDocument } from "./meaning.ts";
 import { type Edit, etagOf, requireMatch, write } from "./write.ts";
 
@@ -58,13 +57,22 @@ const list = createRoute({
   middleware: needs("viewer"),
   request: {
     params: projectPath,
-    query: pageQuery.extend({
-      q: z.string().max(MAX_NAME).optional().openapi({ description: "Found in key, name or description" }),
-      tag: z.string().max(MAX_TAG).optional(),
-      archived: z.enum(["true", "false"]).default("false"),
+    query: keyedQuery.extend({
+      tag: z
+        .preprocess(
+          (tag) => (typeof tag === "string" ? [tag] : tag),
+          z.array(z.string().max(MAX_TAG)).max(MAX_TAGS_ASKED),
+        )
+        .optional()
+        .openapi({ description: "Sent several times: those that have all of them" }),
+      owner: z.string().max(MAX_NAME).optional(),
+      type: flagType.optional(),
+      temporary: truth,
+      clientSide: truth,
+      archived: z.enum(["true", "false", "any"]).default("false"),
     }),
   },
-  responses: { 200: json(page(flag), "Flags by key"), ...problems },
+  responses: { 200: json(page(flag), "Flags"), ...problems },
 });
 
 const read = createRoute({
@@ -139,7 +147,7 @@ export const flags = resource()
         body: shownFlag(state.project.key, row),
         etag: etagOf(1),
         write: {
-          statements: [insertFlag(c.var.db, row), insertDefaultsOf(c.var.db, row)],
+          statements: [...insertFlag(c.var.db, row), insertDefaultsOf(c.var.db, row)],
           edits: everywhere(state, () => document, row.key),
           project: state.project,
           audit: audited("flag.create", state, row.key, difference({}, fields)),
@@ -150,18 +158,14 @@ export const flags = resource()
   })
   .openapi(list, async (c) => {
     const { project: projectKey } = c.req.valid("param");
-    const { limit, cursor, q, tag, archived } = c.req.valid("query");
+    const { tag: tags, archived, ...query } = c.req.valid("query");
+    const { page, told } = await listing(c, query, "key");
     const project = await findProject(c.var.db, projectKey);
     if (project === undefined) throw notFound(`The project ${projectKey}`);
-    const filter = { q, tag, archived: archived === "true" };
-    const rows = await listFlags(c.var.db, project.id, filter, { limit: limit + 1, after: cursor });
+    const filter = { ...query, tags, archived: archived === "any" ? undefined : archived === "true" };
+    const rows = await listFlags(c.var.db, project.id, filter, page);
     return c.json(
-      pageOf(
-        rows,
-        limit,
-        (row) => row.key,
-        (row) => shownFlag(project.key, row),
-      ),
+      told(rows, (row) => shownFlag(project.key, row)),
       200,
     );
   })
@@ -186,7 +190,6 @@ export const flags = resource()
       next.version = row.version + 1;
       next.updatedAt = now;
       next.bytes = defaultBytes(next);
-      const { id: _, projectId: __, key: ___, createdAt: ____, ...columns } = next;
       const documents = seenByClients(row, next) ? await documentsEverywhere(c, state, next) : null;
       return {
         status: 200,
@@ -194,7 +197,7 @@ export const flags = resource()
         etag: etagOf(next.version),
         write: {
           statements: [
-            updateFlag(c.var.db, row.id, columns),
+            ...updateFlag(c.var.db, next),
             ...(documents === null ? [] : [touchConfigurations(c.var.db, row.id, now)]),
           ],
           edits: documents === null ? [] : everywhere(state, (id) => documents.get(id)!, key),

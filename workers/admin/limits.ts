@@ -38,6 +38,10 @@ export const MAX_TEXT = 1_024;
 export const MAX_ORIGINS = 50;
 /** Projects or environments that a token names. */
 export const MAX_SCOPE = 100;
+/** A cursor holds a name and a key, in letters of four bytes at the most. */
+export const MAX_CURSOR = 4_096;
+/** Tags that a list of flags is narrowed by. */
+export const MAX_TAGS_ASKED = 10;
 /** In one answer. */
 export const MAX_MISTAKES = 100;
 /** The longest that a write waits for its receipt. Milliseconds. */

@@ -4,20 +4,8 @@ import { newId } from "../store/database.ts";
 import { findProject, insertProject, listProjects, type ProjectRow, updateProject } from "../store/projects.ts";
 import { needs, visibleProjects } from "./access.ts";
 import { difference, isEmpty } from "./audit-diff.ts";
-import {
-  body,
-  description,
-  json,
-  key,
-  name,
-  page,
-  pageOf,
-  pageQuery,
-  problems,
-  projectPath,
-  resource,
-  time,
-} from "./contract.ts";
+import { body, description, json, key, name, page, problems, projectPath, resource, time } from "./contract.ts";
+import { keyedQuery, listing } from "./list.ts";
 import { etagOf, requireMatch, write } from "./write.ts";
 
 const project = z.object({ key, name, description: z.string(), createdAt: time, updatedAt: time }).openapi("Project");
@@ -49,8 +37,8 @@ const list = createRoute({
   tags: ["projects"],
   summary: "List projects",
   middleware: needs("viewer", "own"),
-  request: { query: pageQuery },
-  responses: { 200: json(page(project), "Projects by key"), ...problems },
+  request: { query: keyedQuery },
+  responses: { 200: json(page(project), "Projects"), ...problems },
 });
 
 const read = createRoute({
@@ -100,12 +88,10 @@ export const projects = resource()
     return c.json(done.body, 201);
   })
   .openapi(list, async (c) => {
-    const { limit, cursor } = c.req.valid("query");
-    const rows = await listProjects(c.var.db, visibleProjects(c.var.caller.scope), { limit: limit + 1, after: cursor });
-    return c.json(
-      pageOf(rows, limit, (row) => row.key, shown),
-      200,
-    );
+    const query = c.req.valid("query");
+    const { page, told } = await listing(c, query, "key");
+    const rows = await listProjects(c.var.db, visibleProjects(c.var.caller.scope), query.q, page);
+    return c.json(told(rows, shown), 200);
   })
   .openapi(read, async (c) => {
     const row = await findProject(c.var.db, c.req.valid("param").project);

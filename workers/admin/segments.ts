@@ -16,8 +16,6 @@ import {
   key,
   name,
   page,
-  pageOf,
-  pageQuery,
   problems,
   resource,
   time,
@@ -25,6 +23,7 @@ import {
 import { condition, members, segmentRules } from "./documents.ts";
 import { environmentOf, headIn } from "./environments.ts";
 import { delivery } from "./hubs.ts";
+import { keyedQuery, listing } from "./list.ts";
 import { inUse, requireMeaning } from "./meaning.ts";
 import { bigSegmentOf } from "./members.ts";
 import { segmentRulesOf } from "./splits.ts";
@@ -90,8 +89,8 @@ const list = createRoute({
   tags: ["segments"],
   summary: "List segments",
   middleware: needs("viewer"),
-  request: { params: environmentPath, query: pageQuery },
-  responses: { 200: json(page(segment), "Segments by key"), ...problems },
+  request: { params: environmentPath, query: keyedQuery },
+  responses: { 200: json(page(segment), "Segments"), ...problems },
 });
 
 const read = createRoute({
@@ -148,16 +147,12 @@ export const segments = resource()
     return c.json({ ...done.body, ...done.deliveries[environment.environment] }, 201);
   })
   .openapi(list, async (c) => {
-    const { limit, cursor } = c.req.valid("query");
+    const query = c.req.valid("query");
+    const { page, told } = await listing(c, query, "key");
     const environment = await environmentOf(c);
-    const rows = await listSegments(c.var.db, environment.id, { limit: limit + 1, after: cursor });
+    const rows = await listSegments(c.var.db, environment.id, query.q, page);
     return c.json(
-      pageOf(
-        rows,
-        limit,
-        (row) => row.key,
-        (row) => shown(environment, row),
-      ),
+      told(rows, (row) => shown(environment, row)),
       200,
     );
   })

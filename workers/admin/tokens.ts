@@ -1,26 +1,15 @@
 import { createRoute, z } from "@hono/zod-openapi";
 import { KV_READ_MS, within } from "../deadline.ts";
-import { notFound, unavailable } from "../problem.ts";
+import { badRequest, conflict, forbidden, notFound, unavailable } from "../problem.ts";
 import { mirrorToken, newSecret } from "../store/credentials.ts";
 import { newId } from "../store/database.ts";
-import { findTokenById, insertToken, listTokens, revokeToken, type TokenRow } from "../store/tokens.ts";
+import { findTokenById, insertToken, listTokens, type TokenRow, updateToken } from "../store/tokens.ts";
 import { needs } from "./access.ts";
-import { difference } from "./audit-diff.ts";
-import {
-  type AdminContext,
-  body,
-  json,
-  key,
-  name,
-  page,
-  pageOf,
-  pageQuery,
-  problems,
-  resource,
-  time,
-} from "./contract.ts";
+import { difference, isEmpty } from "./audit-diff.ts";
+import { type AdminContext, body, json, key, name, page, problems, resource, time } from "./contract.ts";
 import { MAX_SCOPE } from "./limits.ts";
-import { requireFuture, write } from "./write.ts";
+import { issuedQuery, listing } from "./list.ts";
+import { etagOf, requireFuture, requireMatch, write } from "./write.ts";
 
 const role = z.enum(["viewer", "editor", "approver", "admin"]);
 const environmentName = z
@@ -42,7 +31,9 @@ const token = z
     shown: z.string(),
     role,
     scope: z.object({ projects: z.array(z.string()), environments: z.array(z.string()) }),
+    version: z.number().int(),
     createdAt: time,
+    updatedAt: time,
     expiresAt: time.nullable(),
     revokedAt: time.nullable(),
   })
@@ -66,8 +57,33 @@ const list = createRoute({
   tags: ["tokens"],
   summary: "List API tokens",
   middleware: needs("admin"),
-  request: { query: pageQuery },
+  request: { query: issuedQuery.extend({ role: role.optional() }) },
   responses: { 200: json(page(token), "Tokens"), ...problems },
+});
+
+const tokenPath = z.object({ token: z.string() });
+
+const read = createRoute({
+  method: "get",
+  path: "/tokens/{token}",
+  tags: ["tokens"],
+  summary: "Read an API token, without its secret",
+  middleware: needs("admin"),
+  request: { params: tokenPath },
+  responses: { 200: json(token, "The token"), ...problems },
+});
+
+const patch = createRoute({
+  method: "patch",
+  path: "/tokens/{token}",
+  tags: ["tokens"],
+  summary: "Rename a token, narrow its scope or move its end; nobody prolongs their own",
+  middleware: needs("admin"),
+  request: {
+    params: tokenPath,
+    ...body(z.strictObject({ name, scope, expiresAt: time.nullable() }).partial()),
+  },
+  responses: { 200: json(token, "The token"), ...problems },
 });
 
 const revoke = createRoute({
@@ -76,7 +92,7 @@ const revoke = createRoute({
   tags: ["tokens"],
   summary: "Revoke an API token",
   middleware: needs("admin"),
-  request: { params: z.object({ token: z.string() }) },
+  request: { params: tokenPath },
   responses: { 204: { description: "Revoked" }, ...problems },
 });
 
@@ -86,10 +102,13 @@ export const tokens = resource()
     requireFuture(expiresAt, c.var.now());
     const { secret, hash, shown: abbreviated } = await newSecret("bnt_api");
     const id = newId("tok");
-    const row = { id, name, hash, shown: abbreviated, role, scope, createdAt: c.var.now(), expiresAt, revokedAt: null };
+    const now = c.var.now();
+    const times = { createdAt: now, updatedAt: now, expiresAt, revokedAt: null };
+    const row = { id, name, hash, shown: abbreviated, role, scope, version: 1, ...times };
     const done = await write(c, async () => ({
       status: 201,
       body: shown(row),
+      etag: etagOf(1),
       secret: true,
       write: {
         statements: [insertToken(c.var.db, row)],
@@ -101,39 +120,106 @@ export const tokens = resource()
         },
       },
     }));
-    // Without its mirror the token works wherever D1 does.
-    await mirror(c, row).catch((error: unknown) => {
-      console.error(JSON.stringify({ level: "error", message: "not mirrored", token: id, error: String(error) }));
-    });
+    await mirror(c, row).catch(notMirrored(id));
     return c.json({ ...done.body, token: secret }, 201);
   })
   .openapi(list, async (c) => {
-    const { limit, cursor } = c.req.valid("query");
-    const rows = await listTokens(c.var.db, { limit: limit + 1, after: cursor });
-    return c.json(
-      pageOf(rows, limit, (row) => row.id, shown),
-      200,
-    );
+    const { role, q, state, ...query } = c.req.valid("query");
+    const { page, told } = await listing(c, query, "id");
+    const rows = await listTokens(c.var.db, { role, q, state, now: c.var.now() }, page);
+    return c.json(told(rows, shown), 200);
+  })
+  .openapi(read, async (c) => {
+    const row = await tokenThere(c);
+    c.header("etag", etagOf(row.version));
+    return c.json(shown(row), 200);
+  })
+  .openapi(patch, async (c) => {
+    const fields = c.req.valid("json");
+    let after: TokenRow | undefined;
+    const done = await write(c, async (now) => {
+      const row = await tokenThere(c);
+      requireMatch(c, etagOf(row.version));
+      if (row.revokedAt !== null) throw conflict("revoked", "The token is revoked, for good: create another.");
+      const next = { ...row, ...fields };
+      const changes = difference(shown(row), shown(next));
+      if (isEmpty(changes)) return { status: 200, body: shown(row), etag: etagOf(row.version) };
+      if (changes.expiresAt !== undefined) requireFuture(next.expiresAt, now);
+      requireNarrower(row, next);
+      const prolonged = endOf(next) > endOf(row);
+      if (prolonged && row.id === c.var.caller.id) throw forbidden("Another token has to prolong this one.");
+      next.version = row.version + 1;
+      next.updatedAt = now;
+      // What is taken away goes from the mirror first, what is given comes last: it never allows more than D1.
+      await mirror(c, { ...next, expiresAt: prolonged ? row.expiresAt : next.expiresAt }).catch(() => {
+        throw unavailable("The token cannot be changed everywhere at the moment.");
+      });
+      after = prolonged ? next : undefined;
+      return {
+        status: 200,
+        body: shown(next),
+        etag: etagOf(next.version),
+        write: {
+          statements: [updateToken(c.var.db, row, next)],
+          audit: { action: "token.update", type: "token", key: row.id, changes },
+        },
+      };
+    });
+    if (after !== undefined) await mirror(c, after).catch(notMirrored(after.id));
+    return c.json(done.body, 200);
   })
   .openapi(revoke, async (c) => {
-    const { token: id } = c.req.valid("param");
     await write(c, async (now) => {
-      const row = await findTokenById(c.var.db, id);
-      if (row === undefined) throw notFound(`The token ${id}`);
+      const row = await tokenThere(c);
+      requireMatch(c, etagOf(row.version));
       if (row.revokedAt !== null) return { status: 204, body: null };
-      await mirror(c, { ...row, revokedAt: now }).catch(() => {
+      const next = { ...row, revokedAt: now, updatedAt: now, version: row.version + 1 };
+      await mirror(c, next).catch(() => {
         throw unavailable("The token cannot be revoked everywhere at the moment.");
       });
       return {
         status: 204,
         body: null,
         write: {
-          statements: [revokeToken(c.var.db, id, now)],
-          audit: { action: "token.revoke", type: "token", key: id, changes: { revokedAt: { to: now } } },
+          statements: [updateToken(c.var.db, row, next)],
+          audit: {
+            action: "token.revoke",
+            type: "token",
+            key: row.id,
+            changes: { revokedAt: { from: null, to: now } },
+          },
         },
       };
     });
     return c.body(null, 204);
   });
 
+async function tokenThere(c: AdminContext): Promise<TokenRow> {
+  const { token: id = "" } = c.req.param() as { token?: string };
+  const row = await findTokenById(c.var.db, id);
+  if (row === undefined) throw notFound(`The token ${id}`);
+  return row;
+}
+
+const endOf = ({ expiresAt }: TokenRow) => expiresAt ?? Number.POSITIVE_INFINITY;
+
+/** Whoever holds a token must not come to hold more by it; an empty list means everything. */
+function requireNarrower(before: TokenRow, next: TokenRow): void {
+  const wider = (["projects", "environments"] as const).filter((list) => {
+    const [was, will] = [before.scope[list], next.scope[list]];
+    return was.length > 0 && (will.length === 0 || will.some((one) => !was.includes(one)));
+  });
+  if (wider.length === 0) return;
+  const message = "A scope is only ever narrowed. Create a token for more, and revoke this one.";
+  throw badRequest(
+    message,
+    wider.map((list) => ({ pointer: `/scope/${list}`, code: "wider-scope", message })),
+  );
+}
+
 const mirror = (c: AdminContext, row: TokenRow) => within(mirrorToken(c.env.KV, row), KV_READ_MS, "KV");
+
+/** It works wherever D1 does, and the sweep mirrors it again. */
+const notMirrored = (token: string) => (error: unknown) => {
+  console.error(JSON.stringify({ level: "error", message: "not mirrored", token, error: String(error) }));
+};

@@ -1,5 +1,5 @@
 /** API tokens and the names a kill needs, in D1 and mirrored in KV when written: a kill must not depend on D1. */
-import { and, eq, gt, or } from "drizzle-orm";
+import { and, eq, gt } from "drizzle-orm";
 import { Circuit, D1_BREAKING, D1_FIRST_MS, D1_MS, KV_READ_MS, within } from "../deadline.ts";
 import { type Database, randomText } from "./database.ts";
 import * as table from "./schema.ts";
@@ -74,11 +74,7 @@ export async function mirrorEnvironment(kv: KVNamespace, name: EnvironmentName):
  */
 export async function mirrorRecent(db: Database, kv: KVNamespace, since: number, limit = 100): Promise<void> {
   const { apiTokens, environments } = table;
-  const tokens = await db
-    .select()
-    .from(apiTokens)
-    .where(or(gt(apiTokens.createdAt, since), gt(apiTokens.revokedAt, since)))
-    .limit(limit);
+  const tokens = await db.select().from(apiTokens).where(gt(apiTokens.updatedAt, since)).limit(limit);
   const names = await selectEnvironmentNames(db).where(gt(environments.createdAt, since)).limit(limit);
   await Promise.all([
     ...tokens.map((row) => mirrorToken(kv, row)),

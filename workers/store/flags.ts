@@ -1,7 +1,9 @@
-import { and, asc, eq, gt, isNotNull, isNull, or, sql } from "drizzle-orm";
+import type { FlagType } from "@bunting/core";
+import { and, eq, sql } from "drizzle-orm";
+import type { SQLiteColumn } from "drizzle-orm/sqlite-core";
 import type { Database, Statement } from "./database.ts";
 import type { ConfigurationRow, FlagRow } from "./documents.ts";
-import type { PageOf } from "./projects.ts";
+import { type DocumentOrder, holding, inOrder, type PageOf } from "./page.ts";
 import * as table from "./schema.ts";
 
 export type KillRow = typeof table.kills.$inferSelect;
@@ -9,7 +11,16 @@ export type KillRow = typeof table.kills.$inferSelect;
 /** How one environment serves a flag, for reading: the documents that evaluation sees come from documents.ts. */
 export type FlagThere = { flag: FlagRow; configuration: ConfigurationRow; kill: KillRow | null };
 
-export type FlagFilter = { q?: string | undefined; tag?: string | undefined; archived: boolean };
+/** Each narrows the list; a flag has all of `tags`. */
+export type FlagFilter = {
+  q?: string | undefined;
+  tags?: string[] | undefined;
+  owner?: string | undefined;
+  type?: FlagType | undefined;
+  temporary?: boolean | undefined;
+  clientSide?: boolean | undefined;
+  archived?: boolean | undefined;
+};
 
 export async function findFlag(db: Database, project: string, key: string): Promise<FlagRow | undefined> {
   const [row] = await db
@@ -20,32 +31,33 @@ export async function findFlag(db: Database, project: string, key: string): Prom
   return row?.flag;
 }
 
-export function listFlags(
-  db: Database,
-  projectId: string,
-  filter: FlagFilter,
-  { limit, after }: PageOf,
-): Promise<FlagRow[]> {
-  const holds = (text: typeof table.flags.key | typeof table.flags.name | typeof table.flags.description) =>
-    sql`instr(lower(${text}), lower(${filter.q}))`;
+export function listFlags(db: Database, projectId: string, filter: FlagFilter, page: PageOf<DocumentOrder>) {
+  const { flags } = table;
+  const equal = (column: SQLiteColumn, value: unknown) => (value === undefined ? undefined : eq(column, value));
+  // As a literal, or the partial index would not be known to hold all of them.
+  const archived = sql.raw(filter.archived ? "IS NOT NULL" : "IS NULL");
+  const { after, orderBy } = inOrder(flags, flags.key, page);
   return db
     .select()
-    .from(table.flags)
+    .from(flags)
     .where(
       and(
-        eq(table.flags.projectId, projectId),
-        after === undefined ? undefined : gt(table.flags.key, after),
-        filter.archived ? isNotNull(table.flags.archivedAt) : isNull(table.flags.archivedAt),
-        filter.q === undefined
-          ? undefined
-          : or(holds(table.flags.key), holds(table.flags.name), holds(table.flags.description)),
-        filter.tag === undefined
-          ? undefined
-          : sql`EXISTS (SELECT 1 FROM json_each(${table.flags.tags}) WHERE value = ${filter.tag})`,
+        eq(flags.projectId, projectId),
+        after,
+        filter.archived === undefined ? undefined : sql`${flags.archivedAt} ${archived}`,
+        equal(flags.owner, filter.owner),
+        equal(flags.type, filter.type),
+        equal(flags.temporary, filter.temporary),
+        equal(flags.clientSide, filter.clientSide),
+        ...(filter.tags ?? []).map(
+          (tag) =>
+            sql`${flags.key} IN (SELECT flag_key FROM flag_tags WHERE project_id = ${projectId} AND tag = ${tag})`,
+        ),
+        holding(filter.q, [flags.key, flags.name, flags.description]),
       ),
     )
-    .orderBy(asc(table.flags.key))
-    .limit(limit);
+    .orderBy(...orderBy)
+    .limit(page.limit);
 }
 
 export async function flagIn(
@@ -82,10 +94,30 @@ export async function killedFlags(db: Database, environmentId: string): Promise<
   return new Set(rows.map((row) => row.key));
 }
 
-export const insertFlag = (db: Database, row: FlagRow): Statement => db.insert(table.flags).values(row);
+export const insertFlag = (db: Database, row: FlagRow): Statement[] => [
+  db.insert(table.flags).values(row),
+  insertTags(db, row),
+];
 
-export const updateFlag = (db: Database, id: string, fields: Partial<FlagRow>): Statement =>
-  db.update(table.flags).set(fields).where(eq(table.flags.id, id));
+/** `row` as it will be. */
+export const updateFlag = (db: Database, row: FlagRow): Statement[] => {
+  const { id, projectId: _, key: __, createdAt: ___, ...fields } = row;
+  return [
+    db.update(table.flags).set(fields).where(eq(table.flags.id, id)),
+    db.delete(table.flagTags).where(tagsOf(row)),
+    insertTags(db, row),
+  ];
+};
+
+type Named = Pick<FlagRow, "projectId" | "key">;
+
+const tagsOf = ({ projectId, key }: Named) =>
+  and(eq(table.flagTags.projectId, projectId), eq(table.flagTags.flagKey, key));
+
+const insertTags = (db: Database, { projectId, key, tags }: Named & Pick<FlagRow, "tags">): Statement =>
+  db
+    .insert(table.flagTags)
+    .select(sql`SELECT DISTINCT ${projectId}, value, ${key} FROM json_each(${JSON.stringify(tags)})`);
 
 /** The flag's document changed in every environment, by something that all of them have in common. */
 export const touchConfigurations = (db: Database, flagId: string, now: number): Statement =>
@@ -105,7 +137,8 @@ export const updateConfiguration = (
     .set(fields)
     .where(and(eq(table.flagConfigurations.environmentId, environmentId), eq(table.flagConfigurations.flagId, flagId)));
 
-export const deleteFlag = (db: Database, flagId: string): Statement[] => [
-  db.delete(table.flagConfigurations).where(eq(table.flagConfigurations.flagId, flagId)),
-  db.delete(table.flags).where(eq(table.flags.id, flagId)),
+export const deleteFlag = (db: Database, row: Named & { id: string }): Statement[] => [
+  db.delete(table.flagConfigurations).where(eq(table.flagConfigurations.flagId, row.id)),
+  db.delete(table.flagTags).where(tagsOf(row)),
+  db.delete(table.flags).where(eq(table.flags.id, row.id)),
 ];

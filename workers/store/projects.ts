@@ -1,15 +1,13 @@
-import { and, asc, eq, gt, sql } from "drizzle-orm";
+import { and, asc, eq, sql } from "drizzle-orm";
 import type { Head } from "./changes.ts";
 import type { EnvironmentName } from "./credentials.ts";
 import { answered, type Database, type Statement } from "./database.ts";
 import type { FlagRow } from "./documents.ts";
+import { type DocumentOrder, holding, inOrder, type PageOf } from "./page.ts";
 import * as table from "./schema.ts";
 
 export type ProjectRow = typeof table.projects.$inferSelect;
 export type EnvironmentRow = typeof table.environments.$inferSelect;
-
-/** Keyset pages: `after` is the key that the last page ended with. */
-export type PageOf = { limit: number; after: string | undefined };
 
 /** What a project-level edit is validated against, read at once: the set of environments, their heads, and one flag. */
 export type ProjectState = { project: ProjectRow; environments: EnvironmentRow[]; flag: FlagRow | undefined };
@@ -52,20 +50,51 @@ export const nameOf = (project: ProjectRow, environment: EnvironmentRow): Enviro
 });
 
 /** `visible`: the keys that the caller may see, null for all. */
-export function listProjects(db: Database, visible: string[] | null, { limit, after }: PageOf): Promise<ProjectRow[]> {
+export function listProjects(
+  db: Database,
+  visible: string[] | null,
+  q: string | undefined,
+  page: PageOf<DocumentOrder>,
+) {
+  const { key, name, description } = table.projects;
+  const { after, orderBy } = inOrder(table.projects, key, page);
   return db
     .select()
     .from(table.projects)
     .where(
       and(
-        after === undefined ? undefined : gt(table.projects.key, after),
-        visible === null
-          ? undefined
-          : sql`${table.projects.key} IN (SELECT value FROM json_each(${JSON.stringify(visible)}))`,
+        after,
+        visible === null ? undefined : sql`${key} IN (SELECT value FROM json_each(${JSON.stringify(visible)}))`,
+        holding(q, [key, name, description]),
       ),
     )
-    .orderBy(asc(table.projects.key))
-    .limit(limit);
+    .orderBy(...orderBy)
+    .limit(page.limit);
+}
+
+/** `visible`: the keys of the environments that the caller may see, null for all. */
+export function listEnvironments(
+  db: Database,
+  projectId: string,
+  visible: string[] | null,
+  q: string | undefined,
+  page: PageOf<DocumentOrder>,
+) {
+  const { key, name } = table.environments;
+  const { after, orderBy } = inOrder(table.environments, key, page);
+  return db
+    .select()
+    .from(table.environments)
+    .where(
+      and(
+        eq(table.environments.projectId, projectId),
+        after,
+        visible === null ? undefined : sql`${key} IN (SELECT value FROM json_each(${JSON.stringify(visible)}))`,
+        holding(q, [key, name]),
+      ),
+    )
+    .orderBy(...orderBy)
+    .limit(page.limit);
 }
 
 export const insertProject = (db: Database, row: ProjectRow): Statement => db.insert(table.projects).values(row);

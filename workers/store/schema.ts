@@ -1,20 +1,29 @@
 /** D1's tables. Times are epoch milliseconds. docs/storage.md says who writes each; migrations/ is generated from here. */
 
 import type { BigMembers, FlagType, Prerequisite, Rule, SegmentRule, Serve, Target, Variation } from "@bunting/core";
+import { sql } from "drizzle-orm";
 import { index, integer, primaryKey, sqliteTable, text, uniqueIndex } from "drizzle-orm/sqlite-core";
 
 const time = (name: string) => integer(name);
 const json = <T>(name: string) => text(name, { mode: "json" }).$type<T>();
 
-export const projects = sqliteTable("projects", {
-  id: text().primaryKey(),
-  key: text().notNull().unique(),
-  name: text().notNull(),
-  description: text().notNull().default(""),
-  version: integer().notNull(),
-  createdAt: time("created_at").notNull(),
-  updatedAt: time("updated_at").notNull(),
-});
+export const projects = sqliteTable(
+  "projects",
+  {
+    id: text().primaryKey(),
+    key: text().notNull().unique(),
+    name: text().notNull(),
+    description: text().notNull().default(""),
+    version: integer().notNull(),
+    createdAt: time("created_at").notNull(),
+    updatedAt: time("updated_at").notNull(),
+  },
+  (table) => [
+    index("projects_by_name").on(table.name, table.key),
+    index("projects_by_creation").on(table.createdAt, table.key),
+    index("projects_by_update").on(table.updatedAt, table.key),
+  ],
+);
 
 /** The lock of what spans environments: a lost race violates this key and takes its whole batch with it. */
 export const projectEdits = sqliteTable(
@@ -66,7 +75,28 @@ export const flags = sqliteTable(
     updatedAt: time("updated_at").notNull(),
     archivedAt: time("archived_at"),
   },
-  (table) => [uniqueIndex("flags_by_key").on(table.projectId, table.key)],
+  (table) => [
+    uniqueIndex("flags_by_key").on(table.projectId, table.key),
+    // One for each order of the list, then one for each filter: in the order of keys, which is the usual one.
+    index("flags_by_name").on(table.projectId, table.name, table.key),
+    index("flags_by_creation").on(table.projectId, table.createdAt, table.key),
+    index("flags_by_update").on(table.projectId, table.updatedAt, table.key),
+    index("flags_by_owner").on(table.projectId, table.owner, table.key),
+    index("flags_by_type").on(table.projectId, table.type, table.key),
+    index("flags_by_temporary").on(table.projectId, table.temporary, table.key),
+    index("flags_by_client_side").on(table.projectId, table.clientSide, table.key),
+    index("flags_archived").on(table.projectId, table.key).where(sql`archived_at IS NOT NULL`),
+  ],
+);
+
+/** `flags.tags` the other way round. */
+export const flagTags = sqliteTable(
+  "flag_tags",
+  { projectId: text("project_id").notNull(), tag: text().notNull(), flagKey: text("flag_key").notNull() },
+  (table) => [
+    primaryKey({ columns: [table.projectId, table.tag, table.flagKey] }),
+    index("flag_tags_by_flag").on(table.projectId, table.flagKey),
+  ],
 );
 
 /** How one environment serves a flag. `version` is the version of the flag's document there. */
@@ -110,7 +140,12 @@ export const segments = sqliteTable(
     createdAt: time("created_at").notNull(),
     updatedAt: time("updated_at").notNull(),
   },
-  (table) => [primaryKey({ columns: [table.environmentId, table.key] })],
+  (table) => [
+    primaryKey({ columns: [table.environmentId, table.key] }),
+    index("segments_by_name").on(table.environmentId, table.name, table.key),
+    index("segments_by_creation").on(table.environmentId, table.createdAt, table.key),
+    index("segments_by_update").on(table.environmentId, table.updatedAt, table.key),
+  ],
 );
 
 /** Who came to and left a big segment since its filter was built; part of the filter from `generation` on. */
@@ -203,11 +238,18 @@ export const sdkKeys = sqliteTable(
     /** A client key is public by nature and shown again; of a server key only its last characters. */
     shown: text().notNull(),
     origins: json<string[]>("origins").notNull(),
+    version: integer().notNull(),
     createdAt: time("created_at").notNull(),
+    updatedAt: time("updated_at").notNull(),
     expiresAt: time("expires_at"),
     revokedAt: time("revoked_at"),
   },
-  (table) => [index("sdk_keys_by_environment").on(table.environmentId)],
+  (table) => [
+    index("sdk_keys_by_creation").on(table.environmentId, table.createdAt, table.id),
+    index("sdk_keys_by_update").on(table.environmentId, table.updatedAt, table.id),
+    index("sdk_keys_by_name").on(table.environmentId, table.name, table.id),
+    index("sdk_keys_by_kind").on(table.environmentId, table.kind, table.createdAt, table.id),
+  ],
 );
 
 export type Role = "viewer" | "editor" | "approver" | "admin";
@@ -215,17 +257,29 @@ export type Role = "viewer" | "editor" | "approver" | "admin";
 /** Empty lists mean everything; names are keys, and an environment's is `project/environment`. */
 export type Scope = { projects: string[]; environments: string[] };
 
-export const apiTokens = sqliteTable("api_tokens", {
-  id: text().primaryKey(),
-  name: text().notNull(),
-  hash: text().notNull().unique(),
-  shown: text().notNull(),
-  role: text().$type<Role>().notNull(),
-  scope: json<Scope>("scope").notNull(),
-  createdAt: time("created_at").notNull(),
-  expiresAt: time("expires_at"),
-  revokedAt: time("revoked_at"),
-});
+export const apiTokens = sqliteTable(
+  "api_tokens",
+  {
+    id: text().primaryKey(),
+    name: text().notNull(),
+    hash: text().notNull().unique(),
+    shown: text().notNull(),
+    role: text().$type<Role>().notNull(),
+    scope: json<Scope>("scope").notNull(),
+    /** Never null: a write that was validated against an older version tries to make it so. */
+    version: integer().notNull(),
+    createdAt: time("created_at").notNull(),
+    updatedAt: time("updated_at").notNull(),
+    expiresAt: time("expires_at"),
+    revokedAt: time("revoked_at"),
+  },
+  (table) => [
+    index("api_tokens_by_creation").on(table.createdAt, table.id),
+    index("api_tokens_by_update").on(table.updatedAt, table.id),
+    index("api_tokens_by_name").on(table.name, table.id),
+    index("api_tokens_by_role").on(table.role, table.createdAt, table.id),
+  ],
+);
 
 export type FieldChange = { from?: unknown; to?: unknown };
 

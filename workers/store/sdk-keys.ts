@@ -1,27 +1,37 @@
-import { and, asc, eq, gt } from "drizzle-orm";
+import { and, eq } from "drizzle-orm";
 import type { Database, Statement } from "./database.ts";
 import type { SdkKeyRow } from "./documents.ts";
-import type { PageOf } from "./projects.ts";
+import { type CredentialFilter, type CredentialOrder, holding, inOrder, inState, type PageOf } from "./page.ts";
 import * as table from "./schema.ts";
 
 export const findSdkKey = (db: Database, environmentId: string, id: string): Promise<SdkKeyRow | undefined> =>
   db.query.sdkKeys.findFirst({ where: and(eq(table.sdkKeys.environmentId, environmentId), eq(table.sdkKeys.id, id)) });
 
-export function listSdkKeys(db: Database, environmentId: string, { limit, after }: PageOf): Promise<SdkKeyRow[]> {
+export function listSdkKeys(
+  db: Database,
+  environmentId: string,
+  { q, state, now, kind }: CredentialFilter & { kind: table.KeyKind | undefined },
+  page: PageOf<CredentialOrder>,
+) {
+  const { sdkKeys } = table;
+  const { after, orderBy } = inOrder(sdkKeys, sdkKeys.id, page);
   return db
     .select()
-    .from(table.sdkKeys)
+    .from(sdkKeys)
     .where(
       and(
-        eq(table.sdkKeys.environmentId, environmentId),
-        after === undefined ? undefined : gt(table.sdkKeys.id, after),
+        eq(sdkKeys.environmentId, environmentId),
+        after,
+        kind && eq(sdkKeys.kind, kind),
+        inState(state, sdkKeys, now),
+        holding(q, [sdkKeys.name, sdkKeys.shown]),
       ),
     )
-    .orderBy(asc(table.sdkKeys.id))
-    .limit(limit);
+    .orderBy(...orderBy)
+    .limit(page.limit);
 }
 
 export const insertSdkKey = (db: Database, row: SdkKeyRow): Statement => db.insert(table.sdkKeys).values(row);
 
-export const revokeSdkKey = (db: Database, id: string, now: number): Statement =>
-  db.update(table.sdkKeys).set({ revokedAt: now }).where(eq(table.sdkKeys.id, id));
+export const updateSdkKey = (db: Database, id: string, fields: Partial<SdkKeyRow>): Statement =>
+  db.update(table.sdkKeys).set(fields).where(eq(table.sdkKeys.id, id));

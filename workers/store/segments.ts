@@ -1,7 +1,7 @@
-import { and, asc, eq, gt } from "drizzle-orm";
+import { and, eq } from "drizzle-orm";
 import type { Database, Statement } from "./database.ts";
 import type { SegmentRow } from "./documents.ts";
-import type { PageOf } from "./projects.ts";
+import { type DocumentOrder, holding, inOrder, type PageOf } from "./page.ts";
 import * as table from "./schema.ts";
 
 const at = (environmentId: string, key: string) =>
@@ -10,18 +10,15 @@ const at = (environmentId: string, key: string) =>
 export const findSegment = (db: Database, environmentId: string, key: string): Promise<SegmentRow | undefined> =>
   db.query.segments.findFirst({ where: at(environmentId, key) });
 
-export function listSegments(db: Database, environmentId: string, { limit, after }: PageOf): Promise<SegmentRow[]> {
+export function listSegments(db: Database, environmentId: string, q: string | undefined, page: PageOf<DocumentOrder>) {
+  const { key, name, description } = table.segments;
+  const { after, orderBy } = inOrder(table.segments, key, page);
   return db
     .select()
     .from(table.segments)
-    .where(
-      and(
-        eq(table.segments.environmentId, environmentId),
-        after === undefined ? undefined : gt(table.segments.key, after),
-      ),
-    )
-    .orderBy(asc(table.segments.key))
-    .limit(limit);
+    .where(and(eq(table.segments.environmentId, environmentId), after, holding(q, [key, name, description])))
+    .orderBy(...orderBy)
+    .limit(page.limit);
 }
 
 export const insertSegment = (db: Database, row: SegmentRow): Statement => db.insert(table.segments).values(row);
