@@ -155,7 +155,16 @@ test("whoever has lost its parent goes to the one above it, and back when it is 
 test("the relays of a hub that was lost with all it knew hear about it as soon as it is born again", async () => {
   const { environmentId, publish } = await livingEnvironment();
   const [high, low] = [await open(environmentId, 0), await open(environmentId, 1)];
-  const row = { kind: "server" as const, name: "n", hash: "hash", shown: "…", origins: [], createdAt: 0 };
+  const row = {
+    kind: "server" as const,
+    name: "n",
+    hash: "hash",
+    shown: "…",
+    origins: [],
+    version: 1,
+    createdAt: 0,
+    updatedAt: 0,
+  };
   await db.insert(table.sdkKeys).values({ id: "key_1", environmentId, ...row });
   await publish({ keys: key });
   await vi.waitFor(() => expect(low.told.at(-1)).toBe("patch 2"));
