@@ -1,11 +1,13 @@
 import { createRoute, z } from "@hono/zod-openapi";
 import { KV_READ_MS, within } from "../deadline.ts";
 import { conflict, notFound, unavailable } from "../problem.ts";
-import { type EnvironmentName, findEnvironment, mirrorEnvironment } from "../store/credentials.ts";
+import { type EnvironmentName, findEnvironment, forgetEnvironment, mirrorEnvironment } from "../store/credentials.ts";
 import { newId } from "../store/database.ts";
-import { findHead, insertEnvironment, updateEnvironment } from "../store/environments.ts";
+import { deleteEnvironment, findHead, insertEnvironment, updateEnvironment } from "../store/environments.ts";
 import { type EnvironmentRow, findProject, headOf, listEnvironments, nameOf, projectState } from "../store/projects.ts";
 import { wouldBeNew } from "../store/ruleset-size.ts";
+import { listSdkKeys } from "../store/sdk-keys.ts";
+import { segmentKeys } from "../store/segments.ts";
 import { needs, visibleEnvironments } from "./access.ts";
 import { difference, isEmpty } from "./audit-diff.ts";
 import {
@@ -21,7 +23,7 @@ import {
   resource,
   time,
 } from "./contract.ts";
-import { delivery } from "./hubs.ts";
+import { bigSegmentOf, delivery } from "./hubs.ts";
 import { MAX_ENVIRONMENTS, MAX_RULESET_BYTES } from "./limits.ts";
 import { keyedQuery, listing } from "./list.ts";
 import { etagOf, requireMatch, rulesetTooLarge, write } from "./write.ts";
@@ -122,6 +124,19 @@ const patch = createRoute({
   responses: { 200: json(environment, "The environment"), ...problems },
 });
 
+const remove = createRoute({
+  method: "delete",
+  path: "/projects/{project}/environments/{environment}",
+  tags: ["environments"],
+  summary: "Delete an environment for good, once none of its SDK keys opens it",
+  middleware: needs("admin"),
+  request: { params: environmentPath },
+  responses: { 204: { description: "Deleted" }, ...problems },
+});
+
+/** What is named of the keys that are in the way. */
+const KEYS_NAMED = 20;
+
 export const environments = resource()
   .openapi(create, async (c) => {
     const { key, name = key, location = null } = c.req.valid("json");
@@ -217,7 +232,51 @@ export const environments = resource()
       };
     });
     return c.json(done.body, 200);
+  })
+  .openapi(remove, async (c) => {
+    const { environment: key } = c.req.valid("param");
+    let gone: { name: EnvironmentName; segments: string[] } | undefined;
+    await write(c, async (now) => {
+      const { project, environments } = await projectOf(c);
+      const row = environments.find((one) => one.key === key);
+      if (row === undefined) throw notFound(`The environment ${project.key}/${key}`);
+      requireMatch(c, etag(row));
+      const first = { limit: KEYS_NAMED, by: "createdAt", descending: false, after: undefined } as const;
+      const keys = await listSdkKeys(c.var.db, row.id, { q: undefined, kind: undefined, state: "active", now }, first);
+      if (keys.length > 0) {
+        const detail = `SDK keys still open ${project.key}/${key}: revoke them first, then nobody is served by it.`;
+        throw conflict("in-use", detail, { keys: keys.map(({ id, name }) => ({ id, name })) });
+      }
+      const name = nameOf(project, row);
+      gone = { name, segments: await segmentKeys(c.var.db, row.id) };
+      return {
+        status: 204,
+        body: null,
+        write: {
+          statements: deleteEnvironment(c.var.db, headOf(row)),
+          // Its version is taken: a key made or a flag edited at the same time loses its race, and finds nothing.
+          edits: [{ name, head: headOf(row), documents: {} }],
+          project,
+          audit: {
+            action: "environment.delete",
+            type: "environment",
+            project: project.key,
+            environment: key,
+            key,
+            changes: { key: { from: key } },
+          },
+        },
+      };
+    });
+    if (gone !== undefined) c.executionCtx.waitUntil(cleared(c, gone.name, gone.segments));
+    return c.body(null, 204);
   });
+
+/** What no transaction reaches. Left behind it is never asked for again: another environment has another id. */
+async function cleared(c: AdminContext, name: EnvironmentName, segments: string[]): Promise<void> {
+  const objects = segments.map((segment) => bigSegmentOf(c.env, name, segment).clear());
+  await Promise.allSettled([forgetEnvironment(c.env.KV, name), ...objects]);
+}
 
 /** For kills while D1 is down. Without it the environment works, and a kill needs D1: logged, never hidden. */
 async function mirror(c: AdminContext, made: EnvironmentName): Promise<void> {

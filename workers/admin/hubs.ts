@@ -53,6 +53,15 @@ export function hubOf(env: Env, { id, location }: Pick<EnvironmentName, "id" | "
   return env.HUB.get(env.HUB.idFromName(id), locationHint);
 }
 
+export function bigSegmentOf(
+  { BIG_SEGMENT }: Env,
+  { id, location }: Pick<EnvironmentName, "id" | "location">,
+  key: string,
+) {
+  const locationHint = location === null ? {} : { locationHint: location as DurableObjectLocationHint };
+  return BIG_SEGMENT.get(BIG_SEGMENT.idFromName(`${id}/${key}`), locationHint);
+}
+
 /** Asks twice: a hub that was just restarting answers the second time. Publishing twice changes nothing. */
 export async function askHub<T>(what: string, ask: () => Promise<T>): Promise<T> {
   try {

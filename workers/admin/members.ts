@@ -3,13 +3,12 @@ import { createRoute, z } from "@hono/zod-openapi";
 import type { SegmentStatus, UploadMode } from "../../durable-objects/big-segment.ts";
 import { SEGMENT_MS, within } from "../deadline.ts";
 import { ApiError, badRequest, conflict, notFound, unavailable } from "../problem.ts";
-import type { EnvironmentName } from "../store/credentials.ts";
 import { keepAnswer } from "../store/idempotency.ts";
 import { findSegment } from "../store/segments.ts";
 import { needs } from "./access.ts";
 import { type AdminContext, body, environmentPath, json, problems, resource } from "./contract.ts";
 import { environmentOf } from "./environments.ts";
-import { delivered, delivery } from "./hubs.ts";
+import { bigSegmentOf, delivered, delivery } from "./hubs.ts";
 import { MAX_MEMBERS_AT_ONCE, MAX_REASON, MAX_TEXT } from "./limits.ts";
 import { uploadBody } from "./member-body.ts";
 import { lineFormat, memberBatches } from "./member-lines.ts";
@@ -177,13 +176,7 @@ async function segmentOf(c: AdminContext) {
   const { project, environment: name } = environment;
   const reason = c.req.header("x-bunting-reason")?.slice(0, MAX_REASON) ?? null;
   const by = { ...origin(c), project, environment: name, reason };
-  return { object: bigSegmentOf(c, environment, key), createdAt: row.createdAt, environment, by };
-}
-
-export function bigSegmentOf(c: AdminContext, { id, location }: EnvironmentName, key: string) {
-  const { BIG_SEGMENT } = c.env;
-  const locationHint = location === null ? {} : { locationHint: location as DurableObjectLocationHint };
-  return BIG_SEGMENT.get(BIG_SEGMENT.idFromName(`${id}/${key}`), locationHint);
+  return { object: bigSegmentOf(c.env, environment, key), createdAt: row.createdAt, environment, by };
 }
 
 async function answered<T>(answer: Promise<T>): Promise<T> {

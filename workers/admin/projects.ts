@@ -1,7 +1,15 @@
 import { createRoute, z } from "@hono/zod-openapi";
 import { conflict, notFound } from "../problem.ts";
 import { newId } from "../store/database.ts";
-import { findProject, insertProject, listProjects, type ProjectRow, updateProject } from "../store/projects.ts";
+import {
+  deleteProject,
+  findProject,
+  insertProject,
+  listProjects,
+  type ProjectRow,
+  projectState,
+  updateProject,
+} from "../store/projects.ts";
 import { needs, visibleProjects } from "./access.ts";
 import { difference, isEmpty } from "./audit-diff.ts";
 import { body, description, json, key, name, page, problems, projectPath, resource, time } from "./contract.ts";
@@ -59,6 +67,16 @@ const patch = createRoute({
   middleware: needs("admin"),
   request: { params: projectPath, ...body(z.strictObject({ name, description }).partial()) },
   responses: { 200: json(project, "The project"), ...problems },
+});
+
+const remove = createRoute({
+  method: "delete",
+  path: "/projects/{project}",
+  tags: ["projects"],
+  summary: "Delete a project that has no environments, with its flags",
+  middleware: needs("admin"),
+  request: { params: projectPath },
+  responses: { 204: { description: "Deleted" }, ...problems },
 });
 
 export const projects = resource()
@@ -122,4 +140,26 @@ export const projects = resource()
       };
     });
     return c.json(done.body, 200);
+  })
+  .openapi(remove, async (c) => {
+    const { project: key } = c.req.valid("param");
+    await write(c, async () => {
+      const state = await projectState(c.var.db, key);
+      if (state === null) throw notFound(`The project ${key}`);
+      requireMatch(c, etag(state.project));
+      const environments = state.environments.map((one) => one.key);
+      if (environments.length > 0) {
+        throw conflict("in-use", `The project ${key} has environments: delete them first.`, { environments });
+      }
+      return {
+        status: 204,
+        body: null,
+        write: {
+          statements: deleteProject(c.var.db, state.project),
+          project: state.project,
+          audit: { action: "project.delete", type: "project", project: key, key, changes: { key: { from: key } } },
+        },
+      };
+    });
+    return c.body(null, 204);
   });

@@ -22,10 +22,9 @@ import {
 } from "./contract.ts";
 import { condition, members, segmentRules } from "./documents.ts";
 import { environmentOf, headIn } from "./environments.ts";
-import { delivery } from "./hubs.ts";
+import { bigSegmentOf, delivery } from "./hubs.ts";
 import { keyedQuery, listing } from "./list.ts";
 import { inUse, requireMeaning } from "./meaning.ts";
-import { bigSegmentOf } from "./members.ts";
 import { segmentRulesOf } from "./splits.ts";
 import { etagOf, requireMatch, write } from "./write.ts";
 
@@ -215,7 +214,7 @@ export const segments = resource()
       };
     });
     // One that is not told sees it by the time at which a segment of that name is made again.
-    const cleared = bigSegmentOf(c, environment, c.req.valid("param").segment).clear();
+    const cleared = bigSegmentOf(c.env, environment, c.req.valid("param").segment).clear();
     c.executionCtx.waitUntil(cleared.catch(() => {}));
     return c.body(null, 204);
   });

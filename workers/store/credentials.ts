@@ -68,6 +68,9 @@ export async function mirrorEnvironment(kv: KVNamespace, name: EnvironmentName):
   await kv.put(`environment:${name.project}/${name.environment}`, JSON.stringify(name));
 }
 
+export const forgetEnvironment = (kv: KVNamespace, { project, environment }: EnvironmentName): Promise<void> =>
+  kv.delete(`environment:${project}/${environment}`);
+
 /**
  * Mirrors once more what was made or revoked since then: KV may have failed just when it was written, and a kill during an
  * outage of D1 must not find that out.

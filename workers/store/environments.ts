@@ -1,4 +1,4 @@
-import { eq, sql } from "drizzle-orm";
+import { and, eq, lte, sql } from "drizzle-orm";
 import type { Head } from "./changes.ts";
 import type { Database, Statement } from "./database.ts";
 import { type FlagRow, flagDocument } from "./documents.ts";
@@ -66,4 +66,26 @@ export const updateEnvironment = (db: Database, id: string, fields: Partial<Envi
 export async function findHead(db: Database, environmentId: string): Promise<Head | undefined> {
   const row = await db.query.environments.findFirst({ where: eq(table.environments.id, environmentId) });
   return row && headOf(row);
+}
+
+/**
+ * All that D1 has of it but the change that deletes it: whoever wrote at the same time is to find its version taken.
+ * `head` is what that change comes after.
+ */
+export function deleteEnvironment(db: Database, { environmentId, version }: Head): Statement[] {
+  const { changes } = table;
+  const tables = [
+    table.flagConfigurations,
+    table.segments,
+    table.segmentChanges,
+    table.documentSizes,
+    table.dependencies,
+    table.kills,
+    table.sdkKeys,
+  ];
+  return [
+    ...tables.map((one) => db.delete(one).where(eq(one.environmentId, environmentId))),
+    db.delete(changes).where(and(eq(changes.environmentId, environmentId), lte(changes.version, version))),
+    db.delete(table.environments).where(eq(table.environments.id, environmentId)),
+  ];
 }

@@ -1,4 +1,4 @@
-import { and, asc, eq, sql } from "drizzle-orm";
+import { and, asc, eq, lte, sql } from "drizzle-orm";
 import type { Head } from "./changes.ts";
 import type { EnvironmentName } from "./credentials.ts";
 import { answered, type Database, type Statement } from "./database.ts";
@@ -98,6 +98,16 @@ export function listEnvironments(
 }
 
 export const insertProject = (db: Database, row: ProjectRow): Statement => db.insert(table.projects).values(row);
+
+/** With its flags, and without environments. The edit that deletes it stays, for those who wrote at the same time. */
+export const deleteProject = (db: Database, { id, version }: ProjectRow): Statement[] => [
+  db.delete(table.flags).where(eq(table.flags.projectId, id)),
+  db.delete(table.flagTags).where(eq(table.flagTags.projectId, id)),
+  db
+    .delete(table.projectEdits)
+    .where(and(eq(table.projectEdits.projectId, id), lte(table.projectEdits.version, version))),
+  db.delete(table.projects).where(eq(table.projects.id, id)),
+];
 
 export const updateProject = (db: Database, id: string, fields: Partial<ProjectRow>): Statement =>
   db.update(table.projects).set(fields).where(eq(table.projects.id, id));

@@ -21,6 +21,12 @@ export function listSegments(db: Database, environmentId: string, q: string | un
     .limit(page.limit);
 }
 
+export async function segmentKeys(db: Database, environmentId: string): Promise<string[]> {
+  const { key } = table.segments;
+  const rows = await db.select({ key }).from(table.segments).where(eq(table.segments.environmentId, environmentId));
+  return rows.map((row) => row.key);
+}
+
 export const insertSegment = (db: Database, row: SegmentRow): Statement => db.insert(table.segments).values(row);
 
 export const updateSegment = (
