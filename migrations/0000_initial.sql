@@ -32,12 +32,31 @@ CREATE TABLE `audit` (
 	`user_agent` text,
 	`correlation_id` text NOT NULL,
 	`reason` text,
+	`reverts` integer,
 	`mirror_id` text
 );
 --> statement-breakpoint
 CREATE UNIQUE INDEX `audit_mirror_id_unique` ON `audit` (`mirror_id`);--> statement-breakpoint
-CREATE INDEX `audit_by_resource` ON `audit` (`project`,`resource_type`,`key`);--> statement-breakpoint
-CREATE INDEX `audit_by_action` ON `audit` (`action`);--> statement-breakpoint
+CREATE INDEX `audit_by_time` ON `audit` (`timestamp`);--> statement-breakpoint
+CREATE INDEX `audit_by_project` ON `audit` (`project`,`timestamp`);--> statement-breakpoint
+CREATE INDEX `audit_by_environment` ON `audit` (`environment`,`timestamp`);--> statement-breakpoint
+CREATE INDEX `audit_by_type` ON `audit` (`resource_type`,`timestamp`);--> statement-breakpoint
+CREATE INDEX `audit_by_key` ON `audit` (`key`);--> statement-breakpoint
+CREATE INDEX `audit_by_action` ON `audit` (`action`,`timestamp`);--> statement-breakpoint
+CREATE INDEX `audit_by_actor` ON `audit` (`actor`,`timestamp`);--> statement-breakpoint
+CREATE INDEX `audit_by_token` ON `audit` (`token_id`,`timestamp`);--> statement-breakpoint
+CREATE INDEX `audit_by_correlation` ON `audit` (`correlation_id`,`timestamp`);--> statement-breakpoint
+CREATE INDEX `audit_with_reason` ON `audit` (`timestamp`) WHERE reason IS NOT NULL;--> statement-breakpoint
+CREATE TABLE `audit_undo` (
+	`audit_id` integer NOT NULL,
+	`kind` text NOT NULL,
+	`key` text NOT NULL,
+	`environment` text NOT NULL,
+	`undo` text NOT NULL,
+	PRIMARY KEY(`audit_id`, `kind`, `key`, `environment`)
+);
+--> statement-breakpoint
+CREATE INDEX `audit_undo_by_key` ON `audit_undo` (`key`);--> statement-breakpoint
 CREATE TABLE `changes` (
 	`environment_id` text NOT NULL,
 	`version` integer NOT NULL,

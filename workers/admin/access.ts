@@ -78,7 +78,13 @@ export const needs =
     await next();
   };
 
-function requireScope(scope: Scope, project: string | undefined, environment: string | undefined, reading: boolean) {
+/** For what only the request's body or a row names. @throws ApiError 403 */
+export function requireScope(
+  scope: Scope,
+  project: string | undefined,
+  environment: string | undefined,
+  reading: boolean,
+): void {
   if (scope.projects.length === 0 && scope.environments.length === 0) return;
   if (project === undefined) throw forbidden("This needs a token whose scope is not limited.");
   if (scope.projects.length > 0 && !scope.projects.includes(project)) {

@@ -1,70 +1,28 @@
-/** What happened to everything, newest first, and who the caller is. */
+/** What happened to everything, newest first; taking it back; and who the caller is. */
 import { createRoute, z } from "@hono/zod-openapi";
-import type { KillRecord } from "../../durable-objects/kill.ts";
-import { badRequest } from "../problem.ts";
-import { type AuditRow, listAudit } from "../store/audit.ts";
+import { notFound } from "../problem.ts";
+import { type AuditFilter, type AuditRow, auditPages, findAudit, isRevertible, listAudit } from "../store/audit.ts";
 import { findEnvironment } from "../store/credentials.ts";
-import { needs } from "./access.ts";
-import { type AdminContext, json, page, pageOf, pageQuery, problems, resource, time } from "./contract.ts";
-import { killsThere } from "./hubs.ts";
+import type { Scope } from "../store/schema.ts";
+import { needs, requireScope } from "./access.ts";
+import { cursorOf, entry, filterQuery, isAmong, pendingEntry, positionOf, shownEntry } from "./audit-entry.ts";
+import {
+  type AdminContext,
+  body,
+  dryRunQuery,
+  json,
+  mistake,
+  page,
+  pageQuery,
+  problems,
+  reason,
+  resource,
+} from "./contract.ts";
+import { delivery, killsThere } from "./hubs.ts";
+import { planRevert } from "./revert.ts";
+import { write } from "./write.ts";
 
-const entry = z
-  .object({
-    id: z.number().int().nullable(),
-    pending: z.literal(true).optional().openapi({
-      description: "A kill or restore that the hub has decided and the log does not have yet, and so without an id",
-    }),
-    timestamp: time,
-    actor: z.string(),
-    action: z.string().openapi({ example: "flag.update" }),
-    resource: z.object({
-      type: z.string(),
-      project: z.string().nullable(),
-      environment: z.string().nullable(),
-      key: z.string(),
-    }),
-    flag_key: z.string().nullable(),
-    changes: z.record(z.string(), z.object({ from: z.unknown().optional(), to: z.unknown().optional() })).openapi({
-      example: { "rules[0].conditions[0].values": { from: ["free"], to: ["free", "pro"] } },
-    }),
-    source_ip: z.string().nullable(),
-    user_agent: z.string().nullable(),
-    correlation_id: z.string(),
-    reason: z.string().nullable(),
-    token: z.string().nullable(),
-  })
-  .openapi("AuditEntry");
-
-const shown = (row: AuditRow): z.infer<typeof entry> => ({
-  id: row.id,
-  timestamp: row.timestamp,
-  actor: row.actor,
-  action: row.action,
-  resource: { type: row.resourceType, project: row.project, environment: row.environment, key: row.key },
-  flag_key: row.resourceType === "flag" ? row.key : null,
-  changes: row.changes,
-  source_ip: row.sourceIp,
-  user_agent: row.userAgent,
-  correlation_id: row.correlationId,
-  reason: row.reason,
-  token: row.tokenId,
-});
-
-const pending = ({ action, flag, origin, at, reason }: KillRecord): z.infer<typeof entry> => ({
-  id: null,
-  pending: true,
-  timestamp: at,
-  actor: origin.actor,
-  action: `flag.${action}`,
-  resource: { type: "flag", project: origin.project, environment: origin.environment, key: flag },
-  flag_key: flag,
-  changes: { killed: { from: action !== "kill", to: action === "kill" } },
-  source_ip: origin.sourceIp,
-  user_agent: origin.userAgent,
-  correlation_id: origin.correlationId,
-  reason: reason === "" ? null : reason,
-  token: origin.tokenId,
-});
+const entryPath = z.object({ id: z.coerce.number().int().min(1) });
 
 const list = createRoute({
   method: "get",
@@ -74,16 +32,72 @@ const list = createRoute({
   description:
     "Kills and restores that were decided while the database was away come first, as pending, where the list is of one environment.",
   middleware: needs("viewer", "own"),
-  request: {
-    query: pageQuery.extend({
-      project: z.string().optional(),
-      environment: z.string().optional(),
-      type: z.string().optional(),
-      key: z.string().optional(),
-      action: z.string().optional(),
-    }),
-  },
+  request: { query: pageQuery.extend(filterQuery.shape) },
   responses: { 200: json(page(entry), "Entries, newest first"), ...problems },
+});
+
+const exported = createRoute({
+  method: "get",
+  path: "/audit/export",
+  tags: ["audit"],
+  summary: "All entries that match, oldest first, one a line",
+  description:
+    "Each line has a `cursor`: send the last one that arrived to go on from there. A kill that was decided while the database was away comes late, at the time at which it was decided.",
+  middleware: needs("viewer", "own"),
+  request: { query: filterQuery.extend({ cursor: z.string().max(256).optional() }) },
+  responses: {
+    200: {
+      description: "AuditEntry with `cursor`, a line of JSON each",
+      content: { "application/x-ndjson": { schema: z.string() } },
+    },
+    ...problems,
+  },
+});
+
+const read = createRoute({
+  method: "get",
+  path: "/audit/{id}",
+  tags: ["audit"],
+  summary: "Read an entry",
+  middleware: needs("viewer", "own"),
+  request: { params: entryPath },
+  responses: {
+    200: json(entry.extend({ revertible: z.boolean() }).openapi("AuditEntryRead"), "The entry"),
+    ...problems,
+  },
+});
+
+const revert = createRoute({
+  method: "post",
+  path: "/audit/{id}/revert",
+  tags: ["audit"],
+  summary: "Put back what an entry took away, on top of what is there now",
+  description: "Where others have written at the same place since: 409 with both versions.",
+  middleware: needs("editor", "own"),
+  request: {
+    params: entryPath,
+    query: dryRunQuery.extend({
+      force: z
+        .enum(["true", "false"])
+        .default("false")
+        .openapi({ description: "Overwrite what was written there since" }),
+    }),
+    ...body(z.strictObject({ reason: reason.optional() })),
+  },
+  responses: {
+    200: json(
+      z
+        .object({
+          reverted: z.number().int(),
+          changes: entry.shape.changes,
+          warnings: z.array(mistake),
+          environments: z.record(z.string(), delivery),
+        })
+        .openapi("Revert"),
+      "What was put back; nothing where it was there already",
+    ),
+    ...problems,
+  },
 });
 
 const me = createRoute({
@@ -109,39 +123,81 @@ const me = createRoute({
 export const audit = resource()
   .openapi(list, async (c) => {
     const { limit, cursor, ...filter } = c.req.valid("query");
-    const before = cursor ? Number(cursor) : undefined;
-    if (before !== undefined && !Number.isSafeInteger(before)) throw badRequest("That is not a cursor of this list.");
+    const after = positionOf(cursor);
     // First: what reaches the log between the two questions is in both answers, and never in none.
-    const waiting = before === undefined ? await pendingKills(c, filter) : [];
-    const rows = await listAudit(c.var.db, c.var.caller.scope, { ...filter, before }, limit + 1);
+    const waiting = after === undefined ? await pendingKills(c, filter) : [];
+    const { rows, more } = await listAudit(c.var.db, c.var.caller.scope, filter, { limit, after, order: "newest" });
     const known = new Set(rows.map((row) => row.mirrorId));
-    const { items, nextCursor } = pageOf(rows, limit, (row) => String(row.id), shown);
-    const first = waiting.filter(({ mirrorId }) => !known.has(mirrorId)).map(({ record }) => pending(record));
-    return c.json({ items: [...first, ...items], nextCursor }, 200);
+    const first = waiting.filter(({ mirrorId }) => !known.has(mirrorId)).map(({ shown }) => shown);
+    const last = more ? rows.at(-1) : undefined;
+    return c.json(
+      { items: [...first, ...rows.map(shownEntry)], nextCursor: last === undefined ? null : cursorOf(last) },
+      200,
+    );
+  })
+  .openapi(exported, async (c) => {
+    const { cursor, ...filter } = c.req.valid("query");
+    const pages = auditPages(c.var.db, c.var.caller.scope, filter, positionOf(cursor));
+    // The first page is read before the answer begins: what is wrong by then still has a status.
+    const first = await pages.next();
+    const lines = linesOf(first, pages);
+    // The contract's type knows text; this is text that comes in pieces.
+    return c.body(lines, 200, { "content-type": "application/x-ndjson" }) as never;
+  })
+  .openapi(read, async (c) => {
+    const row = await visibleEntry(c, c.req.valid("param").id);
+    return c.json({ ...shownEntry(row), revertible: await isRevertible(c.var.db, row.id) }, 200);
+  })
+  .openapi(revert, async (c) => {
+    const { force, dryRun } = c.req.valid("query");
+    const row = await visibleEntry(c, c.req.valid("param").id);
+    requireScope(c.var.caller.scope, row.project ?? undefined, row.environment ?? undefined, false);
+    const plan = (now: number) => planRevert(c, row, force === "true", now);
+    if (dryRun === "true") return c.json({ ...(await plan(c.var.now())).body, environments: {} }, 200);
+    const done = await write(c, plan, c.req.valid("json").reason);
+    return c.json({ ...done.body, environments: done.deliveries }, 200);
   })
   .openapi(me, async (c) => {
     const { id, name, role, scope } = c.var.caller;
     return c.json({ id, name, role, scope }, 200);
   });
 
-type Filter = { project?: string | undefined; environment?: string | undefined; type?: string | undefined } & {
-  key?: string | undefined;
-  action?: string | undefined;
-};
+async function visibleEntry(c: AdminContext, id: number): Promise<AuditRow> {
+  const row = await findAudit(c.var.db, id);
+  if (row === undefined || !isVisible(c.var.caller.scope, row)) throw notFound(`The entry ${id}`);
+  return row;
+}
+
+/** As the list does it: what belongs to a project as a whole is for those who see all of it. */
+const isVisible = ({ projects, environments }: Scope, row: Pick<AuditRow, "project" | "environment">): boolean =>
+  (projects.length === 0 || (row.project !== null && projects.includes(row.project))) &&
+  (environments.length === 0 || environments.includes(`${row.project}/${row.environment}`));
+
+/** A page at a time, when the last one has been taken: however many there are, one is held. */
+function linesOf(first: IteratorResult<AuditRow[]>, pages: AsyncIterator<AuditRow[]>): ReadableStream<Uint8Array> {
+  const encoder = new TextEncoder();
+  let next: IteratorResult<AuditRow[]> | undefined = first;
+  return new ReadableStream({
+    async pull(controller) {
+      const { value, done } = next ?? (await pages.next());
+      next = undefined;
+      if (done) return controller.close();
+      const lines = value.map((row) => `${JSON.stringify({ ...shownEntry(row), cursor: cursorOf(row) })}\n`);
+      controller.enqueue(encoder.encode(lines.join("")));
+    },
+    cancel: () => void pages.return?.(),
+  });
+}
 
 /** Newest first, at most a hundred, of the one environment that is asked for and within the caller's scope. */
-async function pendingKills(c: AdminContext, { project, environment, type, key, action }: Filter) {
-  if (project === undefined || environment === undefined || (type ?? "flag") !== "flag") return [];
-  const { projects, environments } = c.var.caller.scope;
-  if (projects.length > 0 && !projects.includes(project)) return [];
-  if (environments.length > 0 && !environments.includes(`${project}/${environment}`)) return [];
+async function pendingKills(c: AdminContext, filter: AuditFilter) {
+  const { project, environment } = filter;
+  if (project === undefined || environment === undefined || (filter.type ?? "flag") !== "flag") return [];
+  if (!isVisible(c.var.caller.scope, { project, environment })) return [];
   const name = await findEnvironment(c.var.db, c.env.KV, project, environment);
   const kills = name && (await killsThere(c.env, name));
   return (kills?.pending ?? [])
-    .filter(
-      (record) =>
-        (key ?? record.flag) === record.flag && (action ?? `flag.${record.action}`) === `flag.${record.action}`,
-    )
-    .map((record) => ({ record, mirrorId: `${name?.id}/${record.seq}` }))
+    .map((record) => ({ shown: pendingEntry(record), mirrorId: `${name?.id}/${record.seq}` }))
+    .filter(({ shown }) => isAmong(shown, filter))
     .reverse();
 }

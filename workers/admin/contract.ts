@@ -95,3 +95,10 @@ export const waitQuery = (byDefault: number) =>
       description: "Milliseconds to wait until every connected client has the change",
     }),
   });
+
+export const dryRunQuery = z.object({
+  dryRun: z
+    .enum(["true", "false"])
+    .default("false")
+    .openapi({ description: "Only say what would change, and who would be moved; nothing is written" }),
+});

@@ -2,33 +2,22 @@ import type { Flag, Ruleset } from "@bunting/core";
 import { createRoute, z } from "@hono/zod-openapi";
 import { conflict, notFound } from "../problem.ts";
 import { LostRace } from "../store/changes.ts";
-import { newId } from "../store/database.ts";
+import { type Database, newId } from "../store/database.ts";
 import { closure, type FlagRow, flagDocument } from "../store/documents.ts";
 import { defaultBytes, defaults, insertDefaultsOf } from "../store/environments.ts";
 import { findFlag, insertFlag, listFlags, touchConfigurations, updateFlag } from "../store/flags.ts";
 import { findProject, headOf, nameOf, type ProjectState } from "../store/projects.ts";
 import { needs } from "./access.ts";
 import { difference, isEmpty, same } from "./audit-diff.ts";
-import {
-  type AdminContext,
-  body,
-  description,
-  flagPath,
-  json,
-  key,
-  name,
-  page,
-  problems,
-  projectPath,
-  resource,
-} from "./contract.ts";
+import { body, description, flagPath, json, key, name, page, problems, projectPath, resource } from "./contract.ts";
 import { flagType, variations } from "./documents.ts";
 import { projectOf } from "./environments.ts";
 import { flag, shownFlag, writtenFlag } from "./flag-shape.ts";
 import { MAX_NAME, MAX_TAG, MAX_TAGS, MAX_TAGS_ASKED } from "./limits.ts";
 import { keyedQuery, listing, truth } from "./list.ts";
 import { brokenBy, inUse, requireMeaning, withDocument } from "./meaning.ts";
-import { type Edit, etagOf, requireMatch, write } from "./write.ts";
+import { undoOf } from "./undo.ts";
+import { type Edit, etagOf, type Plan, requireMatch, write } from "./write.ts";
 
 const details = z.strictObject({
   name,
@@ -181,33 +170,57 @@ export const flags = resource()
     const fields = c.req.valid("json");
     const done = await write(c, async (now) => {
       const state = await projectOf(c, key);
-      const row = flagOf(state, key);
-      requireMatch(c, etagOf(row.version));
-      const next: FlagRow = { ...row, ...fields };
-      const changes = difference(row, next);
-      if (isEmpty(changes)) return { status: 200, body: shownFlag(state.project.key, row), etag: etagOf(row.version) };
-      if (row.archivedAt !== null) throw conflict("archived", `The flag ${key} is archived.`);
-      next.version = row.version + 1;
-      next.updatedAt = now;
-      next.bytes = defaultBytes(next);
-      const documents = seenByClients(row, next) ? await documentsEverywhere(c, state, next) : null;
-      return {
-        status: 200,
-        body: shownFlag(state.project.key, next),
-        etag: etagOf(next.version),
-        write: {
-          statements: [
-            ...updateFlag(c.var.db, next),
-            ...(documents === null ? [] : [touchConfigurations(c.var.db, row.id, now)]),
-          ],
-          edits: documents === null ? [] : everywhere(state, (id) => documents.get(id)!, key),
-          project: state.project,
-          audit: audited("flag.update", state, key, changes),
-        },
-      };
+      requireMatch(c, etagOf(flagOf(state, key).version));
+      return planFlag(c.var.db, state, key, fields, now);
     });
     return c.json({ ...done.body, environments: done.deliveries }, 200);
   });
+
+/** @throws ApiError 404, 400, 409 where it is archived or something uses what is taken away. */
+export async function planFlag(
+  db: Database,
+  state: ProjectState,
+  key: string,
+  fields: Partial<FlagFields>,
+  now: number,
+): Promise<Plan<ReturnType<typeof shownFlag>>> {
+  const row = flagOf(state, key);
+  const next: FlagRow = { ...row, ...fields };
+  const changes = difference(row, next);
+  if (isEmpty(changes)) return { status: 200, body: shownFlag(state.project.key, row), etag: etagOf(row.version) };
+  if (row.archivedAt !== null) throw conflict("archived", `The flag ${key} is archived.`);
+  next.version = row.version + 1;
+  next.updatedAt = now;
+  next.bytes = defaultBytes(next);
+  const documents = seenByClients(row, next) ? await documentsEverywhere(db, state, next) : null;
+  return {
+    status: 200,
+    body: shownFlag(state.project.key, next),
+    etag: etagOf(next.version),
+    write: {
+      statements: [...updateFlag(db, next), ...(documents === null ? [] : [touchConfigurations(db, row.id, now)])],
+      edits: documents === null ? [] : everywhere(state, (id) => documents.get(id)!, key),
+      project: state.project,
+      audit: {
+        ...audited("flag.update", state, key, changes),
+        undo: [{ kind: "flag", key, environment: "", undo: undoOf(flagFields(row), flagFields(next)) }],
+      },
+    },
+  };
+}
+
+export type FlagFields = ReturnType<typeof flagFields>;
+
+/** What all environments have in common of a flag. */
+export const flagFields = ({ name, description, tags, owner, temporary, clientSide, variations }: FlagRow) => ({
+  name,
+  description,
+  tags,
+  owner,
+  temporary,
+  clientSide,
+  variations,
+});
 
 export function flagOf({ project, flag }: ProjectState, key: string): FlagRow {
   if (flag === undefined) throw notFound(`The flag ${project.key}/${key}`);
@@ -243,7 +256,7 @@ export const everywhere = (
  * The flag's new document in each environment, where it and all that depend on it still work: otherwise 409. Read after
  * the heads that the edit is put on top of, so that nothing can have changed unnoticed.
  */
-async function documentsEverywhere(c: AdminContext, { environments }: ProjectState, next: FlagRow) {
+async function documentsEverywhere(db: Database, { environments }: ProjectState, next: FlagRow) {
   const { key, variations, clientSide } = next;
   // Whatever an environment serves, and where there is none yet: told once, not for each.
   requireMeaning({ kind: "flag", document: flagDocument(next, defaults(next)) }, NOTHING);
@@ -251,7 +264,7 @@ async function documentsEverywhere(c: AdminContext, { environments }: ProjectSta
   const documents = new Map<string, Flag>();
   const broken = await Promise.all(
     environments.map(async (environment) => {
-      const found = await closure(c.var.db, environment.id, { flags: [key], segments: [] }, itself);
+      const found = await closure(db, environment.id, { flags: [key], segments: [] }, itself);
       const before = found?.ruleset.flags[key];
       if (found === null || before === undefined) throw new LostRace();
       const document = { ...before, variations, clientSide, version: before.version + 1 };

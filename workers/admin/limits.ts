@@ -5,6 +5,8 @@ import { LIMITS } from "@bunting/core/validate";
 export const MAX_BODY_BYTES = 1_048_576;
 /** A flag or segment as stored: an audit entry holds what it was and what it is in one D1 row of 2 MB. Bytes. */
 export const MAX_DOCUMENT_BYTES = 900_000;
+/** All documents that one write changes in one environment: a row of the outbox holds them. Bytes. */
+export const MAX_CHANGE_BYTES = 1_500_000;
 /** A JSON variation travels to every client with each change of its flag. Bytes. */
 export const MAX_VALUE_BYTES = LIMITS.valueBytes;
 

@@ -1,7 +1,7 @@
 /** Whether a document means something among the others: core's `validate`, and what else would break. */
 import type { Flag, Ruleset, Segment } from "@bunting/core";
 import { type Problem, validate } from "@bunting/core/validate";
-import { badRequest, conflict, type Mistake } from "../problem.ts";
+import { conflict, type Mistake } from "../problem.ts";
 import { MAX_DOCUMENT_BYTES } from "./limits.ts";
 import { mistaken } from "./mistakes.ts";
 
@@ -19,13 +19,19 @@ export function withDocument(ruleset: Ruleset, { kind, document }: Document): Ru
 
 /** Refuses what would not work; answers what is legal and surely not meant. */
 export function requireMeaning(one: Document, ruleset: Ruleset): Mistake[] {
+  const { mistakes, warnings } = meaningOf(one, ruleset);
+  if (mistakes.length > 0) throw mistaken(`The ${one.kind} would not work; each mistake is listed.`, mistakes);
+  return warnings;
+}
+
+export function meaningOf(one: Document, ruleset: Ruleset): { mistakes: Mistake[]; warnings: Mistake[] } {
   const problems = validate(one.kind, one.document, ruleset);
   const mistakes = of("error", problems);
-  if (mistakes.length > 0) throw mistaken(`The ${one.kind} would not work; each mistake is listed.`, mistakes);
   if (new TextEncoder().encode(JSON.stringify(one.document)).byteLength > MAX_DOCUMENT_BYTES) {
-    throw badRequest(`A ${one.kind} has at most ${MAX_DOCUMENT_BYTES / 1_000} KB; longer lists belong in segments.`);
+    const message = `A ${one.kind} has at most ${MAX_DOCUMENT_BYTES / 1_000} KB; longer lists belong in segments.`;
+    mistakes.push({ pointer: "", code: "too-large", message });
   }
-  return of("warning", problems);
+  return { mistakes, warnings: of("warning", problems) };
 }
 
 /** Every document that was good until now and would not be: in answer to taking away what they use. */

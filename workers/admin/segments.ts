@@ -25,6 +25,7 @@ import { environmentOf, headIn } from "./environments.ts";
 import { bigSegmentOf, delivery } from "./hubs.ts";
 import { keyedQuery, listing } from "./list.ts";
 import { inUse, requireMeaning } from "./meaning.ts";
+import { segmentUndo } from "./segment-fields.ts";
 import { segmentRulesOf } from "./splits.ts";
 import { etagOf, requireMatch, write } from "./write.ts";
 
@@ -139,7 +140,10 @@ export const segments = resource()
         write: {
           statements: [insertSegment(c.var.db, row), ...dependenciesOf(c, row)],
           edits: [{ name: environment, head, documents: { segments: { [key]: segmentDocument(row) } } }],
-          audit: audited("segment.create", environment, key, difference({}, fields)),
+          audit: {
+            ...audited("segment.create", environment, key, difference({}, fields)),
+            undo: [segmentUndo(environment, key, null, row)],
+          },
         },
       };
     });
@@ -182,7 +186,10 @@ export const segments = resource()
         write: {
           statements: [updateSegment(c.var.db, environment.id, key, columns), ...dependenciesOf(c, next)],
           edits: [{ name: environment, head, documents: { segments: { [key]: segmentDocument(next) } } }],
-          audit: audited("segment.update", environment, key, changes),
+          audit: {
+            ...audited("segment.update", environment, key, changes),
+            undo: [segmentUndo(environment, key, row, next)],
+          },
         },
       };
     });
@@ -209,7 +216,11 @@ export const segments = resource()
             ...dependencyStatements(c.var.db, environment.id, "segment", row.key, { flags: [], segments: [] }),
           ],
           edits: [{ name: environment, head, documents: { segments: { [row.key]: null } } }],
-          audit: audited("segment.delete", environment, row.key, { key: { from: row.key } }),
+          audit: {
+            ...audited("segment.delete", environment, row.key, { key: { from: row.key } }),
+            // Uploaded members are gone with it.
+            ...(row.big === null && { undo: [segmentUndo(environment, row.key, row, null)] }),
+          },
         },
       };
     });

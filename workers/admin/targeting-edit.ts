@@ -1,9 +1,9 @@
 /** One edit of one flag in one environment, put on top of whatever is there when it lands. */
 import { type Flag, type Movement, movements, type Range, references, type Serve } from "@bunting/core";
 import { ApiError, conflict, notFound } from "../problem.ts";
-import { LostRace } from "../store/changes.ts";
+import { LostRace, type UndoOf } from "../store/changes.ts";
 import type { EnvironmentName } from "../store/credentials.ts";
-import type { Database } from "../store/database.ts";
+import type { Database, Statement } from "../store/database.ts";
 import { closure, dependencyStatements } from "../store/documents.ts";
 import { flagIn, updateConfiguration } from "../store/flags.ts";
 import type { FieldChange } from "../store/schema.ts";
@@ -14,6 +14,7 @@ import { follow, type Instruction } from "./instructions.ts";
 import { requireMeaning } from "./meaning.ts";
 import { mistaken } from "./mistakes.ts";
 import { rulesOf, serveOf, splitMistakes, toldServe } from "./splits.ts";
+import { undoOf } from "./undo.ts";
 import { etagOf, type Plan } from "./write.ts";
 
 /** Fields that are laid over what is there, or instructions that are followed on it. */
@@ -59,19 +60,14 @@ export async function planTargeting(
   }
   next.version = before.version + 1;
   const warnings = requireMeaning({ kind: "flag", document: next }, found.ruleset);
-  const { version, on, offVariation, prerequisites, targets, rules, fallthrough, trackExposures } = next;
-  const configuration = { version, on, offVariation, prerequisites, targets, rules, fallthrough, trackExposures };
   return {
     status: 200,
     body: { ...shownTargeting(environment, next, kill), ...(warnings.length > 0 && { warnings }) },
-    etag: etagOf(version),
+    etag: etagOf(next.version),
     changes,
     moved,
     write: {
-      statements: [
-        updateConfiguration(db, environment.id, row.id, { ...configuration, updatedAt: now }),
-        ...dependencyStatements(db, environment.id, "flag", row.key, references(next)),
-      ],
+      statements: targetingStatements(db, environment, row.id, next, now),
       edits: [{ name: environment, head: found.head, documents: { flags: { [row.key]: next } } }],
       audit: {
         action: "flag.update",
@@ -80,9 +76,35 @@ export async function planTargeting(
         environment: environment.environment,
         key: row.key,
         changes,
+        undo: [targetingUndo(environment, before, next)],
       },
     },
   };
+}
+
+/** The row of a flag's document, and what it depends on. */
+export function targetingStatements(
+  db: Database,
+  environment: EnvironmentName,
+  flagId: string,
+  next: Flag,
+  now: number,
+): Statement[] {
+  const configuration = { ...targetingOf(next), version: next.version, updatedAt: now };
+  return [
+    updateConfiguration(db, environment.id, flagId, configuration),
+    ...dependencyStatements(db, environment.id, "flag", next.key, references(next)),
+  ];
+}
+
+export function targetingUndo({ environment }: EnvironmentName, before: Flag, next: Flag): UndoOf {
+  const undo = undoOf(targetingOf(before), targetingOf(next));
+  return { kind: "flag", key: next.key, environment, undo };
+}
+
+/** What an environment decides of a flag. */
+export function targetingOf({ on, offVariation, prerequisites, targets, rules, fallthrough, trackExposures }: Flag) {
+  return { on, offVariation, prerequisites, targets, rules, fallthrough, trackExposures };
 }
 
 export async function flagThere(db: Database, environment: EnvironmentName, key: string) {
@@ -129,14 +151,15 @@ function appliedIfPossible(before: Flag, edit: TargetingEdit): Flag {
   }
 }
 
-const told = (flag: Flag) => ({
+/** As people set it: weights for ranges. */
+export const told = (flag: Flag) => ({
   ...flag,
   rules: flag.rules.map((rule) => ({ ...rule, serve: toldServe(rule.serve) })),
   fallthrough: toldServe(flag.fallthrough),
 });
 
 /** Of rules that are there before and after, and of the fallthrough; whom a new condition catches nobody can tell. */
-function movedBetween(before: Flag, next: Flag): Moved[] {
+export function movedBetween(before: Flag, next: Flag): Moved[] {
   const places = next.rules.flatMap((rule): { rule: string | null; from: Serve; to: Serve }[] => {
     const known = before.rules.find(({ id }) => id === rule.id);
     return known === undefined ? [] : [{ rule: rule.id, from: known.serve, to: rule.serve }];

@@ -8,7 +8,17 @@ import { isDatabaseFailure } from "../store/database.ts";
 import { closure, flagDocument } from "../store/documents.ts";
 import { killedFlags } from "../store/flags.ts";
 import { needs } from "./access.ts";
-import { type AdminContext, body, json, problems, reason, resource, targetingPath, waitQuery } from "./contract.ts";
+import {
+  type AdminContext,
+  body,
+  dryRunQuery,
+  json,
+  problems,
+  reason,
+  resource,
+  targetingPath,
+  waitQuery,
+} from "./contract.ts";
 import { targeting as targetingBody } from "./documents.ts";
 import { environmentOf } from "./environments.ts";
 import { shownTargeting, targeting, writtenTargeting } from "./flag-shape.ts";
@@ -21,12 +31,6 @@ type ShownTargeting = z.infer<typeof targeting>;
 
 const path = "/projects/{project}/flags/{flag}/environments/{environment}" as const;
 
-const dryRunQuery = z.object({
-  dryRun: z
-    .enum(["true", "false"])
-    .default("false")
-    .openapi({ description: "Only say what would change, and who would be moved; nothing is written" }),
-});
 const edit = { params: targetingPath, query: waitQuery(0).extend(dryRunQuery.shape) };
 const written = { 200: json(writtenTargeting, "The whole configuration, and its way to the clients"), ...problems };
 const becauseOf = z.strictObject({ reason: reason.optional() });

@@ -2,7 +2,14 @@
 import { D1_MS, within } from "../deadline.ts";
 import type { Env } from "../env.ts";
 import { ApiError, badRequest } from "../problem.ts";
-import { AlreadyAnswered, commit, type Documents, type Head, retryingLostRaces } from "../store/changes.ts";
+import {
+  AlreadyAnswered,
+  commit,
+  type Documents,
+  type Head,
+  retryingLostRaces,
+  type UndoOf,
+} from "../store/changes.ts";
 import type { EnvironmentName } from "../store/credentials.ts";
 import type { Database, Statement } from "../store/database.ts";
 import { findAnswer } from "../store/idempotency.ts";
@@ -22,6 +29,10 @@ type Audited = {
   environment?: string;
   key: string;
   changes: Record<string, FieldChange>;
+  /** What it takes away, for who wants it back. Left out: it cannot be put back. */
+  undo?: UndoOf[];
+  /** The entry that it puts back. */
+  reverts?: number;
 };
 
 export type Plan<Body> = {
@@ -138,6 +149,8 @@ function auditEntry(origin: Origin, entry: Audited, reason: string | undefined, 
     environment: entry.environment ?? null,
     key: entry.key,
     changes: entry.changes,
+    undo: entry.undo ?? [],
+    reverts: entry.reverts ?? null,
     reason: reason?.slice(0, MAX_REASON) ?? null,
   };
 }

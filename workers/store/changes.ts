@@ -26,7 +26,9 @@ export type Change = Documents & { environmentId: string; version: number; id: s
 /** What a write was validated against: the last change of one environment. */
 export type Head = { environmentId: string; version: number; changeId: string };
 
-export type AuditEntry = Omit<typeof table.audit.$inferInsert, "id">;
+/** `undo`: by document, what it took away. */
+export type AuditEntry = Omit<typeof table.audit.$inferInsert, "id"> & { undo?: UndoOf[] };
+export type UndoOf = Omit<typeof table.auditUndo.$inferInsert, "auditId">;
 export type IdempotencyRecord = typeof table.idempotency.$inferInsert;
 
 export type Write = {
@@ -104,9 +106,7 @@ export async function commit(db: Database, write: Write): Promise<Change[]> {
   }
   // Heads after rows: the first change of an environment travels with the row of that environment.
   const statements = [...locks, ...write.statements, ...heads];
-  for (const entry of write.audit) {
-    statements.push(db.insert(table.audit).values(entry).onConflictDoNothing({ target: table.audit.mirrorId }));
-  }
+  for (const entry of write.audit) statements.push(...auditStatements(db, entry));
   if (write.idempotency !== undefined) statements.push(db.insert(table.idempotency).values(write.idempotency));
   try {
     await transaction(db, statements);
@@ -123,6 +123,20 @@ export async function commit(db: Database, write: Write): Promise<Change[]> {
     throw error;
   }
   return changes;
+}
+
+function auditStatements(db: Database, { undo = [], ...row }: AuditEntry): Statement[] {
+  return [
+    db.insert(table.audit).values(row).onConflictDoNothing({ target: table.audit.mirrorId }),
+    // Within the transaction the newest entry is this one.
+    ...undo.map((one) =>
+      db
+        .insert(table.auditUndo)
+        .select(
+          sql`SELECT max(id), ${one.kind}, ${one.key}, ${one.environment}, ${JSON.stringify(one.undo)} FROM audit`,
+        ),
+    ),
+  ];
 }
 
 function documentsOf({ flags, segments, keys, members }: Documents): Documents {

@@ -43,7 +43,13 @@ export function keyGrant(row: SdkKeyRow): KeyGrant {
 export type References = { flags: string[]; segments: string[] };
 
 /** Everything reachable from some documents: all that validating one of them has to look at. */
-export type Closure = { head: Head; ruleset: Ruleset };
+export type Closure = {
+  head: Head;
+  ruleset: Ruleset;
+  /** What the documents were made of. */
+  flags: { flag: FlagRow; configuration: ConfigurationRow }[];
+  segments: SegmentRow[];
+};
 
 /**
  * The documents in `references` and all that they depend on, and all that depends on `dependentsOf`, with the head they
@@ -82,7 +88,8 @@ export async function closure(
   );
   const head = heads[0];
   if (head === undefined) return null;
-  return { head, ruleset: rulesetOf(environmentId, flagRows, segmentRows) };
+  const ruleset = rulesetOf(environmentId, flagRows, segmentRows);
+  return { head, ruleset, flags: flagRows, segments: segmentRows };
 }
 
 export type WholeEnvironment = {
