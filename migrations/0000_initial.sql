@@ -68,6 +68,29 @@ CREATE TABLE `changes` (
 );
 --> statement-breakpoint
 CREATE INDEX `changes_by_age` ON `changes` (`created_at`);--> statement-breakpoint
+CREATE TABLE `code_references` (
+	`id` integer PRIMARY KEY NOT NULL,
+	`project_id` text NOT NULL,
+	`repository` text NOT NULL,
+	`flag_key` text NOT NULL,
+	`path` text NOT NULL,
+	`line` integer NOT NULL,
+	`snippet` text
+);
+--> statement-breakpoint
+CREATE INDEX `code_references_by_flag` ON `code_references` (`project_id`,`flag_key`);--> statement-breakpoint
+CREATE INDEX `code_references_by_repository` ON `code_references` (`project_id`,`repository`);--> statement-breakpoint
+CREATE TABLE `code_repositories` (
+	`project_id` text NOT NULL,
+	`repository` text NOT NULL,
+	`commit` text NOT NULL,
+	`branch` text NOT NULL,
+	`hash` text NOT NULL,
+	`references` integer NOT NULL,
+	`uploaded_at` integer NOT NULL,
+	PRIMARY KEY(`project_id`, `repository`)
+);
+--> statement-breakpoint
 CREATE TABLE `dependencies` (
 	`environment_id` text NOT NULL,
 	`source_kind` text NOT NULL,

@@ -7,7 +7,9 @@ import { AlreadyAnswered, LostRace } from "../store/changes.ts";
 import { isDatabaseFailure } from "../store/database.ts";
 import { authenticate } from "./access.ts";
 import { audit } from "./audit.ts";
+import { codeReferences } from "./code-references.ts";
 import { type AdminEnv, resource } from "./contract.ts";
+import { dependents } from "./dependents.ts";
 import { environments } from "./environments.ts";
 import { flagArchive } from "./flag-archive.ts";
 import { flags } from "./flags.ts";
@@ -39,6 +41,8 @@ export function adminApi({ now = Date.now }: { now?: () => number } = {}) {
     .route("/", killSwitch)
     .route("/", segments)
     .route("/", members)
+    .route("/", dependents)
+    .route("/", codeReferences)
     .route("/", sdkKeys)
     .route("/", tokens)
     .route("/", audit);

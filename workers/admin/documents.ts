@@ -74,7 +74,7 @@ function oneOf<const Kinds extends Record<string, z.ZodType>>(kinds: Kinds, mess
 }
 
 /** As many as are told, and one that says there are more: all of a long list would not fit the stack that carries them. */
-function firstMistakes<Schema extends z.ZodType>(schema: Schema): Schema {
+export function firstMistakes<Schema extends z.ZodType>(schema: Schema): Schema {
   const { run } = schema._zod;
   schema._zod.run = (payload, context) => {
     const result = run(payload, context);

@@ -29,6 +29,10 @@ export const MAX_INSTRUCTIONS = 100;
 /** Members of a big segment in one PATCH: what is committed and published at once. */
 export const MAX_MEMBERS_AT_ONCE = 1_000;
 
+/** Places in the code of one repository, sent at once, and repositories of a project. */
+export const MAX_REFERENCES = 10_000;
+export const MAX_REPOSITORIES = 100;
+
 export const MAX_NAME = 256;
 export const MAX_DESCRIPTION = 4_096;
 export const MAX_TAGS = 50;

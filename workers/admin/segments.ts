@@ -20,6 +20,7 @@ import {
   resource,
   time,
 } from "./contract.ts";
+import { document } from "./dependents.ts";
 import { condition, members, segmentRules } from "./documents.ts";
 import { environmentOf, headIn } from "./environments.ts";
 import { bigSegmentOf, delivery } from "./hubs.ts";
@@ -28,6 +29,8 @@ import { inUse, requireMeaning } from "./meaning.ts";
 import { segmentUndo } from "./segment-fields.ts";
 import { segmentRulesOf } from "./splits.ts";
 import { etagOf, requireMatch, write } from "./write.ts";
+
+const MAX_USES = 100;
 
 const sample = z.object({ by: z.string(), seed: z.string(), buckets: z.number().int() });
 
@@ -56,6 +59,11 @@ const segment = z
     updatedAt: time,
   })
   .openapi("Segment");
+const readable = segment
+  .extend({
+    usedBy: z.array(document).openapi({ description: "What names it, the first hundred; see …/dependents for all" }),
+  })
+  .openapi("SegmentRead");
 const written = segment.extend(delivery.shape).openapi("WrittenSegment");
 
 const shown = (
@@ -100,7 +108,7 @@ const read = createRoute({
   summary: "Read a segment",
   middleware: needs("viewer"),
   request: { params: segmentPath },
-  responses: { 200: json(segment, "The segment"), ...problems },
+  responses: { 200: json(readable, "The segment"), ...problems },
 });
 
 const patch = createRoute({
@@ -162,8 +170,9 @@ export const segments = resource()
   .openapi(read, async (c) => {
     const environment = await environmentOf(c);
     const row = await segmentOf(c, environment);
+    const uses = await dependentsOf(c.var.db, [environment.id], "segment", row.key, MAX_USES);
     c.header("etag", etagOf(row.version));
-    return c.json(shown(environment, row), 200);
+    return c.json({ ...shown(environment, row), usedBy: uses.map(({ kind, key }) => ({ kind, key })) }, 200);
   })
   .openapi(patch, async (c) => {
     const { rules, ...fields } = c.req.valid("json");

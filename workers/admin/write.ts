@@ -24,7 +24,7 @@ export type Edit = { name: EnvironmentName; head: Head; documents: Partial<Docum
 
 type Audited = {
   action: string;
-  type: "project" | "environment" | "flag" | "segment" | "key" | "token";
+  type: "project" | "environment" | "flag" | "segment" | "key" | "token" | "repository";
   project?: string;
   environment?: string;
   key: string;

@@ -194,7 +194,13 @@ function rulesetOf(
 }
 
 /** What in an environment refers to a document. */
-export async function dependentsOf(db: Database, environmentIds: string[], kind: table.DocumentKind, key: string) {
+export async function dependentsOf(
+  db: Database,
+  environmentIds: string[],
+  kind: table.DocumentKind,
+  key: string,
+  limit = 1_000,
+) {
   if (environmentIds.length === 0) return [];
   return db
     .select({
@@ -209,7 +215,8 @@ export async function dependentsOf(db: Database, environmentIds: string[], kind:
         eq(table.dependencies.targetKind, kind),
         eq(table.dependencies.targetKey, key),
       ),
-    );
+    )
+    .limit(limit);
 }
 
 /** Replaces what one document refers to, in two statements however much that is. */

@@ -103,6 +103,8 @@ export const insertProject = (db: Database, row: ProjectRow): Statement => db.in
 export const deleteProject = (db: Database, { id, version }: ProjectRow): Statement[] => [
   db.delete(table.flags).where(eq(table.flags.projectId, id)),
   db.delete(table.flagTags).where(eq(table.flagTags.projectId, id)),
+  db.delete(table.codeReferences).where(eq(table.codeReferences.projectId, id)),
+  db.delete(table.codeRepositories).where(eq(table.codeRepositories.projectId, id)),
   db
     .delete(table.projectEdits)
     .where(and(eq(table.projectEdits.projectId, id), lte(table.projectEdits.version, version))),

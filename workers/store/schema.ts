@@ -346,6 +346,38 @@ export const auditUndo = sqliteTable(
   ],
 );
 
+/** What a CI run found in a repository, as a whole; `hash` tells whether it is the same again. */
+export const codeRepositories = sqliteTable(
+  "code_repositories",
+  {
+    projectId: text("project_id").notNull(),
+    repository: text().notNull(),
+    commit: text().notNull(),
+    branch: text().notNull(),
+    hash: text().notNull(),
+    references: integer().notNull(),
+    uploadedAt: time("uploaded_at").notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.projectId, table.repository] })],
+);
+
+export const codeReferences = sqliteTable(
+  "code_references",
+  {
+    id: integer().primaryKey(),
+    projectId: text("project_id").notNull(),
+    repository: text().notNull(),
+    flagKey: text("flag_key").notNull(),
+    path: text().notNull(),
+    line: integer().notNull(),
+    snippet: text(),
+  },
+  (table) => [
+    index("code_references_by_flag").on(table.projectId, table.flagKey),
+    index("code_references_by_repository").on(table.projectId, table.repository),
+  ],
+);
+
 /** The first answer to each Idempotency-Key, replayed for 24 hours. */
 export const idempotency = sqliteTable(
   "idempotency",
