@@ -12,6 +12,7 @@ import { type AdminEnv, resource } from "./contract.ts";
 import { dependents } from "./dependents.ts";
 import { environments } from "./environments.ts";
 import { flagArchive } from "./flag-archive.ts";
+import { flagBulk } from "./flag-bulk.ts";
 import { flags } from "./flags.ts";
 import { BASE_PATH } from "./hubs.ts";
 import { killSwitch } from "./kill-switch.ts";
@@ -36,6 +37,7 @@ export function adminApi({ now = Date.now }: { now?: () => number } = {}) {
     .route("/", projects)
     .route("/", environments)
     .route("/", flags)
+    .route("/", flagBulk)
     .route("/", flagArchive)
     .route("/", targetings)
     .route("/", killSwitch)

@@ -228,7 +228,8 @@ async function requireUnused(db: Database, { id, environment }: EnvironmentName,
   }
 }
 
-function requireSize(documents: object): void {
+/** One change is one row of the outbox. */
+export function requireSize(documents: object): void {
   const bytes = new TextEncoder().encode(JSON.stringify(documents)).byteLength;
   if (bytes <= MAX_CHANGE_BYTES) return;
   const detail = `The documents come to more than ${MAX_CHANGE_BYTES / 1_000} KB: change fewer at once.`;

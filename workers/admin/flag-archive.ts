@@ -224,7 +224,7 @@ const planOf = ({ project }: ProjectState, row: FlagRow) => ({
   etag: etagOf(row.version),
 });
 
-function statusEntry(
+export function statusEntry(
   action: string,
   state: ProjectState,
   { key, archivedAt: from }: FlagRow,

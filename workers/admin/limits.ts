@@ -24,6 +24,8 @@ export const MAX_PREREQUISITES = 100;
 /** Longer lists are segments. */
 export const MAX_VALUES = 50_000;
 
+/** Of a project in one request; each has an entry in the audit log. */
+export const MAX_FLAGS_AT_ONCE = 500;
 /** In one request: a bulk of targets is one instruction. */
 export const MAX_INSTRUCTIONS = 100;
 /** Members of a big segment in one PATCH: what is committed and published at once. */

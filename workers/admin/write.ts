@@ -47,6 +47,8 @@ export type Plan<Body> = {
     /** The project as read, where the write depends on its set of environments or flags. */
     project?: { id: string; version: number };
     audit: Audited;
+    /** Where one write changes many things: an entry for each of the others. */
+    alsoAudited?: Audited[];
   };
   /** What is answered once only cannot be kept for a repetition. */
   secret?: boolean;
@@ -107,7 +109,12 @@ export async function writeAs<Body>(
       edits,
       maxRulesetBytes: MAX_RULESET_BYTES,
       ...(project && { project }),
-      audit: made.write === undefined ? [] : [auditEntry(author.origin, made.write.audit, reason, now)],
+      audit:
+        made.write === undefined
+          ? []
+          : [made.write.audit, ...(made.write.alsoAudited ?? [])].map((entry) =>
+              auditEntry(author.origin, entry, reason, now),
+            ),
       ...(once && {
         idempotency: {
           tokenId: once.tokenId,

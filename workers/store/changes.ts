@@ -3,6 +3,7 @@ import type { Flag, Segment } from "@bunting/core";
 import type { MemberChange } from "@bunting/core/wire";
 import { and, asc, eq, gt, gte, lte, sql } from "drizzle-orm";
 import { type Database, newId, type Statement, transaction } from "./database.ts";
+import { inPieces, insertRows } from "./rows.ts";
 import { documentSizes, isTooLarge, newSum, RulesetTooLarge, sizeStatements, wouldBe } from "./ruleset-size.ts";
 import * as table from "./schema.ts";
 
@@ -106,7 +107,8 @@ export async function commit(db: Database, write: Write): Promise<Change[]> {
   }
   // Heads after rows: the first change of an environment travels with the row of that environment.
   const statements = [...locks, ...write.statements, ...heads];
-  for (const entry of write.audit) statements.push(...auditStatements(db, entry));
+  const [entry, ...more] = write.audit;
+  if (entry !== undefined) statements.push(...(more.length > 0 ? manyEntries : oneEntry)(db, [entry, ...more]));
   if (write.idempotency !== undefined) statements.push(db.insert(table.idempotency).values(write.idempotency));
   try {
     await transaction(db, statements);
@@ -125,8 +127,10 @@ export async function commit(db: Database, write: Write): Promise<Change[]> {
   return changes;
 }
 
-function auditStatements(db: Database, { undo = [], ...row }: AuditEntry): Statement[] {
+function oneEntry(db: Database, [entry]: [AuditEntry, ...AuditEntry[]]): Statement[] {
+  const { undo = [], ...row } = entry;
   return [
+    // What a Durable Object mirrors comes alone, and may come twice.
     db.insert(table.audit).values(row).onConflictDoNothing({ target: table.audit.mirrorId }),
     // Within the transaction the newest entry is this one.
     ...undo.map((one) =>
@@ -135,6 +139,26 @@ function auditStatements(db: Database, { undo = [], ...row }: AuditEntry): State
         .select(
           sql`SELECT max(id), ${one.kind}, ${one.key}, ${one.environment}, ${JSON.stringify(one.undo)} FROM audit`,
         ),
+    ),
+  ];
+}
+
+/** In statements for all of them. Within the transaction the newest entries are these, in their order. */
+function manyEntries(db: Database, entries: AuditEntry[]): Statement[] {
+  const undone = entries.flatMap(({ undo = [] }, index) =>
+    undo.map((one) => ({ ...one, undo: JSON.stringify(one.undo), back: entries.length - 1 - index })),
+  );
+  return [
+    ...insertRows(
+      db,
+      table.audit,
+      entries.map(({ undo: _, ...row }) => row),
+    ),
+    ...inPieces(undone).map((piece) =>
+      db.insert(table.auditUndo).select(
+        sql`SELECT (SELECT max(id) FROM audit) - (value ->> 'back'), value ->> 'kind', value ->> 'key',
+          value ->> 'environment', value ->> 'undo' FROM json_each(${piece})`,
+      ),
     ),
   ];
 }
