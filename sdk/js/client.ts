@@ -2,7 +2,7 @@ import { type Context, compile, type Decision, diff, type Evaluator, type Json, 
 import type { PatchMessage } from "@bunting/core/wire";
 import type { Clock } from "./clock.ts";
 import type { Feed, FeedStatus, News, Store } from "./driver.ts";
-import { type Events, FLUSH_MS } from "./events.ts";
+import type { Events } from "./events.ts";
 import type { Filters } from "./filters.ts";
 
 /** The flags of an application and the types of their values; with none given, any key and any type. */
@@ -89,7 +89,8 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
     if (wiring.bootstrap !== undefined) this.#hold(wiring.bootstrap);
     this.#feed = makeFeed(this.#store());
     this.#feed.start();
-    if (wiring.timers && wiring.events !== null) this.#flushLater(wiring.clock.elapsed() + FLUSH_MS);
+    if (wiring.timers && wiring.events !== null)
+      this.#flushLater(wiring.clock.elapsed() + wiring.events.nextWindow(Math.random));
   }
 
   boolean(key: KeyOf<Flags, boolean>, defaultValue: boolean, context: Context = {}): boolean {
@@ -241,7 +242,7 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
     this.#evaluator = compile(ruleset, this.#evaluator ?? undefined);
     this.#fetchFilters(this.#evaluator);
     this.#held = { ...ruleset, flags: copy(ruleset.flags), segments: copy(ruleset.segments) };
-    if (this.#wiring.events !== null) this.#wiring.events.exposureSampleRate = ruleset.events.exposureSampleRate;
+    this.#wiring.events?.configure(ruleset.events);
   }
 
   #apply(patch: PatchMessage): void {
@@ -327,7 +328,7 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
       const now = this.#wiring.clock.elapsed();
       const due = now >= dueAt || this.#wiring.events!.isFull;
       if (due) void this.flush();
-      this.#flushLater(due ? now + FLUSH_MS : dueAt);
+      this.#flushLater(due ? now + this.#wiring.events!.nextWindow(Math.random) : dueAt);
     });
   }
 }

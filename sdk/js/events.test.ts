@@ -128,6 +128,16 @@ describe("exposures (R13)", () => {
     expect(publicAttributes({ targetingKey: "u1", a: 1, b: 2, cycle }, new Set(["b"]))).toEqual({ a: 1 });
   });
 
+  test("go out as often as the environment asks, within bounds, and not at the same moment as everybody's (Q5)", () => {
+    const events = buffer();
+    const window = (summarySeconds: number, random: number) => {
+      events.configure({ exposureSampleRate: 1, summarySeconds });
+      return Math.round(events.nextWindow(() => random));
+    };
+    expect([window(30, 0), window(30, 0.5), window(30, 1)]).toEqual([24_000, 30_000, 36_000]);
+    expect([window(3_600, 0.5), window(1e9, 0.5), window(0, 0.5)]).toEqual([3_600_000, 3_600_000, 1_000]);
+  });
+
   test("are sampled by hash of the unit: the same units always, at the rate asked", async () => {
     const units = Array.from({ length: 10_000 }, (_, n) => `user-${n}`);
     const tenth = units.filter((unit) => isSampled(unit, 0.1));
@@ -136,7 +146,7 @@ describe("exposures (R13)", () => {
     expect(tenth.every((unit) => isSampled(unit, 0.5))).toBe(true);
     expect([isSampled("u", 0), isSampled("u", 1)]).toEqual([false, true]);
     const events = buffer();
-    events.exposureSampleRate = 0.1;
+    events.configure({ exposureSampleRate: 0.1, summarySeconds: 30 });
     for (const unit of units) see(events, unit);
     await events.flush();
     expect(exposures().map((event) => event.unit)).toEqual(tenth);

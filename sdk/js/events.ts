@@ -1,4 +1,4 @@
-import type { Context, Decision, Flag } from "@bunting/core";
+import type { Context, Decision, Flag, Ruleset } from "@bunting/core";
 import { MAX_EVENTS, type TelemetryEvent } from "@bunting/core/wire";
 import { encodeBatch, isFinal, MAX_NAME, MAX_UNIT, summaries } from "./batches.ts";
 import type { Clock } from "./clock.ts";
@@ -15,7 +15,9 @@ export type EventOptions = {
   maxBuffered?: number;
 };
 
-export const FLUSH_MS = 30_000;
+/** A process that dies loses what it has not sent. */
+const MIN_WINDOW_MS = 1_000;
+const MAX_WINDOW_MS = 3_600_000;
 const SEND_DEADLINE_MS = 10_000;
 /** Longer than sending takes: a request that its platform has ended never settles, and must not hold the buffer for ever. */
 const ABANDONED_MS = 2 * SEND_DEADLINE_MS;
@@ -31,6 +33,7 @@ export class Events {
   /** Events lost: dropped from a full buffer, or refused by the server as invalid. */
   dropped = 0;
   #exposureSampleRate = 1;
+  #windowMs = 30_000;
   readonly #endpoint: Endpoint;
   readonly #clock: Clock;
   readonly #uuid: () => string;
@@ -64,8 +67,15 @@ export class Events {
     this.#onError = onError;
   }
 
-  set exposureSampleRate(rate: number) {
-    this.#exposureSampleRate = rate;
+  /** What the environment asks for: how many units' exposures, and how often a batch goes out. */
+  configure({ exposureSampleRate, summarySeconds }: Ruleset["events"]): void {
+    this.#exposureSampleRate = exposureSampleRate;
+    this.#windowMs = Math.min(MAX_WINDOW_MS, Math.max(MIN_WINDOW_MS, summarySeconds * 1_000));
+  }
+
+  /** Milliseconds until the next flush, spread: what starts together must not send together. */
+  nextWindow(random: () => number): number {
+    return this.#windowMs * (0.8 + 0.4 * random());
   }
 
   get buffered(): number {

@@ -98,9 +98,9 @@ describe("starting (R15)", () => {
     expect([pollMs(() => 0), pollMs(() => 1)]).toEqual([24_000, 36_000]);
   });
 
-  test("a Retry-After longer than the back-off is honoured (Q9)", () => {
+  test("a Retry-After is waited for, and then the back-off too: all who were refused were told the same (Q9, X4)", () => {
     const { effects } = run(both, start, { type: "fetch-failed", end: { reason: "503", retryAfterMs: 7_000 } });
-    expect(kinds(effects)).toContain("fetch in 7000");
+    expect(kinds(effects)).toContain("fetch in 7125");
   });
 });
 

@@ -143,7 +143,7 @@ class SyncStep extends Step {
     if (state.fetchFailures === 1) this.do({ type: "error", code: "UNREACHABLE", reason: end.reason });
     const quick = state.fetchFailures === 1 && state.revision === null;
     const delay = quick ? this.random() * FIRST_RETRY_MS : backoffMs(state.fetchFailures, this.random);
-    if (!this.isLive() || !this.isInStep()) this.arm("fetch", Math.max(delay, end.retryAfterMs ?? 0));
+    if (!this.isLive() || !this.isInStep()) this.arm("fetch", delay + (end.retryAfterMs ?? 0));
     if (state.revision !== null && state.stream === null && state.due.connect === undefined) this.connect();
   }
 
@@ -156,7 +156,7 @@ class SyncStep extends Step {
     }
     this.disarm("connect");
     this.do({ type: "error", code: "REFUSED", reason: end.reason });
-    this.arm("fetch", Math.max(BACKOFF_MAX_MS * (0.5 + this.random()), end.retryAfterMs ?? 0));
+    this.arm("fetch", BACKOFF_MAX_MS * (0.5 + this.random()) + (end.retryAfterMs ?? 0));
   }
 
   private repairWithin(windowMs: number): void {
@@ -241,11 +241,12 @@ class SyncStep extends Step {
     if (failures < CIRCUIT_FAILURES) {
       this.setCircuit(name, { failures, openUntil: 0 });
       const withinMs = Math.max(backoffCap(failures), state.windowMs);
-      this.arm("connect", Math.max(this.random() * withinMs, end.retryAfterMs ?? 0));
+      // After it, not at it: everybody who was refused was told the same.
+      this.arm("connect", this.random() * withinMs + (end.retryAfterMs ?? 0));
       return;
     }
     const shutMs = BACKOFF_MIN_MS + this.random() * (BACKOFF_MAX_MS - BACKOFF_MIN_MS);
-    this.setCircuit(name, { failures, openUntil: this.now + Math.max(shutMs, end.retryAfterMs ?? 0) });
+    this.setCircuit(name, { failures, openUntil: this.now + shutMs + (end.retryAfterMs ?? 0) });
     if (failures === CIRCUIT_FAILURES) {
       const reason = `${name} failed ${failures} times in a row, so something else is used for a while: ${end.reason}`;
       this.do({ type: "error", code: "UNREACHABLE", reason });
