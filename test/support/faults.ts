@@ -4,45 +4,66 @@
  */
 import type { Env } from "../../workers/env.ts";
 
-type Fault = { mode: "fail" } | { mode: "delay"; ms: number };
-export type Faults = Partial<
-  Record<"DB" | "KV" | "EVENTS_QUEUE" | "EVENTS_BUCKET" | "SEGMENTS_BUCKET" | "REVISIONS_BUCKET", Fault>
->;
+/**
+ * `hang`: the first call that `at` (a pattern) matches never returns, before it is made or after; what is matched is the
+ * method, then the SQL or the first text that goes in. `hasHung` tells when a crash there can be made.
+ */
+type Fault = { mode: "fail" } | { mode: "delay"; ms: number } | { mode: "hang"; at: string; when: "before" | "after" };
+const PARTS = [
+  "DB",
+  "KV",
+  "HUB",
+  "RELAY",
+  "EVENTS_QUEUE",
+  "EVENTS_BUCKET",
+  "SEGMENTS_BUCKET",
+  "REVISIONS_BUCKET",
+] as const;
+type Part = (typeof PARTS)[number];
+export type Faults = Partial<Record<Part, Fault>>;
 
 let faults: Faults | null = null;
+let hung = false;
+
+export const hasHung = (): boolean => hung;
 
 export function setFaults(next: Faults): void {
   faults = next;
+  hung = false;
 }
 
 /** `FAULTS` in the bindings is how a process starts with something broken already. */
 export function withFaults(env: Env & { FAULTS?: string }): Env {
   faults ??= JSON.parse(env.FAULTS ?? "{}") as Faults;
-  const { DB, KV, EVENTS_QUEUE, EVENTS_BUCKET, SEGMENTS_BUCKET, REVISIONS_BUCKET } = env;
-  return {
-    ...env,
-    DB: faulty(DB, "DB"),
-    KV: faulty(KV, "KV"),
-    EVENTS_QUEUE: faulty(EVENTS_QUEUE, "EVENTS_QUEUE"),
-    EVENTS_BUCKET: faulty(EVENTS_BUCKET, "EVENTS_BUCKET"),
-    SEGMENTS_BUCKET: faulty(SEGMENTS_BUCKET, "SEGMENTS_BUCKET"),
-    REVISIONS_BUCKET: faulty(REVISIONS_BUCKET, "REVISIONS_BUCKET"),
-  };
+  const broken = PARTS.map((part) => [part, faulty(env[part] as object, part)] as const);
+  return { ...env, ...Object.fromEntries(broken) };
 }
 
 /** D1's batch takes the statements it made and not a proxy of them. */
 const real = new WeakMap<object, object>();
 
-/** What a binding hands out (prepared statements) is as faulty as itself; the object behind is always the real one. */
-function faulty<T extends object>(target: T, name: keyof Faults): T {
+/** What a statement asks, for faults at one step of many. */
+const sqlOf = new WeakMap<object, string>();
+
+/** Answered at once: what they hand out (statements, objects) is as faulty as the binding. */
+const HANDS_OUT = ["prepare", "bind", "get"];
+
+/** The object behind is always the real one. */
+function faulty<T extends object>(target: T, name: Part): T {
+  const isNamespace = name === "HUB" || name === "RELAY";
   const proxy = new Proxy(target, {
     get(object, property) {
       const member = Reflect.get(object, property, object) as unknown;
       if (typeof member !== "function") return member;
       return (...args: unknown[]) => {
         const call = () => Reflect.apply(member, object, args.map(unwrapped)) as unknown;
-        if (property === "prepare" || property === "bind") return faulty(call() as object, name);
-        return behind(name, call);
+        if (property === "idFromName") return call();
+        if (HANDS_OUT.includes(String(property)) && (property !== "get" || isNamespace)) {
+          const out = faulty(call() as object, name);
+          sqlOf.set(out, typeof args[0] === "string" && property === "prepare" ? args[0] : (sqlOf.get(proxy) ?? ""));
+          return out;
+        }
+        return behind(name, `${String(property)} ${sqlOf.get(proxy) ?? ""} ${described(args[0])}`, call);
       };
     },
   });
@@ -50,14 +71,23 @@ function faulty<T extends object>(target: T, name: keyof Faults): T {
   return proxy;
 }
 
+function described(argument: unknown): string {
+  if (typeof argument === "string") return argument;
+  if (!Array.isArray(argument)) return "";
+  return argument.map((one) => (typeof one === "object" && one !== null ? (sqlOf.get(one) ?? "") : "")).join("; ");
+}
+
 function unwrapped(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(unwrapped);
   return typeof value === "object" && value !== null ? (real.get(value) ?? value) : value;
 }
 
-async function behind(name: keyof Faults, call: () => unknown): Promise<unknown> {
+async function behind(name: Part, what: string, call: () => unknown): Promise<unknown> {
   const fault = faults?.[name];
   if (fault?.mode === "fail") throw new Error(`${name} is down (a test says so)`);
   if (fault?.mode === "delay") await new Promise((resolve) => setTimeout(resolve, fault.ms));
-  return call();
+  if (fault?.mode !== "hang" || hung || !new RegExp(fault.at).test(what)) return call();
+  hung = true;
+  if (fault.when === "after") await call();
+  return new Promise(() => {});
 }

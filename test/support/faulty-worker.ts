@@ -1,12 +1,12 @@
 /**
- * The real Worker behind faulty bindings. `POST /__faults` sets them, `GET /__events` reads back what landed in R2 as
+ * The real Worker behind faulty bindings. `POST /__faults` sets them, `GET /__hung` tells whether one has made a call hang, `GET /__events` reads back what landed in R2 as
  * NDJSON. This entry is never deployed.
  */
 
 import type { QueuedEvents } from "../../workers/consumer.ts";
 import type { Env } from "../../workers/env.ts";
 import worker, { BigSegment as RealBigSegment, Hub as RealHub, Relay as RealRelay } from "../../workers/index.ts";
-import { type Faults, setFaults, withFaults } from "./faults.ts";
+import { type Faults, hasHung, setFaults, withFaults } from "./faults.ts";
 
 export { RateLimiter } from "../../workers/index.ts";
 
@@ -34,6 +34,7 @@ export default {
       setFaults((await request.json()) as Faults);
       return new Response(null, { status: 204 });
     }
+    if (new URL(request.url).pathname === "/__hung") return Response.json(hasHung());
     if (new URL(request.url).pathname === "/__events") return new Response(await landedEvents(env.EVENTS_BUCKET));
     return worker.fetch(request, withFaults(env), ctx);
   },

@@ -116,6 +116,13 @@ export class Server {
     await fetch(`${this.url}/__faults`, { method: "POST", body: JSON.stringify(faults) });
   }
 
+  /** Once a call hangs where the faults say. */
+  async hung(): Promise<void> {
+    while ((await (await fetch(`${this.url}/__hung`)).json()) !== true) {
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  }
+
   /** What cron does each minute. */
   async sweep(): Promise<void> {
     await fetch(`${this.url}/cdn-cgi/local/scheduled`);
