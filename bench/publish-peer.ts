@@ -1,0 +1,33 @@
+/** The Worker as deployed, and beside it `POST /__publish`: committed changes, handed to their hub one after the other. */
+
+import worker from "../test/support/worker.ts";
+import type { Env } from "../workers/env.ts";
+import type { Change } from "../workers/store/changes.ts";
+
+export { BigSegment, Hub, RateLimiter, Relay } from "../test/support/worker.ts";
+
+type Asked = { environmentId: string; create?: true; changes: Change[] };
+
+export default {
+  async fetch(
+    request: Request<unknown, IncomingRequestCfProperties>,
+    env: Env,
+    ctx: ExecutionContext,
+  ): Promise<Response> {
+    if (new URL(request.url).pathname !== "/__publish") return worker.fetch(request, env, ctx);
+    const { environmentId, create, changes } = (await request.json()) as Asked;
+    const hub = env.HUB.get(env.HUB.idFromName(environmentId));
+    if (create) {
+      await env.DB.prepare(
+        `INSERT INTO environments (id, project_id, key, name, version, change_id, created_at, updated_at)
+         VALUES (?1, ?1, 'bench', 'bench', 0, 'chg-0', 0, 0)`,
+      )
+        .bind(environmentId)
+        .run();
+      await hub.create(environmentId);
+    }
+    let version = 0;
+    for (const change of changes) ({ version } = await hub.publish(change));
+    return Response.json({ version });
+  },
+};
