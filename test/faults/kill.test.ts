@@ -114,3 +114,66 @@ test("evaluation, rulesets and streams go on with D1 and KV both down (Q7)", asy
   expect(await remote.json()).toMatchObject({ key: "banner", value: true, variant: "on" });
   await server.setFaults({});
 });
+
+test("a hundred kills and restores in a row with D1 slow land in order, none waits for it, and D1 hears of each once", async () => {
+  const sdk = await readyClient({ url: server.url, serverKey });
+  const told: string[] = [];
+  sdk.on("change", () => void told.push(sdk.details("search", true, user).reason));
+  await server.ask("POST", `${targetingOf("search")}/restore`, {});
+  await vi.waitFor(() => expect(sdk.details("search", true, user).reason).not.toBe("KILLED"));
+  told.length = 0;
+  await server.setFaults({ DB: { mode: "delay", ms: 30_000 } });
+  const revisions: number[] = [];
+  for (let turn = 0; turn < 50; turn++) {
+    for (const action of ["kill", "restore"]) {
+      const { revision } = await server.ask<{ revision: number }>("POST", `${targetingOf("search")}/${action}?wait=0`, {
+        reason: `storm ${turn}`,
+      });
+      revisions.push(revision);
+    }
+  }
+  expect(revisions).toEqual(Array.from({ length: 100 }, (_, index) => revisions[0]! + index));
+  await vi.waitFor(() => expect(told).toHaveLength(100));
+  expect(told.filter((reason) => reason === "KILLED")).toHaveLength(50);
+  expect(told.every((reason, index) => (reason === "KILLED") === (index % 2 === 0))).toBe(true);
+  await server.setFaults({});
+  await vi.waitFor(async () => {
+    const { items } = await server.ask<{ items: { action: string; reason: string; pending?: true }[] }>(
+      "GET",
+      "/audit?key=search&project=p&environment=production&limit=100",
+    );
+    const storm = items
+      .filter(({ reason, pending }) => reason?.startsWith("storm") && !pending)
+      .map(({ action }) => action);
+    expect(storm).toEqual(Array(50).fill(["flag.restore", "flag.kill"]).flat());
+  }, 40_000);
+});
+
+test("neither an edit of all environments, nor archiving, deleting and making the flag again lifts a kill", async () => {
+  const sdk = await readyClient({ url: server.url, serverKey });
+  await server.ask("POST", `${targetingOf("checkout")}/kill`, { reason: "stays" });
+  const variations = [
+    { key: "on", value: true, name: "renamed" },
+    { key: "off", value: false },
+  ];
+  await server.ask("PATCH", `${flags}/checkout`, { variations });
+  expect(sdk.details("checkout", true, user).reason).toBe("KILLED");
+  await server.ask("POST", `${flags}/checkout/archive`, {});
+  await vi.waitFor(() => expect(sdk.details("checkout", true, user).reason).toBe("ERROR"));
+  await server.ask("DELETE", `${flags}/checkout`);
+  await server.ask("POST", flags, { key: "checkout", name: "again", type: "boolean", variations });
+  await server.ask("PATCH", targetingOf("checkout"), { on: true });
+  await vi.waitFor(() => expect(sdk.details("checkout", true, user)).toMatchObject({ reason: "KILLED", value: false }));
+  await server.ask("POST", `${targetingOf("checkout")}/restore`, {});
+  await vi.waitFor(() => expect(sdk.boolean("checkout", false, user)).toBe(true));
+});
+
+test("with D1 slow, on an isolate and a hub that have just started, a kill by API token is decided in a second", async () => {
+  await server.kill();
+  await server.resume({ DB: { mode: "delay", ms: 30_000 } });
+  const sdk = await readyClient({ url: server.url, serverKey });
+  const killed = await server.ask<object>("POST", `${targetingOf("checkout")}/kill`, { reason: "slow and cold" });
+  expect(killed).toMatchObject({ mirrored: "pending", receipt: { applied: 1 } });
+  expect(sdk.details("checkout", true, user).reason).toBe("KILLED");
+  await server.setFaults({});
+});
