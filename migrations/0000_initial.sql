@@ -5,6 +5,7 @@ CREATE TABLE `api_tokens` (
 	`shown` text NOT NULL,
 	`role` text NOT NULL,
 	`scope` text NOT NULL,
+	`groups` text DEFAULT '[]' NOT NULL,
 	`version` integer NOT NULL,
 	`created_at` integer NOT NULL,
 	`updated_at` integer NOT NULL,
@@ -17,46 +18,6 @@ CREATE INDEX `api_tokens_by_creation` ON `api_tokens` (`created_at`,`id`);--> st
 CREATE INDEX `api_tokens_by_update` ON `api_tokens` (`updated_at`,`id`);--> statement-breakpoint
 CREATE INDEX `api_tokens_by_name` ON `api_tokens` (`name`,`id`);--> statement-breakpoint
 CREATE INDEX `api_tokens_by_role` ON `api_tokens` (`role`,`created_at`,`id`);--> statement-breakpoint
-CREATE TABLE `audit` (
-	`id` integer PRIMARY KEY AUTOINCREMENT NOT NULL,
-	`timestamp` integer NOT NULL,
-	`actor` text NOT NULL,
-	`token_id` text,
-	`action` text NOT NULL,
-	`resource_type` text NOT NULL,
-	`project` text,
-	`environment` text,
-	`key` text NOT NULL,
-	`changes` text NOT NULL,
-	`source_ip` text,
-	`user_agent` text,
-	`correlation_id` text NOT NULL,
-	`reason` text,
-	`reverts` integer,
-	`mirror_id` text
-);
---> statement-breakpoint
-CREATE UNIQUE INDEX `audit_mirror_id_unique` ON `audit` (`mirror_id`);--> statement-breakpoint
-CREATE INDEX `audit_by_time` ON `audit` (`timestamp`);--> statement-breakpoint
-CREATE INDEX `audit_by_project` ON `audit` (`project`,`timestamp`);--> statement-breakpoint
-CREATE INDEX `audit_by_environment` ON `audit` (`environment`,`timestamp`);--> statement-breakpoint
-CREATE INDEX `audit_by_type` ON `audit` (`resource_type`,`timestamp`);--> statement-breakpoint
-CREATE INDEX `audit_by_key` ON `audit` (`key`);--> statement-breakpoint
-CREATE INDEX `audit_by_action` ON `audit` (`action`,`timestamp`);--> statement-breakpoint
-CREATE INDEX `audit_by_actor` ON `audit` (`actor`,`timestamp`);--> statement-breakpoint
-CREATE INDEX `audit_by_token` ON `audit` (`token_id`,`timestamp`);--> statement-breakpoint
-CREATE INDEX `audit_by_correlation` ON `audit` (`correlation_id`,`timestamp`);--> statement-breakpoint
-CREATE INDEX `audit_with_reason` ON `audit` (`timestamp`) WHERE reason IS NOT NULL;--> statement-breakpoint
-CREATE TABLE `audit_undo` (
-	`audit_id` integer NOT NULL,
-	`kind` text NOT NULL,
-	`key` text NOT NULL,
-	`environment` text NOT NULL,
-	`undo` text NOT NULL,
-	PRIMARY KEY(`audit_id`, `kind`, `key`, `environment`)
-);
---> statement-breakpoint
-CREATE INDEX `audit_undo_by_key` ON `audit_undo` (`key`);--> statement-breakpoint
 CREATE TABLE `changes` (
 	`environment_id` text NOT NULL,
 	`version` integer NOT NULL,
@@ -267,4 +228,138 @@ CREATE TABLE `segments` (
 --> statement-breakpoint
 CREATE INDEX `segments_by_name` ON `segments` (`environment_id`,`name`,`key`);--> statement-breakpoint
 CREATE INDEX `segments_by_creation` ON `segments` (`environment_id`,`created_at`,`key`);--> statement-breakpoint
-CREATE INDEX `segments_by_update` ON `segments` (`environment_id`,`updated_at`,`key`);
+CREATE INDEX `segments_by_update` ON `segments` (`environment_id`,`updated_at`,`key`);--> statement-breakpoint
+CREATE TABLE `change_request_events` (
+	`change_request_id` text NOT NULL,
+	`version` integer NOT NULL,
+	`kind` text NOT NULL,
+	`revision` integer NOT NULL,
+	`actor_id` text NOT NULL,
+	`actor` text NOT NULL,
+	`comment` text,
+	`at` integer NOT NULL,
+	PRIMARY KEY(`change_request_id`, `version`)
+);
+--> statement-breakpoint
+CREATE TABLE `change_request_revisions` (
+	`change_request_id` text NOT NULL,
+	`revision` integer NOT NULL,
+	`edit` text NOT NULL,
+	`base` text NOT NULL,
+	`created_at` integer NOT NULL,
+	PRIMARY KEY(`change_request_id`, `revision`)
+);
+--> statement-breakpoint
+CREATE TABLE `change_requests` (
+	`seq` integer PRIMARY KEY AUTOINCREMENT NOT NULL,
+	`id` text NOT NULL,
+	`project_id` text NOT NULL,
+	`environment_id` text NOT NULL,
+	`flag_key` text NOT NULL,
+	`title` text NOT NULL,
+	`description` text NOT NULL,
+	`status` text NOT NULL,
+	`author_id` text NOT NULL,
+	`author` text NOT NULL,
+	`revision` integer NOT NULL,
+	`version` integer NOT NULL,
+	`share` integer NOT NULL,
+	`publish_at` integer,
+	`failure` text,
+	`created_at` integer NOT NULL,
+	`updated_at` integer NOT NULL,
+	`published_at` integer
+);
+--> statement-breakpoint
+CREATE UNIQUE INDEX `change_requests_id_unique` ON `change_requests` (`id`);--> statement-breakpoint
+CREATE INDEX `change_requests_by_project` ON `change_requests` (`project_id`,`status`,`seq`);--> statement-breakpoint
+CREATE INDEX `change_requests_by_time` ON `change_requests` (`status`,`publish_at`);--> statement-breakpoint
+CREATE TABLE `kill_reviews` (
+	`seq` integer PRIMARY KEY AUTOINCREMENT NOT NULL,
+	`id` text NOT NULL,
+	`project_id` text NOT NULL,
+	`environment_id` text NOT NULL,
+	`flag_key` text NOT NULL,
+	`kill` integer NOT NULL,
+	`killed_by_id` text NOT NULL,
+	`killed_by` text NOT NULL,
+	`killed_at` integer NOT NULL,
+	`reason` text NOT NULL,
+	`policies` text NOT NULL,
+	`closed_by_id` text,
+	`closed_by` text,
+	`closed_at` integer,
+	`comment` text
+);
+--> statement-breakpoint
+CREATE UNIQUE INDEX `kill_reviews_id_unique` ON `kill_reviews` (`id`);--> statement-breakpoint
+CREATE UNIQUE INDEX `kill_reviews_by_kill` ON `kill_reviews` (`environment_id`,`kill`);--> statement-breakpoint
+CREATE INDEX `kill_reviews_by_project` ON `kill_reviews` (`project_id`,`closed_at`,`seq`);--> statement-breakpoint
+CREATE TABLE `policies` (
+	`id` text PRIMARY KEY NOT NULL,
+	`project_id` text NOT NULL,
+	`key` text NOT NULL,
+	`name` text NOT NULL,
+	`description` text DEFAULT '' NOT NULL,
+	`enabled` integer NOT NULL,
+	`environments` text NOT NULL,
+	`tags` text NOT NULL,
+	`share` integer NOT NULL,
+	`approvers` text NOT NULL,
+	`approvals` integer NOT NULL,
+	`bypass` text,
+	`version` integer NOT NULL,
+	`created_at` integer NOT NULL,
+	`updated_at` integer NOT NULL
+);
+--> statement-breakpoint
+CREATE UNIQUE INDEX `policies_by_key` ON `policies` (`project_id`,`key`);--> statement-breakpoint
+CREATE TABLE `policy_edits` (
+	`project_id` text NOT NULL,
+	`version` integer NOT NULL,
+	`created_at` integer NOT NULL,
+	PRIMARY KEY(`project_id`, `version`)
+);
+--> statement-breakpoint
+CREATE TABLE `audit` (
+	`id` integer PRIMARY KEY AUTOINCREMENT NOT NULL,
+	`timestamp` integer NOT NULL,
+	`actor` text NOT NULL,
+	`token_id` text,
+	`action` text NOT NULL,
+	`resource_type` text NOT NULL,
+	`project` text,
+	`environment` text,
+	`key` text NOT NULL,
+	`changes` text NOT NULL,
+	`source_ip` text,
+	`user_agent` text,
+	`correlation_id` text NOT NULL,
+	`reason` text,
+	`reverts` integer,
+	`change_request` text,
+	`bypassed` text,
+	`mirror_id` text
+);
+--> statement-breakpoint
+CREATE UNIQUE INDEX `audit_mirror_id_unique` ON `audit` (`mirror_id`);--> statement-breakpoint
+CREATE INDEX `audit_by_time` ON `audit` (`timestamp`);--> statement-breakpoint
+CREATE INDEX `audit_by_project` ON `audit` (`project`,`timestamp`);--> statement-breakpoint
+CREATE INDEX `audit_by_environment` ON `audit` (`environment`,`timestamp`);--> statement-breakpoint
+CREATE INDEX `audit_by_type` ON `audit` (`resource_type`,`timestamp`);--> statement-breakpoint
+CREATE INDEX `audit_by_key` ON `audit` (`key`);--> statement-breakpoint
+CREATE INDEX `audit_by_action` ON `audit` (`action`,`timestamp`);--> statement-breakpoint
+CREATE INDEX `audit_by_actor` ON `audit` (`actor`,`timestamp`);--> statement-breakpoint
+CREATE INDEX `audit_by_token` ON `audit` (`token_id`,`timestamp`);--> statement-breakpoint
+CREATE INDEX `audit_by_correlation` ON `audit` (`correlation_id`,`timestamp`);--> statement-breakpoint
+CREATE INDEX `audit_with_reason` ON `audit` (`timestamp`) WHERE reason IS NOT NULL;--> statement-breakpoint
+CREATE TABLE `audit_undo` (
+	`audit_id` integer NOT NULL,
+	`kind` text NOT NULL,
+	`key` text NOT NULL,
+	`environment` text NOT NULL,
+	`undo` text NOT NULL,
+	PRIMARY KEY(`audit_id`, `kind`, `key`, `environment`)
+);
+--> statement-breakpoint
+CREATE INDEX `audit_undo_by_key` ON `audit_undo` (`key`);

@@ -5,6 +5,7 @@ import { laggingEnvironments, trimOutbox, trimProjectEdits } from "./store/chang
 import { mirrorRecent } from "./store/credentials.ts";
 import { openDatabase } from "./store/database.ts";
 import { trimIdempotency } from "./store/idempotency.ts";
+import { trimPolicyEdits } from "./store/policies.ts";
 
 /** Longer than any request that may still hold what it read: a lock that is gone could be taken twice. */
 const LOCKS_KEPT_MS = 24 * 60 * 60_000;
@@ -21,6 +22,7 @@ export async function sweep(env: Env, now: number): Promise<void> {
     mirrorRecent(db, env.KV, now - MIRROR_AGAIN_MS),
     trimOutbox(db, now - LOCKS_KEPT_MS),
     trimProjectEdits(db, now - LOCKS_KEPT_MS),
+    trimPolicyEdits(db, now - LOCKS_KEPT_MS),
     trimIdempotency(db, now - IDEMPOTENCY_KEPT_MS),
     replayDeadLetters(env),
   ]);

@@ -131,6 +131,7 @@ describe("a dry run", () => {
         "fallthrough.split.weights.off": { from: 95_000, to: 75_000 },
       },
       moved: [{ rule: null, movements: [{ from: "off", to: "on", weight: 20_000 }] }],
+      policies: [],
     });
     expect(body.fallthrough.split.weights.on).toBe(25_000);
     expect((await api("GET", there)).body).toMatchObject({

@@ -3,21 +3,19 @@ import type { MiddlewareHandler } from "hono";
 import { forbidden, tooMany, unauthenticated, unavailable } from "../problem.ts";
 import { takeTokens } from "../rate-limit.ts";
 import { findToken, sha256 } from "../store/credentials.ts";
-import type { Role, Scope } from "../store/schema.ts";
+import { ROLES, type Role, type Scope } from "../store/schema.ts";
 import type { AdminContext, AdminEnv } from "./contract.ts";
 
-export type Caller = { id: string; name: string; role: Role; scope: Scope; bootstrap: boolean };
+export type Caller = { id: string; name: string; role: Role; scope: Scope; groups: string[]; bootstrap: boolean };
 
 const BOOTSTRAP: Caller = {
   id: "bootstrap",
   name: "bootstrap",
   role: "admin",
   scope: { projects: [], environments: [] },
+  groups: [],
   bootstrap: true,
 };
-
-/** Each may do all that the ones before it may. */
-const roles: Role[] = ["viewer", "editor", "approver", "admin"];
 
 /** A kill answers while D1 is down, and no limit of ours may delay one. */
 export const isKillSwitch = (c: AdminContext) =>
@@ -51,7 +49,8 @@ async function tokenCaller(c: AdminContext, secret: string): Promise<Caller> {
   });
   if (token === null || token.revokedAt !== null) throw unauthenticated("The API token is unknown or revoked.");
   if (token.expiresAt !== null && token.expiresAt <= c.var.now()) throw unauthenticated("The API token has expired.");
-  return { id: token.id, name: token.name, role: token.role, scope: token.scope, bootstrap: false };
+  const { id, name, role, scope, groups } = token;
+  return { id, name, role, scope, groups, bootstrap: false };
 }
 
 async function limitRate(c: AdminContext, caller: Caller): Promise<void> {
@@ -70,7 +69,7 @@ export const needs =
   (role: Role, reach: "path" | "own" = "path"): MiddlewareHandler<AdminEnv> =>
   async (c, next) => {
     const { caller } = c.var;
-    if (roles.indexOf(caller.role) < roles.indexOf(role)) {
+    if (ROLES.indexOf(caller.role) < ROLES.indexOf(role)) {
       throw forbidden(`This needs the role ${role}; the token has the role ${caller.role}.`);
     }
     const { project, environment } = c.req.param() as { project?: string; environment?: string };

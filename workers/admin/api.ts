@@ -18,6 +18,7 @@ import { BASE_PATH } from "./hubs.ts";
 import { killSwitch } from "./kill-switch.ts";
 import { members } from "./members.ts";
 import { answeredMeanwhile, onceOnly } from "./once.ts";
+import { policies } from "./policies.ts";
 import { projects } from "./projects.ts";
 import { bodyChecked, traced } from "./request.ts";
 import { sdkKeys } from "./sdk-keys.ts";
@@ -47,6 +48,7 @@ export function adminApi({ now = Date.now }: { now?: () => number } = {}) {
     .route("/", codeReferences)
     .route("/", sdkKeys)
     .route("/", tokens)
+    .route("/", policies)
     .route("/", audit);
   app.openAPIRegistry.registerComponent("securitySchemes", "token", { type: "http", scheme: "bearer" });
   return api;

@@ -31,6 +31,10 @@ export const entry = z
     reason: z.string().nullable(),
     token: z.string().nullable(),
     reverts: z.number().int().nullable().openapi({ description: "The entry that this one has put back" }),
+    change_request: z.string().nullable().openapi({ description: "The change request that this is a part of" }),
+    bypassed: z.array(z.string()).optional().openapi({
+      description: "Policies whose approvals the caller's role was allowed to do without",
+    }),
   })
   .openapi("AuditEntry");
 
@@ -48,6 +52,8 @@ export const shownEntry = (row: AuditRow): z.infer<typeof entry> => ({
   reason: row.reason,
   token: row.tokenId,
   reverts: row.reverts,
+  change_request: row.changeRequest,
+  ...(row.bypassed && { bypassed: row.bypassed }),
 });
 
 export const pendingEntry = ({ action, flag, origin, at, reason }: KillRecord): z.infer<typeof entry> => ({
@@ -65,6 +71,7 @@ export const pendingEntry = ({ action, flag, origin, at, reason }: KillRecord): 
   reason: reason === "" ? null : reason,
   token: origin.tokenId,
   reverts: null,
+  change_request: null,
 });
 
 const exactly = z.string().max(MAX_NAME).optional();

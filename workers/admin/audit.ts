@@ -113,6 +113,7 @@ const me = createRoute({
         name: z.string(),
         role: z.enum(["viewer", "editor", "approver", "admin"]),
         scope: z.object({ projects: z.array(z.string()), environments: z.array(z.string()) }),
+        groups: z.array(z.string()),
       }),
       "The caller",
     ),
@@ -158,8 +159,8 @@ export const audit = resource()
     return c.json({ ...done.body, environments: done.deliveries }, 200);
   })
   .openapi(me, async (c) => {
-    const { id, name, role, scope } = c.var.caller;
-    return c.json({ id, name, role, scope }, 200);
+    const { id, name, role, scope, groups } = c.var.caller;
+    return c.json({ id, name, role, scope, groups }, 200);
   });
 
 async function visibleEntry(c: AdminContext, id: number): Promise<AuditRow> {

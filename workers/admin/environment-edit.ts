@@ -15,11 +15,12 @@ import {
 } from "../store/documents.ts";
 import type { FieldChange } from "../store/schema.ts";
 import { deleteSegment, insertSegment, updateSegment } from "../store/segments.ts";
+import { type Moved, movedBetween } from "./affected.ts";
 import { type Changes, difference, isEmpty } from "./audit-diff.ts";
 import { MAX_CHANGE_BYTES, MAX_MISTAKES } from "./limits.ts";
 import { inUse, meaningOf } from "./meaning.ts";
 import { type SegmentFields, segmentFields, segmentUndo } from "./segment-fields.ts";
-import { flagThere, type Moved, movedBetween, targetingStatements, targetingUndo, told } from "./targeting-edit.ts";
+import { flagThere, targetingStatements, targetingUndo, told } from "./targeting-edit.ts";
 import type { Plan } from "./write.ts";
 
 /** From what is there when it lands. Null is a segment that is not there. */

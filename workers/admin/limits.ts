@@ -50,6 +50,10 @@ export const MAX_SCOPE = 100;
 export const MAX_CURSOR = 4_096;
 /** Tags that a list of flags is narrowed by. */
 export const MAX_TAGS_ASKED = 10;
+/** Of a project: each write looks at all of them. */
+export const MAX_POLICIES = 100;
+/** That one policy asks for: more is a meeting. */
+export const MAX_APPROVALS = 10;
 /** In one answer. */
 export const MAX_MISTAKES = 100;
 /** The longest that a write waits for its receipt. Milliseconds. */

@@ -1,5 +1,5 @@
 /** One edit of one flag in one environment, put on top of whatever is there when it lands. */
-import { type Flag, type Movement, movements, type Range, references, type Serve } from "@bunting/core";
+import { type Flag, references } from "@bunting/core";
 import { ApiError, conflict, notFound } from "../problem.ts";
 import { LostRace, type UndoOf } from "../store/changes.ts";
 import type { EnvironmentName } from "../store/credentials.ts";
@@ -7,6 +7,7 @@ import type { Database, Statement } from "../store/database.ts";
 import { closure, dependencyStatements } from "../store/documents.ts";
 import { flagIn, updateConfiguration } from "../store/flags.ts";
 import type { FieldChange } from "../store/schema.ts";
+import { type Moved, movedBetween } from "./affected.ts";
 import { difference, isEmpty } from "./audit-diff.ts";
 import type { TargetingInput } from "./documents.ts";
 import { shownTargeting } from "./flag-shape.ts";
@@ -19,9 +20,6 @@ import { etagOf, type Plan } from "./write.ts";
 
 /** Fields that are laid over what is there, or instructions that are followed on it. */
 export type TargetingEdit = { fields: Partial<TargetingInput> } | { instructions: Instruction[] };
-
-/** Who moves in one place of a flag: its fallthrough, or the rule of that id. */
-export type Moved = { rule: string | null; movements: Movement[] };
 
 /** What an edit would change: what an audit entry would say, and who would be moved. */
 export type Preview = { changes: Record<string, FieldChange>; moved: Moved[] };
@@ -157,21 +155,6 @@ export const told = (flag: Flag) => ({
   rules: flag.rules.map((rule) => ({ ...rule, serve: toldServe(rule.serve) })),
   fallthrough: toldServe(flag.fallthrough),
 });
-
-/** Of rules that are there before and after, and of the fallthrough; whom a new condition catches nobody can tell. */
-export function movedBetween(before: Flag, next: Flag): Moved[] {
-  const places = next.rules.flatMap((rule): { rule: string | null; from: Serve; to: Serve }[] => {
-    const known = before.rules.find(({ id }) => id === rule.id);
-    return known === undefined ? [] : [{ rule: rule.id, from: known.serve, to: rule.serve }];
-  });
-  places.push({ rule: null, from: before.fallthrough, to: next.fallthrough });
-  return places
-    .map(({ rule, from, to }) => ({ rule, movements: movements(rangesOf(from), rangesOf(to)) }))
-    .filter((place) => place.movements.length > 0);
-}
-
-const rangesOf = (serve: Serve): Range[] =>
-  "split" in serve ? serve.split.ranges : [{ variation: serve.variation, from: 0, to: 100_000 }];
 
 function requireWeights(flag: Flag, { rules = [], fallthrough }: Partial<TargetingInput>): void {
   const mistakes = [

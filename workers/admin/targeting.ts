@@ -8,6 +8,7 @@ import { isDatabaseFailure } from "../store/database.ts";
 import { closure, flagDocument } from "../store/documents.ts";
 import { killedFlags } from "../store/flags.ts";
 import { needs } from "./access.ts";
+import { approvalOf, proposedBy, shownGiven } from "./approval.ts";
 import {
   type AdminContext,
   body,
@@ -197,8 +198,10 @@ async function editTargeting(
   const plan = (now: number) =>
     planTargeting(c.var.db, environment, key, edit, now, (etag) => isMatch(c.req.header("if-match"), etag));
   if (dryRun === "true") {
-    const { body, changes, moved } = await plan(c.var.now());
-    return { ...body, dryRun: { changes, moved } };
+    const { body, changes, moved, write } = await plan(c.var.now());
+    const { met, bypassed } = await approvalOf(c.var.db, proposedBy(write), c.var.caller.role);
+    const policies = met.map((one) => ({ ...shownGiven(one), bypassed: bypassed.includes(one.policy) }));
+    return { ...body, dryRun: { changes, moved, policies } };
   }
   const done = await write(c, plan, reason);
   const way = done.deliveries[environment.environment] ?? (await catchUp(c.env, environment));

@@ -32,12 +32,18 @@ const token = z
     role,
     scope: z.object({ projects: z.array(z.string()), environments: z.array(z.string()) }),
     version: z.number().int(),
+    groups: z.array(z.string()),
     createdAt: time,
     updatedAt: time,
     expiresAt: time.nullable(),
     revokedAt: time.nullable(),
   })
   .openapi("Token");
+
+const groups = z
+  .array(key)
+  .max(MAX_SCOPE)
+  .openapi({ description: "Whom policies name as approvers", example: ["payments"] });
 
 const shown = ({ hash: _, ...row }: TokenRow): z.infer<typeof token> => row;
 
@@ -47,7 +53,15 @@ const create = createRoute({
   tags: ["tokens"],
   summary: "Create an API token; its secret is in this answer and nowhere else",
   middleware: needs("admin"),
-  request: body(z.strictObject({ name, role, scope: scope.optional(), expiresAt: time.nullable().optional() })),
+  request: body(
+    z.strictObject({
+      name,
+      role,
+      scope: scope.optional(),
+      groups: groups.optional(),
+      expiresAt: time.nullable().optional(),
+    }),
+  ),
   responses: { 201: json(token.extend({ token: z.string().optional() }), "Created"), ...problems },
 });
 
@@ -77,11 +91,11 @@ const patch = createRoute({
   method: "patch",
   path: "/tokens/{token}",
   tags: ["tokens"],
-  summary: "Rename a token, narrow its scope or move its end; nobody prolongs their own",
+  summary: "Rename a token, narrow its scope, set its groups or move its end; nobody prolongs their own",
   middleware: needs("admin"),
   request: {
     params: tokenPath,
-    ...body(z.strictObject({ name, scope, expiresAt: time.nullable() }).partial()),
+    ...body(z.strictObject({ name, scope, groups, expiresAt: time.nullable() }).partial()),
   },
   responses: { 200: json(token, "The token"), ...problems },
 });
@@ -98,13 +112,19 @@ const revoke = createRoute({
 
 export const tokens = resource()
   .openapi(create, async (c) => {
-    const { name, role, scope = { projects: [], environments: [] }, expiresAt = null } = c.req.valid("json");
+    const {
+      name,
+      role,
+      scope = { projects: [], environments: [] },
+      groups = [],
+      expiresAt = null,
+    } = c.req.valid("json");
     requireFuture(expiresAt, c.var.now());
     const { secret, hash, shown: abbreviated } = await newSecret("bnt_api");
     const id = newId("tok");
     const now = c.var.now();
     const times = { createdAt: now, updatedAt: now, expiresAt, revokedAt: null };
-    const row = { id, name, hash, shown: abbreviated, role, scope, version: 1, ...times };
+    const row = { id, name, hash, shown: abbreviated, role, scope, groups, version: 1, ...times };
     const done = await write(c, async () => ({
       status: 201,
       body: shown(row),
@@ -116,7 +136,7 @@ export const tokens = resource()
           action: "token.create",
           type: "token",
           key: id,
-          changes: difference({}, { name, role, scope, expiresAt }),
+          changes: difference({}, { name, role, scope, groups, expiresAt }),
         },
       },
     }));

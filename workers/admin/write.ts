@@ -13,8 +13,10 @@ import {
 import type { EnvironmentName } from "../store/credentials.ts";
 import type { Database, Statement } from "../store/database.ts";
 import { findAnswer } from "../store/idempotency.ts";
+import type { Approver } from "../store/policy.ts";
 import { RulesetTooLarge, type TooLarge } from "../store/ruleset-size.ts";
-import type { FieldChange } from "../store/schema.ts";
+import type { FieldChange, Role } from "../store/schema.ts";
+import { proposedBy, requireApproval } from "./approval.ts";
 import type { AdminContext } from "./contract.ts";
 import { type Delivery, publish } from "./hubs.ts";
 import { MAX_REASON, MAX_RULESET_BYTES } from "./limits.ts";
@@ -22,9 +24,19 @@ import type { OnceOnly } from "./once.ts";
 
 export type Edit = { name: EnvironmentName; head: Head; documents: Partial<Documents> };
 
-type Audited = {
+export type Audited = {
   action: string;
-  type: "project" | "environment" | "flag" | "segment" | "key" | "token" | "repository";
+  type:
+    | "project"
+    | "environment"
+    | "flag"
+    | "segment"
+    | "key"
+    | "token"
+    | "repository"
+    | "policy"
+    | "change-request"
+    | "kill-review";
   project?: string;
   environment?: string;
   key: string;
@@ -33,6 +45,7 @@ type Audited = {
   undo?: UndoOf[];
   /** The entry that it puts back. */
   reverts?: number;
+  changeRequest?: string;
 };
 
 export type Plan<Body> = {
@@ -47,8 +60,10 @@ export type Plan<Body> = {
     /** The project as read, where the write depends on its set of environments or flags. */
     project?: { id: string; version: number };
     audit: Audited;
-    /** Where one write changes many things: an entry for each of the others. */
+    /** Where one write changes many things, or is the end of another: an entry for each of the others. */
     alsoAudited?: Audited[];
+    /** Who has approved of it, where a change request is what is written. */
+    approvedBy?: Approver[];
   };
   /** What is answered once only cannot be kept for a repetition. */
   secret?: boolean;
@@ -67,13 +82,22 @@ export type Origin = {
 };
 
 /** Whoever writes: a request, or what was planned for a time. */
-export type Author = { env: Env; db: Database; now: () => number; origin: Origin; once?: OnceOnly | undefined };
+export type Author = {
+  env: Env;
+  db: Database;
+  now: () => number;
+  origin: Origin;
+  /** Left out where nobody asks any more: what a policy lets a role do without approvals, it does not let a plan. */
+  role?: Role;
+  once?: OnceOnly | undefined;
+};
 
 export const authorOf = (c: AdminContext): Author => ({
   env: c.env,
   db: c.var.db,
   now: c.var.now,
   origin: origin(c),
+  role: c.var.caller.role,
   once: c.var.once,
 });
 
@@ -101,20 +125,18 @@ export async function writeAs<Body>(
         throw new AlreadyAnswered();
       throw error;
     });
-    const { edits = [], statements = [], project } = made.write ?? {};
+    const { edits = [], statements = [], project, approvedBy } = made.write ?? {};
     if (made.write === undefined && once === undefined) return { made, changes: [] };
+    const proposed = proposedBy(made.write);
+    const asked = requireApproval(db, proposed, author.role ?? null, approvedBy);
+    const { guard, bypassed } = await within(asked, D1_MS, "reading");
     const pending = edits.length === 1 ? { delivery: "pending" } : {};
     const committed = commit(db, {
-      statements,
+      statements: [...guard, ...statements],
       edits,
       maxRulesetBytes: MAX_RULESET_BYTES,
       ...(project && { project }),
-      audit:
-        made.write === undefined
-          ? []
-          : [made.write.audit, ...(made.write.alsoAudited ?? [])].map((entry) =>
-              auditEntry(author.origin, entry, reason, now),
-            ),
+      audit: proposed.audits.map((entry) => auditEntry(author.origin, entry, bypassed, reason, now)),
       ...(once && {
         idempotency: {
           tokenId: once.tokenId,
@@ -146,7 +168,7 @@ export async function writeAs<Body>(
   return { body: made.body, etag: made.etag, deliveries: Object.fromEntries(await Promise.all(published)) };
 }
 
-function auditEntry(origin: Origin, entry: Audited, reason: string | undefined, now: number) {
+function auditEntry(origin: Origin, entry: Audited, bypassed: string[], reason: string | undefined, now: number) {
   return {
     timestamp: now,
     ...origin,
@@ -158,6 +180,8 @@ function auditEntry(origin: Origin, entry: Audited, reason: string | undefined, 
     changes: entry.changes,
     undo: entry.undo ?? [],
     reverts: entry.reverts ?? null,
+    changeRequest: entry.changeRequest ?? null,
+    bypassed: bypassed.length === 0 ? null : bypassed,
     reason: reason?.slice(0, MAX_REASON) ?? null,
   };
 }

@@ -92,6 +92,22 @@ export async function closure(
   return { head, ruleset, flags: flagRows, segments: segmentRows };
 }
 
+/** Documents as they are, without what they depend on. */
+export async function documentsThere(
+  db: Database,
+  environmentId: string,
+  { flags, segments }: References,
+): Promise<Pick<Ruleset, "flags" | "segments">> {
+  const among = (keys: string[]) => sql`(SELECT value FROM json_each(${JSON.stringify(keys)}))`;
+  const [flagRows, segmentRows] = await answered(
+    db.batch([
+      selectFlags(db, environmentId, sql`${table.flags.key} IN ${among(flags)}`),
+      selectSegments(db, environmentId, sql`${table.segments.key} IN ${among(segments)}`),
+    ]),
+  );
+  return rulesetOf(environmentId, flagRows, segmentRows);
+}
+
 export type WholeEnvironment = {
   head: Head;
   publishedRevision: number;

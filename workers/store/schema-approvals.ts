@@ -1,0 +1,149 @@
+/** D1's tables of approvals: what needs one, who asks for one, who gave it. Part of schema.ts. */
+import type { Flag } from "@bunting/core";
+import { index, integer, primaryKey, sqliteTable, text, uniqueIndex } from "drizzle-orm/sqlite-core";
+import type { Role } from "./schema.ts";
+
+const time = (name: string) => integer(name);
+const json = <T>(name: string) => text(name, { mode: "json" }).$type<T>();
+
+/** Whoever has at least a role, whoever is in a group, or these tokens by their ids. */
+export type Approvers = { role: Role } | { group: string } | { members: string[] };
+
+export const policies = sqliteTable(
+  "policies",
+  {
+    id: text().primaryKey(),
+    projectId: text("project_id").notNull(),
+    key: text().notNull(),
+    name: text().notNull(),
+    description: text().notNull().default(""),
+    enabled: integer({ mode: "boolean" }).notNull(),
+    /** Keys; an empty list means all of them, and so with tags: a flag needs one of them. */
+    environments: json<string[]>("environments").notNull(),
+    tags: json<string[]>("tags").notNull(),
+    /** The least share of users affected, in thousandths of a percent; 0 for any change at all. */
+    share: integer().notNull(),
+    approvers: json<Approvers>("approvers").notNull(),
+    approvals: integer().notNull(),
+    /** From this role on a change may be made without them. Null: by nobody. */
+    bypass: text().$type<Role>(),
+    version: integer().notNull(),
+    createdAt: time("created_at").notNull(),
+    updatedAt: time("updated_at").notNull(),
+  },
+  (table) => [uniqueIndex("policies_by_key").on(table.projectId, table.key)],
+);
+
+/** The lock of a project's policies: whoever was validated against older ones violates this key. */
+export const policyEdits = sqliteTable(
+  "policy_edits",
+  { projectId: text("project_id").notNull(), version: integer().notNull(), createdAt: time("created_at").notNull() },
+  (table) => [primaryKey({ columns: [table.projectId, table.version] })],
+);
+
+/** Approved is not among them: that depends on the policies of the moment. */
+export type ChangeRequestStatus = "draft" | "open" | "failed" | "published" | "withdrawn";
+
+export type Failure = { at: number; code: string; detail: string };
+
+export const changeRequests = sqliteTable(
+  "change_requests",
+  {
+    /** The order in which they were made. */
+    seq: integer().primaryKey({ autoIncrement: true }),
+    id: text().notNull().unique(),
+    projectId: text("project_id").notNull(),
+    environmentId: text("environment_id").notNull(),
+    flagKey: text("flag_key").notNull(),
+    title: text().notNull(),
+    description: text().notNull(),
+    status: text().$type<ChangeRequestStatus>().notNull(),
+    authorId: text("author_id").notNull(),
+    author: text().notNull(),
+    /** What is asked for: its row in `change_request_revisions`. An approval is of one revision. */
+    revision: integer().notNull(),
+    /** The last of its events: whoever adds another on top of an older one violates their key. */
+    version: integer().notNull(),
+    /** Whom it would affect, as of its revision: for lists. Reading or publishing it asks again. */
+    share: integer().notNull(),
+    publishAt: time("publish_at"),
+    failure: json<Failure>("failure"),
+    createdAt: time("created_at").notNull(),
+    updatedAt: time("updated_at").notNull(),
+    publishedAt: time("published_at"),
+  },
+  (table) => [
+    index("change_requests_by_project").on(table.projectId, table.status, table.seq),
+    index("change_requests_by_time").on(table.status, table.publishAt),
+  ],
+);
+
+/** What was asked for, and the flag that it was asked of. */
+export const changeRequestRevisions = sqliteTable(
+  "change_request_revisions",
+  {
+    changeRequestId: text("change_request_id").notNull(),
+    revision: integer().notNull(),
+    /** As a request's body has it: `{instructions}` or `{fields}`. */
+    edit: json<unknown>("edit").notNull(),
+    base: json<Flag>("base").notNull(),
+    createdAt: time("created_at").notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.changeRequestId, table.revision] })],
+);
+
+export type ChangeRequestEventKind =
+  | "open"
+  | "submit"
+  | "edit"
+  | "rebase"
+  | "comment"
+  | "approve"
+  | "request-changes"
+  | "withdraw"
+  | "publish"
+  | "fail";
+
+/** All that happened to a change request, in order. Its key is the lock. */
+export const changeRequestEvents = sqliteTable(
+  "change_request_events",
+  {
+    changeRequestId: text("change_request_id").notNull(),
+    version: integer().notNull(),
+    kind: text().$type<ChangeRequestEventKind>().notNull(),
+    revision: integer().notNull(),
+    actorId: text("actor_id").notNull(),
+    actor: text().notNull(),
+    comment: text(),
+    at: time("at").notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.changeRequestId, table.version] })],
+);
+
+/** Kills of flags under a policy, which were not held up: somebody looks at each afterwards. */
+export const killReviews = sqliteTable(
+  "kill_reviews",
+  {
+    seq: integer().primaryKey({ autoIncrement: true }),
+    id: text().notNull().unique(),
+    projectId: text("project_id").notNull(),
+    environmentId: text("environment_id").notNull(),
+    flagKey: text("flag_key").notNull(),
+    /** The hub's number of the kill. */
+    kill: integer().notNull(),
+    killedById: text("killed_by_id").notNull(),
+    killedBy: text("killed_by").notNull(),
+    killedAt: time("killed_at").notNull(),
+    reason: text().notNull(),
+    /** Keys of the policies that were met. */
+    policies: json<string[]>("policies").notNull(),
+    closedById: text("closed_by_id"),
+    closedBy: text("closed_by"),
+    closedAt: time("closed_at"),
+    comment: text(),
+  },
+  (table) => [
+    uniqueIndex("kill_reviews_by_kill").on(table.environmentId, table.kill),
+    index("kill_reviews_by_project").on(table.projectId, table.closedAt, table.seq),
+  ],
+);
