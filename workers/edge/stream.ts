@@ -61,64 +61,70 @@ export async function relaySocket(caller: Caller, since: number | null = null): 
   return webSocket;
 }
 
+/** Through the runtime's own pipe: a stream made of JavaScript costs each client several times as much. */
 function bridge(upstream: WebSocket, gone: AbortSignal): ReadableStream<Uint8Array> {
+  const { readable, writable } = new IdentityTransformStream();
+  const writer = writable.getWriter();
+  const timers: ReturnType<typeof setTimeout>[] = [];
   let revision = 0;
-  let heartbeat: ReturnType<typeof setInterval>;
-  let life: ReturnType<typeof setTimeout>;
-  const release = () => {
-    clearInterval(heartbeat);
-    clearTimeout(life);
-    try {
-      upstream.close(1000, "client gone");
-    } catch {
-      // Already closed.
-    }
+  let waitingBytes = 0;
+  const end = () => {
+    for (const timer of timers) clearTimeout(timer);
+    close(upstream);
+    // What is waiting for a client that is there still reaches it.
+    writer.close().catch(() => {});
   };
-  return new ReadableStream<Uint8Array>(
-    {
-      start(controller) {
-        const end = () => {
-          release();
-          try {
-            controller.close();
-          } catch {
-            // Already closed or cancelled.
-          }
-        };
-        const write = (bytes: Uint8Array) => {
-          if ((controller.desiredSize ?? 0) > 0) controller.enqueue(bytes);
-          else end();
-        };
-        const say = (message: ServerMessage) => write(eventOf(JSON.stringify(message)).bytes);
-        upstream.addEventListener("message", ({ data }) => {
-          if (typeof data !== "string" || data === PONG) return;
-          const event = eventOf(data);
-          revision = event.revision ?? revision;
-          write(event.bytes);
-        });
-        upstream.addEventListener("close", end);
-        upstream.addEventListener("error", end);
-        // The platform tells of a client that vanished by one or the other; a write to it is what reveals it.
-        gone.addEventListener("abort", end);
-        upstream.accept();
-        // Gone while the relay was asked: an event that has happened is not told again.
-        if (gone.aborted) return end();
-        heartbeat = setInterval(() => {
-          upstream.send(PING);
-          say({ type: "heartbeat", revision });
-        }, HEARTBEAT_SECONDS * 1_000);
-        life = setTimeout(
-          () => {
-            say({ type: "goodbye", withinMs: RENEW_WITHIN_MS, reason: "renew" });
-            end();
-          },
-          MIN_LIFE_MS + Math.random() * (MAX_LIFE_MS - MIN_LIFE_MS),
-        );
-      },
-      cancel: release,
-    },
-    new ByteLengthQueuingStrategy({ highWaterMark: MAX_WAITING_BYTES }),
+  const write = (bytes: Uint8Array) => {
+    if (waitingBytes >= MAX_WAITING_BYTES) return cut();
+    waitingBytes += bytes.length;
+    writer.write(bytes).then(() => {
+      waitingBytes -= bytes.length;
+    }, end);
+  };
+  /** It does not read, so that an orderly end would wait for ever. */
+  const cut = () => {
+    end();
+    writer.abort("too slow").catch(() => {});
+  };
+  const say = (message: ServerMessage) => write(eventOf(JSON.stringify(message)).bytes);
+  upstream.addEventListener("message", ({ data }) => {
+    if (typeof data !== "string" || data === PONG) return;
+    const event = eventOf(data);
+    revision = event.revision ?? revision;
+    write(event.bytes);
+  });
+  upstream.addEventListener("close", end);
+  upstream.addEventListener("error", end);
+  // The platform tells of a client that vanished by one or the other; a write to it is what reveals it.
+  gone.addEventListener("abort", end);
+  writer.closed.catch(end);
+  upstream.accept();
+  // Gone while the relay was asked: an event that has happened is not told again.
+  if (gone.aborted) {
+    end();
+    return readable;
+  }
+  const beat = () => {
+    upstream.send(PING);
+    say({ type: "heartbeat", revision });
+  };
+  const renew = () => {
+    say({ type: "goodbye", withinMs: RENEW_WITHIN_MS, reason: "renew" });
+    end();
+  };
+  timers.push(
+    setInterval(beat, HEARTBEAT_SECONDS * 1_000),
+    setTimeout(renew, MIN_LIFE_MS + Math.random() * (MAX_LIFE_MS - MIN_LIFE_MS)),
   );
+  return readable;
+}
+
+function close(upstream: WebSocket): void {
+  try {
+    upstream.close(1000, "client gone");
+  } catch {
+    // Already closed.
+  }
 }
 
 type SentEvent = { message: string; bytes: Uint8Array; revision: number | null };
