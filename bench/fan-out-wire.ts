@@ -36,10 +36,11 @@ class Clients {
     this.#answers = answers;
   }
 
-  async connect(port: number, path: string, headers: Record<string, string>): Promise<void> {
+  /** Each by a name of its own: what one instance may ask for is limited. */
+  async connect(port: number, path: string, headersOf: (index: number) => Record<string, string>): Promise<void> {
     for (let made = 0; made < count; made += CONNECT_AT_ONCE) {
       const batch = Math.min(CONNECT_AT_ONCE, count - made);
-      await Promise.all(Array.from({ length: batch }, () => this.#open(port, path, headers)));
+      await Promise.all(Array.from({ length: batch }, (_, index) => this.#open(port, path, headersOf(made + index))));
     }
     setInterval(() => {
       if (this.#waiting === 0 && kind === "websocket") for (const socket of this.sockets) socket.write(frame("ping"));
@@ -124,7 +125,12 @@ async function bunting(): Promise<Side> {
     authorization: `Bearer ${serverKey}`,
     "x-bunting-client": `bench/1;instance=${index}`,
   });
-  await clients.connect(port, kind === "websocket" ? "/sdk/v1/socket" : "/sdk/v1/stream", headers(0));
+  await clients
+    .connect(port, kind === "websocket" ? "/sdk/v1/socket" : "/sdk/v1/stream", headers)
+    .catch(async (error) => {
+      await server.dispose();
+      throw error;
+    });
   console.log(`${count} connected in ${((Date.now() - startedAt) / 1_000).toFixed(1)} s`);
   let revision = 0;
   return {
@@ -155,7 +161,7 @@ async function bareNode(): Promise<Side> {
     peer.stdout?.on("data", (chunk) => resolve(String(chunk).trim().split(" ")[1] as string));
   });
   const clients = new Clients(false);
-  await clients.connect(Number(port), "/", {});
+  await clients.connect(Number(port), "/", () => ({}));
   return {
     name: "bare Node",
     clients,
