@@ -1,5 +1,7 @@
 /** Each minute: repair what a lost nudge left behind, and drop what is past its time. */
+
 import { replayDeadLetters } from "./dead-letters.ts";
+import { SWEEP_MS, within } from "./deadline.ts";
 import type { Env } from "./env.ts";
 import { laggingEnvironments, trimOutbox, trimProjectEdits } from "./store/changes.ts";
 import { mirrorRecent } from "./store/credentials.ts";
@@ -18,8 +20,8 @@ export async function sweep(env: Env, now: number): Promise<void> {
   const db = openDatabase(env.DB);
   const lagging = await laggingEnvironments(db, ENVIRONMENTS_AT_ONCE);
   const results = await Promise.allSettled([
-    ...lagging.map((environmentId) => env.HUB.get(env.HUB.idFromName(environmentId)).catchUp()),
-    mirrorRecent(db, env.KV, now - MIRROR_AGAIN_MS),
+    ...lagging.map((id) => within(env.HUB.get(env.HUB.idFromName(id)).catchUp(), SWEEP_MS, "hub")),
+    within(mirrorRecent(db, env.KV, now - MIRROR_AGAIN_MS), SWEEP_MS, "D1 or KV"),
     trimOutbox(db, now - LOCKS_KEPT_MS),
     trimProjectEdits(db, now - LOCKS_KEPT_MS),
     trimPolicyEdits(db, now - LOCKS_KEPT_MS),

@@ -2,6 +2,7 @@
  * Reads are limited where they arrive, without a hop: in this isolate, and by the platform for the data centre. Far above
  * what an SDK needs, low enough that one loop gone wrong costs the others nothing.
  */
+import { RATE_LIMITER_MS, within } from "../deadline.ts";
 import type { Env } from "../env.ts";
 import { tooMany } from "../problem.ts";
 import { type Bucket, type Limit, takeFrom } from "../token-bucket.ts";
@@ -24,7 +25,8 @@ export async function limitReader(
   const name = `${keyHash}:${instance}`;
   take(name, limit, 1);
   // A limit that cannot be read must not refuse anybody.
-  const { success } = await env.READ_LIMITER.limit({ key: name }).catch(() => ({ success: true }));
+  const asked = within(env.READ_LIMITER.limit({ key: name }), RATE_LIMITER_MS, "the rate limiter");
+  const { success } = await asked.catch(() => ({ success: true }));
   if (!success) throw tooManyReads(10);
 }
 
