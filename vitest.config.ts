@@ -17,8 +17,10 @@ export default defineConfig(async () => ({
             "scripts/**/*.test.ts",
             "bench/**/*.test.ts",
             "test/conformance/**/*.test.ts",
+            "test/validate/*.test.ts",
             "test/*.test.ts",
           ],
+          exclude: ["test/validate/smoke.test.ts"],
         },
       },
       {
@@ -47,7 +49,7 @@ export default defineConfig(async () => ({
       {
         test: {
           name: "processes",
-          include: ["test/flows/**/*.test.ts", "test/faults/**/*.test.ts"],
+          include: ["test/flows/**/*.test.ts", "test/faults/**/*.test.ts", "test/validate/smoke.test.ts"],
           testTimeout: 60_000,
           hookTimeout: 120_000,
           fileParallelism: false,

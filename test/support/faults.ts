@@ -7,8 +7,13 @@ import type { Env } from "../../workers/env.ts";
 /**
  * `hang`: the first call that `at` (a pattern) matches never returns, before it is made or after; what is matched is the
  * method, then the SQL or the first text that goes in. `hasHung` tells when a crash there can be made.
+ * `flaky` fails that share of calls; half of these were carried out, and only their answers are lost.
  */
-type Fault = { mode: "fail" } | { mode: "delay"; ms: number } | { mode: "hang"; at: string; when: "before" | "after" };
+type Fault =
+  | { mode: "fail" }
+  | { mode: "delay"; ms: number }
+  | { mode: "flaky"; rate: number }
+  | { mode: "hang"; at: string; when: "before" | "after" };
 const PARTS = [
   "DB",
   "KV",
@@ -86,6 +91,10 @@ async function behind(name: Part, what: string, call: () => unknown): Promise<un
   const fault = faults?.[name];
   if (fault?.mode === "fail") throw new Error(`${name} is down (a test says so)`);
   if (fault?.mode === "delay") await new Promise((resolve) => setTimeout(resolve, fault.ms));
+  if (fault?.mode === "flaky" && Math.random() < fault.rate) {
+    if (Math.random() < 0.5) await call();
+    throw new Error(`${name} failed (a test says so)`);
+  }
   if (fault?.mode !== "hang" || hung || !new RegExp(fault.at).test(what)) return call();
   hung = true;
   if (fault.when === "after") await call();

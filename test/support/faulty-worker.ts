@@ -1,6 +1,7 @@
 /**
- * The real Worker behind faulty bindings. `POST /__faults` sets them, `GET /__hung` tells whether one has made a call hang, `GET /__events` reads back what landed in R2 as
- * NDJSON. This entry is never deployed.
+ * The real Worker behind faulty bindings. `POST /__faults` sets them, `GET /__hung` tells whether one has made a call hang,
+ * `GET /__events` reads back what landed in R2 as NDJSON, `POST /__abort` ends a hub or a relay where it stands. This
+ * entry is never deployed.
  */
 
 import type { QueuedEvents } from "../../workers/consumer.ts";
@@ -14,11 +15,21 @@ export class Hub extends RealHub {
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, withFaults(env));
   }
+
+  /** As when its machine is lost: whatever it is doing ends, whatever it has not stored is gone. */
+  abort(): void {
+    this.ctx.abort("ended by a test");
+  }
 }
 
 export class Relay extends RealRelay {
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, withFaults(env));
+  }
+
+  /** As when its machine is lost: whatever it is doing ends, whatever it has not stored is gone. */
+  abort(): void {
+    this.ctx.abort("ended by a test");
   }
 }
 
@@ -36,6 +47,16 @@ export default {
     }
     if (new URL(request.url).pathname === "/__hung") return Response.json(hasHung());
     if (new URL(request.url).pathname === "/__events") return new Response(await landedEvents(env.EVENTS_BUCKET));
+    if (new URL(request.url).pathname === "/__abort") {
+      const { binding, name } = (await request.json()) as { binding: "HUB" | "RELAY"; name: string };
+      const objects = env[binding] as unknown as DurableObjectNamespace<Hub | Relay>;
+      // It never answers: the call ends with it.
+      await objects
+        .get(objects.idFromName(name))
+        .abort()
+        .catch(() => {});
+      return new Response(null, { status: 204 });
+    }
     return worker.fetch(request, withFaults(env), ctx);
   },
   queue: (batch, env) => worker.queue(batch, withFaults(env)),

@@ -123,6 +123,11 @@ export class Server {
     }
   }
 
+  /** Ends one Durable Object in the middle of whatever it does. */
+  async abort(binding: "HUB" | "RELAY", name: string): Promise<void> {
+    await fetch(`${this.url}/__abort`, { method: "POST", body: JSON.stringify({ binding, name }) });
+  }
+
   /** What cron does each minute. */
   async sweep(): Promise<void> {
     await fetch(`${this.url}/cdn-cgi/local/scheduled`);
