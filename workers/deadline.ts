@@ -50,6 +50,8 @@ export const HISTORY_READ_MS = 5_000;
 export const HISTORY_WRITE_MS = 15_000;
 /** Ordinary management reads and writes. */
 export const D1_MS = 5_000;
+/** A write that lost a race after so long is not tried again: with D1 slow, each try takes seconds. */
+export const RACES_MS = 10_000;
 
 /** When a caller stops asking for a while (workers/breaker.ts), because asking costs its deadline each time. */
 export const D1_BREAKING = { failures: 3, openMs: 1_000, maxOpenMs: 10_000 };

@@ -1,6 +1,9 @@
+import { createExecutionContext } from "cloudflare:test";
 import { env } from "cloudflare:workers";
+import { Hono } from "hono";
 import { expect, test } from "vitest";
-import { BOOLEAN, newFlag, newProject, newToken } from "../support/admin.ts";
+import { adminApi } from "../../workers/admin/api.ts";
+import { BOOLEAN, bootstrap, newFlag, newProject, newToken } from "../support/admin.ts";
 
 const api = await newToken({ name: "Ada" });
 const project = await newProject(api);
@@ -92,6 +95,28 @@ test("twenty writers of one flag: nothing is lost, and each is in the audit log,
   }
   const revisions = answers.map(({ body }) => body.revision as number);
   expect(Math.min(...revisions)).toBeGreaterThan(0);
+});
+
+test("who has lost races for too long is refused with Retry-After, and has written nothing", async () => {
+  const there = `${await newFlag(api, project, "crowded")}/environments/production`;
+  let now = Date.now();
+  // Each look at this clock is a long time later, as where every try takes seconds.
+  const slow = new Hono().route("/api/v1", adminApi({ now: () => (now += 60_000) }));
+  const { body: owner } = await bootstrap("POST", "/tokens", { name: "Slow", role: "admin" });
+  const headers = { authorization: `Bearer ${owner.token}`, "content-type": "application/json" };
+  const answers = await Promise.all(
+    Array.from({ length: 10 }, (_, index) => {
+      const body = JSON.stringify({ targets: [{ variation: "on", values: [`user-${index}`] }] });
+      return slow.request(`/api/v1${there}`, { method: "PATCH", headers, body }, env, createExecutionContext());
+    }),
+  );
+  const written = answers.filter(({ status }) => status === 200);
+  const refused = answers.filter(({ status }) => status === 503);
+  expect([written.length, refused.length]).toSatisfy(
+    ([some, others]) => some > 0 && others > 0 && some + others === 10,
+  );
+  for (const { headers } of refused) expect(headers.get("retry-after")).toMatch(/^\d+$/);
+  expect((await api("GET", there)).body.version).toBe(1 + written.length);
 });
 
 test("of two edits that together would be a cycle exactly one lands", async () => {
