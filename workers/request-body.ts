@@ -5,12 +5,24 @@ import { ApiError, badRequest, tooLarge } from "./problem.ts";
 const MAX_DEPTH = 64;
 
 /** JSON as it was sent, for `parseJson`: what is to be recognised need not be parsed. */
-export function readJsonText(request: Request, maxBytes: number): Promise<string> {
+export async function readJsonText(request: Request, maxBytes: number): Promise<string> {
   const type = request.headers.get("content-type") ?? "application/json";
-  if (!/^application\/([\w.+-]+\+)?json\s*(;|$)/i.test(type)) {
+  if (type !== "application/json" && !/^application\/([\w.+-]+\+)?json\s*(;|$)/i.test(type)) {
     throw new ApiError(415, "unsupported-media-type", "Send JSON, with Content-Type: application/json.");
   }
-  return readText(request.body, maxBytes, request.headers.get("content-length"));
+  const contentLength = request.headers.get("content-length");
+  // HTTP itself holds a body to its Content-Length: what says that it is small enough can be read at once.
+  if (contentLength !== null && Number(contentLength) <= maxBytes) return readWhole(request);
+  return readText(request.body, maxBytes, contentLength);
+}
+
+async function readWhole(request: Request): Promise<string> {
+  const bytes = await request.arrayBuffer();
+  try {
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch {
+    throw badRequest("The body is not valid UTF-8.");
+  }
 }
 
 /** Stops reading at the limit, so that a body that lies about its length costs no more than one that does not. */

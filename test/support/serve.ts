@@ -55,7 +55,7 @@ const miniflare = new Miniflare({
       },
       "bunting-events-dead": { maxBatchSize: 100, maxBatchTimeout: 1, maxRetries: 100 },
     },
-    ratelimits: { READ_LIMITER: { namespace_id: "1001", simple: { limit: 4_000, period: 10 } } },
+    ratelimits: { READ_LIMITER: { namespace_id: "1001", simple: { limit: 40, period: 10 } } },
     analyticsEngineDatasets: { ANALYTICS: { dataset: "bunting" } },
     durableObjects: {
       HUB: { className: "Hub", useSQLite: true },

@@ -89,6 +89,10 @@ export class Server {
     });
   }
 
+  get pid(): number | undefined {
+    return this.#process?.pid;
+  }
+
   /** An orderly end. */
   stop(): Promise<void> {
     return this.#end("SIGTERM");

@@ -26,40 +26,31 @@ type Incoming = Context<{ Bindings: Env }>;
 
 /** By the SDK key that the request brings. */
 export async function authenticate(c: Incoming, ...kinds: KeyKind[]): Promise<Caller> {
-  const key = presentedKey(c.req.raw);
+  const key = presentedKey(c);
   const [, prefix, environment] = KEY.exec(key) ?? [];
   if (prefix === undefined || environment === undefined) throw unauthenticated("This is not an SDK key of Bunting.");
   const kind: KeyKind = prefix === "srv" ? "server" : "client";
   if (!kinds.includes(kind)) throw forbidden(`This route takes a ${kinds.join(" or a ")} key.`);
-  const keyHash = await sha256(key);
+  const keyHash = await hashOf(key);
   return admit(c, `env_${environment}`, ({ keys }) => (Object.hasOwn(keys, keyHash) ? keyHash : null));
 }
 
-/** `find` looks among an environment's keys for the hash of the one that the caller has proved to hold. */
-export async function admit(
-  c: Incoming,
-  environmentId: string,
-  find: (ruleset: IsolateRuleset) => string | null,
-): Promise<Caller> {
+/** Looks among an environment's keys for the hash of the one that the caller names. */
+type Find = (ruleset: IsolateRuleset) => string | null;
+
+/** Whoever holds the key that `find` finds, within its origins and limits; 401, 403, 429 or 503 for others. */
+export async function admit(c: Incoming, environmentId: string, find: Find): Promise<Caller> {
   const visit: Visit = { env: c.env, ctx: c.executionCtx, cf: c.req.raw.cf as Visit["cf"] };
   const address = c.req.header("cf-connecting-ip") ?? "";
-  const atLeast = wantedRevision(c.req.raw, environmentId);
+  const atLeast = wantedRevision(c, environmentId);
   // A good key passes whatever others behind the same address do.
   const known = heldRuleset(environmentId);
   if (known === undefined || find(known) === null) refuseStranger(address);
-  const look = () =>
-    isolateRuleset(visit, environmentId, (ruleset) => {
-      if (find(ruleset) === null) return EARLY_MS;
-      return atLeast > ruleset.evaluator.revision ? -1 : FRESH_MS;
-    }).catch((error: unknown) => {
-      console.warn(JSON.stringify({ level: "warn", message: "no ruleset", environmentId, error: String(error) }));
-      throw unavailable("This environment cannot be read at the moment.", 1);
-    });
-  let ruleset = await look();
+  let ruleset = await look(visit, environmentId, find, atLeast);
   if (ruleset !== null && find(ruleset) === null) {
     // A key made a moment ago may still be on its way here, and an SDK takes a refusal for final.
     await new Promise((resolve) => setTimeout(resolve, EARLY_MS));
-    ruleset = await look();
+    ruleset = await look(visit, environmentId, find, atLeast);
   }
   const keyHash = ruleset === null ? null : find(ruleset);
   if (ruleset !== null && keyHash === null && Date.now() - ruleset.checkedAt > FRESH_MS) {
@@ -73,17 +64,40 @@ export async function admit(
   }
   if (grant.expiresAt !== null && grant.expiresAt <= Date.now()) throw unauthenticated("This SDK key has expired.");
   checkOrigin(c.req.raw, grant);
-  const client = clientName(c.req.raw);
+  const client = clientName(c);
   // Of a public key anybody may name any number of instances.
   await limitReader(c.env, keyHash, grant.kind === "client" ? address : client.instance || address);
   return { environmentId, keyHash, grant, ruleset, client, visit };
 }
 
+/** Not a closure in `admit`: a bundle gives each closure that has a name its name again, which costs as much as a header. */
+function look(visit: Visit, environmentId: string, find: Find, atLeast: number): Promise<IsolateRuleset | null> {
+  return isolateRuleset(visit, environmentId, (ruleset) => {
+    if (find(ruleset) === null) return EARLY_MS;
+    return atLeast > ruleset.evaluator.revision ? -1 : FRESH_MS;
+  }).catch((error: unknown) => {
+    console.warn(JSON.stringify({ level: "warn", message: "no ruleset", environmentId, error: String(error) }));
+    throw unavailable("This environment cannot be read at the moment.", 1);
+  });
+}
+
 /** What the caller knows to exist: `?revision=`, or the ETag that an event stream of OFREP told its client. */
-function wantedRevision(request: Request, environmentId: string): number {
-  const { searchParams } = new URL(request.url);
-  const told = revisionOfEtag(searchParams.get("flagConfigEtag"), environmentId);
-  return revisionIn(searchParams.get("revision"), "revision") ?? told ?? 0;
+function wantedRevision(c: Incoming, environmentId: string): number {
+  const told = revisionOfEtag(c.req.query("flagConfigEtag"), environmentId);
+  return revisionIn(c.req.query("revision") ?? null, "revision") ?? told ?? 0;
+}
+
+/** Few keys send almost all requests. */
+const hashes = new Map<string, string>();
+const MAX_HASHES = 1_000;
+
+async function hashOf(key: string): Promise<string> {
+  const known = hashes.get(key);
+  if (known !== undefined) return known;
+  const hash = await sha256(key);
+  if (hashes.size >= MAX_HASHES) hashes.clear();
+  hashes.set(key, hash);
+  return hash;
 }
 
 /** Null for none; 400 for what is no revision. `name` is where it stood. */
@@ -98,16 +112,16 @@ export const notARevision = (name: string) =>
     { pointer: `/${name}`, code: "not-a-revision", message: "Send a revision that you know of." },
   ]);
 
-function presentedKey(request: Request): string {
+function presentedKey(c: Incoming): string {
   // EventSource and WebSocket of browsers cannot set headers, so a client key may be in the query; a secret never.
-  const query = new URL(request.url).searchParams.get("key");
+  const query = c.req.query("key");
   if (query?.startsWith("bnt_srv_")) {
     throw new ApiError(401, "key-in-url", "A server key must not be in a URL. Send it as Authorization: Bearer.");
   }
-  const bearer = /^Bearer (\S+)$/i.exec(request.headers.get("authorization") ?? "")?.[1];
-  const header = bearer ?? request.headers.get("x-api-key");
-  if (header !== null && header !== undefined) return header;
-  if (query === null) throw unauthenticated("Send an SDK key as Authorization: Bearer, or as X-API-Key.");
+  const bearer = /^Bearer (\S+)$/i.exec(c.req.header("authorization") ?? "")?.[1];
+  const header = bearer ?? c.req.header("x-api-key");
+  if (header !== undefined) return header;
+  if (query === undefined) throw unauthenticated("Send an SDK key as Authorization: Bearer, or as X-API-Key.");
   return query;
 }
 
@@ -119,10 +133,17 @@ function checkOrigin(request: Request, grant: KeyGrant): void {
 }
 
 /** `<sdk>/<version>;instance=<uuid>;name=<app>`, from a stranger: cut to size, never trusted. */
-function clientName(request: Request): ClientName {
-  const text = request.headers.get("x-bunting-client") ?? new URL(request.url).searchParams.get("client") ?? "";
-  const [sdk = "", ...parameters] = text.slice(0, 512).split(";");
-  const fields = new Map(parameters.map((parameter) => parameter.split("=", 2) as [string, string | undefined]));
-  const clean = (value: string | undefined) => (value ?? "").replace(/[^\w./@:+ -]/g, "").slice(0, 128);
-  return { sdk: clean(sdk) || "unknown", instance: clean(fields.get("instance")), name: clean(fields.get("name")) };
+function clientName(c: Incoming): ClientName {
+  const text = (c.req.header("x-bunting-client") ?? c.req.query("client") ?? "").slice(0, 512);
+  const [sdk = "", ...parameters] = text.split(";");
+  return {
+    sdk: cleaned(sdk) || "unknown",
+    instance: cleaned(parameter(parameters, "instance=")),
+    name: cleaned(parameter(parameters, "name=")),
+  };
 }
+
+const parameter = (parameters: string[], name: string): string =>
+  parameters.find((text) => text.startsWith(name))?.slice(name.length) ?? "";
+
+const cleaned = (text: string): string => text.replace(/[^\w./@:+ -]/g, "").slice(0, 128);

@@ -18,7 +18,7 @@ import { valuesFor } from "./values.ts";
 const VIEW = "values-1";
 
 const routes = new Hono<{ Bindings: Env }>()
-  .use(fromAnyOrigin())
+  .use(fromAnyOrigin)
   .get("/flags", async (c) => answerFlags(c, await authenticate(c, "client"), contextInQuery(c.req.raw)))
   .post("/flags", async (c) => {
     const caller = await authenticate(c, "client");

@@ -18,7 +18,7 @@ export async function answerUnlessKnown(
     ...staleness(ruleset),
   };
   const etag = etagAt(ruleset.evaluator.revision);
-  const had = revisionOfEtag(c.req.header("if-none-match") ?? null, ruleset.environmentId);
+  const had = revisionOfEtag(c.req.header("if-none-match"), ruleset.environmentId);
   if (had !== null) notePoll(ruleset, had);
   if (matches(c.req.header("if-none-match"), etag)) return c.body(null, 304, { ...headers, etag });
   // Meanwhile the ruleset may move on.
@@ -33,13 +33,15 @@ export function etagOf(view: string, environmentId: string, revision: number, ..
 }
 
 /** Of one of ours, by whichever way it came back. */
-export function revisionOfEtag(etag: string | null, environmentId: string): number | null {
-  const [, environment, revision = ""] = (etag ?? "").split("|");
+export function revisionOfEtag(etag: string | undefined, environmentId: string): number | null {
+  if (etag === undefined) return null;
+  const [, environment, revision = ""] = etag.split("|", 3);
   return environment === environmentId && /^\d{1,15}"?$/.test(revision) ? Number.parseInt(revision, 10) : null;
 }
 
 /** If-None-Match: a list, in which weak ones count too. */
 export function matches(header: string | undefined, etag: string): boolean {
   if (header === undefined) return false;
+  if (header === etag) return true;
   return header.split(",").some((candidate) => candidate.trim().replace(/^W\//, "") === etag);
 }

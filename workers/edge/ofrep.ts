@@ -13,7 +13,7 @@ import { fromAnyOrigin } from "./origins.ts";
 import { refuseHead } from "./stream.ts";
 
 const routes = new Hono<{ Bindings: Env }>()
-  .use(fromAnyOrigin())
+  .use(fromAnyOrigin)
   .post("/evaluate/flags", async (c) => {
     const caller = await authenticate(c, "server", "client");
     return inWordsOfOfrep({}, async () => answerAll(c, caller, await readContext(c.req.raw)));

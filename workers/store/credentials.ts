@@ -16,8 +16,12 @@ export type EnvironmentName = {
 
 export async function sha256(text: string): Promise<string> {
   const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text));
-  return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join("");
+  let hex = "";
+  for (const byte of new Uint8Array(digest)) hex += HEX[byte];
+  return hex;
 }
+
+const HEX = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, "0"));
 
 /** A new secret and what is kept of it. The secret itself is shown once and stored nowhere. */
 export async function newSecret(prefix: string): Promise<{ secret: string; hash: string; shown: string }> {
