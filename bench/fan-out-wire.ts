@@ -15,6 +15,7 @@ const count = Number(clientCount);
 const rounds = Number(roundCount);
 const ENTRY = "workers/index.ts";
 const CONNECT_AT_ONCE = 100;
+const BUSY_MS = 500;
 const PING_EVERY_MS = 20_000;
 const ROUND_DEADLINE_MS = 30_000;
 
@@ -57,8 +58,15 @@ class Clients {
           : "Accept: text/event-stream\r\n";
       socket.write(`GET ${path} HTTP/1.1\r\nHost: 127.0.0.1\r\n${upgrade}${lines.join("")}\r\n`);
       socket.once("data", (answer) => {
+        // Relays become more while clients come: an SDK would poll meanwhile.
+        if (/^HTTP\/1\.1 503/.test(answer.toString("latin1"))) {
+          socket.destroy();
+          setTimeout(() => this.#open(port, path, headers).then(resolve, reject), BUSY_MS);
+          return;
+        }
         if (!/^HTTP\/1\.1 (101|200)/.test(answer.toString("latin1"))) return reject(new Error(answer.toString()));
         this.sockets.push(socket);
+        socket.on("close", () => this.lost++);
         let round = 0;
         socket.on("data", (data) => {
           if (round === this.#round || this.#waiting === 0 || !data.includes('"publishedAt":')) return;
@@ -68,7 +76,6 @@ class Clients {
         resolve();
       });
       socket.on("error", reject);
-      socket.on("close", () => this.lost++);
     });
   }
 
