@@ -98,6 +98,7 @@ CREATE TABLE `flag_configurations` (
 	`fallthrough` text NOT NULL,
 	`track_exposures` integer NOT NULL,
 	`updated_at` integer NOT NULL,
+	`full_since` integer,
 	PRIMARY KEY(`environment_id`, `flag_id`)
 );
 --> statement-breakpoint

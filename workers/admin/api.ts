@@ -23,6 +23,7 @@ import { projects } from "./projects.ts";
 import { bodyChecked, traced } from "./request.ts";
 import { sdkKeys } from "./sdk-keys.ts";
 import { segments } from "./segments.ts";
+import { staleFlags } from "./stale.ts";
 import { targetings } from "./targeting.ts";
 import { tokens } from "./tokens.ts";
 
@@ -46,6 +47,7 @@ export function adminApi({ now = Date.now }: { now?: () => number } = {}) {
     .route("/", members)
     .route("/", dependents)
     .route("/", codeReferences)
+    .route("/", staleFlags)
     .route("/", sdkKeys)
     .route("/", tokens)
     .route("/", policies)

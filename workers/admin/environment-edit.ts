@@ -17,6 +17,7 @@ import type { FieldChange } from "../store/schema.ts";
 import { deleteSegment, insertSegment, updateSegment } from "../store/segments.ts";
 import { type Moved, movedBetween } from "./affected.ts";
 import { type Changes, difference, isEmpty } from "./audit-diff.ts";
+import { fullSinceAfter } from "./full-share.ts";
 import { MAX_CHANGE_BYTES, MAX_MISTAKES } from "./limits.ts";
 import { inUse, meaningOf } from "./meaning.ts";
 import { type SegmentFields, segmentFields, segmentUndo } from "./segment-fields.ts";
@@ -138,7 +139,10 @@ async function flagStep(
     changes,
     moved: movedBetween(before, next),
     undo: targetingUndo(environment, before, next),
-    statements: targetingStatements(db, environment, row.flag.id, next, now),
+    statements: targetingStatements(db, environment, row.flag.id, next, {
+      updatedAt: now,
+      fullSince: fullSinceAfter(before, next, row.configuration.fullSince, now),
+    }),
     flag: next,
   };
 }

@@ -155,13 +155,15 @@ export async function planUnarchive(db: Database, state: ProjectState, key: stri
     const detail = `What ${key} refers to has changed since it was archived; bring that back first.`;
     throw conflict("would-not-work", detail, { dependents: broken.flat().slice(0, 100) });
   }
+  const full = configurations.filter(({ fullSince }) => fullSince !== null).map((one) => one.environmentId);
   const next = { ...row, archivedAt: null, updatedAt: now, version: row.version + 1 };
   return {
     ...planOf(state, next),
     write: {
       statements: [
         ...updateFlag(db, next),
-        touchConfigurations(db, row.id, now),
+        // Until now they had the code's default.
+        touchConfigurations(db, row.id, now, full),
         ...state.environments.flatMap(({ id }) =>
           dependencyStatements(db, id, "flag", key, references(documents.get(id)!)),
         ),

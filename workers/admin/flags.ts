@@ -13,6 +13,7 @@ import { body, description, flagPath, json, key, name, page, problems, projectPa
 import { flagType, variations } from "./documents.ts";
 import { projectOf } from "./environments.ts";
 import { flag, shownFlag, writtenFlag } from "./flag-shape.ts";
+import { isServedTheSame } from "./full-share.ts";
 import { MAX_NAME, MAX_TAG, MAX_TAGS, MAX_TAGS_ASKED } from "./limits.ts";
 import { keyedQuery, listing, truth } from "./list.ts";
 import { brokenBy, inUse, requireMeaning, withDocument } from "./meaning.ts";
@@ -192,14 +193,17 @@ export async function planFlag(
   next.version = row.version + 1;
   next.updatedAt = now;
   next.bytes = defaultBytes(next);
-  const documents = seenByClients(row, next) ? await documentsEverywhere(db, state, next) : null;
+  const everyones = seenByClients(row, next) ? await documentsEverywhere(db, state, next) : null;
   return {
     status: 200,
     body: shownFlag(state.project.key, next),
     etag: etagOf(next.version),
     write: {
-      statements: [...updateFlag(db, next), ...(documents === null ? [] : [touchConfigurations(db, row.id, now)])],
-      edits: documents === null ? [] : everywhere(state, (id) => documents.get(id)!, key),
+      statements: [
+        ...updateFlag(db, next),
+        ...(everyones === null ? [] : [touchConfigurations(db, row.id, now, everyones.restarted)]),
+      ],
+      edits: everyones === null ? [] : everywhere(state, (id) => everyones.documents.get(id)!, key),
       project: state.project,
       audit: {
         ...audited("flag.update", state, key, changes),
@@ -253,7 +257,8 @@ export const everywhere = (
   }));
 
 /**
- * The flag's new document in each environment, where it and all that depend on it still work: otherwise 409. Read after
+ * The flag's new document in each environment, where it and all that depend on it still work: otherwise 409; and where all
+ * who were served one value are served another. Read after
  * the heads that the edit is put on top of, so that nothing can have changed unnoticed.
  */
 async function documentsEverywhere(db: Database, { environments }: ProjectState, next: FlagRow) {
@@ -262,6 +267,7 @@ async function documentsEverywhere(db: Database, { environments }: ProjectState,
   requireMeaning({ kind: "flag", document: flagDocument(next, defaults(next)) }, NOTHING);
   const itself = { kind: "flag", key } as const;
   const documents = new Map<string, Flag>();
+  const restarted: string[] = [];
   const broken = await Promise.all(
     environments.map(async (environment) => {
       const found = await closure(db, environment.id, { flags: [key], segments: [] }, itself);
@@ -269,11 +275,12 @@ async function documentsEverywhere(db: Database, { environments }: ProjectState,
       if (found === null || before === undefined) throw new LostRace();
       const document = { ...before, variations, clientSide, version: before.version + 1 };
       documents.set(environment.id, document);
+      if (!isServedTheSame(before, document)) restarted.push(environment.id);
       return brokenBy(environment.key, withDocument(found.ruleset, { kind: "flag", document }));
     }),
   );
   if (broken.flat().length > 0) throw inUse(`A variation of ${key}`, broken.flat());
-  return documents;
+  return { documents, restarted };
 }
 
 const seenByClients = (before: FlagRow, after: FlagRow) =>

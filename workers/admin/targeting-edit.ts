@@ -11,6 +11,7 @@ import { type Moved, movedBetween } from "./affected.ts";
 import { difference, isEmpty } from "./audit-diff.ts";
 import type { TargetingInput } from "./documents.ts";
 import { shownTargeting } from "./flag-shape.ts";
+import { fullSinceAfter } from "./full-share.ts";
 import { follow, type Instruction } from "./instructions.ts";
 import { requireMeaning } from "./meaning.ts";
 import { mistaken } from "./mistakes.ts";
@@ -38,7 +39,7 @@ export async function planTargeting(
   // All that the new document can depend on: what the old one does, and what the edit names.
   const found = await closure(db, environment.id, { flags: [key, ...named.flags], segments: named.segments });
   // After the head that the edit is put on top of: a flag deleted and made again since then makes it lose its race.
-  const { flag: row, kill } = await flagThere(db, environment, key);
+  const { flag: row, configuration, kill } = await flagThere(db, environment, key);
   if (row.archivedAt !== null) throw conflict("archived", `The flag ${key} is archived.`);
   const before = found?.ruleset.flags[key];
   if (found === null || before === undefined) throw new LostRace();
@@ -65,7 +66,10 @@ export async function planTargeting(
     changes,
     moved,
     write: {
-      statements: targetingStatements(db, environment, row.id, next, now),
+      statements: targetingStatements(db, environment, row.id, next, {
+        updatedAt: now,
+        fullSince: fullSinceAfter(before, next, configuration.fullSince, now),
+      }),
       edits: [{ name: environment, head: found.head, documents: { flags: { [row.key]: next } } }],
       audit: {
         action: "flag.update",
@@ -86,11 +90,10 @@ export function targetingStatements(
   environment: EnvironmentName,
   flagId: string,
   next: Flag,
-  now: number,
+  times: { updatedAt: number; fullSince: number | null },
 ): Statement[] {
-  const configuration = { ...targetingOf(next), version: next.version, updatedAt: now };
   return [
-    updateConfiguration(db, environment.id, flagId, configuration),
+    updateConfiguration(db, environment.id, flagId, { ...targetingOf(next), version: next.version, ...times }),
     ...dependencyStatements(db, environment.id, "flag", next.key, references(next)),
   ];
 }

@@ -11,7 +11,10 @@ export type SegmentRow = typeof table.segments.$inferSelect;
 export type MemberRow = Omit<typeof table.segmentChanges.$inferSelect, "environmentId">;
 export type SdkKeyRow = typeof table.sdkKeys.$inferSelect;
 
-export function flagDocument(flag: Omit<FlagRow, "bytes">, configuration: Omit<ConfigurationRow, "updatedAt">): Flag {
+export function flagDocument(
+  flag: Omit<FlagRow, "bytes">,
+  configuration: Omit<ConfigurationRow, "updatedAt" | "fullSince">,
+): Flag {
   return {
     key: flag.key,
     version: configuration.version,

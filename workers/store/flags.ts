@@ -119,12 +119,22 @@ const insertTags = (db: Database, { projectId, key, tags }: Named & Pick<FlagRow
     .insert(table.flagTags)
     .select(sql`SELECT DISTINCT ${projectId}, value, ${key} FROM json_each(${JSON.stringify(tags)})`);
 
-/** The flag's document changed in every environment, by something that all of them have in common. */
-export const touchConfigurations = (db: Database, flagId: string, now: number): Statement =>
-  db
+/**
+ * The flag's document changed in every environment, by something that all of them have in common. In `restarted`, which
+ * environments by id, everybody is served something else from now on.
+ */
+export const touchConfigurations = (db: Database, flagId: string, now: number, restarted: string[]): Statement => {
+  const { version, fullSince, environmentId } = table.flagConfigurations;
+  const among = sql`(SELECT value FROM json_each(${JSON.stringify(restarted)}))`;
+  return db
     .update(table.flagConfigurations)
-    .set({ version: sql`${table.flagConfigurations.version} + 1`, updatedAt: now })
+    .set({
+      version: sql`${version} + 1`,
+      updatedAt: now,
+      fullSince: sql`CASE WHEN ${environmentId} IN ${among} THEN ${now} ELSE ${fullSince} END`,
+    })
     .where(eq(table.flagConfigurations.flagId, flagId));
+};
 
 export const updateConfiguration = (
   db: Database,

@@ -117,6 +117,8 @@ export const flagConfigurations = sqliteTable(
     fallthrough: json<Serve>("fallthrough").notNull(),
     trackExposures: integer("track_exposures", { mode: "boolean" }).notNull(),
     updatedAt: time("updated_at").notNull(),
+    /** Since when everybody is served the same, kills aside; null where it depends on who asks. */
+    fullSince: time("full_since"),
   },
   (table) => [
     primaryKey({ columns: [table.environmentId, table.flagId] }),
