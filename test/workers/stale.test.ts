@@ -109,11 +109,14 @@ describe("a flag is stale (R12)", () => {
   });
 
   test("counted from its return, where it was archived", async () => {
-    const { flag, stale } = await started();
+    const { project, flag, stale } = await started();
     await on(20, "POST", `${flag}/archive`);
     await on(35, "POST", `${flag}/unarchive`);
     expect(await stale(64)).toEqual([]);
     expect(await stale(65)).toMatchObject([{ fullSince: START + 35 * DAY, servedVariation: "off" }]);
+    await on(70, "POST", `/projects/${project}/flags/bulk`, { action: "archive", keys: ["temporary"] });
+    await on(75, "POST", `/projects/${project}/flags/bulk`, { action: "unarchive", keys: ["temporary"] });
+    expect(await stale(105)).toMatchObject([{ fullSince: START + 75 * DAY }]);
   });
 
   test("counted anew where the value that all are served is another", async () => {

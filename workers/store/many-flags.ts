@@ -72,11 +72,15 @@ export const updateFlags = (db: Database, rows: FlagRow[]): Statement[] =>
     ];
   });
 
-/** Their documents come back in every environment, each as a new version. */
+/** Their documents come back in every environment, each as a new version; until now all had the code's default. */
 export const touchAll = (db: Database, flagIds: string[], now: number): Statement =>
   db
     .update(table.flagConfigurations)
-    .set({ version: sql`${table.flagConfigurations.version} + 1`, updatedAt: now })
+    .set({
+      version: sql`${table.flagConfigurations.version} + 1`,
+      updatedAt: now,
+      fullSince: sql`CASE WHEN ${table.flagConfigurations.fullSince} IS NULL THEN NULL ELSE ${now} END`,
+    })
     .where(sql`${table.flagConfigurations.flagId} IN ${listed(flagIds)}`);
 
 /** Archived flags hold nothing that they refer to. */
