@@ -205,6 +205,7 @@ test("at most 250 points an invocation: the smallest are left out", async () => 
 test("an event that is posted reaches R2 through the real Queue", { timeout: 30_000 }, async () => {
   const request = new Request("https://edge/sdk/v1/events", {
     method: "POST",
+    headers: { "content-type": "application/json" },
     body: JSON.stringify({ batchId, events: [exposure, { kind: "later" }, metric] }),
   });
   const sender = { environmentId: "env_flow", keyId: crypto.randomUUID(), kind: "server", now: receivedAt } as const;
