@@ -265,6 +265,7 @@ CREATE TABLE `change_requests` (
 	`revision` integer NOT NULL,
 	`version` integer NOT NULL,
 	`share` integer NOT NULL,
+	`tags` text NOT NULL,
 	`publish_at` integer,
 	`failure` text,
 	`created_at` integer NOT NULL,

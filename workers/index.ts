@@ -1,6 +1,7 @@
 /** Composition only: mounts the planes, wires queue and cron, re-exports the Durable Objects. */
 import { Hono } from "hono";
 import { admin } from "./admin/api.ts";
+import { publishDue } from "./admin/publish-due.ts";
 import { consume, type QueuedEvents } from "./consumer.ts";
 import { DEAD_LETTERS, keepDeadLetters } from "./dead-letters.ts";
 import { client } from "./edge/client.ts";
@@ -27,5 +28,8 @@ const app = new Hono<{ Bindings: Env }>()
 export default {
   fetch: app.fetch,
   queue: (batch, env) => (batch.queue === DEAD_LETTERS ? keepDeadLetters(batch, env) : consume(batch, env)),
-  scheduled: (controller, env) => sweep(env, controller.scheduledTime),
+  // Side by side: neither waits for what the other cannot reach.
+  scheduled: async (controller, env) => {
+    await Promise.all([sweep(env, controller.scheduledTime), publishDue(env, () => controller.scheduledTime)]);
+  },
 } satisfies ExportedHandler<Env, QueuedEvents>;

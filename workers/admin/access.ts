@@ -63,17 +63,18 @@ async function limitRate(c: AdminContext, caller: Caller): Promise<void> {
 
 /**
  * A route's right. What it reaches is read from its path: an environment, a project as a whole, or, for routes of no
- * project, everything there is (`reach: "own"` for those whose answer is itself limited to the scope).
+ * project, everything there is (`reach: "own"` for those whose answer is itself limited to the scope; `"part"` for those of a
+ * project that look at the environment themselves).
  */
 export const needs =
-  (role: Role, reach: "path" | "own" = "path"): MiddlewareHandler<AdminEnv> =>
+  (role: Role, reach: "path" | "own" | "part" = "path"): MiddlewareHandler<AdminEnv> =>
   async (c, next) => {
     const { caller } = c.var;
     if (ROLES.indexOf(caller.role) < ROLES.indexOf(role)) {
       throw forbidden(`This needs the role ${role}; the token has the role ${caller.role}.`);
     }
     const { project, environment } = c.req.param() as { project?: string; environment?: string };
-    if (reach === "path") requireScope(caller.scope, project, environment, role === "viewer");
+    if (reach !== "own") requireScope(caller.scope, project, environment, reach === "part" || role === "viewer");
     await next();
   };
 
@@ -99,6 +100,11 @@ export function requireScope(
     throw forbidden(`This needs the environment ${project}/${environment} in the token's scope.`);
   }
 }
+
+/** Whether a scope, anybody's, holds one environment. */
+export const isInScope = ({ projects, environments }: Scope, project: string, environment: string): boolean =>
+  (projects.length === 0 || projects.includes(project)) &&
+  (environments.length === 0 || environments.includes(`${project}/${environment}`));
 
 /** The projects that a caller may list, null for all. */
 export function visibleProjects(scope: Scope): string[] | null {

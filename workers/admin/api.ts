@@ -7,6 +7,8 @@ import { AlreadyAnswered, LostRace } from "../store/changes.ts";
 import { isDatabaseFailure } from "../store/database.ts";
 import { authenticate } from "./access.ts";
 import { audit } from "./audit.ts";
+import { changeRequestSteps } from "./change-request-steps.ts";
+import { changeRequests } from "./change-requests.ts";
 import { codeReferences } from "./code-references.ts";
 import { type AdminEnv, resource } from "./contract.ts";
 import { dependents } from "./dependents.ts";
@@ -51,6 +53,8 @@ export function adminApi({ now = Date.now }: { now?: () => number } = {}) {
     .route("/", sdkKeys)
     .route("/", tokens)
     .route("/", policies)
+    .route("/", changeRequests)
+    .route("/", changeRequestSteps)
     .route("/", audit);
   app.openAPIRegistry.registerComponent("securitySchemes", "token", { type: "http", scheme: "bearer" });
   return api;

@@ -130,7 +130,7 @@ function tagsBeforeAndAfter({ type, changes }: Proposed["audits"][number]): [str
 }
 
 /** Read after the head that the edit is put on top of: what has changed since then makes the write lose its race. */
-async function affectedBy(
+export async function affectedBy(
   db: Database,
   name: EnvironmentName,
   { flags = {}, segments = {} }: Partial<Documents>,

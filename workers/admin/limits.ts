@@ -54,6 +54,10 @@ export const MAX_TAGS_ASKED = 10;
 export const MAX_POLICIES = 100;
 /** That one policy asks for: more is a meeting. */
 export const MAX_APPROVALS = 10;
+/** Draft and open in a project: a queue that nobody works off is refused, not kept. */
+export const MAX_CHANGE_REQUESTS = 1_000;
+/** All that can happen to one change request, which each step reads. */
+export const MAX_EVENTS = 500;
 /** In one answer. */
 export const MAX_MISTAKES = 100;
 /** The longest that a write waits for its receipt. Milliseconds. */

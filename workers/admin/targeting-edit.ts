@@ -22,8 +22,8 @@ import { etagOf, type Plan } from "./write.ts";
 /** Fields that are laid over what is there, or instructions that are followed on it. */
 export type TargetingEdit = { fields: Partial<TargetingInput> } | { instructions: Instruction[] };
 
-/** What an edit would change: what an audit entry would say, and who would be moved. */
-export type Preview = { changes: Record<string, FieldChange>; moved: Moved[] };
+/** What an edit would change: what an audit entry would say, who would be moved, and the whole flag. */
+export type Preview = { changes: Record<string, FieldChange>; moved: Moved[]; before: Flag; next: Flag };
 
 /** @throws ApiError 404, 409 where it is archived or an instruction has lost its object, 412, 400 for what would not work. */
 export async function planTargeting(
@@ -55,7 +55,7 @@ export async function planTargeting(
   const changes = difference(told(before), told(next));
   const moved = movedBetween(before, next);
   if (isEmpty(changes)) {
-    return { status: 200, body: shownTargeting(environment, before, kill), etag, changes, moved };
+    return { status: 200, body: shownTargeting(environment, before, kill), etag, changes, moved, before, next: before };
   }
   next.version = before.version + 1;
   const warnings = requireMeaning({ kind: "flag", document: next }, found.ruleset);
@@ -65,6 +65,8 @@ export async function planTargeting(
     etag: etagOf(next.version),
     changes,
     moved,
+    before,
+    next,
     write: {
       statements: targetingStatements(db, environment, row.id, next, {
         updatedAt: now,

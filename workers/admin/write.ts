@@ -197,11 +197,11 @@ export const origin = (c: AdminContext): Origin => ({
   correlationId: c.var.correlationId,
 });
 
-/** A credential that has expired before it is made is a mistake: seconds for milliseconds, mostly. */
-export function requireFuture(expiresAt: number | null, now: number): void {
-  if (expiresAt === null || expiresAt > now) return;
-  throw badRequest("It would be expired already.", [
-    { pointer: "/expiresAt", code: "in-the-past", message: "Send epoch milliseconds, in the future." },
+/** What is over before it begins is a mistake: seconds for milliseconds, mostly. */
+export function requireFuture(time: number | null, now: number, pointer = "/expiresAt"): void {
+  if (time === null || time > now) return;
+  throw badRequest("That time is over already.", [
+    { pointer, code: "in-the-past", message: "Send epoch milliseconds, in the future." },
   ]);
 }
 

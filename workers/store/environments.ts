@@ -1,4 +1,5 @@
 import { and, eq, lte, sql } from "drizzle-orm";
+import { deleteChangeRequestParts } from "./change-requests.ts";
 import type { Head } from "./changes.ts";
 import type { Database, Statement } from "./database.ts";
 import { type FlagRow, flagDocument } from "./documents.ts";
@@ -82,8 +83,11 @@ export function deleteEnvironment(db: Database, { environmentId, version }: Head
     table.dependencies,
     table.kills,
     table.sdkKeys,
+    table.changeRequests,
+    table.killReviews,
   ];
   return [
+    ...deleteChangeRequestParts(db, environmentId),
     ...tables.map((one) => db.delete(one).where(eq(one.environmentId, environmentId))),
     db.delete(changes).where(and(eq(changes.environmentId, environmentId), lte(changes.version, version))),
     db.delete(table.environments).where(eq(table.environments.id, environmentId)),

@@ -23,7 +23,7 @@ export function isMet({ enabled, environments, tags, share }: Condition, affecte
 export const isEscaped = ({ enabled, tags }: Condition, before: string[], after: string[]): boolean =>
   enabled && tags.some((tag) => before.includes(tag)) && !tags.some((tag) => after.includes(tag));
 
-const isAtLeast = (role: Role, least: Role) => ROLES.indexOf(role) >= ROLES.indexOf(least);
+export const isAtLeast = (role: Role, least: Role) => ROLES.indexOf(role) >= ROLES.indexOf(least);
 
 export function isNamed(approvers: Approvers, { id, role, groups }: Approver): boolean {
   if ("role" in approvers) return isAtLeast(role, approvers.role);

@@ -66,6 +66,7 @@ export const changeRequests = sqliteTable(
     version: integer().notNull(),
     /** Whom it would affect, as of its revision: for lists. Reading or publishing it asks again. */
     share: integer().notNull(),
+    tags: json<string[]>("tags").notNull(),
     publishAt: time("publish_at"),
     failure: json<Failure>("failure"),
     createdAt: time("created_at").notNull(),

@@ -1,0 +1,39 @@
+/** People, policies and a flag under them, for tests of approvals. */
+import { expect } from "vitest";
+import { type Api, newFlag, newProject, newToken } from "./admin.ts";
+
+export const admin = await newToken({ name: "Root" });
+export const author = await newToken({ name: "Ed", role: "editor" });
+export const payer = await newToken({ name: "Pay", role: "approver", groups: ["payments"] });
+export const approver = await newToken({ name: "Ann", role: "approver" });
+
+export const PAYMENT = { key: "payment", tags: ["payment"], approvers: { group: "payments" }, approvals: 1 };
+export const MOST_USERS = { key: "most-users", share: 50_001, approvers: { role: "approver" }, approvals: 2 };
+
+/** The fallthrough as instructions: so much of it is on. */
+export const serving = (on: number) => [{ kind: "setServe", serve: { split: { weights: { on, off: 100_000 - on } } } }];
+
+/** A project with a flag tagged payment, on for a tenth in production, and policies made after that. */
+export async function underPolicies(...policies: object[]) {
+  const project = await newProject(admin);
+  const flag = await newFlag(admin, project, "pay", { tags: ["payment"] });
+  const there = `${flag}/environments/production`;
+  const instructions = [{ kind: "turnOn" }, ...serving(10_000)];
+  await admin("POST", `${there}/instructions`, { instructions });
+  for (const policy of policies) {
+    expect((await admin("POST", `/projects/${project}/policies`, policy)).status).toBe(201);
+  }
+  const requests = `/projects/${project}/change-requests`;
+  const ask = async (fields: object = { instructions: serving(20_000) }, by: Api = author) => {
+    const asked = { environment: "production", flag: "pay", title: "A fifth", ...fields };
+    const { status, body } = await by("POST", requests, asked);
+    expect(status).toBe(201);
+    return { id: body.id as string, at: `${requests}/${body.id}`, body };
+  };
+  return { project, flag, there, requests, policies: `/projects/${project}/policies`, ask };
+}
+
+export const outcome = async (answer: ReturnType<Api>) => {
+  const { status, body } = await answer;
+  return status === 200 ? [status, body.status] : [status, body.code];
+};

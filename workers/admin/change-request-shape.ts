@@ -1,0 +1,149 @@
+/** Change requests as requests and answers carry them. */
+import { z } from "@hono/zod-openapi";
+import type { ChangeRequestRow, EventRow } from "../store/change-requests.ts";
+import { policyMet } from "./approval.ts";
+import { description, key, mistake, name, reason, time } from "./contract.ts";
+import { targeting as targetingBody } from "./documents.ts";
+import { targeting, writtenTargeting } from "./flag-shape.ts";
+import { delivery } from "./hubs.ts";
+import { instructions } from "./instructions.ts";
+
+const fields = targetingBody.partial();
+
+/** One of the two; what a PATCH or …/instructions of the flag would have. */
+export const edit = { instructions: instructions.optional(), fields: fields.optional() };
+
+export const about = {
+  title: name,
+  description,
+  publishAt: time.nullable().openapi({
+    description: "When it is published, if it has its approvals by then; null: when somebody publishes it",
+  }),
+};
+
+export const status = z.enum(["draft", "open", "failed", "published", "withdrawn"]);
+const person = z.object({ id: z.string(), name: z.string() });
+
+export const listedChangeRequest = z
+  .object({
+    id: z.string(),
+    project: key,
+    environment: key,
+    flag: key,
+    title: z.string(),
+    description: z.string(),
+    status,
+    author: person,
+    revision: z.number().int().openapi({ description: "An approval is of one revision; editing makes another" }),
+    publishAt: time.nullable(),
+    failure: z
+      .object({ at: time, code: z.string(), detail: z.string() })
+      .nullable()
+      .openapi({ description: "Why it was not published at its time" }),
+    version: z.number().int(),
+    createdAt: time,
+    updatedAt: time,
+    publishedAt: time.nullable(),
+  })
+  .openapi("ListedChangeRequest");
+
+const said = z.object({ by: person, at: time, comment: z.string().nullable() });
+const dryRun = writtenTargeting.shape.dryRun.unwrap();
+
+const outlook = z
+  .object({
+    baseVersion: z.number().int().openapi({ description: "The flag's version that it was asked for" }),
+    current: targeting.nullable().openapi({ description: "The flag as it is now" }),
+    proposed: targeting.nullable().openapi({ description: "What publishing would make of it now" }),
+    changes: dryRun.shape.changes,
+    moved: dryRun.shape.moved,
+    conflicts: z
+      .array(
+        z.object({
+          path: z.string(),
+          base: z.unknown().optional(),
+          current: z.unknown().optional(),
+          proposed: z.unknown().optional(),
+        }),
+      )
+      .openapi({ description: "What somebody has changed since, and publishing would change again" }),
+    obstacle: z
+      .object({ code: z.string(), detail: z.string(), errors: z.array(mistake).optional() })
+      .nullable()
+      .openapi({ description: "Why it cannot be done any more, as it is: an instruction that has lost its object" }),
+    policies: z.array(policyMet).openapi({ description: "Those in force that it meets" }),
+    publishable: z.boolean(),
+  })
+  .openapi("Outlook");
+
+export const changeRequest = listedChangeRequest
+  .extend({
+    instructions: instructions.optional(),
+    fields: fields.optional(),
+    approvals: z.array(said),
+    objections: z.array(said).openapi({ description: "Who has asked for changes, and not approved since" }),
+    outlook: outlook.nullable().openapi({ description: "null once it is published or withdrawn" }),
+  })
+  .openapi("ChangeRequest");
+
+export const publishedChangeRequest = changeRequest
+  .extend({ published: delivery.optional().openapi({ description: "The change's way to the clients" }) })
+  .openapi("PublishedChangeRequest");
+
+export const event = z
+  .object({
+    version: z.number().int(),
+    kind: z.enum([
+      "open",
+      "submit",
+      "edit",
+      "rebase",
+      "comment",
+      "approve",
+      "request-changes",
+      "withdraw",
+      "publish",
+      "fail",
+    ]),
+    revision: z.number().int(),
+    by: person,
+    at: time,
+    comment: z.string().nullable(),
+  })
+  .openapi("ChangeRequestEvent");
+
+export const comment = reason;
+
+export const shownRow = (
+  { project, environment }: { project: string; environment: string },
+  row: Omit<ChangeRequestRow, "seq">,
+): z.infer<typeof listedChangeRequest> => ({
+  id: row.id,
+  project,
+  environment,
+  flag: row.flagKey,
+  title: row.title,
+  description: row.description,
+  status: row.status,
+  author: { id: row.authorId, name: row.author },
+  revision: row.revision,
+  publishAt: row.publishAt,
+  failure: row.failure,
+  version: row.version,
+  createdAt: row.createdAt,
+  updatedAt: row.updatedAt,
+  publishedAt: row.publishedAt,
+});
+
+export const shownSaid = ({ actorId, actor, at, comment }: EventRow): z.infer<typeof said> => ({
+  by: { id: actorId, name: actor },
+  at,
+  comment,
+});
+
+export const shownEvent = ({ version, kind, revision, ...row }: EventRow): z.infer<typeof event> => ({
+  version,
+  kind,
+  revision,
+  ...shownSaid(row as EventRow),
+});
