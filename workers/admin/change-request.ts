@@ -33,7 +33,7 @@ export type Step = {
 };
 
 /** The event, what becomes of the row, and the entry of the audit log. @throws ApiError 409 where its state does not allow it. */
-export function stepOf(db: Database, there: ChangeRequestThere, actor: Actor, step: Step, now: number) {
+function stepOf(db: Database, there: ChangeRequestThere, actor: Actor, step: Step, now: number) {
   const { row, environment } = there;
   const status = statusAfter(row.status, step.kind);
   if (status === null) {
@@ -167,7 +167,7 @@ export async function planPublication(
 }
 
 /** Who has approved of it as it is, as far as they still may: whose token is revoked or has lost its role or scope may not. */
-export async function approversOf(db: Database, { row, events, environment }: ChangeRequestThere): Promise<Approver[]> {
+async function approversOf(db: Database, { row, events, environment }: ChangeRequestThere): Promise<Approver[]> {
   const { approvals } = verdicts(events, row.revision);
   if (approvals.length === 0) return [];
   const tokens = await findTokens(
