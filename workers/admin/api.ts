@@ -10,6 +10,7 @@ import { audit } from "./audit.ts";
 import { changeRequestSteps } from "./change-request-steps.ts";
 import { changeRequests } from "./change-requests.ts";
 import { codeReferences } from "./code-references.ts";
+import { comparisons } from "./compare.ts";
 import { type AdminEnv, resource } from "./contract.ts";
 import { dependents } from "./dependents.ts";
 import { environments } from "./environments.ts";
@@ -22,6 +23,7 @@ import { members } from "./members.ts";
 import { answeredMeanwhile, onceOnly } from "./once.ts";
 import { policies } from "./policies.ts";
 import { projects } from "./projects.ts";
+import { promotions } from "./promote.ts";
 import { bodyChecked, traced } from "./request.ts";
 import { sdkKeys } from "./sdk-keys.ts";
 import { segments } from "./segments.ts";
@@ -50,6 +52,8 @@ export function adminApi({ now = Date.now }: { now?: () => number } = {}) {
     .route("/", dependents)
     .route("/", codeReferences)
     .route("/", staleFlags)
+    .route("/", comparisons)
+    .route("/", promotions)
     .route("/", sdkKeys)
     .route("/", tokens)
     .route("/", policies)

@@ -60,7 +60,7 @@ const operator = z.enum([
  * One of several kinds, told by the field that only it has. A union would try each in turn: six times the work for a
  * condition, again at every level, and then it could not say which one was meant.
  */
-function oneOf<const Kinds extends Record<string, z.ZodType>>(kinds: Kinds, message: string) {
+export function oneOf<const Kinds extends Record<string, z.ZodType>>(kinds: Kinds, message: string) {
   const schema = z.union(Object.values(kinds) as Kinds[keyof Kinds][]);
   schema._zod.run = (payload, context) => {
     const { value } = payload;

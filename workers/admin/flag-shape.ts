@@ -91,6 +91,15 @@ export const targeting = z
   })
   .openapi("Targeting");
 
+export const changes = z.record(z.string(), z.object({ from: z.unknown().optional(), to: z.unknown().optional() }));
+
+export const moved = z.array(
+  z.object({
+    rule: z.string().nullable(),
+    movements: z.array(z.object({ from: z.string().nullable(), to: z.string().nullable(), weight: z.number().int() })),
+  }),
+);
+
 export const writtenTargeting = targeting
   .extend(delivery.shape)
   .extend({
@@ -99,15 +108,8 @@ export const writtenTargeting = targeting
     }),
     dryRun: z
       .object({
-        changes: z.record(z.string(), z.object({ from: z.unknown().optional(), to: z.unknown().optional() })),
-        moved: z.array(
-          z.object({
-            rule: z.string().nullable(),
-            movements: z.array(
-              z.object({ from: z.string().nullable(), to: z.string().nullable(), weight: z.number().int() }),
-            ),
-          }),
-        ),
+        changes,
+        moved,
         policies: z.array(policyMet.extend({ bypassed: z.boolean() })),
       })
       .optional()

@@ -31,6 +31,8 @@ export const MAX_INSTRUCTIONS = 100;
 /** Members of a big segment in one PATCH: what is committed and published at once. */
 export const MAX_MEMBERS_AT_ONCE = 1_000;
 
+/** Documents that one request promotes. */
+export const MAX_PROMOTED = 100;
 /** Places in the code of one repository, sent at once, and repositories of a project. */
 export const MAX_REFERENCES = 10_000;
 export const MAX_REPOSITORIES = 100;

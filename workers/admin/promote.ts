@@ -1,0 +1,191 @@
+/** Taking over flags and segments from another environment: one change, all of it or nothing. */
+import type { Flag } from "@bunting/core";
+import { createRoute, z } from "@hono/zod-openapi";
+import { ApiError, conflict, notFound } from "../problem.ts";
+import type { EnvironmentName } from "../store/credentials.ts";
+import { type Closure, closure, type SegmentRow } from "../store/documents.ts";
+import { needs } from "./access.ts";
+import { approvalOf, policyMet, proposedBy, shownGiven } from "./approval.ts";
+import { pairOf, version } from "./compare.ts";
+import { type AdminContext, body, json, key, mistake, problems, projectPath, reason, resource } from "./contract.ts";
+import { document } from "./dependents.ts";
+import { oneOf } from "./documents.ts";
+import { type DocumentEdit, planDocuments } from "./environment-edit.ts";
+import { changes, moved, shownTargeting } from "./flag-shape.ts";
+import { delivery } from "./hubs.ts";
+import { MAX_PROMOTED } from "./limits.ts";
+import { mistaken } from "./mistakes.ts";
+import { PARTS, type Part, promotedFlag, promotedSegment } from "./promotion.ts";
+import { segmentFields } from "./segment-fields.ts";
+import { flagThere } from "./targeting-edit.ts";
+import { write } from "./write.ts";
+
+const parts = z.array(z.enum(PARTS)).min(1).max(PARTS.length);
+
+const guard = z
+  .strictObject({ from: version.optional(), to: version.optional() })
+  .optional()
+  .openapi({ description: "What was compared: 412 where it is something else by now" });
+
+const promote = createRoute({
+  method: "post",
+  path: "/projects/{project}/promote",
+  tags: ["environments"],
+  summary: "Take over flags and segments from another environment, all at once or not at all",
+  middleware: needs("editor", "own"),
+  request: {
+    params: projectPath,
+    ...body(
+      z.strictObject({
+        from: key,
+        to: key,
+        items: z
+          .array(
+            oneOf(
+              {
+                flag: z.strictObject({ flag: key, parts: parts.optional(), versions: guard }),
+                segment: z.strictObject({ segment: key, versions: guard }),
+              },
+              'Send {"flag": "<key>"} or {"segment": "<key>"}.',
+            ),
+          )
+          .min(1)
+          .max(MAX_PROMOTED),
+        reason: reason.optional(),
+        dryRun: z.boolean().default(false),
+      }),
+    ),
+  },
+  responses: {
+    200: json(
+      z
+        .object({
+          from: key,
+          to: key,
+          documents: z.array(z.object({ ...document.shape, version, changes, moved })),
+          warnings: z.array(mistake),
+          policies: z
+            .array(policyMet.extend({ bypassed: z.boolean() }))
+            .optional()
+            .openapi({
+              description: "Only for a dry run: what it would need the approval of",
+            }),
+          ...delivery.shape,
+        })
+        .openapi("Promotion"),
+      "What has changed in the target",
+    ),
+    ...problems,
+  },
+});
+
+export const promotions = resource().openapi(promote, async (c) => {
+  const { from: fromKey, to: toKey, items, reason, dryRun } = c.req.valid("json");
+  requireEachOnce(items);
+  const { from, to } = await pairOf(c, fromKey, toKey, "write");
+  const plan = async (now: number) => {
+    const edits = await editsOf(c, from, to, items);
+    return planDocuments(c.var.db, to, { edits, verb: "promote" }, now);
+  };
+  const pair = { from: fromKey, to: toKey };
+  if (dryRun) {
+    const { body, write } = await plan(c.var.now());
+    const { met, bypassed } = await approvalOf(c.var.db, proposedBy(write), c.var.caller.role);
+    const policies = met.map((one) => ({ ...shownGiven(one), bypassed: bypassed.includes(one.policy) }));
+    return c.json({ ...pair, ...body, policies }, 200);
+  }
+  const done = await write(c, plan, reason);
+  return c.json({ ...pair, ...done.body, ...done.deliveries[toKey] }, 200);
+});
+
+type Item =
+  | { flag: string; parts?: Part[] | undefined; versions?: z.infer<typeof guard> }
+  | { segment: string; versions?: z.infer<typeof guard> };
+
+function requireEachOnce(items: Item[]): void {
+  const names = items.map((item) => ("flag" in item ? `flag ${item.flag}` : `segment ${item.segment}`));
+  const twice = names.flatMap((name, index) => (names.indexOf(name) < index ? [index] : []));
+  if (twice.length === 0) return;
+  throw mistaken(
+    "Each document is promoted once.",
+    twice.map((index) => ({
+      pointer: `/items/${index}`,
+      code: "twice",
+      message: `The ${names[index]} is there twice.`,
+    })),
+  );
+}
+
+/** @throws ApiError 404, 409 for what cannot be promoted, 412 where something else was compared. */
+async function editsOf(
+  c: AdminContext,
+  from: EnvironmentName,
+  to: EnvironmentName,
+  items: Item[],
+): Promise<DocumentEdit[]> {
+  const found = await closure(c.var.db, from.id, {
+    flags: items.flatMap((item) => ("flag" in item ? [item.flag] : [])),
+    segments: items.flatMap((item) => ("segment" in item ? [item.segment] : [])),
+  });
+  if (found === null) throw notFound(`The environment ${from.project}/${from.environment}`);
+  return Promise.all(
+    items.map((item) => ("flag" in item ? flagEdit(c, from, to, found, item) : segmentEdit(found, item))),
+  );
+}
+
+async function flagEdit(
+  c: AdminContext,
+  from: EnvironmentName,
+  to: EnvironmentName,
+  { ruleset }: Closure,
+  { flag: key, parts = [...PARTS], versions }: Extract<Item, { flag: string }>,
+): Promise<DocumentEdit> {
+  const source = Object.hasOwn(ruleset.flags, key) ? ruleset.flags[key] : undefined;
+  if (source === undefined) {
+    await flagThere(c.var.db, from, key);
+    throw conflict("archived", `The flag ${key} is archived.`);
+  }
+  const edit = (target: Flag) => {
+    const next = promotedFlag(source, target, parts);
+    requireCompared({ kind: "flag", key }, versions, { from: source.version, to: target.version }, () => ({
+      current: withoutKill(shownTargeting(to, target, null)),
+      proposed: withoutKill(shownTargeting(to, next, null)),
+    }));
+    return next;
+  };
+  return { kind: "flag", key, edit };
+}
+
+const withoutKill = ({ killed: _, ...shown }: ReturnType<typeof shownTargeting>) => shown;
+
+function segmentEdit(
+  { segments }: Closure,
+  { segment: key, versions }: Extract<Item, { segment: string }>,
+): DocumentEdit {
+  const source = segments.find((row) => row.key === key);
+  if (source === undefined) throw notFound(`The segment ${key}`);
+  if (source.big !== null) {
+    throw conflict("has-members", `The segment ${key} has members that were uploaded: upload them there as well.`);
+  }
+  const edit = (target: SegmentRow | null) => {
+    const next = promotedSegment(source, target);
+    requireCompared({ kind: "segment", key }, versions, { from: source.version, to: target?.version ?? null }, () => ({
+      current: target && segmentFields(target),
+      proposed: next,
+    }));
+    return next;
+  };
+  return { kind: "segment", key, edit };
+}
+
+function requireCompared(
+  { kind, key }: z.infer<typeof document>,
+  compared: z.infer<typeof guard>,
+  versions: { from: number | null; to: number | null },
+  both: () => { current: unknown; proposed: unknown },
+): void {
+  const isSame = (side: "from" | "to") => compared?.[side] === undefined || compared[side] === versions[side];
+  if (isSame("from") && isSame("to")) return;
+  const detail = `The ${kind} ${key} is another than was compared.`;
+  throw new ApiError(412, "changed-since", detail, { kind, key, versions, ...both() });
+}
