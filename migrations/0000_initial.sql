@@ -288,6 +288,7 @@ CREATE TABLE `kill_reviews` (
 	`killed_at` integer NOT NULL,
 	`reason` text NOT NULL,
 	`policies` text NOT NULL,
+	`version` integer NOT NULL,
 	`closed_by_id` text,
 	`closed_by` text,
 	`closed_at` integer,

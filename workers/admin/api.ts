@@ -18,6 +18,7 @@ import { flagArchive } from "./flag-archive.ts";
 import { flagBulk } from "./flag-bulk.ts";
 import { flags } from "./flags.ts";
 import { BASE_PATH } from "./hubs.ts";
+import { killReviews } from "./kill-reviews.ts";
 import { killSwitch } from "./kill-switch.ts";
 import { members } from "./members.ts";
 import { answeredMeanwhile, onceOnly } from "./once.ts";
@@ -47,6 +48,7 @@ export function adminApi({ now = Date.now }: { now?: () => number } = {}) {
     .route("/", flagArchive)
     .route("/", targetings)
     .route("/", killSwitch)
+    .route("/", killReviews)
     .route("/", segments)
     .route("/", members)
     .route("/", dependents)

@@ -1,13 +1,17 @@
 /** D1's mirror of kills and restores: for reading and for the audit log. Late or twice changes nothing. */
-import { lt, sql } from "drizzle-orm";
+import { and, eq, lt, sql } from "drizzle-orm";
 import type { AuditEntry } from "./changes.ts";
-import { type Database, transaction } from "./database.ts";
+import { type Database, newId, type Statement, transaction } from "./database.ts";
+import { flagsReached } from "./policies.ts";
+import { isMet } from "./policy.ts";
 import * as table from "./schema.ts";
 
 export type MirroredKill = typeof table.kills.$inferInsert;
 
+/** A kill is never held up by a policy; of a flag under one it is reviewed afterwards, which is written with it. */
 export async function mirrorKill(db: Database, kill: MirroredKill, audit: AuditEntry): Promise<void> {
   const { environmentId: _, flagKey: __, ...state } = kill;
+  const review = kill.killed ? await reviewOf(db, kill, audit) : [];
   await transaction(db, [
     db
       .insert(table.kills)
@@ -18,5 +22,48 @@ export async function mirrorKill(db: Database, kill: MirroredKill, audit: AuditE
         setWhere: lt(table.kills.seq, sql`excluded.seq`),
       }),
     db.insert(table.audit).values(audit).onConflictDoNothing({ target: table.audit.mirrorId }),
+    ...review,
   ]);
+}
+
+/** Everybody is affected by a kill. */
+const EVERYBODY = 100_000;
+
+async function reviewOf(
+  db: Database,
+  { environmentId, flagKey, seq, by, at, reason }: MirroredKill,
+  audit: AuditEntry,
+): Promise<Statement[]> {
+  const { environments, policies } = table;
+  const rows = await db
+    .select({ policy: policies, environment: environments.key })
+    .from(environments)
+    .innerJoin(policies, eq(policies.projectId, environments.projectId))
+    .where(and(eq(environments.id, environmentId), eq(policies.enabled, true)));
+  const [first] = rows;
+  if (first === undefined) return [];
+  const { projectId } = first.policy;
+  const reached = await flagsReached(db, { id: environmentId, projectId }, { flags: [flagKey], segments: [] });
+  const affected = { environment: first.environment, tags: reached.flatMap(({ tags }) => tags), share: EVERYBODY };
+  const met = rows.filter(({ policy }) => isMet(policy, affected)).map(({ policy }) => policy.key);
+  if (met.length === 0) return [];
+  const id = newId("rev");
+  const killed = { killedById: audit.tokenId ?? "", killedBy: by, killedAt: at, reason };
+  return [
+    db
+      .insert(table.killReviews)
+      .values({ id, projectId, environmentId, flagKey, kill: seq, ...killed, policies: met, version: 1 })
+      .onConflictDoNothing({ target: [table.killReviews.environmentId, table.killReviews.kill] }),
+    db
+      .insert(table.audit)
+      .values({
+        ...audit,
+        mirrorId: `${audit.mirrorId}/review`,
+        action: "kill-review.open",
+        resourceType: "kill-review",
+        key: id,
+        changes: { flag: { to: flagKey }, policies: { to: met } },
+      })
+      .onConflictDoNothing({ target: table.audit.mirrorId }),
+  ];
 }

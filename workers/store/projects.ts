@@ -105,6 +105,8 @@ export const deleteProject = (db: Database, { id, version }: ProjectRow): Statem
   db.delete(table.flagTags).where(eq(table.flagTags.projectId, id)),
   db.delete(table.codeReferences).where(eq(table.codeReferences.projectId, id)),
   db.delete(table.codeRepositories).where(eq(table.codeRepositories.projectId, id)),
+  db.delete(table.policies).where(eq(table.policies.projectId, id)),
+  db.delete(table.policyEdits).where(eq(table.policyEdits.projectId, id)),
   db
     .delete(table.projectEdits)
     .where(and(eq(table.projectEdits.projectId, id), lte(table.projectEdits.version, version))),

@@ -138,6 +138,8 @@ export const killReviews = sqliteTable(
     reason: text().notNull(),
     /** Keys of the policies that were met. */
     policies: json<string[]>("policies").notNull(),
+    /** Never null: closing what somebody else has closed since tries to make it so. */
+    version: integer().notNull(),
     closedById: text("closed_by_id"),
     closedBy: text("closed_by"),
     closedAt: time("closed_at"),

@@ -1,0 +1,154 @@
+/** Kills of flags under a policy, which nobody held up: approvers look at each afterwards. */
+import { createRoute, z } from "@hono/zod-openapi";
+import { badRequest, forbidden, notFound } from "../problem.ts";
+import { closeKillReview, findKillReview, type KillReviewThere, listKillReviews } from "../store/kill-reviews.ts";
+import { findProject } from "../store/projects.ts";
+import { isInScope, needs, visibleEnvironments } from "./access.ts";
+import { comment } from "./change-request-shape.ts";
+import {
+  type AdminContext,
+  body,
+  json,
+  key,
+  page,
+  pageOf,
+  pageQuery,
+  problems,
+  projectPath,
+  resource,
+  time,
+} from "./contract.ts";
+import { MAX_NAME } from "./limits.ts";
+import { etagOf, requireMatch, write } from "./write.ts";
+
+const person = z.object({ id: z.string(), name: z.string() });
+const killReview = z
+  .object({
+    id: z.string(),
+    project: key,
+    environment: key,
+    flag: key,
+    status: z.enum(["open", "closed"]),
+    killed: z.object({ by: person, at: time, reason: z.string() }),
+    policies: z.array(z.string()).openapi({ description: "Those that any other change would have met" }),
+    closed: z.object({ by: person, at: time, comment: z.string() }).nullable(),
+  })
+  .openapi("KillReview");
+
+const shown = ({ row, project, environment }: KillReviewThere): z.infer<typeof killReview> => ({
+  id: row.id,
+  project,
+  environment,
+  flag: row.flagKey,
+  status: row.closedAt === null ? "open" : "closed",
+  killed: { by: { id: row.killedById, name: row.killedBy }, at: row.killedAt, reason: row.reason },
+  policies: row.policies,
+  closed:
+    row.closedAt === null
+      ? null
+      : { by: { id: row.closedById ?? "", name: row.closedBy ?? "" }, at: row.closedAt, comment: row.comment ?? "" },
+});
+
+const path = "/projects/{project}/kill-reviews" as const;
+const killReviewPath = projectPath.extend({ killReview: z.string().min(1) });
+
+const list = createRoute({
+  method: "get",
+  path,
+  tags: ["kill switch"],
+  summary: "List kills that are to be reviewed, or were",
+  middleware: needs("viewer", "part"),
+  request: {
+    params: projectPath,
+    query: pageQuery.extend({
+      status: z.enum(["open", "closed"]).optional(),
+      environment: z.string().max(MAX_NAME).optional(),
+      flag: z.string().max(MAX_NAME).optional(),
+    }),
+  },
+  responses: { 200: json(page(killReview), "Reviews, newest first"), ...problems },
+});
+
+const read = createRoute({
+  method: "get",
+  path: `${path}/{killReview}`,
+  tags: ["kill switch"],
+  summary: "Read the review of a kill",
+  middleware: needs("viewer", "part"),
+  request: { params: killReviewPath },
+  responses: { 200: json(killReview, "The review"), ...problems },
+});
+
+const close = createRoute({
+  method: "post",
+  path: `${path}/{killReview}/close`,
+  tags: ["kill switch"],
+  summary: "Close the review of a kill; never of one's own",
+  middleware: needs("approver", "part"),
+  request: { params: killReviewPath, ...body(z.strictObject({ comment })) },
+  responses: { 200: json(killReview, "The review"), ...problems },
+});
+
+export const killReviews = resource()
+  .openapi(list, async (c) => {
+    const { project: projectKey } = c.req.valid("param");
+    const { limit, cursor, status, environment, flag } = c.req.valid("query");
+    const project = await findProject(c.var.db, projectKey);
+    if (project === undefined) throw notFound(`The project ${projectKey}`);
+    if (cursor && !/^\d{1,15}$/.test(cursor)) throw badRequest("That is not a cursor of this list.");
+    const visible = visibleEnvironments(c.var.caller.scope, projectKey);
+    const environments =
+      environment === undefined ? visible : [environment].filter((one) => visible?.includes(one) ?? true);
+    const open = status === undefined ? undefined : status === "open";
+    const before = cursor ? Number(cursor) : undefined;
+    const rows = await listKillReviews(c.var.db, project.id, { open, environments, flag, before }, limit + 1);
+    return c.json(
+      pageOf(rows, limit, ({ row }) => String(row.seq), shown),
+      200,
+    );
+  })
+  .openapi(read, async (c) => {
+    const there = await killReviewOf(c);
+    c.header("etag", etagOf(there.row.version));
+    return c.json(shown(there), 200);
+  })
+  .openapi(close, async (c) => {
+    const { comment } = c.req.valid("json");
+    const { caller, db } = c.var;
+    const done = await write(c, async (now) => {
+      const there = await killReviewOf(c);
+      const { row, project, environment } = there;
+      if (row.killedById === caller.id) throw forbidden("Nobody closes the review of their own kill.");
+      // Closing what is closed changes nothing.
+      if (row.closedAt !== null) return { status: 200, body: shown(there), etag: etagOf(row.version) };
+      requireMatch(c, etagOf(row.version));
+      const closed = { closedById: caller.id, closedBy: caller.name, closedAt: now, comment };
+      return {
+        status: 200,
+        body: shown({ ...there, row: { ...row, ...closed } }),
+        etag: etagOf(row.version + 1),
+        write: {
+          statements: [closeKillReview(db, row, closed)],
+          audit: {
+            action: "kill-review.close",
+            type: "kill-review",
+            project,
+            environment,
+            key: row.id,
+            changes: { status: { from: "open", to: "closed" }, comment: { to: comment } },
+          },
+        },
+      };
+    });
+    return c.json(done.body, 200);
+  });
+
+/** One that the caller may not see is not there. */
+async function killReviewOf(c: AdminContext): Promise<KillReviewThere> {
+  const { project = "", killReview: id = "" } = c.req.param() as { project?: string; killReview?: string };
+  const there = await findKillReview(c.var.db, id);
+  if (there?.project !== project || !isInScope(c.var.caller.scope, project, there.environment)) {
+    throw notFound(`The review ${id}`);
+  }
+  return there;
+}

@@ -1,0 +1,62 @@
+import { and, desc, eq, isNotNull, isNull, lt, sql } from "drizzle-orm";
+import type { Database, Statement } from "./database.ts";
+import { listed } from "./rows.ts";
+import * as table from "./schema.ts";
+
+export type KillReviewRow = typeof table.killReviews.$inferSelect;
+export type KillReviewThere = { row: KillReviewRow; project: string; environment: string };
+
+const select = (db: Database) =>
+  db
+    .select({ row: table.killReviews, project: table.projects.key, environment: table.environments.key })
+    .from(table.killReviews)
+    .innerJoin(table.environments, eq(table.environments.id, table.killReviews.environmentId))
+    .innerJoin(table.projects, eq(table.projects.id, table.killReviews.projectId));
+
+export async function findKillReview(db: Database, id: string): Promise<KillReviewThere | undefined> {
+  const [found] = await select(db).where(eq(table.killReviews.id, id));
+  return found;
+}
+
+export type KillReviewFilter = {
+  open: boolean | undefined;
+  /** Keys; null for all. */
+  environments: string[] | null;
+  flag: string | undefined;
+  before: number | undefined;
+};
+
+/** Newest first. */
+export function listKillReviews(
+  db: Database,
+  projectId: string,
+  { open, environments, flag, before }: KillReviewFilter,
+  limit: number,
+): Promise<KillReviewThere[]> {
+  const { killReviews } = table;
+  return select(db)
+    .where(
+      and(
+        eq(killReviews.projectId, projectId),
+        open === undefined ? undefined : (open ? isNull : isNotNull)(killReviews.closedAt),
+        environments === null ? undefined : sql`${table.environments.key} IN ${listed(environments)}`,
+        flag === undefined ? undefined : eq(killReviews.flagKey, flag),
+        before === undefined ? undefined : lt(killReviews.seq, before),
+      ),
+    )
+    .orderBy(desc(killReviews.seq))
+    .limit(limit);
+}
+
+/** Refuses its transaction where somebody else has closed it since `row` was read. */
+export function closeKillReview(
+  db: Database,
+  row: KillReviewRow,
+  closed: Pick<KillReviewRow, "closedById" | "closedBy" | "closedAt" | "comment">,
+): Statement {
+  const version = sql`CASE version WHEN ${row.version} THEN ${row.version + 1} END`;
+  return db
+    .update(table.killReviews)
+    .set({ ...closed, version })
+    .where(eq(table.killReviews.id, row.id));
+}
