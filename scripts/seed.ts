@@ -1,4 +1,4 @@
-/** The demo: one project, two environments, five flags of different kinds, a segment. Made by the API like anything else. */
+/** The demo: one project, two environments, five flags of different kinds, a segment, two policies. Made by the API like anything else. */
 
 export type Development = {
   url: string;
@@ -107,6 +107,30 @@ const targeting: Record<string, unknown> = {
   },
 };
 
+/** The demo's own token is an administrator's, who may go without approvals, so that it can be tried alone. An editor's may not. */
+const policies = [
+  {
+    key: "payment",
+    name: "Payments",
+    description: "Whatever touches payments is looked at by somebody else first.",
+    environments: ["production"],
+    tags: ["payment"],
+    approvers: { role: "approver" },
+    approvals: 1,
+    bypass: "admin",
+  },
+  {
+    key: "most-users",
+    name: "Most users",
+    description: "What changes for more than half of all users at once takes two to agree.",
+    environments: ["production"],
+    share: 50_001,
+    approvers: { role: "approver" },
+    approvals: 2,
+    bypass: "admin",
+  },
+];
+
 export async function seedDemo(url: string, bootstrapToken: string): Promise<Development> {
   const { token } = await call<{ token: string }>(url, bootstrapToken, "POST", "/tokens", {
     name: "npm start",
@@ -130,6 +154,7 @@ export async function seedDemo(url: string, bootstrapToken: string): Promise<Dev
     const { key: clientKey } = await api<{ key: string }>("POST", `${base}/keys`, { kind: "client", name: "demo" });
     environments[environment] = { serverKey, clientKey };
   }
+  for (const policy of policies) await api("POST", `/projects/${PROJECT}/policies`, policy);
   return { url, apiToken: token, project: PROJECT, environments };
 }
 

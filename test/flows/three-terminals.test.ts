@@ -41,7 +41,7 @@ afterAll(async () => {
   rmSync(checkout, { recursive: true, force: true });
 });
 
-test("npm start serves a demo with five flags and a segment, and writes where things are", async () => {
+test("npm start serves a demo with five flags, a segment and two policies, and writes where things are", async () => {
   expect(development).toMatchObject({ url: `http://localhost:${port}`, project: "demo" });
   expect(Object.keys(development.environments)).toEqual(["production", "development"]);
   const { serverKey } = development.environments.production!;
@@ -57,6 +57,10 @@ test("npm start serves a demo with five flags and a segment, and writes where th
     "search-settings",
   ]);
   expect(Object.keys(ruleset.segments)).toEqual(["beta-users"]);
+  const policies = await fetch(`${development.url}/api/v1/projects/demo/policies`, {
+    headers: { authorization: `Bearer ${development.apiToken}` },
+  });
+  expect(await policies.json()).toMatchObject({ items: [{ key: "most-users", share: 50_001 }, { key: "payment" }] });
 });
 
 test("the watcher prints a change of targeting, and a kill whose answer counts it as a live client (R7)", async () => {
