@@ -25,7 +25,7 @@ const gone = () => answering({ since: away, snapshot: away });
 const visit = (bindings: object = {}): Visit => ({
   env: { ...env, ...bindings },
   ctx: { waitUntil: () => {} },
-  cf: undefined,
+  request: {},
 });
 
 /** In KV, at revision 2. */

@@ -15,7 +15,7 @@ async function environment() {
   const hub = env.HUB.get(env.HUB.idFromName(environmentId));
   await hub.create(environmentId);
   await hub.publish((await commitDocuments(head, { keys: { hash: grant } })).change);
-  const visit: Visit = { env, ctx: { waitUntil: () => {} }, cf: undefined };
+  const visit: Visit = { env, ctx: { waitUntil: () => {} }, request: {} };
   const ruleset = (await isolateRuleset(visit, environmentId))!;
   const client = { sdk: "s", instance: "i", name: "n" };
   const caller: Caller = { environmentId, keyHash: "hash", grant, ruleset, client, visit };

@@ -40,7 +40,7 @@ type Find = (ruleset: IsolateRuleset) => string | null;
 
 /** Whoever holds the key that `find` finds, within its origins and limits; 401, 403, 429 or 503 for others. */
 export async function admit(c: Incoming, environmentId: string, find: Find): Promise<Caller> {
-  const visit: Visit = { env: c.env, ctx: c.executionCtx, cf: c.req.raw.cf as Visit["cf"] };
+  const visit: Visit = { env: c.env, ctx: c.executionCtx, request: c.req.raw };
   const address = c.req.header("cf-connecting-ip") ?? "";
   const atLeast = wantedRevision(c, environmentId);
   // A good key passes whatever others behind the same address do.

@@ -12,7 +12,6 @@ import type { KeyGrant } from "../store/changes.ts";
 import { readLatestSnapshot, type SnapshotParts } from "../store/snapshot.ts";
 import { History } from "./history.ts";
 import { NewestSeen } from "./newest-seen.ts";
-import type { regionOf } from "./region.ts";
 import { relayOf } from "./relays.ts";
 
 export type IsolateRuleset = {
@@ -36,7 +35,12 @@ export type IsolateRuleset = {
 };
 
 /** What a request brings: its place decides the relay, its context carries work beyond the answer. */
-export type Visit = { env: Env; ctx: Pick<ExecutionContext, "waitUntil">; cf: Parameters<typeof regionOf>[0] };
+export type Visit = {
+  env: Env;
+  ctx: Pick<ExecutionContext, "waitUntil">;
+  /** Its `cf` is JSON until somebody asks for it: few requests do. */
+  request: { readonly cf?: unknown };
+};
 
 export const FRESH_MS = 1_000;
 /** A key that this isolate has not heard of is worth an early check, but not one for every request of a stranger. */

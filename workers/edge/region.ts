@@ -23,7 +23,8 @@ const middleEast = new Set([
 ]);
 
 /** The location hint nearest to where a request came in: there stands the relay for its clients. */
-export function regionOf(place: Place | undefined): Region {
+export function regionOf(cf: unknown): Region {
+  const place = cf as Place | undefined;
   const longitude = Number(place?.longitude ?? Number.NaN);
   if (place?.country !== undefined && middleEast.has(place.country)) return "me";
   switch (place?.continent) {

@@ -15,10 +15,10 @@ export function relayOf(visit: Visit, ruleset: IsolateRuleset) {
   return relayAt(visit, ruleset, Math.floor(ruleset.share * relaysHere(visit, ruleset)));
 }
 
-const relaysHere = (visit: Visit, { relays }: IsolateRuleset): number => relays[regionOf(visit.cf)] ?? 1;
+const relaysHere = (visit: Visit, { relays }: IsolateRuleset): number => relays[regionOf(visit.request.cf)] ?? 1;
 
-function relayAt({ env, cf }: Visit, { environmentId }: IsolateRuleset, n: number) {
-  const region = regionOf(cf);
+function relayAt({ env, request }: Visit, { environmentId }: IsolateRuleset, n: number) {
+  const region = regionOf(request.cf);
   return env.RELAY.get(env.RELAY.idFromName(relayName({ environmentId, region, n })), { locationHint: region });
 }
 
