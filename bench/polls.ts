@@ -60,11 +60,20 @@ function request({ method, path, key, body }: Poll, etag: string, client: number
   return `${lines.join("\r\n")}\r\n\r\n${body}`;
 }
 
+/** Empty for a process that has ended since its name was read. */
+function statOf(path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch {
+    return "";
+  }
+}
+
 /** Seconds of processor time that the runtime has used: it is the server process's child. */
 function runtimeSeconds(): number {
   for (const path of globSync("/proc/[0-9]*/stat")) {
     // After the name, which may hold anything, in brackets.
-    const fields = readFileSync(path, "utf8").split(") ").at(-1)?.split(" ") ?? [];
+    const fields = statOf(path).split(") ").at(-1)?.split(" ") ?? [];
     if (Number(fields[1]) === server.pid) return (Number(fields[11]) + Number(fields[12])) / 100;
   }
   return Number.NaN;

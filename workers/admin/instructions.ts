@@ -17,7 +17,7 @@ const before = key
   .openapi({ description: "The rule that it comes before; null or left out: last" });
 const targets = { variation: key, values: members.min(1), attribute: attribute.optional() };
 
-export const instruction = z
+const instruction = z
   .discriminatedUnion("kind", [
     z.strictObject({ kind: z.literal("turnOn") }),
     z.strictObject({ kind: z.literal("turnOff") }),

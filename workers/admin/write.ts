@@ -92,7 +92,7 @@ export type Author = {
   once?: OnceOnly | undefined;
 };
 
-export const authorOf = (c: AdminContext): Author => ({
+const authorOf = (c: AdminContext): Author => ({
   env: c.env,
   db: c.var.db,
   now: c.var.now,
