@@ -341,6 +341,8 @@ CREATE TABLE `audit` (
 	`reason` text,
 	`reverts` integer,
 	`change_request` text,
+	`schedule` text,
+	`ramp` text,
 	`bypassed` text,
 	`mirror_id` text
 );
@@ -365,4 +367,61 @@ CREATE TABLE `audit_undo` (
 	PRIMARY KEY(`audit_id`, `kind`, `key`, `environment`)
 );
 --> statement-breakpoint
-CREATE INDEX `audit_undo_by_key` ON `audit_undo` (`key`);
+CREATE INDEX `audit_undo_by_key` ON `audit_undo` (`key`);--> statement-breakpoint
+CREATE TABLE `ramps` (
+	`id` text PRIMARY KEY NOT NULL,
+	`project_id` text NOT NULL,
+	`environment_id` text NOT NULL,
+	`flag_id` text NOT NULL,
+	`flag_key` text NOT NULL,
+	`reason` text,
+	`actor` text NOT NULL,
+	`token_id` text,
+	`attempts` integer DEFAULT 0 NOT NULL,
+	`version` integer NOT NULL,
+	`created_at` integer NOT NULL,
+	`updated_at` integer NOT NULL,
+	`rule_id` text NOT NULL,
+	`variation` text NOT NULL,
+	`others` text,
+	`steps` text NOT NULL,
+	`guards` text NOT NULL,
+	`status` text NOT NULL,
+	`step` integer NOT NULL,
+	`serves` text NOT NULL,
+	`next_at` integer,
+	`remaining_ms` integer,
+	`pause` text,
+	`kill_seq` integer NOT NULL,
+	`ended_at` integer,
+	`restored` integer
+);
+--> statement-breakpoint
+CREATE UNIQUE INDEX `ramps_at_work` ON `ramps` (`environment_id`,`flag_id`,`rule_id`) WHERE status IN ('running', 'paused');--> statement-breakpoint
+CREATE INDEX `ramps_by_creation` ON `ramps` (`project_id`,`created_at`,`id`);--> statement-breakpoint
+CREATE INDEX `ramps_by_flag` ON `ramps` (`environment_id`,`flag_key`,`created_at`);--> statement-breakpoint
+CREATE INDEX `ramps_due` ON `ramps` (`next_at`,`id`) WHERE status = 'running';--> statement-breakpoint
+CREATE TABLE `schedules` (
+	`id` text PRIMARY KEY NOT NULL,
+	`project_id` text NOT NULL,
+	`environment_id` text NOT NULL,
+	`flag_id` text NOT NULL,
+	`flag_key` text NOT NULL,
+	`reason` text,
+	`actor` text NOT NULL,
+	`token_id` text,
+	`attempts` integer DEFAULT 0 NOT NULL,
+	`version` integer NOT NULL,
+	`created_at` integer NOT NULL,
+	`updated_at` integer NOT NULL,
+	`at` integer NOT NULL,
+	`edit` text NOT NULL,
+	`status` text NOT NULL,
+	`ended_at` integer,
+	`failure` text
+);
+--> statement-breakpoint
+CREATE INDEX `schedules_by_time` ON `schedules` (`project_id`,`at`,`id`);--> statement-breakpoint
+CREATE INDEX `schedules_by_creation` ON `schedules` (`project_id`,`created_at`,`id`);--> statement-breakpoint
+CREATE INDEX `schedules_by_flag` ON `schedules` (`environment_id`,`flag_key`,`at`);--> statement-breakpoint
+CREATE INDEX `schedules_due` ON `schedules` (`at`,`id`) WHERE status = 'pending';

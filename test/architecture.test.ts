@@ -44,7 +44,7 @@ const table: Record<string, { files: string[]; packages: string[] }> = {
     ],
     packages: ["hono"],
   },
-  "workers/index.ts": { files: ["workers", "durable-objects"], packages: ["hono"] },
+  "workers/index.ts": { files: ["workers", "durable-objects"], packages: ["hono", "cloudflare:workers"] },
   workers: { files: ["workers/store", "workers", "sdk/core"], packages: [] },
   scripts: { files: ["sdk/core/index.ts", "sdk/js"], packages: ["node:"] },
   examples: { files: ["sdk/js"], packages: [] },

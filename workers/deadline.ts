@@ -29,6 +29,8 @@ export const RECEIPT_LEVEL = 0.75;
 export const HUB_SNAPSHOT_MS = 5_000;
 /** Limits protect the service, so a limiter that does not answer must not stop it. */
 export const RATE_LIMITER_MS = 100;
+/** Being woken in time: a write has landed and its answer is waiting. */
+export const TIMER_MS = 1_000;
 export const KV_READ_MS = 1_000;
 /** A snapshot of up to 25 MB; after that the hub's alarm tries again. */
 export const KV_WRITE_MS = 10_000;

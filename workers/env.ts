@@ -3,6 +3,7 @@ import type { BigSegment } from "../durable-objects/big-segment.ts";
 import type { Hub } from "../durable-objects/hub.ts";
 import type { RateLimiter } from "../durable-objects/rate-limiter.ts";
 import type { Relay } from "../durable-objects/relay.ts";
+import type { Timer } from "../durable-objects/timer.ts";
 import type { QueuedEvents } from "./consumer.ts";
 
 export interface Env {
@@ -18,6 +19,7 @@ export interface Env {
   RELAY: DurableObjectNamespace<Relay>;
   BIG_SEGMENT: DurableObjectNamespace<BigSegment>;
   RATE_LIMITER: DurableObjectNamespace<RateLimiter>;
+  TIMER: DurableObjectNamespace<Timer>;
   READ_LIMITER: RateLimit;
   /** Numbers as text: that is what [vars] of a TOML file deploys. */
   MANAGEMENT_PER_SECOND: string;

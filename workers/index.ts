@@ -1,6 +1,9 @@
 /** Composition only: mounts the planes, wires queue and cron, re-exports the Durable Objects. */
+import { WorkerEntrypoint } from "cloudflare:workers";
 import { Hono } from "hono";
 import { admin } from "./admin/api.ts";
+import { wakeAt } from "./admin/clock.ts";
+import { runDue } from "./admin/due.ts";
 import { publishDue } from "./admin/publish-due.ts";
 import { consume, type QueuedEvents } from "./consumer.ts";
 import { DEAD_LETTERS, keepDeadLetters } from "./dead-letters.ts";
@@ -15,6 +18,14 @@ export { BigSegment } from "../durable-objects/big-segment.ts";
 export { Hub } from "../durable-objects/hub.ts";
 export { RateLimiter } from "../durable-objects/rate-limiter.ts";
 export { Relay } from "../durable-objects/relay.ts";
+export { Timer } from "../durable-objects/timer.ts";
+
+/** For the timer, which may not import what is due. */
+export class Due extends WorkerEntrypoint<Env> {
+  run(): Promise<number | null> {
+    return runDue(this.env, Date.now);
+  }
+}
 
 const app = new Hono<{ Bindings: Env }>()
   .get("/healthz", (c) => c.json({ status: "ok" }))
@@ -28,8 +39,12 @@ const app = new Hono<{ Bindings: Env }>()
 export default {
   fetch: app.fetch,
   queue: (batch, env) => (batch.queue === DEAD_LETTERS ? keepDeadLetters(batch, env) : consume(batch, env)),
-  // Side by side: neither waits for what the other cannot reach.
+  // Side by side: none waits for what another cannot reach.
   scheduled: async (controller, env) => {
-    await Promise.all([sweep(env, controller.scheduledTime), publishDue(env, () => controller.scheduledTime)]);
+    await Promise.all([
+      sweep(env, controller.scheduledTime),
+      publishDue(env, () => controller.scheduledTime),
+      runDue(env, Date.now).then((at) => wakeAt(env, at)),
+    ]);
   },
 } satisfies ExportedHandler<Env, QueuedEvents>;

@@ -6,10 +6,21 @@
 
 import type { QueuedEvents } from "../../workers/consumer.ts";
 import type { Env } from "../../workers/env.ts";
-import worker, { BigSegment as RealBigSegment, Hub as RealHub, Relay as RealRelay } from "../../workers/index.ts";
+import worker, {
+  BigSegment as RealBigSegment,
+  Due as RealDue,
+  Hub as RealHub,
+  Relay as RealRelay,
+} from "../../workers/index.ts";
 import { type Faults, hasHung, setFaults, withFaults } from "./faults.ts";
 
-export { RateLimiter } from "../../workers/index.ts";
+export { RateLimiter, Timer } from "../../workers/index.ts";
+
+export class Due extends RealDue {
+  constructor(ctx: ExecutionContext, env: Env) {
+    super(ctx, withFaults(env));
+  }
+}
 
 export class Hub extends RealHub {
   constructor(ctx: DurableObjectState, env: Env) {

@@ -62,6 +62,7 @@ const miniflare = new Miniflare({
       RELAY: { className: "Relay", useSQLite: true },
       BIG_SEGMENT: { className: "BigSegment", useSQLite: true },
       RATE_LIMITER: { className: "RateLimiter", useSQLite: true },
+      TIMER: { className: "Timer", useSQLite: true },
     },
     unsafeTriggerHandlers: true,
   }),

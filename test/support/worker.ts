@@ -1,2 +1,2 @@
 /** What the tests in workerd run: the real Worker. */
-export { BigSegment, default, Hub, RateLimiter, Relay } from "../../workers/index.ts";
+export { BigSegment, Due, default, Hub, RateLimiter, Relay, Timer } from "../../workers/index.ts";

@@ -25,7 +25,9 @@ import { answeredMeanwhile, onceOnly } from "./once.ts";
 import { policies } from "./policies.ts";
 import { projects } from "./projects.ts";
 import { promotions } from "./promote.ts";
+import { ramps } from "./ramps.ts";
 import { bodyChecked, traced } from "./request.ts";
+import { schedules } from "./schedules.ts";
 import { sdkKeys } from "./sdk-keys.ts";
 import { segments } from "./segments.ts";
 import { staleFlags } from "./stale.ts";
@@ -61,6 +63,8 @@ export function adminApi({ now = Date.now }: { now?: () => number } = {}) {
     .route("/", policies)
     .route("/", changeRequests)
     .route("/", changeRequestSteps)
+    .route("/", schedules)
+    .route("/", ramps)
     .route("/", audit);
   app.openAPIRegistry.registerComponent("securitySchemes", "token", { type: "http", scheme: "bearer" });
   return api;

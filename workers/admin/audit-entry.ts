@@ -32,6 +32,8 @@ export const entry = z
     token: z.string().nullable(),
     reverts: z.number().int().nullable().openapi({ description: "The entry that this one has put back" }),
     change_request: z.string().nullable().openapi({ description: "The change request that this is a part of" }),
+    schedule: z.string().nullable().openapi({ description: "The schedule that this is a part of" }),
+    ramp: z.string().nullable().openapi({ description: "The ramp that this is a part of" }),
     bypassed: z.array(z.string()).optional().openapi({
       description: "Policies whose approvals the caller's role was allowed to do without",
     }),
@@ -53,6 +55,8 @@ export const shownEntry = (row: AuditRow): z.infer<typeof entry> => ({
   token: row.tokenId,
   reverts: row.reverts,
   change_request: row.changeRequest,
+  schedule: row.schedule,
+  ramp: row.ramp,
   ...(row.bypassed && { bypassed: row.bypassed }),
 });
 
@@ -72,6 +76,8 @@ export const pendingEntry = ({ action, flag, origin, at, reason }: KillRecord): 
   token: origin.tokenId,
   reverts: null,
   change_request: null,
+  schedule: null,
+  ramp: null,
 });
 
 const exactly = z.string().max(MAX_NAME).optional();

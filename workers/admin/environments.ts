@@ -59,6 +59,10 @@ const etag = (row: EnvironmentRow) => etagOf(row.updatedAt);
 /** An environment's names and whereabouts, from D1 or, where that does not answer, from KV. */
 export async function environmentOf(c: AdminContext): Promise<EnvironmentName> {
   const { project = "", environment = "" } = c.req.param() as { project?: string; environment?: string };
+  return environmentNamed(c, project, environment);
+}
+
+export async function environmentNamed(c: AdminContext, project: string, environment: string) {
   const found = await findEnvironment(c.var.db, c.env.KV, project, environment).catch(() => {
     throw unavailable("The environment cannot be looked up at the moment.");
   });

@@ -60,7 +60,7 @@ const shownSplit = z.object({
     weights: z.record(z.string(), z.number().int()),
   }),
 });
-const serve = z.union([z.object({ variation: z.string() }), shownSplit]).openapi("ServeShown");
+export const serve = z.union([z.object({ variation: z.string() }), shownSplit]).openapi("ServeShown");
 
 export const kill = z
   .object({
@@ -100,18 +100,17 @@ export const moved = z.array(
   }),
 );
 
+/** What an edit would change, and whom it would move. */
+export const preview = z.object({ changes, moved });
+
 export const writtenTargeting = targeting
   .extend(delivery.shape)
   .extend({
     warnings: z.array(mistake).optional().openapi({
       description: "What is legal and surely not meant: a rule that can never match, a split of less than everybody",
     }),
-    dryRun: z
-      .object({
-        changes,
-        moved,
-        policies: z.array(policyMet.extend({ bypassed: z.boolean() })),
-      })
+    dryRun: preview
+      .extend({ policies: z.array(policyMet.extend({ bypassed: z.boolean() })) })
       .optional()
       .openapi({
         description:

@@ -60,6 +60,16 @@ export const MAX_APPROVALS = 10;
 export const MAX_CHANGE_REQUESTS = 1_000;
 /** All that can happen to one change request, which each step reads. */
 export const MAX_EVENTS = 500;
+/** Changes that wait for their time in one environment. */
+export const MAX_PENDING_SCHEDULES = 1_000;
+/** One of them: a page of a hundred is read and answered whole. Bytes of JSON. */
+export const MAX_SCHEDULED_BYTES = 65_536;
+/** From now to a schedule's time, and the longest that a ramp stays at one step: who plans further ahead forgets. Milliseconds. */
+export const MAX_AHEAD_MS = 366 * 24 * 60 * 60_000;
+export const MAX_STEPS = 20;
+/** Shorter steps than the way to the clients takes would show nothing. Milliseconds. */
+export const MIN_STEP_MS = 1_000;
+export const MAX_GUARDS = 10;
 /** In one answer. */
 export const MAX_MISTAKES = 100;
 /** The longest that a write waits for its receipt. Milliseconds. */

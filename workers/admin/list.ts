@@ -8,6 +8,8 @@ import { MAX_CURSOR, MAX_NAME } from "./limits.ts";
 
 const KEYED = ["key", "name", "createdAt", "updatedAt"] as const;
 const ISSUED = ["createdAt", "name", "updatedAt"] as const;
+const SCHEDULED = ["at", "createdAt"] as const;
+const RAMPED = ["createdAt"] as const;
 
 const ordered = <const By extends string>(orders: readonly [By, ...By[]]) =>
   pageQuery.extend({
@@ -28,6 +30,11 @@ export const keyedQuery = ordered(KEYED);
 export const issuedQuery = ordered(ISSUED).extend({
   state: z.enum(["active", "expired", "revoked"]).optional().openapi({ description: "All of them unless told" }),
 });
+
+/** Of what is planned for a flag in an environment. */
+const planned = { environment: z.string().optional(), flag: z.string().optional() };
+export const scheduledQuery = ordered(SCHEDULED).extend(planned);
+export const rampedQuery = ordered(RAMPED).extend(planned);
 
 export const truth = z
   .enum(["true", "false"])

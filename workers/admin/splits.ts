@@ -6,7 +6,8 @@ import { randomText } from "../store/database.ts";
 import type { rule, ServeInput, segmentRule } from "./documents.ts";
 import { pointer } from "./mistakes.ts";
 
-const WHOLE = 100_000;
+/** Everybody, in thousandths of a percent. */
+export const WHOLE = 100_000;
 
 /** `previous` is what was served at the same place; its seed stays (EV-33). */
 export function serveOf(input: ServeInput, previous: Serve | undefined, flag: Pick<Flag, "key" | "variations">): Serve {
@@ -73,7 +74,7 @@ export function toldServe(serve: Serve) {
   return { split: { ...rest, weights: weightsOf(ranges) } };
 }
 
-function weightsOf(ranges: Range[]): Record<string, number> {
+export function weightsOf(ranges: Range[]): Record<string, number> {
   const weights = new Map<string, number>();
   for (const { variation, from, to } of ranges) weights.set(variation, (weights.get(variation) ?? 0) + to - from);
   return Object.fromEntries(weights);

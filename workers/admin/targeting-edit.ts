@@ -1,5 +1,5 @@
 /** One edit of one flag in one environment, put on top of whatever is there when it lands. */
-import { type Flag, references } from "@bunting/core";
+import { type Flag, references, type Serve } from "@bunting/core";
 import { ApiError, conflict, notFound } from "../problem.ts";
 import { LostRace, type UndoOf } from "../store/changes.ts";
 import type { EnvironmentName } from "../store/credentials.ts";
@@ -19,8 +19,11 @@ import { rulesOf, serveOf, splitMistakes, toldServe } from "./splits.ts";
 import { undoOf } from "./undo.ts";
 import { etagOf, type Plan } from "./write.ts";
 
-/** Fields that are laid over what is there, or instructions that are followed on it. */
-export type TargetingEdit = { fields: Partial<TargetingInput> } | { instructions: Instruction[] };
+/** What a rule, or for null the fallthrough, serves: to the bucket. */
+type Placed = { rule: string | null; serve: Serve };
+
+/** Fields that are laid over what is there, instructions that are followed on it, or one split exactly as it is to be. */
+export type TargetingEdit = { fields: Partial<TargetingInput> } | { instructions: Instruction[] } | { placed: Placed };
 
 /** What an edit would change: what an audit entry would say, who would be moved, and the whole flag. */
 export type Preview = { changes: Record<string, FieldChange>; moved: Moved[]; before: Flag; next: Flag };
@@ -118,6 +121,7 @@ export async function flagThere(db: Database, environment: EnvironmentName, key:
 
 /** The flags and segments that an edit names. */
 function namedIn(edit: TargetingEdit) {
+  if ("placed" in edit) return { flags: [], segments: [] };
   const { prerequisites = [], rules = [] } = "fields" in edit ? edit.fields : namedByInstructions(edit.instructions);
   return references({ prerequisites, rules } as Parameters<typeof references>[0]);
 }
@@ -134,6 +138,7 @@ function namedByInstructions(all: readonly Instruction[]) {
 
 function applied(before: Flag, edit: TargetingEdit): Flag {
   if ("instructions" in edit) return follow(edit.instructions, before);
+  if ("placed" in edit) return withServe(before, edit.placed);
   requireWeights(before, edit.fields);
   const { rules, fallthrough, ...plain } = edit.fields;
   return {
@@ -143,6 +148,25 @@ function applied(before: Flag, edit: TargetingEdit): Flag {
     ...(fallthrough && { fallthrough: serveOf(fallthrough, before.fallthrough, before) }),
   };
 }
+
+/** For what was decided on a version that was read before: it is decided again on any other. */
+export const asSeen = (version: number | undefined) => (etag: string) => {
+  if (version === undefined || etag !== etagOf(version)) throw new LostRace();
+  return true;
+};
+
+/** What is served at a place, null where there is no such rule. */
+export function serveAt(flag: Pick<Flag, "rules" | "fallthrough">, rule: string | null): Serve | null {
+  return rule === null ? flag.fallthrough : (flag.rules.find(({ id }) => id === rule)?.serve ?? null);
+}
+
+function withServe(before: Flag, { rule, serve }: Placed): Flag {
+  if (rule === null) return { ...before, fallthrough: serve };
+  if (serveAt(before, rule) === null) throw ruleGone(rule);
+  return { ...before, rules: before.rules.map((one) => (one.id === rule ? { ...one, serve } : one)) };
+}
+
+export const ruleGone = (rule: string) => conflict("rule-gone", `There is no rule ${rule}: somebody has removed it.`);
 
 /** What cannot be done any more changes nothing. */
 function appliedIfPossible(before: Flag, edit: TargetingEdit): Flag {

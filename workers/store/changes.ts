@@ -116,7 +116,11 @@ export async function commit(db: Database, write: Write): Promise<Change[]> {
     const text = allMessages(error);
     if (/UNIQUE constraint failed: idempotency\./.test(text)) throw new AlreadyAnswered();
     // A lock, or a row whose key was free when this write was validated.
-    if (/UNIQUE constraint failed|NOT NULL constraint failed: (api_tokens|kill_reviews)\.version/.test(text))
+    if (
+      /UNIQUE constraint failed|NOT NULL constraint failed: (api_tokens|kill_reviews|schedules|ramps)\.version/.test(
+        text,
+      )
+    )
       throw new LostRace();
     if (isTooLarge(text)) {
       const each = await Promise.all(changes.map((one) => wouldBe(db, one.environmentId, documentSizes(one), max)));

@@ -85,6 +85,8 @@ export function deleteEnvironment(db: Database, { environmentId, version }: Head
     table.sdkKeys,
     table.changeRequests,
     table.killReviews,
+    table.schedules,
+    table.ramps,
   ];
   return [
     ...deleteChangeRequestParts(db, environmentId),

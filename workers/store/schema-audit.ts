@@ -30,6 +30,9 @@ export const audit = sqliteTable(
     reverts: integer(),
     /** The change request that this is a part of. */
     changeRequest: text("change_request"),
+    /** The schedule, or the ramp, that this is a part of. */
+    schedule: text(),
+    ramp: text(),
     /** Keys of the policies that the caller was allowed to do without. */
     bypassed: json<string[]>("bypassed"),
     /** Set where a Durable Object has decided: what it mirrors lands once, however often it is sent. */

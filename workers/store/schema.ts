@@ -6,6 +6,7 @@ import { index, integer, primaryKey, sqliteTable, text, uniqueIndex } from "driz
 
 export * from "./schema-approvals.ts";
 export * from "./schema-audit.ts";
+export * from "./schema-planned.ts";
 
 const time = (name: string) => integer(name);
 const json = <T>(name: string) => text(name, { mode: "json" }).$type<T>();

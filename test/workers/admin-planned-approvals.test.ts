@@ -1,0 +1,78 @@
+/** What is planned for a time, and policies (R10): asked when it is planned and again when it is done. */
+import { env } from "cloudflare:workers";
+import { expect, test } from "vitest";
+import { runDue } from "../../workers/admin/due.ts";
+import { type Api, newFlag, newProject, newToken } from "../support/admin.ts";
+
+const MINUTE = 60_000;
+const ada = await newToken({ name: "Ada" });
+const run = (at: number) => runDue(env, () => at);
+
+/** A project of its own, a flag that serves `off` to everybody, and a policy above a share of users. */
+async function guarded() {
+  const project = await newProject(ada);
+  const there = `${await newFlag(ada, project, "checkout")}/environments/production`;
+  await ada("PATCH", there, { on: true, fallthrough: { variation: "off" } });
+  const require = (share: number) =>
+    ada("POST", `/projects/${project}/policies`, {
+      key: "many-users",
+      share,
+      approvers: { role: "approver" },
+      approvals: 1,
+      bypass: "admin",
+    });
+  const named = { environment: "production", flag: "checkout" };
+  const plan = (api: Api, fields: object) =>
+    api("POST", `/projects/${project}/schedules`, { ...named, at: Date.now() + 60 * MINUTE, fields });
+  const ramp = (api: Api, ...weights: number[]) => {
+    const steps = weights.map((weight) => ({ weight, forMs: 10 * MINUTE }));
+    return api("POST", `/projects/${project}/ramps`, { ...named, variation: "on", steps });
+  };
+  const read = async (path: string) => (await ada("GET", `/projects/${project}/${path}`)).body;
+  return { project, there, require, plan, ramp, read };
+}
+
+test("a ramp is asked for its largest step when it begins, and a schedule for what it would do, whoever plans it", async () => {
+  const { require, plan, ramp, there } = await guarded();
+  expect((await require(60_000)).status).toBe(201);
+  for (const answer of [
+    await ramp(ada, 5_000, 25_000, 100_000),
+    await plan(ada, { fallthrough: { variation: "on" } }),
+  ]) {
+    expect([answer.status, answer.body.code]).toEqual([403, "approval-required"]);
+    expect(answer.body.policies).toMatchObject([{ key: "many-users" }]);
+  }
+  expect((await ada("GET", there)).body.fallthrough).toEqual({ variation: "off" });
+  expect((await ramp(ada, 5_000, 50_000)).status).toBe(201);
+  expect((await plan(ada, { trackExposures: true })).status).toBe(201);
+});
+
+test("what meets a policy that came later does not run, and says so", async () => {
+  const { require, plan, ramp, there, read } = await guarded();
+  const { body: schedule } = await plan(ada, { offVariation: "on", fallthrough: { variation: "on" } });
+  const { body: climbing } = await ramp(ada, 5_000, 50_000, 90_000);
+  await require(20_000);
+  await run(climbing.nextAt);
+  expect(await read(`ramps/${climbing.id}`)).toMatchObject({
+    status: "paused",
+    step: 0,
+    pause: { code: "approval-required", by: null },
+  });
+  await run(schedule.at);
+  expect(await read(`schedules/${schedule.id}`)).toMatchObject({
+    status: "failed",
+    failure: { code: "approval-required" },
+  });
+  expect((await ada("GET", there)).body.fallthrough.split.weights).toEqual({ on: 5_000, off: 95_000 });
+});
+
+test("no policy holds up the way back to where a ramp began", async () => {
+  const { require, ramp, there, project } = await guarded();
+  const { body } = await ramp(ada, 90_000);
+  await require(1_000);
+  const editor = await newToken({ role: "editor" });
+  expect((await editor("PATCH", there, { fallthrough: { variation: "off" } })).status).toBe(403);
+  const aborted = await editor("POST", `/projects/${project}/ramps/${body.id}/abort`, {});
+  expect(aborted.body).toMatchObject({ status: "aborted", restored: true });
+  expect((await ada("GET", there)).body.fallthrough).toEqual({ variation: "off" });
+});

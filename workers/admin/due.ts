@@ -1,0 +1,43 @@
+/** All that was planned and whose time has come. Whoever calls it, and however many at once: each is done once. */
+import type { Env } from "../env.ts";
+import { openDatabase } from "../store/database.ts";
+import { dueRamps, nextRamp } from "../store/ramps.ts";
+import { dueSchedules, nextSchedule } from "../store/schedules.ts";
+import { runRamp } from "./ramp-run.ts";
+import { runSchedule } from "./schedule-run.ts";
+
+/** Of each kind, and each some ten subrequests; the others follow at once. */
+const AT_ONCE = 100;
+
+/**
+ * Late rather than lost: after an outage all that is due is done, in the order of its times within each environment. What has to
+ * wait, because something is down, holds up what comes after it there, for a minute. Answers when to be called next, null for
+ * nothing to wait for.
+ */
+export async function runDue(env: Env, now: () => number): Promise<number | null> {
+  const db = openDatabase(env.DB);
+  const at = now();
+  const [schedules, ramps] = await Promise.all([dueSchedules(db, at, AT_ONCE), dueRamps(db, at, AT_ONCE)]);
+  const due = [
+    ...schedules.map((one) => ({ ...one, run: runSchedule })),
+    ...ramps.map((one) => ({ ...one, run: runRamp })),
+  ].sort((one, other) => one.due - other.due);
+  const lines = [...Map.groupBy(due, ({ environmentId }) => environmentId).values()];
+  const done = await Promise.all(
+    lines.map(async (line) => {
+      for (const { id, run } of line) {
+        if (!(await run(env, now, id).catch((error: unknown) => failed(id, error)))) return false;
+      }
+      return true;
+    }),
+  );
+  if (due.length > 0) console.log(JSON.stringify({ level: "info", due: due.length, waiting: done.includes(false) }));
+  if (schedules.length === AT_ONCE || ramps.length === AT_ONCE) return now();
+  const next = await Promise.all([nextSchedule(db, at), nextRamp(db, at)]);
+  return next.reduce((one, other) => (one === null || (other !== null && other < one) ? other : one));
+}
+
+function failed(id: string, error: unknown): false {
+  console.warn(JSON.stringify({ level: "warn", message: "not done", planned: id, error: String(error) }));
+  return false;
+}

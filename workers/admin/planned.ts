@@ -1,0 +1,78 @@
+/** What schedules and ramps have in common: who planned them, for which environment, and why one was not done. */
+import { z } from "@hono/zod-openapi";
+import type { Env } from "../env.ts";
+import { ApiError, notFound } from "../problem.ts";
+import { LostRace } from "../store/changes.ts";
+import type { EnvironmentName } from "../store/credentials.ts";
+import { type Database, isDatabaseFailure, openDatabase } from "../store/database.ts";
+import { findProject, type ProjectRow } from "../store/projects.ts";
+import type { PlanFailure } from "../store/schema.ts";
+import { requireScope, visibleEnvironments } from "./access.ts";
+import { type AdminContext, mistake, projectPath } from "./contract.ts";
+import { environmentNamed } from "./environments.ts";
+import type { Author } from "./write.ts";
+
+export const plannedPath = projectPath.extend({ id: z.string().min(1).max(64) });
+
+/** Whose token planned it. */
+export const author = z.object({ actor: z.string(), token: z.string().nullable() }).openapi("PlanAuthor");
+
+export const failure = z
+  .object({ code: z.string(), detail: z.string(), errors: z.array(mistake).optional() })
+  .openapi("PlanFailure", { description: "The problem that a request would have been answered with" });
+
+/** How often D1 may refuse one without saying why before it is given up. */
+const MAX_ATTEMPTS = 10;
+
+type Planned = { actor: string; tokenId: string | null; attempts: number };
+
+/** For reading, before it is known whose it is. */
+export const NOBODY: Planned = { actor: "", tokenId: null, attempts: 0 };
+
+/** Whoever planned it also does it: as they were when they planned it. */
+export const plannedBy = (env: Env, now: () => number, { actor, tokenId }: Planned): Author => ({
+  env,
+  db: openDatabase(env.DB),
+  now,
+  origin: { actor, tokenId, sourceIp: null, userAgent: null, correlationId: crypto.randomUUID() },
+});
+
+/** Why it cannot be done, to be kept beside it; null where it may be possible a minute later. */
+export function failureOf(error: unknown, { attempts }: Planned): PlanFailure | null {
+  if (error instanceof ApiError && error.status < 500) {
+    const { code, message, extra } = error;
+    return { code, detail: message, ...(extra.errors && { errors: extra.errors }) };
+  }
+  if (attempts + 1 >= MAX_ATTEMPTS) return { code: "gave-up", detail: `It failed ${MAX_ATTEMPTS} times.` };
+  if (error instanceof ApiError || error instanceof LostRace || isDatabaseFailure(error)) return null;
+  return { code: "internal", detail: "It failed inside; the log says more." };
+}
+
+/** The environment that a body names, within the caller's scope. */
+export async function environmentInBody(c: AdminContext, environment: string): Promise<EnvironmentName> {
+  const { project = "" } = c.req.param() as { project?: string };
+  requireScope(c.var.caller.scope, project, environment, false);
+  return environmentNamed(c, project, environment);
+}
+
+export async function projectThere(c: AdminContext): Promise<ProjectRow> {
+  const { project: key = "" } = c.req.param() as { project?: string };
+  const project = await findProject(c.var.db, key);
+  if (project === undefined) throw notFound(`The project ${key}`);
+  return project;
+}
+
+/** What is outside the caller's scope is not there. */
+export async function plannedThere<Found extends { environment: EnvironmentName }>(
+  c: AdminContext,
+  what: string,
+  find: (db: Database, id: string) => Promise<Found | undefined>,
+): Promise<Found> {
+  const { project = "", id = "" } = c.req.param() as { project?: string; id?: string };
+  const found = await find(c.var.db, id);
+  const visible = visibleEnvironments(c.var.caller.scope, project);
+  const { environment } = found ?? {};
+  if (found === undefined || environment?.project !== project) throw notFound(`The ${what} ${id}`);
+  if (visible !== null && !visible.includes(environment.environment)) throw notFound(`The ${what} ${id}`);
+  return found;
+}
