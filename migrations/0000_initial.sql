@@ -274,7 +274,11 @@ CREATE TABLE `change_requests` (
 );
 --> statement-breakpoint
 CREATE UNIQUE INDEX `change_requests_id_unique` ON `change_requests` (`id`);--> statement-breakpoint
-CREATE INDEX `change_requests_by_project` ON `change_requests` (`project_id`,`status`,`seq`);--> statement-breakpoint
+CREATE INDEX `change_requests_by_project` ON `change_requests` (`project_id`,`seq`);--> statement-breakpoint
+CREATE INDEX `change_requests_by_status` ON `change_requests` (`project_id`,`status`,`seq`);--> statement-breakpoint
+CREATE INDEX `change_requests_by_flag` ON `change_requests` (`project_id`,`flag_key`,`seq`);--> statement-breakpoint
+CREATE INDEX `change_requests_by_author` ON `change_requests` (`project_id`,`author_id`,`seq`);--> statement-breakpoint
+CREATE INDEX `change_requests_by_environment` ON `change_requests` (`environment_id`);--> statement-breakpoint
 CREATE INDEX `change_requests_by_time` ON `change_requests` (`status`,`publish_at`);--> statement-breakpoint
 CREATE TABLE `kill_reviews` (
 	`seq` integer PRIMARY KEY AUTOINCREMENT NOT NULL,
@@ -297,7 +301,8 @@ CREATE TABLE `kill_reviews` (
 --> statement-breakpoint
 CREATE UNIQUE INDEX `kill_reviews_id_unique` ON `kill_reviews` (`id`);--> statement-breakpoint
 CREATE UNIQUE INDEX `kill_reviews_by_kill` ON `kill_reviews` (`environment_id`,`kill`);--> statement-breakpoint
-CREATE INDEX `kill_reviews_by_project` ON `kill_reviews` (`project_id`,`closed_at`,`seq`);--> statement-breakpoint
+CREATE INDEX `kill_reviews_by_project` ON `kill_reviews` (`project_id`,`seq`);--> statement-breakpoint
+CREATE INDEX `kill_reviews_open` ON `kill_reviews` (`project_id`,`seq`) WHERE closed_at IS NULL;--> statement-breakpoint
 CREATE TABLE `policies` (
 	`id` text PRIMARY KEY NOT NULL,
 	`project_id` text NOT NULL,

@@ -26,11 +26,14 @@ beforeAll(async () => {
     });
     await server.ask("PATCH", targetingOf(key), { on: true });
   }
+  // Nobody's approval is waited for: the kill is reviewed afterwards.
+  const policy = { key: "all", approvers: { role: "approver" }, approvals: 1, bypass: "admin" };
+  await server.ask("POST", flags.replace(/flags$/, "policies"), policy);
 });
 
 afterAll(() => server.dispose());
 
-test("with D1 failing, on an isolate that has just started, a kill reaches an SDK, and the mirror catches up later", async () => {
+test("with D1 failing, on an isolate that has just started, a kill reaches an SDK, and the mirror catches up later, with a review (R10)", async () => {
   await server.kill();
   await server.resume({ DB: { mode: "fail" } });
   const sdk = await readyClient({ url: server.url, serverKey });
@@ -54,6 +57,11 @@ test("with D1 failing, on an isolate that has just started, a kill reaches an SD
     );
     expect(items.map(({ reason }) => reason)).toEqual(["D1 is down"]);
   }, 15_000);
+  const reviews = flags.replace(/flags$/, "kill-reviews");
+  const { items } = await server.ask<{ items: object[] }>("GET", reviews);
+  expect(items).toMatchObject([
+    { flag: "checkout", status: "open", killed: { reason: "D1 is down" }, policies: ["all"] },
+  ]);
 });
 
 test("with D1 slow, a kill does not wait for it", async () => {

@@ -128,6 +128,10 @@ describe("a change request (R10)", () => {
     const { ask } = await underPolicies(PAYMENT);
     const { at } = await ask();
     await payer("POST", `${at}/approve`, { revision: 1 });
+    const same = await author("PATCH", at, { title: "A fifth", instructions: serving(20_000) });
+    expect(same.body).toMatchObject({ revision: 1, approvals: [{ by: { name: "Pay" } }] });
+    const stale = await author("PATCH", at, { title: "Two fifths" }, { "if-match": '"v1"' });
+    expect([stale.status, stale.headers.get("etag")]).toEqual([412, same.headers.get("etag")]);
     const edited = await author("PATCH", at, { instructions: serving(40_000), title: "Two fifths" });
     expect(edited.body).toMatchObject({
       revision: 2,

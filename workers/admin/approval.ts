@@ -95,7 +95,7 @@ export async function requireApproval(
   ...asked: Parameters<typeof approvalOf>
 ): Promise<{ guard: Statement[]; bypassed: string[] }> {
   const { lacking, guard, bypassed } = await approvalOf(...asked);
-  if (lacking.length > 0) throw approvalRequired(lacking);
+  if (lacking.length > 0) throw approvalRequired(lacking, asked[1]);
   return { guard, bypassed: bypassed.map(({ key }) => key) };
 }
 
@@ -107,16 +107,21 @@ export const shownGiven = ({ policy, given }: Given<PolicyRow>): z.infer<typeof 
   given,
 });
 
-function approvalRequired(lacking: Given<PolicyRow>[]): ApiError {
+function approvalRequired(lacking: Given<PolicyRow>[], { audits: [first, ...others] }: Proposed): ApiError {
   const names = lacking.map(({ policy }) => policy.key).join(", ");
-  return new ApiError(
-    403,
-    "approval-required",
-    `This meets the policies ${names}. Open a change request: POST /projects/{project}/change-requests with ` +
-      "{environment, flag, title, instructions or fields}. It can be published once they have approved.",
-    { policies: lacking.map(shownGiven) },
-  );
+  const isTargeting = others.length === 0 && first?.type === "flag" && first.environment !== undefined;
+  const way = isTargeting || first?.changeRequest !== undefined ? ASK : NO_REQUEST;
+  return new ApiError(403, "approval-required", `This meets the policies ${names}. ${way}`, {
+    policies: lacking.map(shownGiven),
+  });
 }
+
+const ASK =
+  "Open a change request: POST /projects/{project}/change-requests with {environment, flag, title, instructions or fields}. " +
+  "It can be published once they have approved.";
+const NO_REQUEST =
+  "Change requests are for the targeting of one flag. Anything else takes a role that the policy lets go without approvals " +
+  "(bypass), or an administrator who disables it meanwhile; the audit log tells both.";
 
 const NONE: Approval = { met: [], lacking: [], bypassed: [], guard: [] };
 

@@ -14,7 +14,7 @@ import { policiesOf } from "../store/policies.ts";
 import { isAtLeast, isMet, isNamed } from "../store/policy.ts";
 import { findProject } from "../store/projects.ts";
 import { needs, requireScope, visibleEnvironments } from "./access.ts";
-import { difference } from "./audit-diff.ts";
+import { difference, isEmpty } from "./audit-diff.ts";
 import { asOfNow, auditedStep, planStep, shownChangeRequest } from "./change-request.ts";
 import {
   about,
@@ -219,22 +219,21 @@ export const changeRequests = resource()
       const asked = requireOne(input) ?? (there.revision.edit as TargetingEdit);
       const { title = row.title, description = row.description } = input;
       const publishAt = input.publishAt === undefined ? row.publishAt : input.publishAt;
+      const told = (of: Pick<typeof row, "title" | "description" | "publishAt">, edit: object) => ({ ...of, ...edit });
+      const about = { title: row.title, description: row.description, publishAt: row.publishAt };
+      const changes = difference(
+        told(about, there.revision.edit as object),
+        told({ title, description, publishAt }, asked),
+      );
+      if (isEmpty(changes)) {
+        return { status: 200, body: await shownChangeRequest(db, there, now), etag: etagOf(row.version) };
+      }
       if (publishAt !== row.publishAt || row.status === "failed") requireFuture(publishAt, now, "/publishAt");
       const { base, ...affected } = await asOfNow(db, environment, row.flagKey, asked, now);
       const number = row.revision + 1;
       const revision = { changeRequestId: row.id, revision: number, edit: asked, base, createdAt: now };
       const fields = { revision: number, title, description, publishAt, failure: null, ...affected };
       const plan = await planStep(db, { ...there, revision }, caller, { kind: "edit", fields }, now);
-      const told = ({ title, description, publishAt }: typeof row, edit: object) => ({
-        title,
-        description,
-        publishAt,
-        ...edit,
-      });
-      const changes = difference(
-        told(row, there.revision.edit as object),
-        told({ ...row, title, description, publishAt }, asked),
-      );
       const { statements, audit } = plan.write!;
       return {
         ...plan,

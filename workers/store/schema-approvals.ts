@@ -1,5 +1,6 @@
 /** D1's tables of approvals: what needs one, who asks for one, who gave it. Part of schema.ts. */
 import type { Flag } from "@bunting/core";
+import { sql } from "drizzle-orm";
 import { index, integer, primaryKey, sqliteTable, text, uniqueIndex } from "drizzle-orm/sqlite-core";
 import type { Role } from "./schema.ts";
 
@@ -74,7 +75,11 @@ export const changeRequests = sqliteTable(
     publishedAt: time("published_at"),
   },
   (table) => [
-    index("change_requests_by_project").on(table.projectId, table.status, table.seq),
+    index("change_requests_by_project").on(table.projectId, table.seq),
+    index("change_requests_by_status").on(table.projectId, table.status, table.seq),
+    index("change_requests_by_flag").on(table.projectId, table.flagKey, table.seq),
+    index("change_requests_by_author").on(table.projectId, table.authorId, table.seq),
+    index("change_requests_by_environment").on(table.environmentId),
     index("change_requests_by_time").on(table.status, table.publishAt),
   ],
 );
@@ -147,6 +152,7 @@ export const killReviews = sqliteTable(
   },
   (table) => [
     uniqueIndex("kill_reviews_by_kill").on(table.environmentId, table.kill),
-    index("kill_reviews_by_project").on(table.projectId, table.closedAt, table.seq),
+    index("kill_reviews_by_project").on(table.projectId, table.seq),
+    index("kill_reviews_open").on(table.projectId, table.seq).where(sql`closed_at IS NULL`),
   ],
 );
