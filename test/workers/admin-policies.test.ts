@@ -215,6 +215,19 @@ describe("a write that meets a policy", () => {
   });
 });
 
+test("of writes that race the tagging of their flag, none slips through after it", async () => {
+  const { there, flag, key } = await project(PAYMENT);
+  await admin("PATCH", `/projects/${key}/policies/payment`, { tags: ["billing"] });
+  const answers = await Promise.all([
+    ...Array.from({ length: 10 }, (_, index) => editor("PATCH", there, to(11_000 + index))),
+    editor("PATCH", flag, { tags: ["payment", "billing"] }),
+    ...Array.from({ length: 10 }, (_, index) => editor("PATCH", there, to(31_000 + index))),
+  ]);
+  expect(answers[10]!.status).toBe(200);
+  const { body } = await admin("GET", `/audit?project=${key}&type=flag&key=pay&limit=100`);
+  expect(body.items[0].changes.tags).toEqual({ from: ["payment"], to: ["payment", "billing"] });
+});
+
 test("of writes that race the making of a policy, each is before it or refused: none slips through after it", async () => {
   const { there, policies, key } = await project();
   const answers = await Promise.all([

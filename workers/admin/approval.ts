@@ -6,7 +6,7 @@ import type { Documents } from "../store/changes.ts";
 import type { EnvironmentName } from "../store/credentials.ts";
 import type { Database, Statement } from "../store/database.ts";
 import { documentsThere } from "../store/documents.ts";
-import { flagsReached, policiesOf, policiesUnchanged } from "../store/policies.ts";
+import { editPolicies, flagsReached, policiesOf, policiesUnchanged } from "../store/policies.ts";
 import {
   type Affected,
   type Approver,
@@ -55,8 +55,8 @@ export type Approval = {
   met: Given<PolicyRow>[];
   lacking: Given<PolicyRow>[];
   bypassed: PolicyRow[];
-  /** To be written in the same transaction, so that it is about the policies that are in force then. */
-  guard: Statement[];
+  /** To be written in the same transaction, so that it is about the policies and tags that are in force then. */
+  guard: (now: number) => Statement[];
 };
 
 /** `role` is the caller's own, null where nobody is asking any more. */
@@ -71,7 +71,11 @@ export async function approvalOf(
   const projectId = touched[0]?.name.projectId ?? proposed.projectId;
   if (projectId === undefined || (touched.length === 0 && retagged.length === 0)) return NONE;
   const there = await policiesOf(db, projectId);
-  const guard = [policiesUnchanged(db, there)];
+  // Another tag brings other policies, which whoever was validated before has not looked at.
+  const guard = (now: number) => [
+    policiesUnchanged(db, there),
+    ...(retagged.length > 0 ? [editPolicies(db, there, now)] : []),
+  ];
   const enabled = there.policies.filter((policy) => policy.enabled);
   const affected = await Promise.all(
     touched
@@ -93,7 +97,7 @@ export async function approvalOf(
  */
 export async function requireApproval(
   ...asked: Parameters<typeof approvalOf>
-): Promise<{ guard: Statement[]; bypassed: string[] }> {
+): Promise<Pick<Approval, "guard"> & { bypassed: string[] }> {
   const { lacking, guard, bypassed } = await approvalOf(...asked);
   if (lacking.length > 0) throw approvalRequired(lacking, asked[1]);
   return { guard, bypassed: bypassed.map(({ key }) => key) };
@@ -123,7 +127,7 @@ const NO_REQUEST =
   "Change requests are for the targeting of one flag. Anything else takes a role that the policy lets go without approvals " +
   "(bypass), or an administrator who disables it meanwhile; the audit log tells both.";
 
-const NONE: Approval = { met: [], lacking: [], bypassed: [], guard: [] };
+const NONE: Approval = { met: [], lacking: [], bypassed: [], guard: () => [] };
 
 const isAmong = (environments: string[], key: string) => environments.length === 0 || environments.includes(key);
 const holdsAny = (...all: object[]) => all.some((documents) => Object.keys(documents).length > 0);

@@ -142,7 +142,7 @@ export async function writeAs<Body>(
     const { guard, bypassed } = made.write?.goesBack ? UNASKED : await within(asked(), D1_MS, "reading");
     const pending = edits.length === 1 ? { delivery: "pending" } : {};
     const committed = commit(db, {
-      statements: [...guard, ...statements],
+      statements: [...guard(now), ...statements],
       edits,
       maxRulesetBytes: MAX_RULESET_BYTES,
       ...(project && { project }),
