@@ -178,7 +178,7 @@ export async function writeAs<Body>(
   return { body: made.body, etag: made.etag, deliveries: Object.fromEntries(await Promise.all(published)) };
 }
 
-const UNASKED: Awaited<ReturnType<typeof requireApproval>> = { guard: [], bypassed: [] };
+const UNASKED: Awaited<ReturnType<typeof requireApproval>> = { guard: () => [], bypassed: [] };
 
 function auditEntry(origin: Origin, entry: Audited, bypassed: string[], reason: string | undefined, now: number) {
   return {
