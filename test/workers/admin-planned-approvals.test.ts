@@ -1,4 +1,4 @@
-/** What is planned for a time, and policies (R10): asked when it is planned and again when it is done. */
+/** What is planned for a time, and who may (R10): policies and rights are asked when it is planned and when it is done. */
 import { env } from "cloudflare:workers";
 import { expect, test } from "vitest";
 import { runDue } from "../../workers/admin/due.ts";
@@ -75,4 +75,27 @@ test("no policy holds up the way back to where a ramp began", async () => {
   const aborted = await editor("POST", `/projects/${project}/ramps/${body.id}/abort`, {});
   expect(aborted.body).toMatchObject({ status: "aborted", restored: true });
   expect((await ada("GET", there)).body.fallthrough).toEqual({ variation: "off" });
+});
+
+test("whose token was revoked does nothing any more at its time; whoever takes it over does", async () => {
+  const { plan, ramp, there, read, project } = await guarded();
+  const leaver = await newToken({ name: "Leaver", role: "editor" });
+  const { body: schedule } = await plan(leaver, { trackExposures: true });
+  const { body: kept } = await plan(leaver, { offVariation: "on" });
+  const { body: climbing } = await ramp(leaver, 5_000, 50_000, 90_000);
+  expect((await ada("DELETE", `/tokens/${schedule.author.token}`)).status).toBe(204);
+  const moved = await ada("PATCH", `/projects/${project}/schedules/${kept.id}`, { at: schedule.at + 1 });
+  expect(moved.body.author.actor).toBe("Ada");
+  await run(climbing.nextAt);
+  expect((await read(`ramps/${climbing.id}`)).pause.code).toBe("forbidden");
+  const { body: resumed } = await ada("POST", `/projects/${project}/ramps/${climbing.id}/resume`, {});
+  expect(resumed.author.actor).toBe("Ada");
+  await run(schedule.at + 1);
+  expect((await read(`schedules/${schedule.id}`)).failure.code).toBe("forbidden");
+  expect(await read(`schedules/${kept.id}`)).toMatchObject({ status: "done" });
+  expect((await ada("GET", there)).body).toMatchObject({
+    trackExposures: false,
+    offVariation: "on",
+    fallthrough: { split: { weights: { on: 50_000 } } },
+  });
 });

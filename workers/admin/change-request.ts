@@ -1,6 +1,6 @@
 /** One change request: what it would do now, what each step makes of it, and publishing it as one ordinary write. */
 import type { z } from "@hono/zod-openapi";
-import { ApiError, conflict, forbidden } from "../problem.ts";
+import { ApiError, conflict } from "../problem.ts";
 import {
   type ChangeRequestThere,
   findTokens,
@@ -181,17 +181,6 @@ async function approversOf(db: Database, { row, events, environment }: ChangeReq
       isAtLeast(role, "approver") &&
       isInScope(scope, environment.project, environment.environment),
   );
-}
-
-/** Whoever may act for the author when its time has come. */
-export async function requireAuthor(db: Database, { row, environment }: ChangeRequestThere): Promise<void> {
-  const [author] = await findTokens(db, [row.authorId]);
-  const may =
-    author !== undefined &&
-    author.revokedAt === null &&
-    isAtLeast(author.role, "editor") &&
-    isInScope(author.scope, environment.project, environment.environment);
-  if (!may) throw forbidden("Its author may no longer change this: somebody else has to publish it.");
 }
 
 export async function shownChangeRequest(

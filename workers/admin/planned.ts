@@ -1,13 +1,15 @@
 /** What schedules and ramps have in common: who planned them, for which environment, and why one was not done. */
 import { z } from "@hono/zod-openapi";
 import type { Env } from "../env.ts";
-import { ApiError, notFound } from "../problem.ts";
+import { ApiError, forbidden, notFound } from "../problem.ts";
 import { LostRace } from "../store/changes.ts";
 import type { EnvironmentName } from "../store/credentials.ts";
 import { type Database, isDatabaseFailure, openDatabase } from "../store/database.ts";
+import { isAtLeast } from "../store/policy.ts";
 import { findProject, type ProjectRow } from "../store/projects.ts";
 import type { PlanFailure } from "../store/schema.ts";
-import { requireScope, visibleEnvironments } from "./access.ts";
+import { findTokenById } from "../store/tokens.ts";
+import { isInScope, requireScope, visibleEnvironments } from "./access.ts";
 import { type AdminContext, mistake, projectPath } from "./contract.ts";
 import { environmentNamed } from "./environments.ts";
 import type { Author } from "./write.ts";
@@ -36,6 +38,17 @@ export const plannedBy = (env: Env, now: () => number, { actor, tokenId }: Plann
   now,
   origin: { actor, tokenId, sourceIp: null, userAgent: null, correlationId: crypto.randomUUID() },
 });
+
+/** When its time has come: whoever has lost the right to do it has lost what they planned, too. @throws ApiError 403 */
+export async function requireAuthor(db: Database, tokenId: string | null, { project, environment }: EnvironmentName) {
+  const author = tokenId === null ? undefined : await findTokenById(db, tokenId);
+  const may =
+    author !== undefined &&
+    author.revokedAt === null &&
+    isAtLeast(author.role, "editor") &&
+    isInScope(author.scope, project, environment);
+  if (!may) throw forbidden("Its author may no longer change this: somebody else has to go on with it.");
+}
 
 /** Why it cannot be done, to be kept beside it; null where it may be possible a minute later. */
 export function failureOf(error: unknown, { attempts }: Planned): PlanFailure | null {

@@ -3,7 +3,8 @@ import type { Env } from "../env.ts";
 import { ApiError } from "../problem.ts";
 import { dueChangeRequests, findChangeRequest } from "../store/change-requests.ts";
 import { openDatabase } from "../store/database.ts";
-import { planPublication, planStep, requireAuthor } from "./change-request.ts";
+import { planPublication, planStep } from "./change-request.ts";
+import { requireAuthor } from "./planned.ts";
 import { type Author, writeAs } from "./write.ts";
 
 /** The rest are still due a minute later. */
@@ -32,7 +33,7 @@ export async function publishDue(env: Env, now: () => number): Promise<void> {
         async (at) => {
           const found = await there();
           if (found === null) return nothing;
-          await requireAuthor(db, found);
+          await requireAuthor(db, found.row.authorId, found.environment);
           return planPublication(db, found, actor, at);
         },
         reason,

@@ -9,7 +9,7 @@ import { difference, same } from "./audit-diff.ts";
 import { shownRamp } from "./ramp-shape.ts";
 import { decide, isOver, type RampEvent, type RampState } from "./ramp-state.ts";
 import { asSeen, planTargeting, serveAt } from "./targeting-edit.ts";
-import { type Audited, etagOf, type Plan } from "./write.ts";
+import { type Audited, etagOf, type Origin, type Plan } from "./write.ts";
 
 type Shown = ReturnType<typeof shownRamp>;
 
@@ -22,6 +22,7 @@ export async function planRamp(
   { row, environment }: Ramped,
   asked: RampEvent,
   now: number,
+  by?: Pick<Origin, "actor" | "tokenId">,
 ): Promise<Plan<Shown>> {
   const there = await flagIn(db, environment.projectId, environment.id, row.flagKey);
   const ticks = asked.kind === "tick";
@@ -35,7 +36,12 @@ export async function planRamp(
   const next: RampRow = { ...row, ...decision.next, attempts: 0, version: row.version + 1, updatedAt: now };
   if (event.kind === "resume" || event.kind === "jump") {
     if (obstacle !== null) throw conflict(obstacle.code, obstacle.detail);
-    next.killSeq = there?.kill?.seq ?? 0;
+    // Whoever lets it go on answers for its next steps.
+    Object.assign(next, {
+      killSeq: there?.kill?.seq ?? 0,
+      actor: by?.actor ?? row.actor,
+      tokenId: by?.tokenId ?? row.tokenId,
+    });
   }
   // Somebody's own change of the split stays: a ramp never fights. Going back does no harm while nobody sees it.
   if (event.kind === "abort") next.restored = obstacle === null || ["flag-off", "killed"].includes(obstacle.code);

@@ -1,7 +1,7 @@
 /** A ramp's clock: the step that is due, once; or what stopped it, told. */
 import type { Env } from "../env.ts";
 import { countRampAttempt, findRamp } from "../store/ramps.ts";
-import { failureOf, NOBODY, plannedBy } from "./planned.ts";
+import { failureOf, NOBODY, plannedBy, requireAuthor } from "./planned.ts";
 import { planRamp } from "./ramp-plan.ts";
 import type { RampEvent } from "./ramp-state.ts";
 import { writeAs } from "./write.ts";
@@ -12,12 +12,15 @@ export async function runRamp(env: Env, now: () => number, id: string): Promise<
   const found = await findRamp(db, id);
   if (found === undefined) return true;
   const author = plannedBy(env, now, found.row);
-  const happens = (event: (at: number) => RampEvent) =>
+  const happens = (eventAt: (at: number) => RampEvent) =>
     writeAs(
       author,
       async (at) => {
         const ramp = await findRamp(db, id);
-        return ramp === undefined ? { status: 200, body: null } : planRamp(db, ramp, event(at), at);
+        if (ramp === undefined) return { status: 200, body: null };
+        const event = eventAt(at);
+        if (event.kind === "tick") await requireAuthor(db, ramp.row.tokenId, ramp.environment);
+        return planRamp(db, ramp, event, at);
       },
       found.row.reason ?? undefined,
     );

@@ -171,7 +171,7 @@ async function happen(c: AdminContext, event: (now: number) => RampEvent, reason
   const plan = async (now: number) => {
     const ramp = await plannedThere(c, "ramp", store.findRamp);
     requireMatch(c, etagOf(ramp.row.version));
-    return planRamp(c.var.db, ramp, event(now), now);
+    return planRamp(c.var.db, ramp, event(now), now, origin(c));
   };
   const done = await write(c, plan, reason);
   await wakeAt(c.env, done.body.nextAt);

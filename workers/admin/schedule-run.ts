@@ -6,7 +6,7 @@ import type { Database } from "../store/database.ts";
 import { countScheduleAttempt, findSchedule, type ScheduleRow, updateSchedule } from "../store/schedules.ts";
 import type { PlanFailure, ScheduleStatus } from "../store/schema.ts";
 import { proposedBy, requireApproval } from "./approval.ts";
-import { failureOf, NOBODY, plannedBy } from "./planned.ts";
+import { failureOf, NOBODY, plannedBy, requireAuthor } from "./planned.ts";
 import { flagThere, planTargeting, type TargetingEdit } from "./targeting-edit.ts";
 import { type Audited, type Plan, writeAs } from "./write.ts";
 
@@ -55,6 +55,7 @@ async function planRun(db: Database, id: string, now: number): Promise<Plan<null
   // Somebody else was first, or it was cancelled or moved.
   if (found === undefined || found.row.status !== "pending" || found.row.at > now) return NOTHING;
   const { row, environment } = found;
+  await requireAuthor(db, row.tokenId, environment);
   const { flag } = await flagThere(db, environment, row.flagKey);
   if (flag.id !== row.flagId) {
     throw conflict("flag-replaced", `The flag ${row.flagKey} was deleted, and this is another of the same key.`);

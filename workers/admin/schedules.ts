@@ -142,7 +142,9 @@ export const schedules = resource()
       const told = () => ({ ...shownSchedule({ ...next, environment: environment.environment }), ...would });
       if (isEmpty(changes)) return { status: 200, body: told(), etag: etagOf(row.version) };
       if (next.at !== row.at) requireTime(next.at, now);
-      Object.assign(next, { flagId, version: row.version + 1, updatedAt: now });
+      // Whoever changes it answers for it.
+      const { actor, tokenId } = origin(c);
+      Object.assign(next, { flagId, actor, tokenId, version: row.version + 1, updatedAt: now });
       return {
         status: 200,
         body: told(),
