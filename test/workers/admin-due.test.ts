@@ -2,6 +2,9 @@
 import { env } from "cloudflare:workers";
 import { afterEach, expect, test } from "vitest";
 import { runDue } from "../../workers/admin/due.ts";
+import { openDatabase } from "../../workers/store/database.ts";
+import { dueRamps } from "../../workers/store/ramps.ts";
+import { dueSchedules } from "../../workers/store/schedules.ts";
 import { newFlag, newProject, newToken } from "../support/admin.ts";
 import { setFaults, withFaults } from "../support/faults.ts";
 
@@ -112,4 +115,20 @@ test("the next time is the earliest of all that is to come", async () => {
   const { next } = await ramp();
   expect(next).toBeGreaterThan(at);
   expect(await runDue(env, () => at - 1)).toBe(at);
+});
+
+test("what is due is found by index: it costs what is due, and not what was ever planned", async () => {
+  const db = openDatabase(env.DB);
+  for (const [query, index] of [
+    [dueSchedules(db, 1, 100), "schedules_due"],
+    [dueRamps(db, 1, 100), "ramps_due"],
+  ] as const) {
+    const { sql, params } = query.toSQL();
+    const { results } = await env.DB.prepare(`EXPLAIN QUERY PLAN ${sql}`)
+      .bind(...params)
+      .all<{ detail: string }>();
+    const plan = results.map(({ detail }) => detail).join("; ");
+    expect(plan).toContain(index);
+    expect(plan).not.toMatch(/TEMP B-TREE|SCAN (schedules|ramps|kills)(?! USING INDEX (schedules|ramps)_due)/);
+  }
 });
