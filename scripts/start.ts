@@ -128,7 +128,7 @@ function explain({ apiToken, project, environments }: Development): void {
 Bunting serves on ${url}
 
   project        ${project}: ${Object.keys(environments).join(", ")}
-  API            ${url}/api/v1/openapi.json
+  API            ${url}/api/v1/docs
   keys, token    ${DEVELOPMENT}
   data           .wrangler/ (npm start -- --reset begins again)
 

@@ -1,5 +1,6 @@
-/** The management plane over HTTP, as its users reach it. */
+/** The management plane over HTTP, as its users reach it. Every answer is held against the OpenAPI document. */
 import { exports } from "cloudflare:workers";
+import { Contract } from "./contract.ts";
 
 type Answer = { status: number; headers: Headers; body: Body };
 // biome-ignore lint/suspicious/noExplicitAny: tests look into answers of every shape
@@ -7,12 +8,20 @@ type Body = any;
 
 export type Api = (method: string, path: string, body?: unknown, headers?: Record<string, string>) => Promise<Answer>;
 
+const ORIGIN = "https://bunting.test/api/v1";
+let contract: Promise<Contract> | undefined;
+
+export const openContract = (): Promise<Contract> =>
+  (contract ??= exports.default
+    .fetch(new Request(`${ORIGIN}/openapi.json`))
+    .then(async (response) => new Contract(await response.json())));
+
 /** `body` goes out as it is where it is text or bytes. */
 export const as =
   (token: string | null): Api =>
   async (method, path, body, headers = {}) => {
     const response = await exports.default.fetch(
-      new Request(`https://bunting.test/api/v1${path}`, {
+      new Request(`${ORIGIN}${path}`, {
         method,
         headers: {
           ...(token !== null && { authorization: `Bearer ${token}` }),
@@ -25,9 +34,11 @@ export const as =
       }),
     );
     const text = await response.text();
-    return { status: response.status, headers: response.headers, body: text === "" ? null : JSON.parse(text) };
+    const answer = { status: response.status, headers: response.headers };
+    (await openContract()).check(method, path, { ...answer, text });
+    const isJson = /[/+]json/.test(response.headers.get("content-type") ?? "");
+    return { ...answer, body: text === "" ? null : isJson ? JSON.parse(text) : text };
   };
-
 export const bootstrap = as("bootstrap");
 
 export async function newToken(fields: object = {}): Promise<Api> {

@@ -13,6 +13,7 @@ import { codeReferences } from "./code-references.ts";
 import { comparisons } from "./compare.ts";
 import { type AdminEnv, resource } from "./contract.ts";
 import { dependents } from "./dependents.ts";
+import { DOCS_HEADERS, docsPage } from "./docs.ts";
 import { environments } from "./environments.ts";
 import { flagArchive } from "./flag-archive.ts";
 import { flagBulk } from "./flag-bulk.ts";
@@ -22,6 +23,7 @@ import { killReviews } from "./kill-reviews.ts";
 import { killSwitch } from "./kill-switch.ts";
 import { members } from "./members.ts";
 import { answeredMeanwhile, onceOnly } from "./once.ts";
+import { describe } from "./openapi.ts";
 import { policies } from "./policies.ts";
 import { projects } from "./projects.ts";
 import { promotions } from "./promote.ts";
@@ -40,6 +42,7 @@ export function adminApi({ now = Date.now }: { now?: () => number } = {}) {
   app.onError(answerProblem);
   app.use(traced(now));
   app.get("/openapi.json", (c) => c.json(describe(app)));
+  app.get("/docs", (c) => c.html(docsPage(describe(app)), 200, DOCS_HEADERS));
   app.use(authenticate, knownRoute(app), bodyChecked, onceOnly);
   app.use((c, next) => (c.req.method === "GET" ? within(next(), D1_MS, "reading") : next()));
   const api = app
@@ -69,14 +72,6 @@ export function adminApi({ now = Date.now }: { now?: () => number } = {}) {
   app.openAPIRegistry.registerComponent("securitySchemes", "token", { type: "http", scheme: "bearer" });
   return api;
 }
-
-const describe = (app: ReturnType<typeof resource>) =>
-  app.getOpenAPI31Document({
-    openapi: "3.1.0",
-    info: { title: "Bunting", version: "1", description: "The management plane: projects, flags, targeting, keys." },
-    servers: [{ url: BASE_PATH }],
-    security: [{ token: [] }],
-  });
 
 const answerProblem: ErrorHandler<AdminEnv> = async (error, c) => {
   if (error instanceof AlreadyAnswered) {

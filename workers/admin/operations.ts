@@ -1,0 +1,170 @@
+/** What the OpenAPI document says of each operation beyond its shapes: a name, a request to try, and its own problems. */
+
+export type Operation = {
+  name?: string;
+  /** A body that is taken as it is, after those above it: test/workers/openapi.test.ts sends them all. */
+  example?: object | string;
+  /** Codes beside those that many routes share, by status. */
+  problems?: Record<number, readonly string[]>;
+  /** Whether it heeds If-Match; every PATCH, PUT and DELETE does unless told. */
+  ifMatch?: boolean;
+};
+
+const TOO_LARGE = ["ruleset-too-large"] as const;
+const TARGETING = { 403: ["approval-required"], 409: ["archived"], 413: TOO_LARGE } as const;
+const rollout = { split: { weights: { on: 10_000, off: 90_000 } } };
+const BOOLEAN = [
+  { key: "on", value: true },
+  { key: "off", value: false },
+];
+
+const targeting = "/projects/{project}/flags/{flag}/environments/{environment}";
+const members = "/projects/{project}/environments/{environment}/segments/{segment}/members";
+
+/** By method and path. What is not here is named by its path, and is right with the shared problems. */
+export const operations: Record<string, Operation> = {
+  "POST /projects": { example: { key: "demo", name: "Demo" }, problems: { 409: ["already-exists"] } },
+  "PATCH /projects/{project}": { example: { description: "What we try things with" } },
+  "DELETE /projects/{project}": { problems: { 409: ["in-use"] } },
+  "POST /projects/{project}/environments": {
+    example: { key: "production", name: "Production", location: "weur" },
+    problems: { 409: ["already-exists", "too-many-environments"], 413: TOO_LARGE },
+  },
+  "PATCH /projects/{project}/environments/{environment}": { example: { name: "Live" } },
+  "DELETE /projects/{project}/environments/{environment}": { problems: { 409: ["in-use"] } },
+  "POST /projects/{project}/flags": {
+    example: { key: "new-checkout", type: "boolean", variations: BOOLEAN, tags: ["checkout"], temporary: true },
+    problems: { 409: ["already-exists"], 413: TOO_LARGE },
+  },
+  "PATCH /projects/{project}/flags/{flag}": {
+    example: { name: "New checkout", owner: "team-checkout", clientSide: true },
+    problems: { 403: ["approval-required"], 409: ["archived", "in-use"], 413: TOO_LARGE },
+  },
+  "DELETE /projects/{project}/flags/{flag}": { problems: { 409: ["not-archived"] } },
+  "POST /projects/{project}/flags/bulk": {
+    name: "changeFlags",
+    example: { action: "addTags", keys: ["new-checkout"], tags: ["payment"], reason: "Owned by payments now" },
+    problems: { 403: ["approval-required"], 413: ["change-too-large", ...TOO_LARGE] },
+  },
+  "POST /projects/{project}/flags/{flag}/archive": {
+    example: { reason: "Everybody has it" },
+    problems: { 403: ["approval-required"], 409: ["in-use"] },
+    ifMatch: true,
+  },
+  "POST /projects/{project}/flags/{flag}/unarchive": {
+    example: {},
+    problems: { 403: ["approval-required"], 409: ["would-not-work"], 413: TOO_LARGE },
+    ifMatch: true,
+  },
+  [`GET ${targeting}`]: { name: "readTargeting" },
+  [`PATCH ${targeting}`]: {
+    name: "updateTargeting",
+    example: { on: true, fallthrough: rollout, reason: "Ten percent" },
+    problems: TARGETING,
+  },
+  [`PUT ${targeting}`]: {
+    name: "replaceTargeting",
+    example: { on: true, offVariation: "off", fallthrough: { variation: "off" } },
+    problems: TARGETING,
+  },
+  [`POST ${targeting}/instructions`]: {
+    name: "editTargeting",
+    example: {
+      instructions: [{ kind: "addTargets", variation: "on", values: ["user-1"] }],
+      reason: "Their tester",
+    },
+    problems: { 403: ["approval-required"], 409: ["archived", "rule-gone", "rule-exists"], 413: TOO_LARGE },
+    ifMatch: true,
+  },
+  [`POST ${targeting}/on`]: { name: "turnFlagOn", example: { reason: "Launch" }, problems: TARGETING, ifMatch: true },
+  [`POST ${targeting}/off`]: { name: "turnFlagOff", example: {}, problems: TARGETING, ifMatch: true },
+  [`POST ${targeting}/evaluate`]: {
+    name: "evaluateFlag",
+    example: { context: { targetingKey: "user-1", plan: "pro" } },
+  },
+  [`POST ${targeting}/kill`]: {
+    name: "killFlag",
+    example: { reason: "Orders fail" },
+    problems: { 404: ["unknown-flag"] },
+  },
+  [`POST ${targeting}/restore`]: { name: "restoreFlag", example: {}, problems: { 404: ["unknown-flag"] } },
+  "GET /projects/{project}/environments/{environment}/propagation": {
+    name: "readReceipt",
+    problems: { 404: ["unknown-revision"] },
+  },
+  "POST /projects/{project}/environments/{environment}/segments": {
+    example: { key: "beta-testers", included: ["user-1"] },
+    problems: { 409: ["already-exists"], 413: TOO_LARGE },
+  },
+  "PATCH /projects/{project}/environments/{environment}/segments/{segment}": {
+    example: { rules: [{ conditions: [{ attribute: "plan", op: "in", values: ["pro"] }] }] },
+    problems: { 403: ["approval-required"], 413: TOO_LARGE },
+  },
+  "DELETE /projects/{project}/environments/{environment}/segments/{segment}": { problems: { 409: ["in-use"] } },
+  [`GET ${members}`]: { name: "readMembers" },
+  [`PATCH ${members}`]: {
+    name: "changeMembers",
+    example: { add: ["user-1", "user-2"], remove: ["user-3"] },
+    problems: { 403: ["approval-required"], 413: ["too-many-members"] },
+    ifMatch: false,
+  },
+  [`POST ${members}`]: {
+    name: "uploadMembers",
+    example: '"user-4"\n{"key": "user-5"}\n',
+    problems: {
+      403: ["approval-required"],
+      409: ["upload-in-progress"],
+      413: ["too-many-members", "too-many-lines", "compressed-too-well"],
+    },
+  },
+  [`GET ${members}/{member}`]: { name: "findMember" },
+  "POST /projects/{project}/environments/{environment}/keys": {
+    example: { kind: "server", name: "Shop backend" },
+  },
+  "PATCH /projects/{project}/environments/{environment}/keys/{key}": {
+    example: { name: "Shop backend, old" },
+    problems: { 409: ["revoked"] },
+  },
+  "GET /projects/{project}/environments/{environment}/dependents": { name: "listDependents" },
+  "PUT /projects/{project}/code-references": {
+    name: "replaceCodeReferences",
+    example: {
+      repository: "github.com/acme/shop",
+      branch: "main",
+      commit: "0123abc",
+      references: [{ flag: "new-checkout", path: "src/pay.ts", line: 12, snippet: 'flags.boolean("new-checkout")' }],
+    },
+    problems: { 409: ["too-many-repositories"] },
+    ifMatch: false,
+  },
+  "POST /projects/{project}/policies": {
+    example: { key: "payments", tags: ["money"], approvers: { group: "payments" }, approvals: 1 },
+    problems: { 409: ["already-exists", "too-many-policies"] },
+  },
+  "PATCH /projects/{project}/policies/{policy}": { example: { share: 50_001 } },
+  "POST /tokens": { example: { name: "CI", role: "editor", scope: { projects: ["demo"] } } },
+  "PATCH /tokens/{token}": { example: { name: "CI of the shop" }, problems: { 409: ["revoked"] } },
+  "GET /audit": { name: "listAudit" },
+  "GET /audit/export": { name: "exportAudit" },
+  "GET /audit/{id}": { name: "readAuditEntry" },
+  "POST /audit/{id}/revert": {
+    name: "revertAuditEntry",
+    example: { reason: "It was not meant" },
+    problems: {
+      403: ["approval-required"],
+      409: ["not-revertible", "changed-since", "would-not-work", "archived", "already-exists", "has-members", "in-use"],
+      413: ["change-too-large", ...TOO_LARGE],
+    },
+  },
+  "GET /me": { name: "readMe" },
+};
+
+/** What stands in a path, in the examples. */
+export const pathExamples: Record<string, string> = {
+  project: "demo",
+  environment: "production",
+  flag: "new-checkout",
+  segment: "beta-testers",
+  member: "user-1",
+  policy: "payments",
+};
