@@ -2,7 +2,7 @@
 import { type OutputUnit, type Schema, Validator } from "@cfworker/json-schema";
 
 type Json = Record<string, unknown>;
-type Response = { content?: Record<string, { schema: Json }>; headers?: Json };
+type Response = { content?: Record<string, { schema?: Json }>; headers?: Json };
 type Operation = { operationId: string; responses: Record<string, Response> };
 export type Document = { paths: Record<string, Record<string, Operation>>; components: Json };
 
@@ -37,7 +37,8 @@ export class Contract {
     if (found === undefined) {
       // Nothing is documented there: it can only be refused, and like everywhere.
       if (![401, 403, 404, 405, 429, 503].includes(answer.status)) throw new Error(`Undocumented: ${told}`);
-      return this.#checkBody({ $ref: "#/components/schemas/Problem" }, answer.text, told);
+      this.#checkBody({ $ref: "#/components/schemas/Problem" }, answer.text, told);
+      return;
     }
     const response = found.operation.responses[String(answer.status)];
     if (response === undefined) throw new Error(`Undocumented status: ${told}`);
@@ -51,7 +52,7 @@ export class Contract {
     }
     const content = response.content[type];
     if (content === undefined) throw new Error(`Undocumented content type: ${told}`);
-    if (/[/+]json$/.test(type)) this.#checkBody(content.schema, answer.text, told);
+    if (content.schema !== undefined && /[/+]json$/.test(type)) this.#checkBody(content.schema, answer.text, told);
   }
 
   #checkBody(schema: Json, text: string, told: string): void {

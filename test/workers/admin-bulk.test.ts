@@ -1,7 +1,7 @@
 import { env } from "cloudflare:workers";
 import { expect, test } from "vitest";
 import { leaving } from "../../workers/admin/many-archived.ts";
-import { newFlag, newProject, newToken } from "../support/admin.ts";
+import { BOOLEAN, newFlag, newProject, newToken } from "../support/admin.ts";
 
 const api = await newToken({ name: "Ada" });
 
@@ -186,6 +186,14 @@ test.each([
   const { bulk } = await newFlags([]);
   const answer = await bulk(body);
   expect([answer.status, answer.body.errors[0].pointer]).toEqual([400, pointer]);
+});
+
+test("no flag can have the address at which many are changed", async () => {
+  const { flags } = await newFlags([]);
+  const { status, body } = await api("POST", flags, { key: "bulk", type: "boolean", variations: BOOLEAN });
+  expect([status, body.errors[0].pointer]).toEqual([400, "/key"]);
+  const read = await api("GET", `${flags}/bulk`);
+  expect([read.status, read.headers.get("allow")]).toEqual([405, "POST"]);
 });
 
 test("a viewer may not, nor who may change some environments only", async () => {

@@ -102,14 +102,21 @@ function messages(error: unknown): string {
 
 /** 405 where the path is one of ours and the method is not, else 404: before looking at what was sent there. */
 function knownRoute(app: ReturnType<typeof resource>): MiddlewareHandler<AdminEnv> {
-  let known: { method: string; pattern: RegExp }[] | undefined;
+  let known: { method: string; pattern: RegExp; names: number }[] | undefined;
   return async (c, next) => {
     // At the first request: by then all routes are there.
     known ??= app.routes
       .filter(({ method }) => method !== "ALL")
-      .map(({ method, path }) => ({ method, pattern: new RegExp(`^${path.replace(/:[^/]+/g, "[^/]+")}$`) }));
+      .map(({ method, path }) => ({
+        method,
+        pattern: new RegExp(`^${path.replace(/:[^/]+/g, "[^/]+")}$`),
+        names: path.split(":").length,
+      }));
     const path = c.req.path.slice(c.req.path.indexOf(BASE_PATH) + BASE_PATH.length);
-    const methods = new Set(known.filter(({ pattern }) => pattern.test(path)).map(({ method }) => method));
+    const there = known.filter(({ pattern }) => pattern.test(path));
+    // As OpenAPI has it: what stands there literally comes before what is only a name.
+    const fewest = Math.min(...there.map(({ names }) => names));
+    const methods = new Set(there.filter(({ names }) => names === fewest).map(({ method }) => method));
     if (methods.size === 0) throw notFound(`${c.req.method} ${c.req.path}`);
     if (methods.has(c.req.method === "HEAD" ? "GET" : c.req.method)) return next();
     const allow = [...methods].sort().join(", ");

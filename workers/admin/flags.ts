@@ -29,13 +29,18 @@ const details = z.strictObject({
   clientSide: z.boolean(),
 });
 
+/** Its address would be that of what is done to many. */
+const flagKey = key
+  .refine((given) => given !== "bulk", "A flag cannot be called bulk: …/flags/bulk is something else.")
+  .openapi({ not: { const: "bulk" } });
+
 const create = createRoute({
   method: "post",
   path: "/projects/{project}/flags",
   tags: ["flags"],
   summary: "Create a flag, off in every environment",
   middleware: needs("editor"),
-  request: { params: projectPath, ...body(details.partial().extend({ key, type: flagType, variations })) },
+  request: { params: projectPath, ...body(details.partial().extend({ key: flagKey, type: flagType, variations })) },
   responses: { 201: json(writtenFlag, "Created"), ...problems },
 });
 

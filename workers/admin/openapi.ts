@@ -25,8 +25,8 @@ export function describe(app: App): Document {
       if (described !== undefined) complete(described, method, path);
     }
   }
-  Object.assign((document.components ??= {}), { parameters: sharedHeaders, headers: answerHeaders });
-  return document;
+  const components = { ...document.components, parameters: sharedHeaders, headers: answerHeaders };
+  return { ...document, components } as Document;
 }
 
 function complete(described: Described, method: Method, path: string): void {
@@ -57,7 +57,9 @@ function answers(described: Described, shared: Codes, own: Codes): void {
   const responses: Record<string, object> = {};
   for (const [status, response] of Object.entries(described.responses ?? {})) {
     if (/^[45]/.test(status)) continue;
-    const tagged = response as { headers?: object };
+    const tagged = response as { headers?: object; content?: Record<string, object> };
+    // A schema would be that of the whole body, which is many lines of JSON and not JSON.
+    if (tagged.content?.["application/x-ndjson"]) tagged.content["application/x-ndjson"] = {};
     responses[status] = {
       ...response,
       headers: { ...tagged.headers, ...header("X-Correlation-Id"), ...header("ETag") },
