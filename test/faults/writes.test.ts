@@ -30,7 +30,7 @@ async function untilAnswered(path: string, user: string): Promise<{ version: num
 }
 
 test("hubs and Workers killed twice under eight writers: each edit lands once, in one order, and is delivered", async () => {
-  const { serverKey, path, flags } = await server.environment();
+  const { serverKey, flags } = await server.environment();
   const variations = [
     { key: "on", value: true },
     { key: "off", value: false },
@@ -72,5 +72,4 @@ test("hubs and Workers killed twice under eight writers: each edit lands once, i
   const ruleset = await fetch(`${server.url}/sdk/v1/ruleset`, { headers: { authorization: `Bearer ${serverKey}` } });
   const { flags: served } = (await ruleset.json()) as { flags: Record<string, { version: number; targets: unknown }> };
   expect(served.busy).toMatchObject({ version, targets });
-  expect((await server.api("GET", `${path}/propagation?revision=1`)).status).toBeLessThan(500);
 });

@@ -10,7 +10,7 @@ type Answered = { status: number; headers: Headers; text: string };
 
 export class Contract {
   readonly document: Document;
-  readonly #operations: { method: string; pattern: RegExp; operation: Operation }[];
+  readonly #operations: { method: string; pattern: RegExp; operation: Operation; parameters: number }[];
   readonly #validators = new Map<object, Validator>();
 
   constructor(document: Document) {
@@ -30,7 +30,8 @@ export class Contract {
   /** @throws Error with what the document does not say. */
   check(method: string, path: string, answer: Answered): void {
     const place = path.replace(/\?.*$/s, "");
-    const found = this.#operations.find((one) => one.method === method && one.pattern.test(place));
+    const there = this.#operations.filter((one) => one.pattern.test(place));
+    const found = there.find((one) => one.method === method && one.parameters === there[0]?.parameters);
     const type = answer.headers.get("content-type")?.replace(/;.*$/, "") ?? "";
     const told = `${method} ${place} answered ${answer.status} ${type} ${answer.text.slice(0, 300)}`;
     if (answer.headers.get("x-correlation-id") === null) throw new Error(`No X-Correlation-Id: ${told}`);

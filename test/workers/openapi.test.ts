@@ -94,8 +94,13 @@ const last = [
   ...["deleteFlag", "deleteSegment", "deleteEnvironment", "deleteProject"],
 ];
 
+/** They need two environments, a change request or a kill under a policy: tests of their own have those. */
+const elsewhere = ["compareEnvironments", "readChangeRequest", "listEvents", "readKillReview"];
+
 test("every example is sent, in one story, and answered as it says", async () => {
-  const reads = operations.filter(({ method }) => method === "get").map(({ operationId }) => operationId);
+  const reads = operations
+    .filter(({ method, operationId }) => method === "get" && !elsewhere.includes(operationId))
+    .map(({ operationId }) => operationId);
   const known = new Set([...first, ...reads, ...last]);
   const examples = operations.filter(({ requestBody }) =>
     Object.values(requestBody?.content ?? {}).some(({ example }) => example !== undefined),

@@ -21,6 +21,18 @@ const BOOLEAN = [
 const targeting = "/projects/{project}/flags/{flag}/environments/{environment}";
 const members = "/projects/{project}/environments/{environment}/segments/{segment}/members";
 
+/** What a change request can be in the way of. */
+const STATE = [
+  "wrong-state",
+  "too-many-events",
+  "changes-nothing",
+  "change-request-conflicts",
+  "archived",
+  "rule-gone",
+  "rule-exists",
+] as const;
+const changeRequest = "/projects/{project}/change-requests/{changeRequest}";
+
 /** By method and path. What is not here is named by its path, and is right with the shared problems. */
 export const operations: Record<string, Operation> = {
   "POST /projects": { example: { key: "demo", name: "Demo" }, problems: { 409: ["already-exists"] } },
@@ -142,6 +154,33 @@ export const operations: Record<string, Operation> = {
     problems: { 409: ["already-exists", "too-many-policies"] },
   },
   "PATCH /projects/{project}/policies/{policy}": { example: { share: 50_001 } },
+  "POST /projects/{project}/change-requests": {
+    problems: { 409: ["changes-nothing", "too-many-change-requests", "archived"], 413: TOO_LARGE },
+  },
+  [`PATCH ${changeRequest}`]: { problems: { 409: STATE } },
+  [`POST ${changeRequest}/submit`]: { problems: { 409: STATE }, ifMatch: true },
+  [`POST ${changeRequest}/comments`]: { name: "commentOnChangeRequest", problems: { 409: STATE } },
+  [`POST ${changeRequest}/approve`]: { problems: { 409: [...STATE, "other-revision"] } },
+  [`POST ${changeRequest}/request-changes`]: {
+    name: "requestChanges",
+    problems: { 409: [...STATE, "other-revision"] },
+  },
+  [`POST ${changeRequest}/withdraw`]: { problems: { 409: STATE } },
+  [`POST ${changeRequest}/rebase`]: { problems: { 409: STATE } },
+  [`POST ${changeRequest}/publish`]: {
+    problems: { 403: ["approval-required"], 409: [...STATE, "changes-requested", "other-revision"], 413: TOO_LARGE },
+  },
+  "POST /projects/{project}/promote": {
+    name: "promoteChanges",
+    problems: {
+      403: ["approval-required"],
+      409: ["archived", "has-members", "would-not-work", "in-use"],
+      412: ["changed-since"],
+      413: ["change-too-large", ...TOO_LARGE],
+    },
+  },
+  "GET /projects/{project}/compare": { name: "compareEnvironments" },
+  "GET /projects/{project}/environments/{environment}/stale": { name: "listStaleFlags" },
   "POST /tokens": { example: { name: "CI", role: "editor", scope: { projects: ["demo"] } } },
   "PATCH /tokens/{token}": { example: { name: "CI of the shop" }, problems: { 409: ["revoked"] } },
   "GET /audit": { name: "listAudit" },
