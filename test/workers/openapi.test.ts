@@ -94,13 +94,18 @@ const last = [
   ...["deleteFlag", "deleteSegment", "deleteEnvironment", "deleteProject"],
 ];
 
-/** They need two environments, a change request or a kill under a policy: tests of their own have those. */
-const elsewhere = ["compareEnvironments", "readChangeRequest", "listEvents", "readKillReview"];
-
 test("every example is sent, in one story, and answered as it says", async () => {
+  // What is found by an id that this story does not make is read in tests of its own.
+  const made = /\/(keys\/\{key\}|tokens\/\{token\}|audit\/\{id\})/;
+  const findable =
+    (path: string) =>
+    ({ in: place, example }: Parameter) =>
+      place !== "path" || example !== undefined || made.test(path);
   const reads = operations
-    .filter(({ method, operationId }) => method === "get" && !elsewhere.includes(operationId))
-    .map(({ operationId }) => operationId);
+    .filter(({ method, path, parameters = [] }) => method === "get" && parameters.every(findable(path)))
+    .map(({ operationId }) => operationId)
+    .filter((id) => id !== "compareEnvironments");
+  expect(reads.length).toBeGreaterThan(20);
   const known = new Set([...first, ...reads, ...last]);
   const examples = operations.filter(({ requestBody }) =>
     Object.values(requestBody?.content ?? {}).some(({ example }) => example !== undefined),
