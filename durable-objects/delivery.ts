@@ -72,16 +72,16 @@ export function encodeDelivery(
   const { revision, previous, publishedAt } = patch;
   // A string of UTF-16 units is at most three times as long in UTF-8: only long ones are worth measuring.
   const fits = encoded.length * 3 <= MAX_MESSAGE_BYTES || new TextEncoder().encode(encoded).length <= MAX_MESSAGE_BYTES;
-  const message = fits ? encoded : JSON.stringify(resync(revision, connected));
+  // A kill is not spread over the minutes that many clients take by turns: it is as urgent as a small one.
+  const withinMs = urgent ? full.ackWithinMs : spreadMs(connected);
+  const message = fits ? encoded : JSON.stringify(resync(revision, withinMs));
   return { delivery: { revision, previous, publishedAt, message, keys }, patch: encoded };
 }
 
 /** Whether the delivery only says that there is more than a message holds. */
 export const isResync = ({ message }: Delivery): boolean => message.startsWith('{"type":"resync"');
 
-export function resync(revision: number, connected: number): ResyncMessage {
-  return { type: "resync", revision, withinMs: spreadMs(connected) };
-}
+export const resync = (revision: number, withinMs: number): ResyncMessage => ({ type: "resync", revision, withinMs });
 
 /** The deliveries after `revision`, if these hold an unbroken run from there to `latest`. */
 export function runAfter(deliveries: Delivery[], revision: number, latest: number): Delivery[] | null {

@@ -142,7 +142,7 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
     server.send(JSON.stringify(hello));
     if (wanted !== null && wanted !== revision) {
       const run = this.#storage.runAfter(wanted);
-      if (run === null) server.send(JSON.stringify(resync(revision, connected)));
+      if (run === null) server.send(JSON.stringify(resync(revision, spreadMs(connected))));
       else for (const { message } of run) server.send(message);
     }
     this.#reportGrowth();
@@ -327,7 +327,7 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
     for (const socket of this.#sockets.open()) {
       if (!good.has(this.#sockets.of(socket).keyHash)) close(socket, KEY_REVOKED, "key-revoked");
     }
-    this.#sockets.sendToAll(JSON.stringify(resync(revision, this.#sockets.open().length)));
+    this.#sockets.sendToAll(JSON.stringify(resync(revision, spreadMs(this.#sockets.open().length))));
     this.ctx.waitUntil(this.#children.refresh(revision));
   }
 
