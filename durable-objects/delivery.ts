@@ -18,9 +18,12 @@ export type Delivery = {
 
 /**
  * An unbroken run of deliveries up to `revision`; without `deliveries` the asker has to fetch the whole ruleset, and is
- * told the hashes of the SDK keys that are good, since it cannot know which have ended.
+ * told which SDK keys are good, since it cannot know which have ended.
  */
-export type Since = { revision: number; deliveries: Delivery[] | null; keys?: string[] };
+export type Since = { revision: number; deliveries: Delivery[] | null; keys?: KeyEnds };
+
+/** SDK keys by hash, and when each ends: epoch ms, null for never. */
+export type KeyEnds = Record<string, number | null>;
 
 /** What a relay tells the node above: how far it has come, and how many clients it and all below it hold, also by SDK key. */
 export type Report = {

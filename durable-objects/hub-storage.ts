@@ -2,7 +2,7 @@
 import type { Flag, Ruleset, Segment } from "@bunting/core";
 import type { Documents, KeyGrant } from "../workers/store/changes.ts";
 import type { SnapshotParts } from "../workers/store/snapshot.ts";
-import type { Patch } from "./delivery.ts";
+import type { KeyEnds, Patch } from "./delivery.ts";
 import { DeltaLog } from "./delta-log.ts";
 import { KillLog } from "./kill-log.ts";
 import { MemberLists } from "./member-lists.ts";
@@ -154,15 +154,19 @@ export class HubStorage {
       version: position.version,
       changeId: position.changeId,
       killSeq: position.killSeq,
-      keys: Object.fromEntries(this.#rows("key").map(({ key, json }) => [key, JSON.parse(json) as KeyGrant])),
+      keys: this.#keys(),
       kills: this.kills.states(),
       ruleset,
       relays: this.regions.counts,
     };
   }
 
-  keyHashes(): string[] {
-    return this.#rows("key").map(({ key }) => key);
+  keyEnds(): KeyEnds {
+    return Object.fromEntries(Object.entries(this.#keys()).map(([hash, { expiresAt }]) => [hash, expiresAt]));
+  }
+
+  #keys(): Record<string, KeyGrant> {
+    return Object.fromEntries(this.#rows("key").map(({ key, json }) => [key, JSON.parse(json) as KeyGrant]));
   }
 
   #rows(kind: Kind): { key: string; json: string }[] {

@@ -156,7 +156,7 @@ export class Hub extends DurableObject<Env> implements Upstream {
     const latest = this.#position.revision;
     const deliveries = this.#storage.deltas.after(revision, latest);
     return deliveries === null
-      ? { revision: latest, deliveries, keys: this.#storage.keyHashes() }
+      ? { revision: latest, deliveries, keys: this.#storage.keyEnds() }
       : { revision: latest, deliveries };
   }
 

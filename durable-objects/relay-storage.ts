@@ -1,5 +1,5 @@
 /** What a relay remembers, in its SQLite: where it is, what it was lately sent, which keys are good. All synchronous. */
-import { type Delivery, runAfter, type Standing } from "./delivery.ts";
+import { type Delivery, type KeyEnds, runAfter, type Standing } from "./delivery.ts";
 import type { Tally } from "./tallies.ts";
 
 const RING_BYTES = 1024 * 1024;
@@ -27,7 +27,7 @@ export class RelayStorage {
     this.#sql.exec(`
       CREATE TABLE IF NOT EXISTS ring (revision INTEGER PRIMARY KEY, bytes INTEGER NOT NULL, delivery TEXT NOT NULL);
       CREATE TABLE IF NOT EXISTS tallies (revision INTEGER PRIMARY KEY, tally TEXT NOT NULL);
-      CREATE TABLE IF NOT EXISTS keys (hash TEXT PRIMARY KEY) WITHOUT ROWID;
+      CREATE TABLE IF NOT EXISTS keys (hash TEXT PRIMARY KEY, expires_at INTEGER) WITHOUT ROWID;
     `);
     this.#ringBytes = this.#sql.exec<{ bytes: number }>("SELECT total(bytes) AS bytes FROM ring").one().bytes;
   }
@@ -77,12 +77,12 @@ export class RelayStorage {
   }
 
   /** To a revision that cannot be told by deliveries. */
-  leapTo(revision: number, keys: string[]): void {
+  leapTo(revision: number, keys: KeyEnds): void {
     this.#prepare();
     this.#sql.exec("DELETE FROM ring");
     this.#ringBytes = 0;
     this.#sql.exec("DELETE FROM keys");
-    for (const hash of keys) this.addKey(hash);
+    for (const [hash, expiresAt] of Object.entries(keys)) this.putKey(hash, expiresAt);
     this.#moveTo(revision);
   }
 
@@ -131,25 +131,33 @@ export class RelayStorage {
     this.#storage.kv.put("position", revision);
   }
 
-  // Keys, by hash.
+  // Keys, by hash. Ends are epoch ms.
 
-  isGood(keyHash: string): boolean {
-    return this.#sql.exec("SELECT 1 FROM keys WHERE hash = ?", keyHash).toArray().length > 0;
+  isGood(keyHash: string, now: number): boolean {
+    return (
+      this.#sql.exec("SELECT 1 FROM keys WHERE hash = ? AND coalesce(expires_at > ?, TRUE)", keyHash, now).toArray()
+        .length > 0
+    );
   }
 
-  addKey(hash: string): void {
-    this.#sql.exec("INSERT OR IGNORE INTO keys VALUES (?)", hash);
+  putKey(hash: string, expiresAt: number | null): void {
+    this.#sql.exec("INSERT OR REPLACE INTO keys VALUES (?, ?)", hash, expiresAt);
+  }
+
+  expiredKeys(now: number): string[] {
+    return this.#sql
+      .exec<{ hash: string }>("SELECT hash FROM keys WHERE expires_at <= ?", now)
+      .toArray()
+      .map(({ hash }) => hash);
   }
 
   dropKey(hash: string): void {
     this.#sql.exec("DELETE FROM keys WHERE hash = ?", hash);
   }
 
-  keyHashes(): string[] {
-    return this.#sql
-      .exec<{ hash: string }>("SELECT hash FROM keys")
-      .toArray()
-      .map(({ hash }) => hash);
+  keyEnds(): KeyEnds {
+    const rows = this.#sql.exec<{ hash: string; expires_at: number | null }>("SELECT hash, expires_at FROM keys");
+    return Object.fromEntries(rows.toArray().map((row) => [row.hash, row.expires_at]));
   }
 
   // Tallies.

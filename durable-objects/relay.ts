@@ -13,6 +13,7 @@ import { addKeys, Children, mostUsed } from "./children.ts";
 import {
   type Delivery,
   type Downstream,
+  type KeyEnds,
   type Report,
   resync,
   type Since,
@@ -57,6 +58,8 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
   #askedAt = 0;
   #reported = 0;
   #roundAt = 0;
+  /** Who has come and not yet been let in: until then the relay may not leave. */
+  #arriving = 0;
 
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env);
@@ -92,11 +95,13 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
 
   // What relays below call.
 
-  async attach(report: Report): Promise<(Since & { standing: Standing }) | null> {
-    if (!(await this.#current(report.revision))) return null;
-    this.#children.put(report);
-    this.#reportGrowth();
-    return { ...(await this.#lackedBy(report.revision)), standing: this.#storage.standing };
+  attach(report: Report): Promise<(Since & { standing: Standing }) | null> {
+    return this.#arrival(async () => {
+      if (!(await this.#current(report.revision))) return null;
+      this.#children.put(report);
+      this.#reportGrowth();
+      return { ...(await this.#lackedBy(report.revision)), standing: this.#storage.standing };
+    });
   }
 
   async detach(name: string): Promise<void> {
@@ -115,24 +120,31 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
   }
 
   /** Takes a socket whose credentials the Worker has checked. `?since=` asks for what the client lacks. */
-  override async fetch(request: Request): Promise<Response> {
+  override fetch(request: Request): Promise<Response> {
+    return this.#arrival(() => this.#welcome(request));
+  }
+
+  async #welcome(request: Request): Promise<Response> {
     const introduction = request.headers.get(ATTACHMENT_HEADER);
     if (introduction === null || request.headers.get("upgrade") !== "websocket")
       return new Response(null, { status: 426 });
     const { keyGoodAt, ...introduced } = JSON.parse(introduction) as Introduction;
-    const refused = this.#refusal(introduced.keyHash);
-    if (refused !== null) {
-      const retryAfter = String(Math.ceil(spreadMs(this.#sockets.count()) / 1_000));
-      return new Response(refused, { status: refused === "full" ? 503 : 429, headers: { "retry-after": retryAfter } });
-    }
     if (!(await this.#current(keyGoodAt))) return new Response(null, { status: 404 });
     const since = new URL(request.url).searchParams.get("since");
     const wanted = since === null ? null : Number(since);
     if (wanted !== null) await this.#above.fill(this.#place(), wanted);
 
+    // From here to the socket nothing is awaited: whoever else comes meanwhile finds its place taken.
+    const refused = this.#refusal(introduced.keyHash);
+    if (refused !== null) {
+      const retryAfter = String(Math.ceil(spreadMs(this.#sockets.count()) / 1_000));
+      return new Response(refused, { status: refused === "full" ? 503 : 429, headers: { "retry-after": retryAfter } });
+    }
     const revision = this.#storage.revision as number;
     // A key that the relay does not have is new, if the Worker has seen more than the relay has; else it has ended.
-    if (keyGoodAt <= revision && !this.#storage.isGood(introduced.keyHash)) return new Response(null, { status: 401 });
+    if (keyGoodAt <= revision && !this.#storage.isGood(introduced.keyHash, Date.now())) {
+      return new Response(null, { status: 401 });
+    }
 
     const { 0: client, 1: server } = new WebSocketPair();
     const applied = wanted !== null && wanted <= revision ? wanted : 0;
@@ -147,6 +159,15 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
     }
     this.#reportGrowth();
     return new Response(null, { status: 101, webSocket: client });
+  }
+
+  async #arrival<T>(arrive: () => Promise<T>): Promise<T> {
+    this.#arriving++;
+    try {
+      return await arrive();
+    } finally {
+      this.#arriving--;
+    }
   }
 
   // Sockets, also after hibernation.
@@ -197,13 +218,13 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
     const now = Date.now();
     this.#roundAt = now;
     for (const socket of this.#sockets.open()) {
-      const { keyExpiresAt } = this.#sockets.of(socket);
       if (now - this.#sockets.heardAt(socket) > SILENCE_MS) close(socket, SILENT, "silent");
-      else if (keyExpiresAt !== null && keyExpiresAt <= now) close(socket, KEY_REVOKED, "key-expired");
     }
-    if (this.#sockets.open().length === 0 && this.#children.isEmpty && now - this.#askedAt > ROUND_MS) {
-      return this.#leave();
+    for (const hash of this.#storage.expiredKeys(now)) {
+      for (const socket of this.#sockets.open(hash)) close(socket, KEY_REVOKED, "key-expired");
     }
+    const isNeeded = this.#arriving > 0 || this.#sockets.open().length > 0 || !this.#children.isEmpty;
+    if (!isNeeded && now - this.#askedAt > ROUND_MS) return this.#leave();
     await this.#attach();
     await this.#children.refresh(this.#storage.revision ?? 0);
     this.#cutExcess();
@@ -295,7 +316,7 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
     this.#children.deliver(delivery, this.#storage.standing);
     const connected = this.#sockets.sendToAll(delivery.message);
     for (const [hash, grant] of Object.entries(delivery.keys)) {
-      if (grant !== null) this.#storage.addKey(hash);
+      if (grant !== null) this.#storage.putKey(hash, grant.expiresAt);
       else this.#endKey(hash);
     }
     const first = this.#storage.firstOfRing();
@@ -320,12 +341,11 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
   }
 
   /** What lies between cannot be told: every socket fetches the ruleset, if its key is still good. */
-  #leapTo(revision: number, keys: string[]): void {
+  #leapTo(revision: number, keys: KeyEnds): void {
     if (this.#storage.revision !== null && revision <= this.#storage.revision) return;
     this.#storage.leapTo(revision, keys);
-    const good = new Set(keys);
     for (const socket of this.#sockets.open()) {
-      if (!good.has(this.#sockets.of(socket).keyHash)) close(socket, KEY_REVOKED, "key-revoked");
+      if (!Object.hasOwn(keys, this.#sockets.of(socket).keyHash)) close(socket, KEY_REVOKED, "key-revoked");
     }
     this.#sockets.sendToAll(JSON.stringify(resync(revision, spreadMs(this.#sockets.open().length))));
     this.ctx.waitUntil(this.#children.refresh(revision));
@@ -349,7 +369,7 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
       () => this.#report(),
       ({ revision, deliveries, keys, standing }) => {
         // A delivery may have passed meanwhile: only what still fits on top is taken.
-        if (deliveries === null) this.#leapTo(revision, keys ?? []);
+        if (deliveries === null) this.#leapTo(revision, keys ?? {});
         else for (const delivery of deliveries) this.#take(delivery);
         this.#storage.stand(standing);
         this.#wake(ROUND_MS);
@@ -362,7 +382,7 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
     const deliveries = this.#storage.runAfter(revision);
     const latest = this.#storage.revision as number;
     return deliveries === null
-      ? { revision: latest, deliveries, keys: this.#storage.keyHashes() }
+      ? { revision: latest, deliveries, keys: this.#storage.keyEnds() }
       : { revision: latest, deliveries };
   }
 

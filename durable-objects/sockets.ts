@@ -4,9 +4,8 @@ import { type Bucket, takeFrom } from "../workers/token-bucket.ts";
 
 /** At most 16 KB. `applied` is what the client has acknowledged. */
 export type Attachment = {
-  /** Hash and end of the SDK key that it came with. */
+  /** Of the SDK key that it came with. */
   keyHash: string;
-  keyExpiresAt: number | null;
   transport: "socket" | "sse";
   instance: string;
   name: string;

@@ -71,7 +71,6 @@ export class RelaySocket {
       keyHash: "hash",
       // From a Worker that has seen more than the relay, which takes its word for the key.
       keyGoodAt: Number.MAX_SAFE_INTEGER,
-      keyExpiresAt: null,
       transport: "socket",
       instance: "i",
       name: "n",

@@ -51,7 +51,7 @@ test("a request waits for a relay that does not answer 200 ms in all, then is se
 test("a relay that lacks what the isolate has read elsewhere takes nothing back and costs the hub nothing", async () => {
   const { environmentId } = await environment();
   const behind = visit({
-    RELAY: answering({ since: async () => ({ revision: 1, deliveries: null, keys: [] }) }),
+    RELAY: answering({ since: async () => ({ revision: 1, deliveries: null, keys: {} }) }),
     HUB: answering({ snapshot: () => expect.unreachable("the hub was asked for all of it") }),
   });
   const ruleset = await isolateRuleset(behind, environmentId);

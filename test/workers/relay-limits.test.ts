@@ -46,6 +46,26 @@ test("the clients of a relay that is lost land at another of their region", asyn
   await back();
 });
 
+test("a relay that was just woken takes no more than it may hold, however many come before it knows where it stands", async () => {
+  const { environmentId } = await livingEnvironment();
+  await withLimits(relayOf(environmentId), { RELAY_CAP: "2", CLIENTS_PER_KEY: "3" });
+  const opened = await Promise.allSettled(Array.from({ length: 6 }, () => open(environmentId, "one")));
+  expect(opened.filter(({ status }) => status === "fulfilled")).toHaveLength(2);
+  expect(await relayOf(environmentId).receipt(9, 100)).toMatchObject({ connected: 2 });
+});
+
+test("a relay does not leave while somebody is on the way in", async () => {
+  const { environmentId, publish } = await livingEnvironment();
+  const first = await open(environmentId, "hash");
+  first.socket.close(1000, "bye");
+  await vi.waitFor(async () => expect(await relayOf(environmentId).receipt(9, 100)).toMatchObject({ connected: 0 }));
+  // It trusts nobody after so long, and has to ask the hub before it lets anybody in.
+  await evictDurableObject(relayOf(environmentId));
+  const [client] = await Promise.all([open(environmentId, "hash"), runDurableObjectAlarm(relayOf(environmentId))]);
+  await publish({ flags: { a: flag("a") } });
+  await vi.waitFor(() => expect(client.told).toEqual(["hello 1", "patch 2"]));
+});
+
 describe("limits of a key and of an environment", () => {
   test("are 429, by what this relay has and by what the hub has summed up of all", async () => {
     const { environmentId } = await livingEnvironment();
@@ -58,11 +78,9 @@ describe("limits of a key and of an environment", () => {
     await open(environmentId, "three");
     await expect(open(environmentId, "four")).rejects.toThrow("429");
 
-    // The other relay has nobody, and knows from above how many there are.
+    // The other relay has nobody, and hears from above how many there are before it lets anybody in.
     await withLimits(relayOf(environmentId, 1), { CLIENTS_PER_KEY: "2", CLIENTS_PER_ENVIRONMENT: "100" });
     await runDurableObjectAlarm(relay);
-    await expect(open(environmentId, "one", 1)).resolves.toBeDefined();
-    await runDurableObjectAlarm(relayOf(environmentId, 1));
     await expect(open(environmentId, "one", 1)).rejects.toThrow("429");
     await expect(open(environmentId, "five", 1)).resolves.toBeDefined();
   });

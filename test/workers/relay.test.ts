@@ -1,7 +1,7 @@
 import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import type { PatchMessage } from "@bunting/core/wire";
-import { describe, expect, test, vi } from "vitest";
+import { describe, expect, onTestFinished, test, vi } from "vitest";
 import type { Standing } from "../../durable-objects/delivery.ts";
 import { KEY_REVOKED } from "../../durable-objects/sockets.ts";
 import { flag } from "../support/environment.ts";
@@ -228,7 +228,7 @@ describe("receipts and sockets", () => {
     expect(kept.closed).toBeNull();
   });
 
-  test("sockets that have fallen silent, or whose key has expired, are cut by alarm; the others stay", async () => {
+  test("sockets that have fallen silent are cut by alarm; the others stay", async () => {
     const { environmentId, publish } = await livingEnvironment();
     await publish({ keys: { hash: { id: "key_1", kind: "server", origins: [], expiresAt: null } } });
     const silent = await RelaySocket.open(environmentId);
@@ -237,12 +237,36 @@ describe("receipts and sockets", () => {
       socket!.serializeAttachment({ ...socket!.deserializeAttachment(), connectedAt: Date.now() - 76_000 });
     });
     await evictDurableObject(relayOf(environmentId));
-    const expired = await RelaySocket.open(environmentId, undefined, { keyExpiresAt: Date.now() });
-    const kept = await RelaySocket.open(environmentId, undefined, { keyExpiresAt: Date.now() + 60_000 });
+    const kept = await RelaySocket.open(environmentId);
     await runDurableObjectAlarm(relayOf(environmentId));
     await vi.waitFor(() => expect(silent.closed).toEqual({ code: 4408, reason: "silent" }));
-    await vi.waitFor(() => expect(expired.closed).toEqual({ code: KEY_REVOKED, reason: "key-expired" }));
     expect(kept.closed).toBeNull();
+  });
+
+  test("an end that a key is given while its sockets are open is theirs too, as is a later one", async () => {
+    const { environmentId, publish } = await livingEnvironment();
+    const grant = { id: "key_1", kind: "server" as const, origins: [], expiresAt: null };
+    const soon = Date.now() + 60_000;
+    await publish({ keys: { ending: grant, prolonged: { ...grant, expiresAt: soon }, leapt: grant, late: grant } });
+    const open = (keyHash: string) => RelaySocket.open(environmentId, undefined, { keyHash, keyGoodAt: 2 });
+    const [ending, prolonged, leapt] = [await open("ending"), await open("prolonged"), await open("leapt")];
+    await publish({ keys: { ending: { ...grant, expiresAt: soon }, prolonged: { ...grant, expiresAt: 2 * soon } } });
+    await vi.waitFor(() => expect(prolonged.told.at(-1)).toBe("patch 3"));
+    await runInDurableObject(hubOf(environmentId), (_, { storage: { sql } }) => void sql.exec("DELETE FROM children"));
+    await publish({ keys: { leapt: { ...grant, expiresAt: soon }, late: { ...grant, expiresAt: soon } } });
+    await runInDurableObject(hubOf(environmentId), (_, { storage: { sql } }) => void sql.exec("DELETE FROM deltas"));
+    await runDurableObjectAlarm(relayOf(environmentId));
+    expect([ending.closed, prolonged.closed, leapt.closed]).toEqual([null, null, null]);
+
+    vi.useFakeTimers({ toFake: ["Date"], now: soon + 1_000 });
+    onTestFinished(() => void vi.useRealTimers());
+    for (const { socket } of [ending, prolonged, leapt]) socket.send("ping");
+    await evictDurableObject(relayOf(environmentId));
+    await runDurableObjectAlarm(relayOf(environmentId));
+    const expired = { code: KEY_REVOKED, reason: "key-expired" };
+    await vi.waitFor(() => expect([ending.closed, leapt.closed]).toEqual([expired, expired]));
+    await expect(open("late")).rejects.toThrow("401");
+    expect(prolonged.closed).toBeNull();
   });
 
   test("a full relay takes no more, and makes room when somebody goes", async () => {

@@ -32,9 +32,9 @@ export async function connect(
   transport: Introduction["transport"],
   since: number | null,
 ): Promise<Response> {
-  const { visit, environmentId, keyHash, grant, client, ruleset } = caller;
+  const { visit, environmentId, keyHash, client, ruleset } = caller;
   const keyGoodAt = ruleset.evaluator.revision;
-  const introduction: Introduction = { keyHash, keyGoodAt, keyExpiresAt: grant.expiresAt, transport, ...client };
+  const introduction: Introduction = { keyHash, keyGoodAt, transport, ...client };
   const url = `https://relay/${since === null ? "" : `?since=${since}`}`;
   const headers = { upgrade: "websocket", [ATTACHMENT_HEADER]: JSON.stringify(introduction) };
   let refusal: Response | null = null;
