@@ -5,7 +5,7 @@
  * looked at again and moved in one synchronous step.
  */
 import { DurableObject } from "cloudflare:workers";
-import { D1_FIRST_MS, D1_MS, RECEIPT_MS, within } from "../workers/deadline.ts";
+import { D1_FIRST_MS, D1_MS, HUB_FOLLOW_MS, RECEIPT_MS, within } from "../workers/deadline.ts";
 import type { Env } from "../workers/env.ts";
 import { type Change, changesFrom, type Documents, findHeads } from "../workers/store/changes.ts";
 import { type Database, openDatabase } from "../workers/store/database.ts";
@@ -46,6 +46,7 @@ export class Hub extends DurableObject<Env> implements Upstream {
   #failures = 0;
   #comparedAt = 0;
   #birth: Promise<Position | null> | null = null;
+  #following: Promise<void> | null = null;
 
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env);
@@ -322,15 +323,22 @@ export class Hub extends DurableObject<Env> implements Upstream {
     return record;
   }
 
-  // What can wait: an alarm at a time does all of it that is due.
+  // What can wait: an alarm at a time, and the next waits for it. A relay that missed a kill must not wait for D1, KV or R2.
 
   override async alarm(): Promise<void> {
     const position = this.#storage.position;
     if (position === null) return;
+    this.#following ??= this.#follow(position).finally(() => {
+      this.#following = null;
+    });
+    const followed = within(this.#following, HUB_FOLLOW_MS, "what follows the hub").catch(() => this.#wake(RETRY_MS));
+    await Promise.all([this.#children.refresh(position.revision), followed]);
+  }
+
+  async #follow(position: Position): Promise<void> {
     const now = Date.now();
     const results = await Promise.allSettled([
       this.#mirror.tell(position.environmentId).then(() => this.#storage.kills.trim(now)),
-      this.#children.refresh(position.revision),
       this.#compareHeads(),
       ...this.#followers.due(now),
     ]);

@@ -225,8 +225,8 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
     }
     const isNeeded = this.#arriving > 0 || this.#sockets.open().length > 0 || !this.#children.isEmpty;
     if (!isNeeded && now - this.#askedAt > ROUND_MS) return this.#leave();
-    await this.#attach();
-    await this.#children.refresh(this.#storage.revision ?? 0);
+    // Those below do not wait for those above, who may not answer.
+    await Promise.all([this.#children.refresh(this.#storage.revision ?? 0), this.#attach()]);
     this.#cutExcess();
   }
 

@@ -9,6 +9,8 @@ export const D1_BIRTH_MS = 500;
 export const HUB_PUBLISH_MS = 1_000;
 /** A hub or KV under the sweep; what is late is done a minute later. */
 export const SWEEP_MS = 15_000;
+/** What a hub's alarm does besides telling its relays; after that it goes on by itself, and the next alarm may come. */
+export const HUB_FOLLOW_MS = 5_000;
 /** What a hub knows that D1 may not have been told of yet; after that D1's word is taken. */
 export const HUB_READ_MS = 500;
 /** An isolate's check with its relay; after that it serves what it has, marked stale. */

@@ -1,7 +1,7 @@
 /** Any revision can be rebuilt exactly as it was published, from R2 and what the hub has not archived yet. */
 import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
-import { beforeAll, describe, expect, test } from "vitest";
+import { beforeAll, describe, expect, test, vi } from "vitest";
 import { archiveDueAt, needsBase } from "../../durable-objects/archive.ts";
 import type { Hub } from "../../durable-objects/hub.ts";
 import { HubStorage, type Position } from "../../durable-objects/hub-storage.ts";
@@ -10,8 +10,9 @@ import type { Documents, Head } from "../../workers/store/changes.ts";
 import { Rebuilding, readRevision, trimRevisions } from "../../workers/store/revisions.ts";
 import { fetchPath, newPlace, turnedOn, withKey } from "../support/data-plane.ts";
 import { commitDocuments, flag, newEnvironment } from "../support/environment.ts";
-import { setFaults, withFaults } from "../support/faults.ts";
+import { hasHung, setFaults, withFaults } from "../support/faults.ts";
 import { killRequest } from "../support/kill.ts";
+import { hubOf, livingEnvironment, RelaySocket } from "../support/relay-socket.ts";
 
 const bucket = env.REVISIONS_BUCKET;
 
@@ -152,6 +153,40 @@ test("a hub that lost its storage begins a history of its own, and the old one s
     expect(await pastRuleset(env, history.environmentId, asked)).toBe(ruleset);
   }
   expect(await pastRuleset(env, history.environmentId, 500_000)).toBeNull();
+});
+
+test("while R2 does not answer, a relay that missed a kill is told again all the same (R14)", async () => {
+  const { environmentId, publish } = await livingEnvironment();
+  const hub = hubOf(environmentId);
+  const client = await RelaySocket.open(environmentId);
+  await publish({ flags: { a: flag("a") } });
+  const below = () =>
+    runInDurableObject(hub, (_, { storage }) => storage.sql.exec("SELECT revision FROM children").toArray());
+  await vi.waitFor(async () => expect(await below()).toEqual([{ revision: 2 }]));
+  // As if nothing had been archived yet.
+  await runInDurableObject(hub, (_, { storage }) => new HubStorage(storage).move({ archivedRevision: 0 }));
+  await evictDurableObject(hub);
+  await runInDurableObject(hub, (object) => {
+    Object.assign(Reflect.get(object, "env"), { REVISIONS_BUCKET: withFaults(env).REVISIONS_BUCKET });
+  });
+  setFaults({ REVISIONS_BUCKET: { mode: "hang", at: "^put", when: "before" } });
+  const archiving = runDurableObjectAlarm(hub);
+  await vi.waitFor(() => expect(hasHung()).toBe(true));
+  // Lost on the way: the hub takes its relay for one that has heard.
+  await runInDurableObject(hub, (_, { storage }) => void storage.sql.exec("DELETE FROM children"));
+  await hub.setKilled(killRequest("a", "kill"));
+  await runInDurableObject(hub, (_, { storage }) => {
+    storage.sql.exec("INSERT INTO children VALUES (?, 'enam', 2, 1, '{}')", `relay:${environmentId}:enam:0`);
+  });
+  await vi.waitFor(() => expect(client.told.at(-1)).toBe("patch 3"), { timeout: 25_000 });
+  // It did not wait for R2, which has not answered yet.
+  const { archivedRevision } = await runInDurableObject(
+    hub,
+    (_, { storage }) => storage.kv.get("position") as Position,
+  );
+  expect(archivedRevision).toBe(0);
+  setFaults({});
+  await archiving;
 });
 
 test("while R2 fails publishing goes on and nothing is dropped; once it is back all of it is archived", async () => {

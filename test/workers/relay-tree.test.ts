@@ -179,6 +179,25 @@ test("the relays of a hub that was lost with all it knew hear about it as soon a
   for (const socket of [high, low]) await vi.waitFor(() => expect(socket.told.at(-1)).toBe(`patch ${revision + 1}`));
 });
 
+test("a relay below that missed a delivery is told again though nobody above answers", async () => {
+  const { environmentId, publish } = await livingEnvironment();
+  const low = await open(environmentId, 1);
+  await publish({ flags: { a: flag("a") } });
+  await vi.waitFor(() => expect(low.told.at(-1)).toBe("patch 2"));
+  const known = () =>
+    runInDurableObject(relayOf(environmentId, 0), (_, { storage: { sql } }) =>
+      sql.exec<{ revision: number }>("SELECT revision FROM children").one(),
+    );
+  await vi.waitFor(async () => expect(await known()).toEqual({ revision: 2 }));
+  await runInDurableObject(relayOf(environmentId, 0), (_, { storage: { sql } }) => {
+    sql.exec("UPDATE children SET revision = 1");
+  });
+  const back = await away(hubOf(environmentId));
+  await runDurableObjectAlarm(relayOf(environmentId, 0)).catch(() => {});
+  expect(await known()).toEqual({ revision: 2 });
+  await back();
+});
+
 test("a region that is 80 % full gets more relays, and relays, isolates and KV are told", async () => {
   const { environmentId } = await livingEnvironment();
   await open(environmentId, 0);
