@@ -28,11 +28,11 @@ export async function livingEnvironment() {
   return { environmentId, publish };
 }
 
-/** The relay does not answer until what this returns is called, as an object that is being moved. */
-export async function away(relay: ReturnType<typeof relayOf>): Promise<() => Promise<void>> {
+/** The hub or relay does not answer until what this returns is called, as an object that is being moved. */
+export async function away(node: ReturnType<typeof hubOf> | ReturnType<typeof relayOf>): Promise<() => Promise<void>> {
   let isBack = false;
   let isAway = false;
-  const gone = runInDurableObject(relay, async (_, state) => {
+  const gone = runInDurableObject(node as DurableObjectStub, async (_, state) => {
     await state.blockConcurrencyWhile(async () => {
       isAway = true;
       while (!isBack) await scheduler.wait(20);
