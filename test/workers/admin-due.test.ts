@@ -87,14 +87,18 @@ test("while D1 is down nothing is tried; afterwards all of it is done, once", as
   expect(await climbing.read()).toMatchObject({ step: 1, nextAt: late + 60 * MINUTE });
 });
 
-test("what D1 refuses whenever it is tried is given up after ten times, and says so; others go on", async () => {
+test("what D1 refuses whenever it is tried is given up after ten times and ten minutes, and says so; others go on", async () => {
   const stuck = await schedule();
   const climbing = await ramp();
   const named = (kind: string) =>
     `${kind} ON changes WHEN NEW.documents LIKE '%"due-${count - 1}"%' OR NEW.documents LIKE '%"due-${count}"%'`;
   await refusing(named("INSERT"), async () => {
     const late = Math.max(stuck.at, climbing.next);
-    for (let tries = 0; tries < 25; tries++) await runDue(env, () => late + tries * MINUTE);
+    // Many who ask within a moment do not make it hopeless.
+    for (let tries = 0; tries < 25; tries++) await runDue(env, () => late);
+    expect([(await stuck.read()).status, (await climbing.read()).status]).toEqual(["pending", "running"]);
+    // One after the other: the second is not tried before the first is given up.
+    for (let minutes = 10; minutes < 25; minutes++) await runDue(env, () => late + minutes * MINUTE);
   });
   expect(await stuck.read()).toMatchObject({ status: "failed", failure: { code: "gave-up" } });
   expect(await climbing.read()).toMatchObject({ status: "paused", step: 0, pause: { code: "gave-up" } });

@@ -32,7 +32,8 @@ export async function runDue(env: Env, now: () => number): Promise<number | null
     }),
   );
   if (due.length > 0) console.log(JSON.stringify({ level: "info", due: due.length, waiting: done.includes(false) }));
-  if (schedules.length === AT_ONCE || ramps.length === AT_ONCE) return now();
+  const isMore = schedules.length === AT_ONCE || ramps.length === AT_ONCE;
+  if (isMore && !done.includes(false)) return now();
   const next = await Promise.all([nextSchedule(db, at), nextRamp(db, at)]);
   return next.reduce((one, other) => (one === null || (other !== null && other < one) ? other : one));
 }

@@ -23,8 +23,9 @@ export const failure = z
   .object({ code: z.string(), detail: z.string(), errors: z.array(mistake).optional() })
   .openapi("PlanFailure", { description: "The problem that a request would have been answered with" });
 
-/** How often D1 may refuse one without saying why before it is given up. */
+/** How often D1 may refuse one without saying why, and for how long at the least, before it is given up. */
 const MAX_ATTEMPTS = 10;
+const GIVEN_UP_AFTER_MS = 10 * 60_000;
 
 type Planned = { actor: string; tokenId: string | null; attempts: number };
 
@@ -51,12 +52,13 @@ export async function requireAuthor(db: Database, tokenId: string | null, { proj
 }
 
 /** Why it cannot be done, to be kept beside it; null where it may be possible a minute later. */
-export function failureOf(error: unknown, { attempts }: Planned): PlanFailure | null {
+export function failureOf(error: unknown, { attempts }: Planned, lateMs: number): PlanFailure | null {
   if (error instanceof ApiError && error.status < 500) {
     const { code, message, extra } = error;
     return { code, detail: message, ...(extra.errors && { errors: extra.errors }) };
   }
-  if (attempts + 1 >= MAX_ATTEMPTS) return { code: "gave-up", detail: `It failed ${MAX_ATTEMPTS} times.` };
+  if (attempts + 1 >= MAX_ATTEMPTS && lateMs >= GIVEN_UP_AFTER_MS)
+    return { code: "gave-up", detail: `It failed ${attempts + 1} times.` };
   if (error instanceof ApiError || error instanceof LostRace || isDatabaseFailure(error)) return null;
   return { code: "internal", detail: "It failed inside; the log says more." };
 }

@@ -28,7 +28,7 @@ export async function runRamp(env: Env, now: () => number, id: string): Promise<
     await happens(() => ({ kind: "tick" }));
     return true;
   } catch (error) {
-    const failure = failureOf(error, found.row);
+    const failure = failureOf(error, found.row, now() - (found.row.nextAt ?? now()));
     const message = failure === null ? "a ramp has to wait" : "a ramp cannot go on";
     console.warn(JSON.stringify({ level: "warn", message, ramp: id, failure, error: String(error) }));
     if (failure === null) {

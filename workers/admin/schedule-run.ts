@@ -38,7 +38,7 @@ export async function runSchedule(env: Env, now: () => number, id: string): Prom
     await writeAs(author, (at) => planRun(db, id, at), reason);
     return true;
   } catch (error) {
-    const failure = failureOf(error, found.row);
+    const failure = failureOf(error, found.row, now() - found.row.at);
     const message = failure === null ? "a schedule has to wait" : "a schedule failed";
     console.warn(JSON.stringify({ level: "warn", message, schedule: id, failure, error: String(error) }));
     if (failure === null) {
