@@ -61,8 +61,9 @@ export class Followers {
     await writeSnapshot(this.#env.KV, environmentId, parts);
     this.#storage.move({ snapshotRevision: parts.revision });
     this.#storage.regions.markTold(parts.relays);
-    for (const revision of this.#storage.takeExpiredSnapshots(now - SNAPSHOT_KEPT_MS)) {
+    for (const revision of this.#storage.expiredSnapshots(now - SNAPSHOT_KEPT_MS)) {
       await deleteSnapshot(this.#env.KV, environmentId, revision);
+      this.#storage.forgetSnapshot(revision);
     }
   }
 

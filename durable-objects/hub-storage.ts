@@ -181,15 +181,20 @@ export class HubStorage {
     this.#sql.exec("INSERT OR REPLACE INTO snapshots VALUES (?, ?)", revision, at);
   }
 
-  takeExpiredSnapshots(before: number): number[] {
+  expiredSnapshots(before: number): number[] {
     return this.#sql
       .exec<{ revision: number }>(
-        `DELETE FROM snapshots WHERE at < ? AND revision NOT IN (SELECT revision FROM snapshots ORDER BY revision DESC LIMIT 2)
-         RETURNING revision`,
+        `SELECT revision FROM snapshots
+         WHERE at < ? AND revision NOT IN (SELECT revision FROM snapshots ORDER BY revision DESC LIMIT 2)`,
         before,
       )
       .toArray()
       .map((row) => row.revision);
+  }
+
+  /** Once it is gone from KV. */
+  forgetSnapshot(revision: number): void {
+    this.#sql.exec("DELETE FROM snapshots WHERE revision = ?", revision);
   }
 }
 

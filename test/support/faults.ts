@@ -5,12 +5,12 @@
 import type { Env } from "../../workers/env.ts";
 
 /**
- * `hang`: the first call that `at` (a pattern) matches never returns, before it is made or after; what is matched is the
+ * `fail`: every call, or those that `at` matches. `hang`: the first call that `at` (a pattern) matches never returns, before it is made or after; what is matched is the
  * method, then the SQL or the first text that goes in. `hasHung` tells when a crash there can be made.
  * `flaky` fails that share of calls; half of these were carried out, and only their answers are lost.
  */
 type Fault =
-  | { mode: "fail" }
+  | { mode: "fail"; at?: string }
   | { mode: "delay"; ms: number }
   | { mode: "flaky"; rate: number }
   | { mode: "hang"; at: string; when: "before" | "after" };
@@ -89,7 +89,8 @@ function unwrapped(value: unknown): unknown {
 
 async function behind(name: Part, what: string, call: () => unknown): Promise<unknown> {
   const fault = faults?.[name];
-  if (fault?.mode === "fail") throw new Error(`${name} is down (a test says so)`);
+  if (fault?.mode === "fail" && new RegExp(fault.at ?? "").test(what))
+    throw new Error(`${name} is down (a test says so)`);
   if (fault?.mode === "delay") await new Promise((resolve) => setTimeout(resolve, fault.ms));
   if (fault?.mode === "flaky" && Math.random() < fault.rate) {
     if (Math.random() < 0.5) await call();

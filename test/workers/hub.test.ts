@@ -9,6 +9,7 @@ import { LostRace } from "../../workers/store/changes.ts";
 import * as table from "../../workers/store/schema.ts";
 import { readLatestSnapshot } from "../../workers/store/snapshot.ts";
 import { commitDocuments, db, flag, newEnvironment } from "../support/environment.ts";
+import { setFaults, withFaults } from "../support/faults.ts";
 import { killRequest } from "../support/kill.ts";
 
 const hubOf = (environmentId: string) => env.HUB.get(env.HUB.idFromName(environmentId));
@@ -136,6 +137,35 @@ describe("order", () => {
     }
     const { keys } = await env.KV.list({ prefix: `snapshot:${environmentId}:` });
     expect(keys.map(({ name }) => name.split(":")[2])).toEqual(["3", "4"]);
+  });
+
+  test("a snapshot that KV would not delete is deleted later (Q8)", async () => {
+    const head = await newEnvironment();
+    const { environmentId } = head;
+    const hub = hubOf(environmentId);
+    await hub.create(environmentId);
+    const snapshots = async () => {
+      const { keys } = await env.KV.list({ prefix: `snapshot:${environmentId}:` });
+      return keys.map(({ name }) => Number(name.split(":")[2])).sort((one, other) => one - other);
+    };
+    let last = head;
+    const written = async (key: string) => {
+      const next = await commitDocuments(last, { flags: { [key]: flag(key) } });
+      last = next.head;
+      await hub.publish(next.change);
+      await runInDurableObject(hub, (_, { storage }) => void storage.sql.exec("UPDATE snapshots SET at = 0"));
+      await runDurableObjectAlarm(hub);
+    };
+    await written("a");
+    await runInDurableObject(hub, (object) => {
+      Object.assign(Reflect.get(object, "env"), { KV: withFaults(env).KV });
+    });
+    setFaults({ KV: { mode: "fail", at: "^delete" } });
+    await written("b");
+    expect(await snapshots()).toEqual([1, 2, 3]);
+    setFaults({});
+    await written("c");
+    expect(await snapshots()).toEqual([3, 4]);
   });
 
   test("no environment, no hub: an id that D1 does not know leaves nothing behind", async () => {
