@@ -1,7 +1,9 @@
 /** OFREP in bulk and its event streams. Single evaluations are in data-plane.test.ts, official clients in test/flows. */
+import { env } from "cloudflare:workers";
 import { beforeEach, describe, expect, onTestFinished, test, vi } from "vitest";
 import { heldRuleset } from "../../workers/edge/isolate-ruleset.ts";
 import { bulkEtag, contextHashOf, dayOf, eventStreamUrl } from "../../workers/edge/ofrep-stream.ts";
+import { limitReader } from "../../workers/edge/read-limit.ts";
 import { newFlag } from "../support/admin.ts";
 import { fetchPath, newPlace, type Place, turnedOn, withKey } from "../support/data-plane.ts";
 import { EventClient } from "../support/event-source.ts";
@@ -190,6 +192,31 @@ describe("an event stream of OFREP's", () => {
     const yesterday = await follow(await onDay(today - 1), { "last-event-id": "1" });
     // So that the client gets today's.
     await vi.waitFor(() => expect(yesterday.events).toHaveLength(1));
+  });
+
+  test("costs its key nothing where the signature is not good: a key's id is no secret", async () => {
+    const path = await streamUrl(place.clientKey);
+    const forged = path.replace(/signature=.*/, `signature=${"0".repeat(64)}`);
+    const keys = heldRuleset(place.environmentId)?.keys ?? {};
+    const keyHash = Object.keys(keys).find((hash) => keys[hash]?.kind === "client")!;
+    const from = "192.0.2.77";
+    // So that nothing is granted meanwhile, and the platform, which grants less, is not asked.
+    vi.useFakeTimers({ toFake: ["Date"] });
+    const random = vi.spyOn(Math, "random").mockReturnValue(0.5);
+    onTestFinished(() => {
+      vi.useRealTimers();
+      random.mockRestore();
+    });
+    const used = async () => {
+      for (;;) await limitReader(env, keyHash, from);
+    };
+    await expect(used()).rejects.toMatchObject({ status: 429 });
+    const status = async (url: string) => {
+      const response = await fetchPath(url, { headers: { "cf-connecting-ip": from } });
+      await response.arrayBuffer();
+      return response.status;
+    };
+    expect([await status(forged), await status(path)]).toEqual([401, 429]);
   });
 
   test("keeps to its key's origins and ends with its key", async () => {

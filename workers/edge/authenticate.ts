@@ -7,6 +7,7 @@ import { sha256 } from "../store/credentials.ts";
 import type { KeyKind } from "../store/schema.ts";
 import { revisionOfEtag } from "./etag.ts";
 import { EARLY_MS, FRESH_MS, heldRuleset, type IsolateRuleset, isolateRuleset, type Visit } from "./isolate-ruleset.ts";
+import { allowsOrigin } from "./origins.ts";
 import { limitReader, noteStranger, refuseStranger } from "./read-limit.ts";
 
 type ClientName = { sdk: string; instance: string; name: string };
@@ -37,9 +38,11 @@ export async function authenticate(c: Incoming, ...kinds: KeyKind[]): Promise<Ca
 
 /** Looks among an environment's keys for the hash of the one that the caller names. */
 type Find = (ruleset: IsolateRuleset) => string | null;
+/** Throws where the caller only names the key and does not hold it. */
+type Prove = (keyHash: string) => Promise<void>;
 
 /** Whoever holds the key that `find` finds, within its origins and limits; 401, 403, 429 or 503 for others. */
-export async function admit(c: Incoming, environmentId: string, find: Find): Promise<Caller> {
+export async function admit(c: Incoming, environmentId: string, find: Find, prove?: Prove): Promise<Caller> {
   const visit: Visit = { env: c.env, ctx: c.executionCtx, request: c.req.raw };
   const address = c.req.header("cf-connecting-ip") ?? "";
   const atLeast = wantedRevision(c, environmentId);
@@ -62,6 +65,8 @@ export async function admit(c: Incoming, environmentId: string, find: Find): Pro
     noteStranger(address);
     throw unauthenticated("This SDK key is unknown or has been revoked.");
   }
+  // Before anything is said of the key or counted for it.
+  await prove?.(keyHash);
   if (grant.expiresAt !== null && grant.expiresAt <= Date.now()) throw unauthenticated("This SDK key has expired.");
   checkOrigin(c.req.raw, grant);
   const client = clientName(c);
@@ -126,10 +131,8 @@ function presentedKey(c: Incoming): string {
 }
 
 function checkOrigin(request: Request, grant: KeyGrant): void {
-  const origin = request.headers.get("origin");
-  if (grant.kind === "client" && grant.origins.length > 0 && origin !== null && !grant.origins.includes(origin)) {
-    throw forbidden("This client key may not be used from this origin. Add the origin to the key, or use another key.");
-  }
+  if (allowsOrigin(grant, request.headers.get("origin"))) return;
+  throw forbidden("This client key may not be used from this origin. Add the origin to the key, or use another key.");
 }
 
 /** `<sdk>/<version>;instance=<uuid>;name=<app>`, from a stranger: cut to size, never trusted. */

@@ -11,7 +11,7 @@ import { checkContext, type EvaluationContext, MAX_STREAM_CONTEXT_BYTES } from "
 import { EventStream } from "./event-stream.ts";
 import { type IsolateRuleset, recall, type Visit } from "./isolate-ruleset.ts";
 import { RelayFeed } from "./relay-feed.ts";
-import { relaySocket, requireUpgrade, sinceOf } from "./stream.ts";
+import { MAX_WAITING_BYTES, relaySocket, requireUpgrade, sinceOf } from "./stream.ts";
 import { nextValues, type Position } from "./values.ts";
 
 /** Close codes of ours, as relays use them, and one for what a client may not say. */
@@ -23,6 +23,10 @@ const TOO_MANY = 4429;
 const FIRST_CONTEXT_MS = 10_000;
 /** Each costs an evaluation of everything. */
 const CONTEXTS = { perSecond: 2, burst: 20 };
+/** What a waiting message takes beside its text, about. */
+const MESSAGE_BYTES = 256;
+
+const encoder = new TextEncoder();
 
 /** The values of one context, as far as they were told. */
 class Values {
@@ -60,11 +64,10 @@ class Values {
 }
 
 export async function openValueStream(caller: Caller, request: Request, context: EvaluationContext): Promise<Response> {
-  const { environmentId, visit } = caller;
-  const values = new Values(visit, context, sinceOf(request));
+  const values = new Values(caller.visit, context, sinceOf(request));
   const upstream = await relaySocket(caller);
   const stream = new EventStream(() => feed.end(1001, "client gone"));
-  const feed = new RelayFeed(upstream, visit, environmentId, {
+  const feed = new RelayFeed(upstream, caller, request, {
     // EventSource comes back by itself: at a random moment of its window, like every client of ours.
     hello: (message) => stream.write("hello", message, { retryMs: Math.random() * message.reconnectWithinMs }),
     async advance(ruleset) {
@@ -75,43 +78,49 @@ export async function openValueStream(caller: Caller, request: Request, context:
     goodbye: (message) => stream.write("goodbye", message, { retryMs: Math.random() * message.withinMs }),
     end: () => stream.end(),
   });
-  feed.start(request.signal);
+  feed.start();
   return stream.response;
 }
 
 export async function openValueSocket(caller: Caller, request: Request): Promise<Response> {
   requireUpgrade(request);
-  const { environmentId, visit } = caller;
-  const values = new Values(visit, null, sinceOf(request));
+  const values = new Values(caller.visit, null, sinceOf(request));
   const upstream = await relaySocket(caller);
   const { 0: client, 1: server } = new WebSocketPair();
-  const send = (message: object) => {
+  const send = (text: string) => {
     try {
-      server.send(JSON.stringify(message));
+      server.send(text);
     } catch {
       // Closed: its close event tells.
     }
   };
+  // Nothing tells what a socket's client has read: all that it was sent may be waiting. Spread, as a stream's life is.
+  let leftBytes = MAX_WAITING_BYTES * (1 + Math.random());
+  const sendWithin = (text: string) => {
+    send(text);
+    leftBytes -= encoder.encode(text).length + MESSAGE_BYTES;
+    if (leftBytes <= 0) feed.renew();
+  };
   let heardAt = Date.now();
   let contexts: Bucket | null = null;
-  const feed = new RelayFeed(upstream, visit, environmentId, {
-    hello: (message: HelloMessage) => send(message),
+  const feed = new RelayFeed(upstream, caller, request, {
+    hello: (message: HelloMessage) => send(JSON.stringify(message)),
     async advance(ruleset) {
       const message = await values.next(ruleset);
-      if (message !== null) send(message);
+      if (message !== null) sendWithin(JSON.stringify(message));
     },
     // Clients ping; one that has not for so long is gone.
     heartbeat() {
       if (Date.now() - heardAt > SILENCE_SECONDS * 1_000) feed.end(SILENT, "silent");
     },
-    goodbye: (message) => send(message),
+    goodbye: (message) => send(JSON.stringify(message)),
     end: (code, reason) => closeQuietly(server, code, reason),
   });
   const patience = setTimeout(() => feed.end(SILENT, "no context"), FIRST_CONTEXT_MS);
   server.addEventListener("message", ({ data }) => {
     heardAt = Date.now();
     if (data === PING) {
-      server.send(PONG);
+      sendWithin(PONG);
       return;
     }
     const heard = contextIn(data);
@@ -131,7 +140,7 @@ export async function openValueSocket(caller: Caller, request: Request): Promise
   server.addEventListener("close", left);
   server.addEventListener("error", left);
   server.accept();
-  feed.start(request.signal);
+  feed.start();
   return new Response(null, { status: 101, webSocket: client });
 }
 

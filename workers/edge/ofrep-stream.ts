@@ -70,14 +70,14 @@ export async function openRefetchStream(c: Context<{ Bindings: Env }>): Promise<
     isDue = false;
     seen = revision;
   };
-  const feed = new RelayFeed(upstream, visit, environmentId, {
+  const feed = new RelayFeed(upstream, caller, c.req.raw, {
     hello: ({ reconnectWithinMs }) => stream.comment("hello", { retryMs: Math.random() * reconnectWithinMs }),
     advance,
     heartbeat: () => stream.comment("heartbeat"),
     goodbye: ({ withinMs }) => stream.comment("goodbye", { retryMs: Math.random() * withinMs }),
     end: () => stream.end(),
   });
-  feed.start(c.req.raw.signal);
+  feed.start();
   return stream.response;
 }
 
@@ -114,13 +114,13 @@ function claimIn(request: Request): Claim & { signature: string } {
 }
 
 async function admitClaim(c: Context<{ Bindings: Env }>, claim: ReturnType<typeof claimIn>): Promise<Caller> {
-  const caller = await admit(c, claim.environmentId, ({ keys }) => {
-    return Object.keys(keys).find((hash) => keys[hash]?.id === claim.keyId) ?? null;
+  const find = ({ keys }: IsolateRuleset) => Object.keys(keys).find((hash) => keys[hash]?.id === claim.keyId) ?? null;
+  return admit(c, claim.environmentId, find, async (keyHash) => {
+    const signature = Uint8Array.from(claim.signature.match(/../g) ?? [], (pair) => Number.parseInt(pair, 16));
+    if (await crypto.subtle.verify("HMAC", await signingKey(keyHash), signature, textOf(claim))) return;
+    noteStranger(c.req.header("cf-connecting-ip") ?? "");
+    throw unauthenticated("This event stream's URL is not one that was given out. Evaluate again for one.");
   });
-  const signature = Uint8Array.from(claim.signature.match(/../g) ?? [], (pair) => Number.parseInt(pair, 16));
-  if (await crypto.subtle.verify("HMAC", await signingKey(caller.keyHash), signature, textOf(claim))) return caller;
-  noteStranger(c.req.header("cf-connecting-ip") ?? "");
-  throw unauthenticated("This event stream's URL is not one that was given out. Evaluate again for one.");
 }
 
 function toHex(bytes: ArrayBuffer): string {

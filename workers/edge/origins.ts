@@ -1,4 +1,5 @@
 import type { MiddlewareHandler } from "hono";
+import type { KeyGrant } from "../store/changes.ts";
 
 /** What a page may send, beside what it may always. */
 const REQUEST_HEADERS =
@@ -24,3 +25,7 @@ export const fromAnyOrigin: MiddlewareHandler = async (c, next) => {
   c.res.headers.set("access-control-allow-origin", "*");
   c.res.headers.set("access-control-expose-headers", RESPONSE_HEADERS);
 };
+
+/** `origin` is null for what is no page: that is not to be told apart by origins. */
+export const allowsOrigin = ({ kind, origins }: Pick<KeyGrant, "kind" | "origins">, origin: string | null): boolean =>
+  kind !== "client" || origins.length === 0 || origin === null || origins.includes(origin);

@@ -10,9 +10,12 @@ import {
   PONG,
   type ServerMessage,
 } from "@bunting/core/wire";
+import { KEY_REVOKED } from "../../durable-objects/sockets.ts";
+import type { Caller } from "./authenticate.ts";
 import { filtersReady } from "./filters.ts";
-import { type IsolateRuleset, isolateRuleset, type Visit } from "./isolate-ruleset.ts";
-import { MAX_LIFE_MS, MIN_LIFE_MS } from "./stream.ts";
+import { EARLY_MS, type IsolateRuleset, isolateRuleset } from "./isolate-ruleset.ts";
+import { allowsOrigin } from "./origins.ts";
+import { MAX_LIFE_MS, MIN_LIFE_MS, sinceOf } from "./stream.ts";
 
 /** What becomes of it. None of these may throw. */
 export type Outlet = {
@@ -29,29 +32,36 @@ export type Outlet = {
 const FIRST_RETRY_MS = 20;
 const LAST_RETRY_MS = 1_000;
 const RENEW_WITHIN_MS = 5_000;
+/**
+ * A client that comes back may have heard more than the relay here, which is told all in about 2 s: it is not told what is
+ * older than that. What nobody can have heard yet is not waited for.
+ */
+const AHEAD = { atMost: 1_000, waitMs: 2_000 };
 
 export class RelayFeed {
   readonly #upstream: WebSocket;
-  readonly #visit: Visit;
-  readonly #environmentId: string;
+  readonly #caller: Caller;
+  readonly #request: Request;
   readonly #outlet: Outlet;
   readonly #timers: ReturnType<typeof setTimeout>[] = [];
   #wanted = 0;
+  /** What the client says that it has, and until when the ruleset is to reach it first. */
+  #ahead = { revision: 0, until: 0 };
   #looks = 0;
   #busy = false;
   #ended = false;
 
-  constructor(upstream: WebSocket, visit: Visit, environmentId: string, outlet: Outlet) {
+  /** Of `request`: the client's revision, its origin, and when it has gone. */
+  constructor(upstream: WebSocket, caller: Caller, request: Request, outlet: Outlet) {
     this.#upstream = upstream;
-    this.#visit = visit;
-    this.#environmentId = environmentId;
+    this.#caller = caller;
+    this.#request = request;
     this.#outlet = outlet;
   }
 
-  /** `gone` is the client's request: it may have ended while the relay was asked. */
-  start(gone: AbortSignal): void {
+  start(): void {
     const upstream = this.#upstream;
-    const outlet = this.#outlet;
+    const gone = this.#request.signal;
     upstream.addEventListener("message", ({ data }) => {
       if (typeof data === "string" && data !== PONG) this.#hear(headOf(data), data);
     });
@@ -59,21 +69,17 @@ export class RelayFeed {
     upstream.addEventListener("error", () => this.end(1011, "relay"));
     gone.addEventListener("abort", () => this.end(1001, "client gone"));
     upstream.accept();
-    // An event that has happened is not told again.
+    // Gone while the relay was asked: an event that has happened is not told again.
     if (gone.aborted) {
       this.end(1001, "client gone");
       return;
     }
-    const renew = () => {
-      outlet.goodbye({ type: "goodbye", withinMs: RENEW_WITHIN_MS, reason: "renew" });
-      this.end(1000, "renew");
-    };
     this.#timers.push(
       setInterval(() => {
         upstream.send(PING);
-        outlet.heartbeat();
+        this.#outlet.heartbeat();
       }, HEARTBEAT_SECONDS * 1_000),
-      setTimeout(renew, MIN_LIFE_MS + Math.random() * (MAX_LIFE_MS - MIN_LIFE_MS)),
+      setTimeout(() => this.renew(), MIN_LIFE_MS + Math.random() * (MAX_LIFE_MS - MIN_LIFE_MS)),
     );
   }
 
@@ -81,6 +87,13 @@ export class RelayFeed {
   look(): void {
     this.#looks++;
     if (this.#wanted > 0) void this.#catchUp();
+  }
+
+  /** The client is to come back. */
+  renew(): void {
+    if (this.#ended) return;
+    this.#outlet.goodbye({ type: "goodbye", withinMs: RENEW_WITHIN_MS, reason: "renew" });
+    this.end(1000, "renew");
   }
 
   end(code: number, reason: string): void {
@@ -108,6 +121,10 @@ export class RelayFeed {
 
   #want(revision: number): void {
     if (revision <= this.#wanted) return;
+    if (this.#wanted === 0) {
+      const since = sinceOf(this.#request) ?? 0;
+      if (since <= revision + AHEAD.atMost) this.#ahead = { revision: since, until: Date.now() + AHEAD.waitMs };
+    }
     this.#wanted = revision;
     this.look();
   }
@@ -116,16 +133,23 @@ export class RelayFeed {
   async #catchUp(): Promise<void> {
     if (this.#busy) return;
     this.#busy = true;
+    const { visit, environmentId, keyHash } = this.#caller;
     let pauseMs = FIRST_RETRY_MS;
     for (let done = 0; done < this.#looks && !this.#ended; ) {
       const looks = this.#looks;
       try {
-        const ruleset = await isolateRuleset(this.#visit, this.#environmentId, (held) =>
-          held.evaluator.revision < this.#wanted ? -1 : Number.POSITIVE_INFINITY,
-        );
+        const ahead = Date.now() < this.#ahead.until ? this.#ahead.revision : 0;
+        const ruleset = await isolateRuleset(visit, environmentId, ({ evaluator: { revision } }) => {
+          if (revision < this.#wanted) return -1;
+          return revision < ahead ? EARLY_MS : Number.POSITIVE_INFINITY;
+        });
         if (ruleset === null) return this.end(1001, "no such environment");
-        if (ruleset.evaluator.revision >= this.#wanted) {
-          await filtersReady(this.#visit, ruleset);
+        const grant = ruleset.keys[keyHash];
+        if (grant !== undefined && !allowsOrigin(grant, this.#request.headers.get("origin"))) {
+          return this.end(KEY_REVOKED, "origin");
+        }
+        if (ruleset.evaluator.revision >= Math.max(this.#wanted, ahead)) {
+          await filtersReady(visit, ruleset);
           if (!this.#ended) await this.#outlet.advance(ruleset);
           done = looks;
           continue;
