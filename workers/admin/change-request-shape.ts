@@ -53,8 +53,8 @@ const dryRun = writtenTargeting.shape.dryRun.unwrap();
 const outlook = z
   .object({
     baseVersion: z.number().int().openapi({ description: "The flag's version that it was asked for" }),
-    current: targeting.nullable().openapi({ description: "The flag as it is now" }),
-    proposed: targeting.nullable().openapi({ description: "What publishing would make of it now" }),
+    current: z.union([targeting, z.null()]).openapi({ description: "The flag as it is now" }),
+    proposed: z.union([targeting, z.null()]).openapi({ description: "What publishing would make of it now" }),
     changes: dryRun.shape.changes,
     moved: dryRun.shape.moved,
     conflicts: z
