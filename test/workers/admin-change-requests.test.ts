@@ -124,6 +124,22 @@ describe("a change request (R10)", () => {
     ).toBe(403);
   });
 
+  test("heeds If-Match in every step", async () => {
+    const { ask } = await underPolicies(PAYMENT);
+    const { at } = await ask();
+    const bodies = {
+      comments: { comment: "?" },
+      approve: { revision: 1 },
+      "request-changes": { revision: 1, comment: "?" },
+    };
+    for (const step of ["comments", "approve", "request-changes", "withdraw", "rebase", "publish"] as const) {
+      const by = step === "approve" || step === "request-changes" ? payer : author;
+      const body = step in bodies ? bodies[step as keyof typeof bodies] : {};
+      const { status, headers } = await by("POST", `${at}/${step}`, body, { "if-match": '"v7"' });
+      expect([step, status, headers.get("etag")]).toEqual([step, 412, '"v1"']);
+    }
+  });
+
   test("loses its approvals when it is edited, and they are of the revision that was looked at", async () => {
     const { ask } = await underPolicies(PAYMENT);
     const { at } = await ask();

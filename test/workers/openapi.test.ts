@@ -87,7 +87,15 @@ const first = [
   ...["createProject", "updateProject", "createEnvironment", "updateEnvironment", "createFlag", "updateFlag"],
   ...["changeFlags", "updateTargeting", "replaceTargeting", "editTargeting", "turnFlagOff", "turnFlagOn"],
   ...["evaluateFlag", "killFlag", "restoreFlag", "createSegment", "updateSegment", "changeMembers", "uploadMembers"],
-  ...["createKey", "updateKey", "createToken", "updateToken", "createPolicy", "updatePolicy", "replaceCodeReferences"],
+  ...["createKey", "updateKey", "createToken", "updateToken", "replaceCodeReferences"],
+  ...["createRamp", "pauseRamp", "resumeRamp", "jumpRamp", "abortRamp", "createPolicy", "updatePolicy"],
+  ...[
+    "createChangeRequest",
+    "commentOnChangeRequest",
+    "approveChangeRequest",
+    "publishChangeRequest",
+    "promoteChanges",
+  ],
 ];
 const last = [
   ...["revertAuditEntry", "archiveFlag", "unarchiveFlag", "archiveFlag", "deleteKey", "deletePolicy", "deleteToken"],
@@ -120,14 +128,18 @@ test("every example is sent, in one story, and answered as it says", async () =>
     const place = path.replace(/\{(\w+)\}/g, (_, name: string) => {
       return ids[name] ?? parameters.find((one) => one.name === name)?.example ?? "";
     });
+    if (id === "deleteProject") await api("DELETE", "/projects/demo/environments/staging");
     const query = { readReceipt: `?revision=${revision}`, listDependents: "?flag=new-checkout" }[id] ?? "";
     const [type, content] = Object.entries(requestBody?.content ?? {})[0] ?? [];
     const headers: Record<string, string> = type === undefined ? {} : { "content-type": type };
     const { status, body } = await api(method.toUpperCase(), `${place}${query}`, content?.example, headers);
     expect([id, status, status < 300 ? "" : body]).toEqual([id, expect.toSatisfy((code) => code < 300), ""]);
+    if (id === "createEnvironment") await api("POST", "/projects/demo/environments", { key: "staging" });
     if (id === "createKey") ids.key = body.id;
+    if (id === "createRamp") ids.id = body.id;
+    if (id === "createChangeRequest") ids.changeRequest = body.id;
     if (id === "createToken") ids.token = body.id;
-    if (body?.revision !== undefined) revision = body.revision;
+    if (body?.propagation !== undefined) revision = body.revision;
     if (id === "listAudit") {
       ids.id = body.items.find(({ action }: { action: string }) => action === "flag.update").id;
     }

@@ -32,6 +32,11 @@ const STATE = [
   "rule-exists",
 ] as const;
 const changeRequest = "/projects/{project}/change-requests/{changeRequest}";
+const schedule = "/projects/{project}/schedules";
+const PLANNED = ["archived", "rule-gone", "rule-exists"] as const;
+const ramp = "/projects/{project}/ramps/{id}";
+/** What a ramp that is to go on can meet. */
+const GOES_ON = ["ramp-ended", "flag-gone", "archived", "rule-gone", "edited", "killed", "flag-off"] as const;
 
 /** By method and path. What is not here is named by its path, and is right with the shared problems. */
 export const operations: Record<string, Operation> = {
@@ -155,23 +160,76 @@ export const operations: Record<string, Operation> = {
   },
   "PATCH /projects/{project}/policies/{policy}": { example: { share: 50_001 } },
   "POST /projects/{project}/change-requests": {
+    example: {
+      environment: "production",
+      flag: "new-checkout",
+      title: "A fifth",
+      instructions: [{ kind: "setServe", serve: { split: { weights: { on: 20_000, off: 80_000 } } } }],
+    },
     problems: { 409: ["changes-nothing", "too-many-change-requests", "archived"], 413: TOO_LARGE },
   },
   [`PATCH ${changeRequest}`]: { problems: { 409: STATE } },
   [`POST ${changeRequest}/submit`]: { problems: { 409: STATE }, ifMatch: true },
-  [`POST ${changeRequest}/comments`]: { name: "commentOnChangeRequest", problems: { 409: STATE } },
-  [`POST ${changeRequest}/approve`]: { problems: { 409: [...STATE, "other-revision"] } },
+  [`POST ${changeRequest}/comments`]: {
+    name: "commentOnChangeRequest",
+    example: { comment: "Is the load test done?" },
+    problems: { 409: STATE },
+    ifMatch: true,
+  },
+  [`POST ${changeRequest}/approve`]: {
+    example: { revision: 1, comment: "It is" },
+    problems: { 409: [...STATE, "other-revision"] },
+    ifMatch: true,
+  },
   [`POST ${changeRequest}/request-changes`]: {
     name: "requestChanges",
     problems: { 409: [...STATE, "other-revision"] },
+    ifMatch: true,
   },
-  [`POST ${changeRequest}/withdraw`]: { problems: { 409: STATE } },
-  [`POST ${changeRequest}/rebase`]: { problems: { 409: STATE } },
+  [`POST ${changeRequest}/withdraw`]: { problems: { 409: STATE }, ifMatch: true },
+  [`POST ${changeRequest}/rebase`]: { problems: { 409: STATE }, ifMatch: true },
   [`POST ${changeRequest}/publish`]: {
+    example: { reason: "Approved" },
     problems: { 403: ["approval-required"], 409: [...STATE, "changes-requested", "other-revision"], 413: TOO_LARGE },
+    ifMatch: true,
+  },
+  "POST /projects/{project}/kill-reviews/{killReview}/close": { ifMatch: true },
+  [`POST ${schedule}`]: {
+    problems: { 403: ["approval-required"], 409: [...PLANNED, "too-many-schedules"], 413: TOO_LARGE },
+  },
+  [`PATCH ${schedule}/{id}`]: {
+    problems: { 403: ["approval-required"], 409: [...PLANNED, "schedule-ended"], 413: TOO_LARGE },
+  },
+  [`DELETE ${schedule}/{id}`]: { problems: { 409: ["schedule-ended"] } },
+  "POST /projects/{project}/ramps": {
+    example: {
+      environment: "production",
+      flag: "new-checkout",
+      variation: "on",
+      steps: [{ weight: 25_000, forMs: 86_400_000 }, { weight: 50_000, forMs: 86_400_000 }, { weight: 100_000 }],
+      reason: "Launch",
+    },
+    problems: {
+      403: ["approval-required"],
+      409: ["archived", "killed", "flag-off", "rule-gone", "ramp-at-work"],
+      413: TOO_LARGE,
+    },
+  },
+  [`POST ${ramp}/pause`]: { example: { reason: "Over the weekend" }, problems: { 409: ["ramp-ended"] }, ifMatch: true },
+  [`POST ${ramp}/resume`]: { example: {}, problems: { 409: GOES_ON }, ifMatch: true },
+  [`POST ${ramp}/jump`]: {
+    example: { step: 1 },
+    problems: { 403: ["approval-required"], 409: GOES_ON, 413: TOO_LARGE },
+    ifMatch: true,
+  },
+  [`POST ${ramp}/abort`]: {
+    example: { reason: "Fewer orders" },
+    problems: { 409: ["ramp-ended"], 413: TOO_LARGE },
+    ifMatch: true,
   },
   "POST /projects/{project}/promote": {
     name: "promoteChanges",
+    example: { from: "staging", to: "production", items: [{ flag: "new-checkout", parts: ["rules"] }] },
     problems: {
       403: ["approval-required"],
       409: ["archived", "has-members", "would-not-work", "in-use"],
