@@ -10,7 +10,7 @@ import {
   readLatestSnapshot,
   type SnapshotParts,
 } from "../workers/store/snapshot.ts";
-import type { KillState } from "./kill.ts";
+import { type KillState, laidOver } from "./kill.ts";
 import type { RelayCounts } from "./tree.ts";
 
 export type Beginning = {
@@ -18,6 +18,7 @@ export type Beginning = {
   version: number;
   changeId: string;
   killSeq: number;
+  unheardAfter: number | null;
   documents: Documents;
   members: MemberRow[];
   kills: Record<string, KillState>;
@@ -55,21 +56,18 @@ export function firstBeginning(whole: WholeEnvironment): Beginning {
 /** `latest` is what KV points to; `snapshot` is what it holds, where that can be read. */
 function fromD1(whole: WholeEnvironment, latest: LatestPointer | null, snapshot: SnapshotParts | null): Beginning {
   const { ruleset, keys, head, publishedRevision } = whole;
-  const killed = whole.kills.filter((kill) => kill.killed);
-  const mirrored = whole.killSeq;
-  // D1 only mirrors kills, late where it was down. They are numbered: whoever has seen more of them knows.
-  const kills =
-    snapshot !== null && snapshot.killSeq > mirrored
-      ? snapshot.kills
-      : Object.fromEntries(killed.map(({ flagKey, by, at, reason, seq }) => [flagKey, { by, at, reason, seq }]));
+  // D1 only mirrors kills, late where it was down, and KV may be older. They are numbered: the later of each flag counts.
+  const heardTo = snapshot === null ? 0 : lastHeard(snapshot);
+  const later = whole.kills.filter(({ flagKey, seq }) => seq > Math.max(heardTo, snapshot?.kills[flagKey]?.seq ?? 0));
   return {
     revision: Math.max(latest?.revision ?? 0, publishedRevision) + REVISION_GAP,
     version: head.version,
     changeId: head.changeId,
-    killSeq: Math.max(mirrored, snapshot?.killSeq ?? 0) + KILL_SEQ_GAP,
+    killSeq: Math.max(whole.killSeq, snapshot?.killSeq ?? 0) + KILL_SEQ_GAP,
+    unheardAfter: null,
     documents: { flags: ruleset.flags, segments: ruleset.segments, keys },
     members: whole.members,
-    kills,
+    kills: laidOver(snapshot?.kills ?? {}, later),
     relays: latest?.relays ?? {},
   };
 }
@@ -83,12 +81,16 @@ function fromSnapshot(snapshot: SnapshotParts): Beginning {
     version: snapshot.version,
     changeId: snapshot.changeId,
     killSeq: snapshot.killSeq + KILL_SEQ_GAP,
+    unheardAfter: lastHeard(snapshot),
     documents: { flags: Object.fromEntries(bare), segments: withoutLists(segments), keys: snapshot.keys },
     members: Object.values(segments).flatMap(listed),
     kills: snapshot.kills,
     relays: snapshot.relays,
   };
 }
+
+/** Up to which kill of D1 a snapshot has them all. */
+const lastHeard = ({ killSeq, unheardAfter }: SnapshotParts): number => unheardAfter ?? killSeq;
 
 /** The hub keeps the lists of big segments beside their documents. */
 function withoutLists(segments: Record<string, Segment>): Record<string, Segment> {

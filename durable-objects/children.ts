@@ -6,6 +6,13 @@ import { merge, nothing, type Part, silence } from "./receipt.ts";
 import { type Region, type RelayCounts, relayName, rootsOf } from "./tree.ts";
 
 type Child = Omit<Report, "keys">;
+/** `failures`: how often it was asked by alarm, one after the other, and did not answer. */
+type Row = Child & { keys: string; failures: number };
+
+/** Who does not answer is asked again after this long, then twice as long, and so on: its parent may sleep between. */
+const RETRY_MS = 2_000;
+/** As often as a relay that lives asks by itself. */
+const MAX_RETRY_MS = 60_000;
 
 /** SDK keys in a report, those with the most clients: an environment has a handful. */
 const MAX_KEYS = 50;
@@ -13,13 +20,13 @@ const MAX_KEYS = 50;
 export class Children {
   readonly #ctx: DurableObjectState;
   readonly #relays: Env["RELAY"];
-  readonly #retry: () => void;
+  readonly #retry: (inMs: number) => void;
   #prepared = false;
   /** Everybody who asks for the same receipt at the same time gets the same answer. */
   readonly #asked = new Map<number, Promise<Part>>();
 
-  /** `retry` is called where a child could not be told: `refresh` is then to be called by alarm. */
-  constructor(ctx: DurableObjectState, relays: Env["RELAY"], retry: () => void) {
+  /** `retry` is called where a child could not be told: `refresh` is then to be called by alarm, in `inMs`. */
+  constructor(ctx: DurableObjectState, relays: Env["RELAY"], retry: (inMs: number) => void) {
     this.#ctx = ctx;
     this.#relays = relays;
     this.#retry = retry;
@@ -29,7 +36,7 @@ export class Children {
   put({ name, region, revision, connected, keys }: Report): void {
     this.#prepare();
     this.#ctx.storage.sql.exec(
-      "INSERT OR REPLACE INTO children VALUES (?, ?, ?, ?, ?)",
+      "INSERT OR REPLACE INTO children VALUES (?, ?, ?, ?, ?, 0)",
       name,
       region,
       revision,
@@ -68,14 +75,14 @@ export class Children {
   /** To all of them, in the background: whoever does not take it is asked again by alarm. */
   deliver(delivery: Delivery, standing: Standing): void {
     for (const child of this.#all()) {
-      this.#ctx.waitUntil(this.#hear(child, (relay) => relay.deliver(delivery, standing)));
+      this.#ctx.waitUntil(this.#hear(child, (relay) => relay.deliver(delivery, standing), child.failures));
     }
   }
 
   /** Those that have not come as far as `revision`. */
   async refresh(revision: number): Promise<void> {
     const behind = this.#all().filter((child) => child.revision < revision);
-    await Promise.all(behind.map((child) => this.#hear(child, (relay) => relay.refresh())));
+    await Promise.all(behind.map((child) => this.#hear(child, (relay) => relay.refresh(), child.failures + 1)));
   }
 
   /** Relays that may be below a hub and that it does not know of: those that are attached to it attach again. */
@@ -107,25 +114,30 @@ export class Children {
     return (await Promise.all(parts)).reduce(merge, nothing());
   }
 
-  async #hear(child: Child, tell: (relay: Downstream) => Promise<Report | null>): Promise<void> {
+  /** `failures` is what stands of the child if it does not answer this time either. */
+  async #hear(child: Child, tell: (relay: Downstream) => Promise<Report | null>, failures: number): Promise<void> {
     try {
       const report = await within(tell(this.#relay(child)), RELAY_DELIVER_MS, "relay");
       if (report !== null) this.put(report);
     } catch {
-      this.#retry();
+      // Nothing is kept any more where this node has left meanwhile.
+      if (!this.#prepared) return;
+      this.#ctx.storage.sql.exec("UPDATE children SET failures = ? WHERE name = ?", failures, child.name);
+      this.#retry(Math.min(RETRY_MS * 2 ** failures, MAX_RETRY_MS));
     }
   }
 
-  #all(): (Child & { keys: string })[] {
+  #all(): Row[] {
     this.#prepare();
-    return this.#ctx.storage.sql.exec<Child & { keys: string }>("SELECT * FROM children ORDER BY name").toArray();
+    return this.#ctx.storage.sql.exec<Row>("SELECT * FROM children ORDER BY name").toArray();
   }
 
   #prepare(): void {
     if (this.#prepared) return;
     this.#ctx.storage.sql.exec(
       `CREATE TABLE IF NOT EXISTS children
-       (name TEXT PRIMARY KEY, region TEXT NOT NULL, revision INTEGER NOT NULL, connected INTEGER NOT NULL, keys TEXT NOT NULL)
+       (name TEXT PRIMARY KEY, region TEXT NOT NULL, revision INTEGER NOT NULL, connected INTEGER NOT NULL, keys TEXT NOT NULL,
+        failures INTEGER NOT NULL)
        WITHOUT ROWID`,
     );
     this.#prepared = true;

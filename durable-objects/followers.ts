@@ -13,6 +13,7 @@ export class Followers {
   readonly #env: Pick<Env, "KV" | "REVISIONS_BUCKET">;
   readonly #db: Database;
   readonly #storage: HubStorage;
+  #writing: Promise<void> = Promise.resolve();
 
   constructor(env: Pick<Env, "KV" | "REVISIONS_BUCKET">, db: Database, storage: HubStorage) {
     this.#env = env;
@@ -26,11 +27,11 @@ export class Followers {
 
   /** All that is due. */
   due(now: number): (Promise<void> | null)[] {
-    const { markedVersion, version, snapshotRevision, revision } = this.#position;
+    const { markedVersion, version } = this.#position;
     const history = this.#historyDueAt(now);
     return [
       markedVersion !== version ? this.markPublished() : null,
-      snapshotRevision < revision ? this.writeSnapshot() : this.#tellRelays(),
+      this.writeSnapshot(),
       history !== null && history <= now ? archive(this.#env.REVISIONS_BUCKET, this.#storage, now) : null,
     ];
   }
@@ -52,7 +53,17 @@ export class Followers {
     this.#storage.move({ markedVersion: version });
   }
 
-  async writeSnapshot(): Promise<void> {
+  /** What KV lacks. A write at a time, so that a slow one does not turn KV's pointer back under the next. */
+  writeSnapshot(): Promise<void> {
+    const written = this.#writing.then(() => {
+      const { snapshotRevision, revision } = this.#position;
+      return snapshotRevision < revision ? this.#writeNewest() : this.#tellRelays();
+    });
+    this.#writing = written.catch(() => {});
+    return written;
+  }
+
+  async #writeNewest(): Promise<void> {
     const parts = this.#storage.snapshot();
     const { environmentId } = this.#position;
     const now = Date.now();

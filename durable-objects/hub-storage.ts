@@ -15,6 +15,8 @@ export type Position = {
   version: number;
   changeId: string;
   killSeq: number;
+  /** Of a hub that began without D1, until D1 has answered: kills after this one may be known there alone. */
+  unheardAfter: number | null;
   /** How far the KV snapshot and the row in D1 have followed. */
   snapshotRevision: number;
   markedVersion: number;
@@ -154,6 +156,7 @@ export class HubStorage {
       version: position.version,
       changeId: position.changeId,
       killSeq: position.killSeq,
+      unheardAfter: position.unheardAfter,
       keys: this.#keys(),
       kills: this.kills.states(),
       ruleset,

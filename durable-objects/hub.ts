@@ -10,7 +10,9 @@ import type { Env } from "../workers/env.ts";
 import { type Change, changesFrom, type Documents, findHeads } from "../workers/store/changes.ts";
 import { type Database, openDatabase } from "../workers/store/database.ts";
 import { wholeEnvironment } from "../workers/store/documents.ts";
+import { killsAfter } from "../workers/store/kills.ts";
 import type { SnapshotParts } from "../workers/store/snapshot.ts";
+import { Alarm } from "./alarm.ts";
 import { type Beginning, firstBeginning, readBeginning } from "./beginning.ts";
 import { Children } from "./children.ts";
 import { type Delivery, encodeDelivery, type Report, type Since, type Standing, type Upstream } from "./delivery.ts";
@@ -40,6 +42,7 @@ const PATCHES_BYTES = 8 * 1024 * 1024;
 export class Hub extends DurableObject<Env> implements Upstream {
   readonly #storage: HubStorage;
   readonly #children: Children;
+  readonly #alarm: Alarm;
   readonly #db: Database;
   readonly #mirror: KillMirror;
   readonly #followers: Followers;
@@ -50,7 +53,8 @@ export class Hub extends DurableObject<Env> implements Upstream {
 
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env);
-    this.#children = new Children(ctx, env.RELAY, () => this.#wake(RETRY_MS));
+    this.#alarm = new Alarm(ctx);
+    this.#children = new Children(ctx, env.RELAY, (inMs) => this.#alarm.wake(inMs));
     this.#storage = new HubStorage(ctx.storage);
     this.#db = openDatabase(env.DB);
     this.#mirror = new KillMirror(this.#db, this.#storage.kills);
@@ -101,7 +105,7 @@ export class Hub extends DurableObject<Env> implements Upstream {
     }
     const record = answered ?? this.#decideKill(request);
     if (record.changed && !kills.isMirrored(record.seq)) {
-      await this.#mirror.tellSoon(this.#position.environmentId).catch(() => this.#wake(RETRY_MS));
+      await this.#mirror.tellSoon(this.#position.environmentId).catch(() => this.#alarm.wake(RETRY_MS));
     }
     const { revision, changed, seq } = record;
     const killed = kills.state(request.flag);
@@ -142,7 +146,7 @@ export class Hub extends DurableObject<Env> implements Upstream {
   async attach(report: Report): Promise<(Since & { standing: Standing }) | null> {
     if ((await this.#bornOrNull()) === null) return null;
     this.#children.put(report);
-    this.ctx.waitUntil(this.#compareHeads().catch(() => this.#wake(RETRY_MS)));
+    this.ctx.waitUntil(this.#compareHeads().catch(() => this.#alarm.wake(RETRY_MS)));
     return { ...(await this.since(report.revision)), standing: this.#standing() };
   }
 
@@ -165,7 +169,7 @@ export class Hub extends DurableObject<Env> implements Upstream {
   #standing(): Standing {
     const { connected, regions, keys } = this.#children.sum();
     const relays = this.#storage.regions.decide(regions, Number(this.env.RELAY_CAP), Date.now());
-    if (this.#storage.regions.isUntold) this.#wake(SNAPSHOT_DELAY_MS);
+    if (this.#storage.regions.isUntold) this.#alarm.wake(SNAPSHOT_DELAY_MS);
     return { relays, connected, keys };
   }
 
@@ -194,7 +198,7 @@ export class Hub extends DurableObject<Env> implements Upstream {
 
   #announce(delivery: Delivery): void {
     this.#children.deliver(delivery, this.#standing());
-    this.#wake(SNAPSHOT_DELAY_MS);
+    this.#alarm.wake(SNAPSHOT_DELAY_MS);
   }
 
   /** Applies what D1 has and this hub has not, or, where D1's history is another one, the difference to what it holds now. */
@@ -291,7 +295,7 @@ export class Hub extends DurableObject<Env> implements Upstream {
       storage.deltas.keepLarge(from.revision, storage.snapshot().ruleset);
     });
     this.#children.call(environmentId, relays, Number(this.env.RELAY_FAN_OUT));
-    this.#wake(SNAPSHOT_DELAY_MS);
+    this.#alarm.wake(SNAPSHOT_DELAY_MS);
   }
 
   // Kills.
@@ -323,15 +327,36 @@ export class Hub extends DurableObject<Env> implements Upstream {
     return record;
   }
 
+  /** What D1 alone knows of kills, where this hub began without it: the difference becomes one revision. */
+  async #hearKills(): Promise<void> {
+    const { environmentId, unheardAfter } = this.#position;
+    if (unheardAfter === null) return;
+    const rows = await within(killsAfter(this.#db, environmentId, unheardAfter), D1_MS, "D1");
+    const storage = this.#storage;
+    const heard = { unheardAfter: null };
+    const delivery = storage.atomically(() => {
+      const changed = storage.kills.hear(rows).map((key) => [key, storage.flag(key)] as const);
+      const flags = Object.fromEntries(changed.filter(([, document]) => document !== null));
+      if (changed.length > 0) return this.#advance({ flags, segments: {}, keys: {} }, heard, true);
+      storage.move(heard);
+      return null;
+    });
+    if (delivery !== null) this.#announce(delivery);
+    await this.#mirror.tell(environmentId);
+  }
+
   // What can wait: an alarm at a time, and the next waits for it. A relay that missed a kill must not wait for D1, KV or R2.
 
   override async alarm(): Promise<void> {
+    this.#alarm.wentOff();
     const position = this.#storage.position;
     if (position === null) return;
     this.#following ??= this.#follow(position).finally(() => {
       this.#following = null;
     });
-    const followed = within(this.#following, HUB_FOLLOW_MS, "what follows the hub").catch(() => this.#wake(RETRY_MS));
+    const followed = within(this.#following, HUB_FOLLOW_MS, "what follows the hub").catch(() =>
+      this.#alarm.wake(RETRY_MS),
+    );
     await Promise.all([this.#children.refresh(position.revision), followed]);
   }
 
@@ -339,6 +364,7 @@ export class Hub extends DurableObject<Env> implements Upstream {
     const now = Date.now();
     const results = await Promise.allSettled([
       this.#mirror.tell(position.environmentId).then(() => this.#storage.kills.trim(now)),
+      this.#hearKills(),
       this.#compareHeads(),
       ...this.#followers.due(now),
     ]);
@@ -348,17 +374,8 @@ export class Hub extends DurableObject<Env> implements Upstream {
     }
     this.#failures = results.some(({ status }) => status === "rejected") ? this.#failures + 1 : 0;
     const nextInMs = this.#followers.nextInMs(now, SNAPSHOT_DELAY_MS);
-    if (this.#failures > 0) this.#wake(Math.min(RETRY_MS * 2 ** (this.#failures - 1), MAX_RETRY_MS));
-    else if (nextInMs !== null) this.#wake(nextInMs);
-  }
-
-  #wake(inMs: number): void {
-    const at = Date.now() + inMs;
-    this.ctx.waitUntil(
-      this.ctx.storage.getAlarm().then((set) => {
-        if (set === null || set > at) return this.ctx.storage.setAlarm(at);
-      }),
-    );
+    if (this.#failures > 0) this.#alarm.wake(Math.min(RETRY_MS * 2 ** (this.#failures - 1), MAX_RETRY_MS));
+    else if (nextInMs !== null) this.#alarm.wake(nextInMs);
   }
 
   #published(): Published {

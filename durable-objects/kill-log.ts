@@ -1,4 +1,5 @@
 /** Kills as a hub remembers them: what is killed now, and the log that answers repeated requests and is mirrored to D1. */
+import type { MirroredKill } from "../workers/store/kills.ts";
 import type { KillRecord, KillRequest, KillState } from "./kill.ts";
 
 const DAY_MS = 24 * 60 * 60_000;
@@ -41,6 +42,28 @@ export class KillLog {
   setState(flag: string, state: KillState | null): void {
     if (state === null) this.#sql.exec("DELETE FROM kills WHERE flag = ?", flag);
     else this.#sql.exec("INSERT OR REPLACE INTO kills VALUES (?, ?)", flag, JSON.stringify(state));
+  }
+
+  /** Lays D1's later kills over these, unless the flag was decided on here since. The flags that are now otherwise. */
+  hear(rows: MirroredKill[]): string[] {
+    const changed: string[] = [];
+    for (const { flagKey: flag, killed, by, at, reason, seq } of rows) {
+      const decided = this.#decided(flag);
+      if (decided > seq) {
+        // It may have seemed to change nothing; D1 shows that it did.
+        this.#sql.exec("UPDATE kill_log SET changed = 1, mirrored = 0 WHERE seq = ?", decided);
+      } else if (decided < seq) {
+        if ((this.state(flag) !== null) !== killed) changed.push(flag);
+        this.setState(flag, killed ? { by, at, reason, seq } : null);
+      }
+    }
+    return changed;
+  }
+
+  #decided(flag: string): number {
+    return this.#sql
+      .exec<{ seq: number }>("SELECT coalesce(max(seq), 0) AS seq FROM kill_log WHERE flag = ?", flag)
+      .one().seq;
   }
 
   // What was asked.

@@ -37,6 +37,16 @@ export type KillOutcome =
 export const isSameRequest = (one: KillRequest, other: KillRequest): boolean =>
   one.flag === other.flag && one.action === other.action && one.reason === other.reason;
 
+/** What D1 knows to be killed, laid over what was known before. */
+export function laidOver(known: Record<string, KillState>, rows: MirroredKill[]): Record<string, KillState> {
+  const states = new Map(Object.entries(known));
+  for (const { flagKey, killed, by, at, reason, seq } of rows) {
+    if (killed) states.set(flagKey, { by, at, reason, seq });
+    else states.delete(flagKey);
+  }
+  return Object.fromEntries(states);
+}
+
 export function mirrorOf(environmentId: string, record: KillRecord): { kill: MirroredKill; audit: AuditEntry } {
   const { action, flag, origin, seq, at, reason } = record;
   const killed = action === "kill";

@@ -9,6 +9,7 @@ import { RECEIPT_LEVEL, RELAY_CHECK_MS, within } from "../workers/deadline.ts";
 import type { Env } from "../workers/env.ts";
 import { Above } from "./above.ts";
 import { excess, type Limits, refusal, spreadMs, worthReporting } from "./admission.ts";
+import { Alarm } from "./alarm.ts";
 import { addKeys, Children, mostUsed } from "./children.ts";
 import {
   type Delivery,
@@ -45,12 +46,12 @@ const ROUND_MS = 60_000;
 const TRUSTED_MS = 30_000;
 /** Acknowledgements come in a burst, and are written down after it. */
 const SAVE_MS = 5_000;
-const RETRY_MS = 2_000;
 
 export class Relay extends DurableObject<Env> implements Upstream, Downstream {
   readonly #storage: RelayStorage;
   readonly #sockets: Sockets;
   readonly #children: Children;
+  readonly #alarm: Alarm;
   readonly #tallies: Tallies;
   readonly #polls = new PollCount();
   readonly #above: Above;
@@ -63,9 +64,10 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
 
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env);
+    this.#alarm = new Alarm(ctx);
     this.#storage = new RelayStorage(ctx.storage);
     this.#sockets = new Sockets(ctx);
-    this.#children = new Children(ctx, env.RELAY, () => this.#wake(RETRY_MS));
+    this.#children = new Children(ctx, env.RELAY, (inMs) => this.#alarm.wake(inMs));
     this.#tallies = new Tallies(this.#storage, this.#sockets);
     this.#above = new Above(env, this.#storage);
   }
@@ -181,7 +183,7 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
     if (told !== null && applied > client.applied) {
       this.#tallies.applied(client, applied, now - told.waitedMs);
       this.#sockets.hasApplied(socket, applied);
-      if (this.#tallies.hasUnsaved) this.#wake(SAVE_MS);
+      if (this.#tallies.hasUnsaved) this.#alarm.wake(SAVE_MS);
     } else if (this.#sockets.isFlooding(socket, now)) close(socket, TOO_MUCH, "too many messages");
   }
 
@@ -198,18 +200,19 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
 
   #left(socket: WebSocket): void {
     this.#tallies.left(this.#sockets.of(socket));
-    if (this.#tallies.hasUnsaved) this.#wake(SAVE_MS);
+    if (this.#tallies.hasUnsaved) this.#alarm.wake(SAVE_MS);
   }
 
   // What can wait: an alarm at a time does all of it that is due.
 
   override async alarm(): Promise<void> {
+    this.#alarm.wentOff();
     this.#tallies.save();
     try {
       if (Date.now() - this.#roundAt < ROUND_MS / 2) await this.#children.refresh(this.#storage.revision ?? 0);
       else await this.#round();
     } finally {
-      if (this.#storage.revision !== null) this.#wake(ROUND_MS);
+      if (this.#storage.revision !== null) this.#alarm.wake(ROUND_MS);
     }
   }
 
@@ -236,15 +239,6 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
     this.#tallies.forget();
     await this.#storage.forget();
     await left;
-  }
-
-  #wake(inMs: number): void {
-    const at = Date.now() + inMs;
-    this.ctx.waitUntil(
-      this.ctx.storage.getAlarm().then((set) => {
-        if (set === null || set > at) return this.ctx.storage.setAlarm(at);
-      }),
-    );
   }
 
   // How many.
@@ -372,7 +366,7 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
         if (deliveries === null) this.#leapTo(revision, keys ?? {});
         else for (const delivery of deliveries) this.#take(delivery);
         this.#storage.stand(standing);
-        this.#wake(ROUND_MS);
+        this.#alarm.wake(ROUND_MS);
       },
     );
   }

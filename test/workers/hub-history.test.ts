@@ -176,7 +176,7 @@ test("while R2 does not answer, a relay that missed a kill is told again all the
   await runInDurableObject(hub, (_, { storage }) => void storage.sql.exec("DELETE FROM children"));
   await hub.setKilled(killRequest("a", "kill"));
   await runInDurableObject(hub, (_, { storage }) => {
-    storage.sql.exec("INSERT INTO children VALUES (?, 'enam', 2, 1, '{}')", `relay:${environmentId}:enam:0`);
+    storage.sql.exec("INSERT INTO children VALUES (?, 'enam', 2, 1, '{}', 0)", `relay:${environmentId}:enam:0`);
   });
   await vi.waitFor(() => expect(client.told.at(-1)).toBe("patch 3"), { timeout: 25_000 });
   // It did not wait for R2, which has not answered yet.

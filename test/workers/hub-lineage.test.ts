@@ -5,10 +5,13 @@ import type { PatchMessage } from "@bunting/core/wire";
 import { and, eq, gt, like } from "drizzle-orm";
 import { afterEach, describe, expect, test, vi } from "vitest";
 import { readBeginning } from "../../durable-objects/beginning.ts";
+import { Followers } from "../../durable-objects/followers.ts";
+import { HubStorage } from "../../durable-objects/hub-storage.ts";
 import { KillLog } from "../../durable-objects/kill-log.ts";
 import type { Head } from "../../workers/store/changes.ts";
 import { openDatabase } from "../../workers/store/database.ts";
 import * as table from "../../workers/store/schema.ts";
+import { latestPointer } from "../../workers/store/snapshot.ts";
 import { commitDocuments, db, flag, insertFlags, newEnvironment } from "../support/environment.ts";
 import { setFaults, withFaults } from "../support/faults.ts";
 import { killRequest } from "../support/kill.ts";
@@ -216,4 +219,83 @@ describe("a hub that begins", () => {
     for (const answer of published) expect(answer).toEqual({ revision: 1_000_003, version: 2 });
     expect(Object.keys(JSON.parse((await hub.snapshot())!.ruleset).flags)).toEqual(["a", "b"]);
   });
+});
+
+describe("a hub that was lost, and began from a KV older than the last kills while D1 did not answer", () => {
+  async function lose(hub: ReturnType<typeof hubOf>): Promise<void> {
+    await runInDurableObject(hub, async (_, { storage }) => {
+      await storage.deleteAlarm();
+      await storage.deleteAll();
+    });
+    await evictDurableObject(hub);
+  }
+
+  /** KV knows that b is killed, and D1 alone that b was restored and a killed since. */
+  async function lost() {
+    const { head, hub, environmentId } = await born();
+    await commitAndPublish(await commitAndPublish(head, "a"), "b");
+    await insertFlags(head, ["a", "b"]);
+    await hub.setKilled(killRequest("b", "kill"));
+    await runDurableObjectAlarm(hub);
+    await hub.setKilled(killRequest("b", "restore"));
+    await hub.setKilled(killRequest("a", "kill"));
+    await lose(hub);
+    await env.DB.exec("ALTER TABLE sdk_keys RENAME TO hidden");
+    await hub.snapshot();
+    await env.DB.exec("ALTER TABLE hidden RENAME TO sdk_keys");
+    return { hub, environmentId };
+  }
+
+  const killedBy = async (hub: ReturnType<typeof hubOf>) => Object.keys((await hub.kills()).killed);
+
+  test("lays them over what it began with once D1 answers, and tells clients in one revision (X2)", async () => {
+    const { hub, environmentId } = await lost();
+    const client = await RelaySocket.open(environmentId);
+    await vi.waitFor(() => expect(client.told).toEqual(["hello 1000004"]));
+    await runDurableObjectAlarm(hub);
+    await vi.waitFor(() => expect(client.told.at(-1)).toBe("patch 1000005"));
+    expect((client.messages.at(-1) as PatchMessage).flags).toMatchObject({ a: { killed: true }, b: { killed: false } });
+    expect(await killedBy(hub)).toEqual(["a"]);
+    await runDurableObjectAlarm(hub);
+    expect((await hub.snapshot())?.revision).toBe(1_000_005);
+  });
+
+  test("keeps what was decided before D1 answered, and tells D1, also where that seemed to change nothing", async () => {
+    const { hub, environmentId } = await lost();
+    expect(await hub.setKilled(killRequest("a", "restore"))).toMatchObject({ changed: false });
+    expect(await hub.setKilled(killRequest("b", "kill"))).toMatchObject({ changed: false });
+    await runDurableObjectAlarm(hub);
+    expect(await killedBy(hub)).toEqual(["b"]);
+    expect((await killsIn(environmentId)).map(({ flagKey, killed }) => [flagKey, killed])).toEqual([
+      ["a", false],
+      ["b", true],
+    ]);
+  });
+
+  test("loses none where it is lost again before D1 has answered, and has written its own snapshot", async () => {
+    const { hub, environmentId } = await lost();
+    await env.DB.exec("ALTER TABLE kills RENAME TO hidden");
+    await runDurableObjectAlarm(hub);
+    expect(await latestPointer(env.KV, environmentId)).toMatchObject({ revision: 1_000_004 });
+    await lose(hub);
+    await env.DB.exec("ALTER TABLE hidden RENAME TO kills");
+    expect(await killedBy(hub)).toEqual(["a"]);
+  });
+});
+
+test("KV's pointer does not go back where one write of a snapshot is slow and the next is not", async () => {
+  const { hub, environmentId } = await born();
+  await runInDurableObject(hub, async (_, { storage }) => {
+    await storage.deleteAlarm();
+    const held = new HubStorage(storage);
+    const followers = new Followers(withFaults(env), db, held);
+    held.move({ snapshotRevision: 0 });
+    setFaults({ KV: { mode: "delay", ms: 200 } });
+    const slow = followers.writeSnapshot();
+    await scheduler.wait(20);
+    setFaults({});
+    held.move({ revision: 2 });
+    await Promise.all([slow, followers.writeSnapshot()]);
+  });
+  expect(await latestPointer(env.KV, environmentId)).toMatchObject({ revision: 2 });
 });

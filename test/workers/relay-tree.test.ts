@@ -23,6 +23,11 @@ const below = (node: DurableObjectStub<Hub> | DurableObjectStub<Relay>): Promise
       .map(({ name }) => Number(name.split(":")[3])),
   );
 
+/** How often an environment's hub was asked since `asked` began to watch all of them. */
+const timesAsked = (asked: { mock: { contexts: unknown[] } }, environmentId: string): number =>
+  asked.mock.contexts.filter((hub) => (Reflect.get(hub as Hub, "ctx") as DurableObjectState).id.name === environmentId)
+    .length;
+
 /** Every object below has few places. */
 const withCap = (node: DurableObjectStub<Hub> | DurableObjectStub<Relay>, cap: number) =>
   runInDurableObject(
@@ -80,9 +85,9 @@ test("clients that come back together cost those above one read, whatever each o
   for (const [index, socket] of resumed.entries()) {
     await vi.waitFor(() => expect(socket.told).toHaveLength(5 - (index % 4)));
   }
-  expect(asked.mock.calls).toHaveLength(1);
+  expect(timesAsked(asked, environmentId)).toBe(1);
   for (let again = 0; again < 5; again++) await reopen(environmentId, 1);
-  expect(asked.mock.calls).toHaveLength(1);
+  expect(timesAsked(asked, environmentId)).toBe(1);
   asked.mockRestore();
 });
 
@@ -97,7 +102,7 @@ test("those who come from so far back that nobody knows cost one read too, and f
     const lost = await reopen(environmentId, 3 - (again % 3));
     await vi.waitFor(() => expect(lost.told).toEqual(["hello 4", "resync 4"]));
   }
-  expect(asked.mock.calls).toHaveLength(1);
+  expect(timesAsked(asked, environmentId)).toBe(1);
   asked.mockRestore();
 });
 
@@ -209,4 +214,30 @@ test("a region that is 80 % full gets more relays, and relays, isolates and KV a
   await vi.waitFor(async () => expect((await relayOf(environmentId).since(1))?.relays).toEqual({ enam: 2 }));
   await runDurableObjectAlarm(hubOf(environmentId));
   expect((await latestPointer(env.KV, environmentId))?.relays).toEqual({ enam: 2 });
+});
+
+test("a child that never answers is asked less and less often, and at once again when it has answered", async () => {
+  const { environmentId, publish } = await livingEnvironment();
+  const hub = hubOf(environmentId);
+  await open(environmentId, 0);
+  const isBack = await away(relayOf(environmentId, 0));
+  await publish({ flags: { a: flag("a") } });
+  /** In how many seconds the hub wakes for nothing but its child. */
+  const wakesIn = async () => {
+    await runDurableObjectAlarm(hub);
+    return runInDurableObject(hub, async (_, { storage }) => {
+      return Math.round((((await storage.getAlarm()) as number) - Date.now()) / 1_000);
+    });
+  };
+  const waits: number[] = [];
+  while (waits.length < 8 && waits.at(-1) !== 60) waits.push(await wakesIn());
+  expect(waits).toEqual([...waits].sort((one, other) => one - other));
+  expect(waits.at(-1)).toBe(60);
+  await isBack();
+  await runDurableObjectAlarm(hub);
+  const isAwayAgain = await away(relayOf(environmentId, 0));
+  await publish({ flags: { b: flag("b") } });
+  await runDurableObjectAlarm(hub);
+  expect(await wakesIn()).toBeLessThan(20);
+  await isAwayAgain();
 });

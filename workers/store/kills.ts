@@ -1,5 +1,5 @@
 /** D1's mirror of kills and restores: for reading and for the audit log. Late or twice changes nothing. */
-import { and, eq, lt, sql } from "drizzle-orm";
+import { and, eq, gt, lt, sql } from "drizzle-orm";
 import type { AuditEntry } from "./changes.ts";
 import { type Database, newId, type Statement, transaction } from "./database.ts";
 import { flagsReached } from "./policies.ts";
@@ -7,6 +7,13 @@ import { isMet } from "./policy.ts";
 import * as table from "./schema.ts";
 
 export type MirroredKill = typeof table.kills.$inferInsert;
+
+/** The last kill or restore of each flag, where it came after `seq`. */
+export const killsAfter = (db: Database, environmentId: string, seq: number) =>
+  db
+    .select()
+    .from(table.kills)
+    .where(and(eq(table.kills.environmentId, environmentId), gt(table.kills.seq, seq)));
 
 /** A kill is never held up by a policy; of a flag under one it is reviewed afterwards, which is written with it. */
 export async function mirrorKill(db: Database, kill: MirroredKill, audit: AuditEntry): Promise<void> {
