@@ -22,7 +22,7 @@ export const about = {
 };
 
 export const status = z.enum(["draft", "open", "failed", "published", "withdrawn"]);
-const person = z.object({ id: z.string(), name: z.string() });
+export const person = z.object({ id: z.string(), name: z.string() });
 
 export const listedChangeRequest = z
   .object({

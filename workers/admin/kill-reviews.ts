@@ -4,7 +4,7 @@ import { badRequest, forbidden, notFound } from "../problem.ts";
 import { closeKillReview, findKillReview, type KillReviewThere, listKillReviews } from "../store/kill-reviews.ts";
 import { findProject } from "../store/projects.ts";
 import { isInScope, needs, visibleEnvironments } from "./access.ts";
-import { comment } from "./change-request-shape.ts";
+import { comment, person } from "./change-request-shape.ts";
 import {
   type AdminContext,
   body,
@@ -21,7 +21,6 @@ import {
 import { MAX_NAME } from "./limits.ts";
 import { etagOf, requireMatch, write } from "./write.ts";
 
-const person = z.object({ id: z.string(), name: z.string() });
 const killReview = z
   .object({
     id: z.string(),
