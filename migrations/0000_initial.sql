@@ -355,6 +355,7 @@ CREATE TABLE `audit` (
 CREATE UNIQUE INDEX `audit_mirror_id_unique` ON `audit` (`mirror_id`);--> statement-breakpoint
 CREATE INDEX `audit_by_time` ON `audit` (`timestamp`);--> statement-breakpoint
 CREATE INDEX `audit_by_project` ON `audit` (`project`,`timestamp`);--> statement-breakpoint
+CREATE INDEX `audit_by_place` ON `audit` (`project`,`environment`,`timestamp`);--> statement-breakpoint
 CREATE INDEX `audit_by_environment` ON `audit` (`environment`,`timestamp`);--> statement-breakpoint
 CREATE INDEX `audit_by_type` ON `audit` (`resource_type`,`timestamp`);--> statement-breakpoint
 CREATE INDEX `audit_by_key` ON `audit` (`key`);--> statement-breakpoint

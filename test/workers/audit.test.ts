@@ -1,8 +1,6 @@
 import { env, exports } from "cloudflare:workers";
 import { describe, expect, test } from "vitest";
-import { type AuditFilter, auditQuery } from "../../workers/store/audit.ts";
 import { newFlag, newProject, newToken } from "../support/admin.ts";
-import { db } from "../support/environment.ts";
 
 const api = await newToken({ name: "Ada" });
 const project = await newProject(api);
@@ -167,44 +165,5 @@ describe("an entry stays as it was written, also for whoever has SQL", () => {
     await mirrored("second").run();
     const { results } = await env.DB.prepare("SELECT actor FROM audit WHERE mirror_id = 'm'").all();
     expect(results).toEqual([{ actor: "first" }]);
-  });
-});
-
-describe("each filter has an index that is in the order of the list", () => {
-  const filters: [AuditFilter, string][] = [
-    [{}, "audit_by_time"],
-    [{ project: "p" }, "audit_by_project"],
-    [{ environment: "e" }, "audit_by_environment"],
-    [{ type: "flag" }, "audit_by_type"],
-    [{ action: "flag.update" }, "audit_by_action"],
-    [{ actor: "Ada" }, "audit_by_actor"],
-    [{ token: "tok" }, "audit_by_token"],
-    [{ correlationId: "c" }, "audit_by_correlation"],
-    [{ from: 1, to: 2 }, "audit_by_time"],
-    [{ reason: "x" }, "audit_with_reason"],
-  ];
-  const planOf = async (filter: AuditFilter, order: "newest" | "oldest") => {
-    const after = { timestamp: 1, id: 1 };
-    const query = auditQuery(db, { projects: [], environments: [] }, filter, { limit: 20, after, order }).toSQL();
-    const { results } = await env.DB.prepare(`EXPLAIN QUERY PLAN ${query.sql}`)
-      .bind(...query.params)
-      .all();
-    return results.map(({ detail }) => String(detail));
-  };
-
-  test.each(filters)("%o", async (filter, index) => {
-    for (const order of ["newest", "oldest"] as const) {
-      const plan = await planOf(filter, order);
-      // Nothing between the index and the page: what comes after is of the few that were picked.
-      const at = plan.indexOf("CO-ROUTINE picked");
-      const picking = [expect.stringContaining(`SEARCH audit USING INDEX ${index} (`), "SCAN picked"];
-      expect(plan.slice(at + 1, at + 3)).toEqual(picking);
-    }
-  });
-
-  test("a key is looked up in what was changed alone and in what was changed with others", async () => {
-    const plan = (await planOf({ key: "k" }, "newest")).join("\n");
-    expect(plan).toContain("audit_by_key (key=?)");
-    expect(plan).toContain("audit_undo_by_key (key=?)");
   });
 });

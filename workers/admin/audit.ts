@@ -30,7 +30,7 @@ const list = createRoute({
   tags: ["audit"],
   summary: "List what was changed, by whom and why",
   description:
-    "Kills and restores that were decided while the database was away come first, as pending, where the list is of one environment.",
+    "Kills and restores that were decided while the database was away come first, as pending, where the list is of one environment. A page may have fewer entries than `limit`, and none, while `nextCursor` goes on: it looks at so many and no more.",
   middleware: needs("viewer", "own"),
   request: { query: pageQuery.extend(filterQuery.shape) },
   responses: { 200: json(page(entry), "Entries, newest first"), ...problems },
@@ -128,14 +128,10 @@ export const audit = resource()
     const after = positionOf(cursor);
     // First: what reaches the log between the two questions is in both answers, and never in none.
     const waiting = after === undefined ? await pendingKills(c, filter) : [];
-    const { rows, more } = await listAudit(c.var.db, c.var.caller.scope, filter, { limit, after, order: "newest" });
+    const { rows, next } = await listAudit(c.var.db, c.var.caller.scope, filter, { limit, after, order: "newest" });
     const known = new Set(rows.map((row) => row.mirrorId));
     const first = waiting.filter(({ mirrorId }) => !known.has(mirrorId)).map(({ shown }) => shown);
-    const last = more ? rows.at(-1) : undefined;
-    return c.json(
-      { items: [...first, ...rows.map(shownEntry)], nextCursor: last === undefined ? null : cursorOf(last) },
-      200,
-    );
+    return c.json({ items: [...first, ...rows.map(shownEntry)], nextCursor: next && cursorOf(next) }, 200);
   })
   .openapi(exported, async (c) => {
     const { cursor, ...filter } = c.req.valid("query");

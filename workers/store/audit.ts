@@ -1,9 +1,7 @@
 /** Reading the audit log. Entries are written with what they tell of (changes.ts, kills.ts), and never again. */
 import { and, asc, desc, eq, getTableColumns, gte, lt, type SQL, sql } from "drizzle-orm";
-import type { SQLiteColumn } from "drizzle-orm/sqlite-core";
-import { D1_MS, within } from "../deadline.ts";
 import type { UndoOf } from "./changes.ts";
-import type { Database } from "./database.ts";
+import { answered, type Database } from "./database.ts";
 import * as table from "./schema.ts";
 
 export type AuditRow = typeof table.audit.$inferSelect;
@@ -33,19 +31,34 @@ export type AuditPageOf = { limit: number; after: AuditPosition | undefined; ord
 /** An entry has up to 2 MB: so much of them is read at once, and at least one. Bytes. */
 const PAGE_BYTES = 4_000_000;
 
-/** `more`: there may be others after these. Empty lists of `scope` mean everything. */
+/** Entries that are looked at for one page where an index answers only a part of what is asked. */
+const WALKED_AT_ONCE = 5_000;
+
+/** Beyond every entry of a moment. */
+const LAST_ID = 999_999_999_999_999;
+
+/**
+ * `next`: where to go on, null at the end. A page can have fewer than asked for, and none, with more to come: it is bounded by what
+ * it looks at, so that a question to which hardly an entry fits costs as little as any other. Empty lists of `scope` mean everything.
+ */
 export async function listAudit(
   db: Database,
   scope: table.Scope,
   filter: AuditFilter,
   page: AuditPageOf,
-): Promise<{ rows: AuditRow[]; more: boolean }> {
-  const found = await auditQuery(db, scope, filter, page);
+): Promise<{ rows: AuditRow[]; next: AuditPosition | null }> {
+  const { picked, end } = auditQuery(db, scope, filter, page);
+  const both = end === undefined ? Promise.all([picked, [] as { timestamp: number }[]]) : db.batch([picked, end]);
+  const [found, [walked]] = await answered(both);
   const rows = found.slice(0, page.limit).map(({ through: _, ...row }) => row);
-  return { rows, more: found.length > page.limit || (found.at(-1)?.through ?? 0) >= PAGE_BYTES };
+  const last = rows.at(-1);
+  if (last !== undefined && (found.length > page.limit || (found.at(-1)?.through ?? 0) >= PAGE_BYTES)) {
+    return { rows, next: { timestamp: last.timestamp, id: last.id } };
+  }
+  return { rows, next: walked ? { timestamp: walked.timestamp, id: page.order === "newest" ? 0 : LAST_ID } : null };
 }
 
-/** One more than asked for, which tells whether there are others. */
+/** `picked` is one more than asked for, which tells whether there are others; `end` is how far it looks; left out: as far as it takes. */
 export function auditQuery(
   db: Database,
   scope: table.Scope,
@@ -54,62 +67,119 @@ export function auditQuery(
 ) {
   const { audit } = table;
   const direction = order === "newest" ? desc : asc;
-  const way = order === "newest" ? "DESC" : "ASC";
-  const beyond = sql.raw(order === "newest" ? "<" : ">");
-  const among = (list: string[]) => sql`(SELECT value FROM json_each(${JSON.stringify(list)}))`;
+  const [way, beyond, atMost] = (order === "newest" ? ["DESC", "<", ">="] : ["ASC", ">", "<="]).map((text) =>
+    sql.raw(text),
+  );
+  const { along, beside, isBounded } = walk(scope, filter);
+  const inOrder = [direction(audit.timestamp), direction(audit.id)];
+  const there = and(
+    after && sql`(${audit.timestamp}, ${audit.id}) ${beyond} (${after.timestamp}, ${after.id})`,
+    filter.from === undefined ? undefined : gte(audit.timestamp, filter.from),
+    filter.to === undefined ? undefined : lt(audit.timestamp, filter.to),
+    ...along,
+  );
+  const end = isBounded
+    ? db
+        .select({ timestamp: audit.timestamp })
+        .from(audit)
+        .where(there)
+        .orderBy(...inOrder)
+        .limit(1)
+        .offset(WALKED_AT_ONCE)
+    : undefined;
   const picked = db
     .select({ id: audit.id, timestamp: audit.timestamp, size: sql<number>`octet_length(${audit.changes})`.as("size") })
     .from(audit)
     .where(
       and(
-        after && sql`(${audit.timestamp}, ${audit.id}) ${beyond} (${after.timestamp}, ${after.id})`,
-        is(audit.project, filter.project),
-        is(audit.environment, filter.environment),
-        is(audit.resourceType, filter.type),
-        filter.key === undefined
-          ? undefined
-          : sql`${audit.id} IN (SELECT id FROM audit WHERE key = ${filter.key}
-              UNION SELECT audit_id FROM audit_undo WHERE key = ${filter.key})`,
-        is(audit.action, filter.action),
-        is(audit.actor, filter.actor),
-        is(audit.tokenId, filter.token),
-        is(audit.correlationId, filter.correlationId),
-        filter.from === undefined ? undefined : gte(audit.timestamp, filter.from),
-        filter.to === undefined ? undefined : lt(audit.timestamp, filter.to),
-        filter.reason === undefined
-          ? undefined
-          : sql`${audit.reason} IS NOT NULL AND instr(lower(${audit.reason}), lower(${filter.reason}))`,
-        scope.projects.length === 0 ? undefined : sql`${audit.project} IN ${among(scope.projects)}`,
-        scope.environments.length === 0
-          ? undefined
-          : sql`${audit.project} || '/' || ${audit.environment} IN ${among(scope.environments)}`,
+        there,
+        end && sql`${audit.timestamp} ${atMost} coalesce((${end}), ${order === "newest" ? 0 : LAST_ID})`,
+        ...beside,
       ),
     )
-    .orderBy(direction(audit.timestamp), direction(audit.id))
+    .orderBy(...inOrder)
     .limit(limit + 1)
     .as("picked");
   const weighed = db
     .select({
       id: picked.id,
       size: picked.size,
-      through: sql<number>`sum(size) OVER (ORDER BY ${sql.raw(`timestamp ${way}, id ${way}`)})`.as("through"),
+      through: sql<number>`sum(size) OVER (ORDER BY timestamp ${way}, id ${way})`.as("through"),
     })
     .from(picked)
     .as("weighed");
-  return db
-    .select({ ...getTableColumns(audit), through: weighed.through })
-    .from(weighed)
-    .innerJoin(audit, eq(audit.id, weighed.id))
-    .where(sql`${weighed.through} - ${weighed.size} < ${PAGE_BYTES}`)
-    .orderBy(direction(audit.timestamp), direction(audit.id));
+  return {
+    end,
+    picked: db
+      .select({ ...getTableColumns(audit), through: weighed.through })
+      .from(weighed)
+      // Crossed, which SQLite does from left to right: it cannot know that few are picked, and else reads the whole log beside them.
+      .crossJoin(audit)
+      .where(and(eq(audit.id, weighed.id), sql`${weighed.through} - ${weighed.size} < ${PAGE_BYTES}`))
+      .orderBy(...inOrder),
+  };
 }
 
-const is = (column: SQLiteColumn, value: string | undefined): SQL | undefined =>
-  value === undefined ? undefined : eq(column, value);
+/** Those with few entries for a value come first. */
+const BY_INDEX = [
+  ["correlationId", table.audit.correlationId],
+  ["token", table.audit.tokenId],
+  ["actor", table.audit.actor],
+  ["action", table.audit.action],
+  ["project", table.audit.project],
+  ["environment", table.audit.environment],
+  ["type", table.audit.resourceType],
+] as const;
+
+/**
+ * `along`: what one index answers, in the order of the list. `beside`: what is looked at entry by entry, with a plus where SQLite
+ * would else think of another index.
+ */
+function walk(scope: table.Scope, asked: AuditFilter): { along: SQL[]; beside: SQL[]; isBounded: boolean } {
+  const { audit } = table;
+  const filter = { ...onlyPlace(scope), ...given(asked) };
+  const among = (list: string[]) => sql`(SELECT value FROM json_each(${JSON.stringify(list)}))`;
+  const equal = BY_INDEX.flatMap(([name, column]) => {
+    const value = filter[name];
+    return value === undefined ? [] : [{ name, column, value }];
+  });
+  const beside = [
+    ...(scope.projects.length === 0 ? [] : [sql`+${audit.project} IN ${among(scope.projects)}`]),
+    ...(scope.environments.length === 0
+      ? []
+      : [sql`${audit.project} || '/' || ${audit.environment} IN ${among(scope.environments)}`]),
+    ...(filter.reason === undefined ? [] : [sql`instr(lower(${audit.reason}), lower(${filter.reason}))`]),
+  ];
+  const checked = (all: typeof equal) => [...all.map(({ column, value }) => sql`+${column} = ${value}`), ...beside];
+  if (filter.key !== undefined) {
+    const ids = sql`${audit.id} IN (SELECT id FROM audit WHERE key = ${filter.key}
+      UNION SELECT audit_id FROM audit_undo WHERE key = ${filter.key})`;
+    return { along: [ids], beside: checked(equal), isBounded: false };
+  }
+  const [first, second] = equal;
+  if (first === undefined) {
+    const along = filter.reason === undefined ? [] : [sql`${audit.reason} IS NOT NULL`];
+    return { along, beside, isBounded: beside.length > 0 };
+  }
+  // The one pair that is asked for all day.
+  const walked = first.name === "project" && second?.name === "environment" ? [first, second] : [first];
+  const others = checked(equal.slice(walked.length));
+  return { along: walked.map(({ column, value }) => eq(column, value)), beside: others, isBounded: others.length > 0 };
+}
+
+/** Who may see one project, or one environment, finds it by its index. */
+function onlyPlace({ projects, environments }: table.Scope): Pick<AuditFilter, "project" | "environment"> {
+  const [project, environment] = environments.length === 1 ? environments[0]!.split("/") : [];
+  if (environment !== undefined) return { project, environment };
+  return projects.length === 1 ? { project: projects[0] } : {};
+}
+
+const given = (filter: AuditFilter): AuditFilter =>
+  Object.fromEntries(Object.entries(filter).filter(([, value]) => value !== undefined));
 
 const EXPORTED_AT_ONCE = 200;
 
-/** Oldest first, a page at a time. */
+/** Oldest first, a page at a time; one with nothing in it where nothing was found so far. */
 export async function* auditPages(
   db: Database,
   scope: table.Scope,
@@ -117,12 +187,10 @@ export async function* auditPages(
   from: AuditPosition | undefined,
 ): AsyncGenerator<AuditRow[], undefined> {
   for (let after = from; ; ) {
-    const page = { limit: EXPORTED_AT_ONCE, after, order: "oldest" } as const;
-    const { rows, more } = await within(listAudit(db, scope, filter, page), D1_MS, "reading");
-    after = rows.at(-1);
-    if (after === undefined) return;
+    const { rows, next } = await listAudit(db, scope, filter, { limit: EXPORTED_AT_ONCE, after, order: "oldest" });
     yield rows;
-    if (!more) return;
+    if (next === null) return;
+    after = next;
   }
 }
 

@@ -41,6 +41,7 @@ export const audit = sqliteTable(
   (table) => [
     index("audit_by_time").on(table.timestamp),
     index("audit_by_project").on(table.project, table.timestamp),
+    index("audit_by_place").on(table.project, table.environment, table.timestamp),
     index("audit_by_environment").on(table.environment, table.timestamp),
     index("audit_by_type").on(table.resourceType, table.timestamp),
     index("audit_by_key").on(table.key),
