@@ -1,26 +1,32 @@
 /** The one alarm of an object that has many things to do later: it goes off at the earliest time that anybody wants. */
+
+/** One that is overdue for so long was given up by the runtime, which tries again a few times only. Ms. */
+const GIVEN_UP_MS = 5 * 60_000;
+
 export class Alarm {
-  readonly #ctx: DurableObjectState;
-  /** Storage answers later than the next wish may come: two that read the same old time must both know the earlier. */
-  #wanted = Number.POSITIVE_INFINITY;
+  readonly #storage: DurableObjectStorage;
+  /** As storage has it, so that no wish has to wait for storage. Epoch ms; null: none. */
+  #at: number | null = null;
 
+  /** To be made where the object is: nothing comes in before the alarm is known. */
   constructor(ctx: DurableObjectState) {
-    this.#ctx = ctx;
+    this.#storage = ctx.storage;
+    ctx.blockConcurrencyWhile(async () => {
+      this.#at = await ctx.storage.getAlarm();
+    });
   }
 
+  /** One step with what was written just before, if nothing was awaited since: a crash leaves both or neither. */
   wake(inMs: number): void {
-    const at = Date.now() + inMs;
-    this.#wanted = Math.min(this.#wanted, at);
-    this.#ctx.waitUntil(
-      this.#ctx.storage.getAlarm().then((set) => {
-        const earliest = Math.min(this.#wanted, at);
-        if (set === null || set > earliest) return this.#ctx.storage.setAlarm(earliest);
-      }),
-    );
+    const now = Date.now();
+    const at = now + inMs;
+    if (this.#at !== null && this.#at <= at && this.#at > now - GIVEN_UP_MS) return;
+    this.#at = at;
+    void this.#storage.setAlarm(at);
   }
 
-  /** To be called first thing by the handler: what it does not want again is done. */
+  /** To be called first thing by the handler, and where storage was emptied: what is not wanted again is done. */
   wentOff(): void {
-    this.#wanted = Number.POSITIVE_INFINITY;
+    this.#at = null;
   }
 }

@@ -28,6 +28,11 @@ export class DeltaLog {
       CREATE TABLE IF NOT EXISTS large
         (revision INTEGER, part INTEGER, text TEXT NOT NULL, PRIMARY KEY (revision, part)) WITHOUT ROWID;
     `);
+    this.recount();
+  }
+
+  /** After a transaction that was rolled back: what it had added or trimmed was counted. */
+  recount(): void {
     this.#bytes = this.#sql.exec<{ bytes: number }>("SELECT total(bytes) AS bytes FROM deltas").one().bytes;
   }
 

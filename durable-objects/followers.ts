@@ -3,7 +3,7 @@ import { D1_MS, within } from "../workers/deadline.ts";
 import type { Env } from "../workers/env.ts";
 import { markPublished } from "../workers/store/changes.ts";
 import type { Database } from "../workers/store/database.ts";
-import { deleteSnapshot, writePointer, writeSnapshot } from "../workers/store/snapshot.ts";
+import { SnapshotWriter } from "../workers/store/snapshot.ts";
 import { archive, archiveDueAt } from "./archive.ts";
 import type { HubStorage, Position } from "./hub-storage.ts";
 
@@ -11,12 +11,14 @@ const SNAPSHOT_KEPT_MS = 10 * 60_000;
 
 export class Followers {
   readonly #env: Pick<Env, "KV" | "REVISIONS_BUCKET">;
+  readonly #snapshots: SnapshotWriter;
   readonly #db: Database;
   readonly #storage: HubStorage;
   #writing: Promise<void> = Promise.resolve();
 
   constructor(env: Pick<Env, "KV" | "REVISIONS_BUCKET">, db: Database, storage: HubStorage) {
     this.#env = env;
+    this.#snapshots = new SnapshotWriter(env);
     this.#db = db;
     this.#storage = storage;
   }
@@ -69,11 +71,11 @@ export class Followers {
     const now = Date.now();
     // Before it is written: what was left half-done is cleared away like any other.
     this.#storage.logSnapshot(parts.revision, now);
-    await writeSnapshot(this.#env.KV, environmentId, parts);
+    await this.#snapshots.write(environmentId, parts);
     this.#storage.move({ snapshotRevision: parts.revision });
     this.#storage.regions.markTold(parts.relays);
     for (const revision of this.#storage.expiredSnapshots(now - SNAPSHOT_KEPT_MS)) {
-      await deleteSnapshot(this.#env.KV, environmentId, revision);
+      await this.#snapshots.delete(environmentId, revision);
       this.#storage.forgetSnapshot(revision);
     }
   }
@@ -84,7 +86,7 @@ export class Followers {
     const { regions } = this.#storage;
     const relays = regions.counts;
     if (!regions.isUntold) return;
-    await writePointer(this.#env.KV, environmentId, { revision, relays });
+    await this.#snapshots.point(environmentId, { revision, relays });
     regions.markTold(relays);
   }
 }

@@ -80,6 +80,7 @@ export class HubStorage {
       return this.#storage.transactionSync(step);
     } catch (error) {
       this.#position = before;
+      if (before !== null) this.deltas.recount();
       throw error;
     }
   }

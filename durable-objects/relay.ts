@@ -238,6 +238,7 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
     this.#children.forget();
     this.#tallies.forget();
     await this.#storage.forget();
+    this.#alarm.wentOff();
     await left;
   }
 

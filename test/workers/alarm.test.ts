@@ -1,17 +1,23 @@
 /** The one alarm that a hub or a relay has for all that can wait. */
 import { runInDurableObject } from "cloudflare:test";
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import { Alarm } from "../../durable-objects/alarm.ts";
 import { relayOf } from "../support/relay-socket.ts";
 
 const HOUR_MS = 60 * 60_000;
 
+/** As an object has it that was just made: nothing comes in before. */
+async function newAlarm(state: DurableObjectState): Promise<Alarm> {
+  const alarm = new Alarm(state);
+  await scheduler.wait(0);
+  return alarm;
+}
+
 /** In which hour from now the alarm goes off after all these wishes, made in one step. */
 const hourAfter = (name: string, wishes: number[]) =>
   runInDurableObject(relayOf(name), async (_, state) => {
-    const alarm = new Alarm(state);
+    const alarm = await newAlarm(state);
     for (const hours of wishes) alarm.wake(hours * HOUR_MS);
-    await scheduler.wait(0);
     return Math.round(((await state.storage.getAlarm()) as number) / HOUR_MS - Date.now() / HOUR_MS);
   });
 
@@ -21,16 +27,53 @@ test.for([[[1, 5]], [[5, 1]], [[5, 1, 3]]])("of %j hours the earliest is kept", 
 
 test("a later wish changes nothing, an earlier one does, and after it has gone off the next counts", async () => {
   await runInDurableObject(relayOf("env_alarm"), async (_, state) => {
-    const alarm = new Alarm(state);
+    const alarm = await newAlarm(state);
     const at = async (hours: number) => {
       alarm.wake(hours * HOUR_MS);
-      await scheduler.wait(0);
       return Math.round(((await state.storage.getAlarm()) as number) / HOUR_MS - Date.now() / HOUR_MS);
     };
     expect([await at(4), await at(6), await at(2)]).toEqual([4, 4, 2]);
     await state.storage.deleteAlarm();
     alarm.wentOff();
     expect(await at(8)).toBe(8);
+    await state.storage.deleteAlarm();
+  });
+});
+
+test("a wish is written in the step that it is made in, so that no crash takes the one and leaves the other", async () => {
+  await runInDurableObject(relayOf("env_alarm_step"), async (_, state) => {
+    const alarm = await newAlarm(state);
+    const setAlarm = vi.spyOn(Object.getPrototypeOf(state.storage) as DurableObjectStorage, "setAlarm");
+    alarm.wake(HOUR_MS);
+    expect(setAlarm).toHaveBeenCalledOnce();
+    alarm.wake(2 * HOUR_MS);
+    expect(setAlarm).toHaveBeenCalledOnce();
+    setAlarm.mockRestore();
+    await state.storage.deleteAlarm();
+  });
+});
+
+test("an object that was out of memory knows its alarm before anybody has a wish, and keeps the earlier one", async () => {
+  await runInDurableObject(relayOf("env_alarm_known"), async (_, state) => {
+    const soon = Date.now() + HOUR_MS;
+    await state.storage.setAlarm(soon);
+    const alarm = await newAlarm(state);
+    alarm.wake(2 * HOUR_MS);
+    expect(await state.storage.getAlarm()).toBe(soon);
+    await state.storage.deleteAlarm();
+  });
+});
+
+test("an alarm that the runtime has given up is not waited for", async () => {
+  await runInDurableObject(relayOf("env_alarm_lost"), async (_, state) => {
+    const alarm = await newAlarm(state);
+    vi.useFakeTimers({ toFake: ["Date"] });
+    alarm.wake(1_000);
+    await state.storage.deleteAlarm();
+    vi.setSystemTime(Date.now() + HOUR_MS);
+    alarm.wake(1_000);
+    vi.useRealTimers();
+    expect(await state.storage.getAlarm()).not.toBeNull();
     await state.storage.deleteAlarm();
   });
 });

@@ -11,7 +11,7 @@ import { KillLog } from "../../durable-objects/kill-log.ts";
 import type { Head } from "../../workers/store/changes.ts";
 import { openDatabase } from "../../workers/store/database.ts";
 import * as table from "../../workers/store/schema.ts";
-import { latestPointer } from "../../workers/store/snapshot.ts";
+import { latestPointer, SnapshotWriter } from "../../workers/store/snapshot.ts";
 import { commitDocuments, db, flag, insertFlags, newEnvironment } from "../support/environment.ts";
 import { setFaults, withFaults } from "../support/faults.ts";
 import { killRequest } from "../support/kill.ts";
@@ -281,6 +281,23 @@ describe("a hub that was lost, and began from a KV older than the last kills whi
     await env.DB.exec("ALTER TABLE hidden RENAME TO kills");
     expect(await killedBy(hub)).toEqual(["a"]);
   });
+});
+
+test("KV's pointer does not go back where a write outlives its deadline and lands after nobody waits for it any more", async () => {
+  const { hub, environmentId } = await born();
+  await runInDurableObject(hub, (_, { storage }) => storage.deleteAlarm());
+  const snapshots = new SnapshotWriter(withFaults(env));
+  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+  setFaults({ KV: { mode: "delay", ms: 15_000 } });
+  const late = snapshots.point(environmentId, { revision: 2, relays: {} }).catch(String);
+  await vi.advanceTimersByTimeAsync(10_000);
+  expect(await late).toContain("took longer");
+  setFaults({});
+  const next = snapshots.point(environmentId, { revision: 3, relays: {} });
+  await vi.advanceTimersByTimeAsync(5_000);
+  await next;
+  vi.useRealTimers();
+  expect(await latestPointer(env.KV, environmentId)).toMatchObject({ revision: 3 });
 });
 
 test("KV's pointer does not go back where one write of a snapshot is slow and the next is not", async () => {

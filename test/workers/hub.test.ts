@@ -11,6 +11,7 @@ import { readLatestSnapshot } from "../../workers/store/snapshot.ts";
 import { commitDocuments, db, flag, newEnvironment } from "../support/environment.ts";
 import { setFaults, withFaults } from "../support/faults.ts";
 import { killRequest } from "../support/kill.ts";
+import { livingEnvironment } from "../support/relay-socket.ts";
 
 const hubOf = (environmentId: string) => env.HUB.get(env.HUB.idFromName(environmentId));
 
@@ -72,6 +73,26 @@ describe("order", () => {
     expect(lost[0]?.reason).toBeInstanceOf(LostRace);
     const rows = await db.select().from(table.changes).where(eq(table.changes.environmentId, head.environmentId));
     expect(rows).toHaveLength(2);
+  });
+
+  test("the log of deltas weighs what it holds, also after steps that failed and were undone", async () => {
+    const { environmentId } = await livingEnvironment();
+    await runInDurableObject(hubOf(environmentId), (_, { storage }) => {
+      const hub = new HubStorage(storage);
+      const large = { publishedAt: 0, message: "x".repeat(1_000_000), keys: {} };
+      const add = (revision: number) => {
+        const delivery = { ...large, revision, previous: revision - 1 };
+        hub.deltas.add(delivery, delivery.message, 200);
+      };
+      hub.atomically(() => add(2));
+      const failed = () => {
+        add(3);
+        throw new Error("undone");
+      };
+      for (let times = 0; times < 20; times++) expect(() => hub.atomically(failed)).toThrow("undone");
+      hub.atomically(() => add(3));
+      expect([2, 3].map((revision) => hub.deltas.get(revision)?.revision)).toEqual([2, 3]);
+    });
   });
 
   test("the log of deltas is bounded, and whoever asks for one that is gone fetches the ruleset", async () => {

@@ -22,20 +22,41 @@ export type LatestPointer = Pick<SnapshotParts, "revision" | "relays">;
 const pointerName = (environmentId: string) => `latest:${environmentId}`;
 const snapshotName = (environmentId: string, revision: number) => `snapshot:${environmentId}:${revision}`;
 
-export async function writeSnapshot(kv: KVNamespace, environmentId: string, parts: SnapshotParts): Promise<void> {
-  const { ruleset, relays, ...rest } = parts;
-  // The pointer comes second: it never names what cannot be read.
-  const written = kv.put(snapshotName(environmentId, parts.revision), `${JSON.stringify(rest)}\n${ruleset}`);
-  await within(written, KV_WRITE_MS, "KV");
-  await writePointer(kv, environmentId, { revision: parts.revision, relays });
-}
+/** After so long a write that has not ended is taken for lost. */
+const LOST_MS = 60_000;
 
-export async function writePointer(
-  kv: KVNamespace,
-  environmentId: string,
-  { revision, relays }: LatestPointer,
-): Promise<void> {
-  await within(kv.put(pointerName(environmentId), JSON.stringify({ revision, relays })), KV_WRITE_MS, "KV");
+/** Of one hub, which is the only one that writes. */
+export class SnapshotWriter {
+  readonly #env: { readonly KV: KVNamespace };
+  /** The last write of the pointer, also where nobody waits for it any more. */
+  #landing: { since: number; done: Promise<unknown> } = { since: 0, done: Promise.resolve() };
+
+  constructor(env: { readonly KV: KVNamespace }) {
+    this.#env = env;
+  }
+
+  async write(environmentId: string, parts: SnapshotParts): Promise<void> {
+    const { ruleset, relays, ...rest } = parts;
+    // The pointer comes second: it never names what cannot be read.
+    const written = this.#env.KV.put(
+      snapshotName(environmentId, parts.revision),
+      `${JSON.stringify(rest)}\n${ruleset}`,
+    );
+    await within(written, KV_WRITE_MS, "KV");
+    await this.point(environmentId, { revision: parts.revision, relays });
+  }
+
+  async point(environmentId: string, { revision, relays }: LatestPointer): Promise<void> {
+    // One that has outlived its deadline may land yet: after the next it would turn the pointer back.
+    if (Date.now() - this.#landing.since < LOST_MS) await within(this.#landing.done, KV_WRITE_MS, "KV");
+    const put = this.#env.KV.put(pointerName(environmentId), JSON.stringify({ revision, relays }));
+    this.#landing = { since: Date.now(), done: put.catch(() => {}) };
+    await within(put, KV_WRITE_MS, "KV");
+  }
+
+  async delete(environmentId: string, revision: number): Promise<void> {
+    await within(this.#env.KV.delete(snapshotName(environmentId, revision)), KV_WRITE_MS, "KV");
+  }
 }
 
 export async function latestPointer(kv: KVNamespace, environmentId: string): Promise<LatestPointer | null> {
@@ -52,8 +73,4 @@ export async function readLatestSnapshot(kv: KVNamespace, environmentId: string)
   const end = text.indexOf("\n");
   const rest = JSON.parse(text.slice(0, end)) as Omit<SnapshotParts, "ruleset" | "relays">;
   return { ...rest, ruleset: text.slice(end + 1), relays };
-}
-
-export async function deleteSnapshot(kv: KVNamespace, environmentId: string, revision: number): Promise<void> {
-  await within(kv.delete(snapshotName(environmentId, revision)), KV_WRITE_MS, "KV");
 }
