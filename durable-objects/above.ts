@@ -56,14 +56,19 @@ export class Above {
     const before = this.#storage.above;
     if (before === n) return;
     this.#storage.attachTo(n);
-    if (before !== undefined) void this.#detach(place, before);
+    if (before !== undefined) void this.#leave(place, before);
   }
 
   detach(place: Place): Promise<void> {
-    this.#leaving = this.#detach(place, this.#storage.above ?? null).finally(() => {
-      this.#leaving = null;
+    return this.#leave(place, this.#storage.above ?? null);
+  }
+
+  #leave(place: Place, n: number | null): Promise<void> {
+    const leaving = Promise.all([this.#leaving, this.#detach(place, n)]).then(() => {
+      if (this.#leaving === leaving) this.#leaving = null;
     });
-    return this.#leaving;
+    this.#leaving = leaving;
+    return leaving;
   }
 
   /** Who is not told this hears it at the next delivery, which brings the relay back until its next round. */
@@ -74,7 +79,8 @@ export class Above {
   /** Reads what the ring lacks after `revision`, if anybody above has it: clients that come late ask for much the same. */
   async fill(place: Place, revision: number): Promise<void> {
     const known = this.#storage.revision ?? 0;
-    if (revision >= known || revision <= this.#beyond || this.#storage.runAfter(revision) !== null) return;
+    if (revision === 0 || revision >= known || revision <= this.#beyond || this.#storage.runAfter(revision) !== null)
+      return;
     if (this.#filling === null || this.#filling.from > revision) {
       const done = this.#fill(place, revision).finally(() => {
         if (this.#filling?.done === done) this.#filling = null;

@@ -32,14 +32,14 @@ export class Children {
     this.#retry = retry;
   }
 
-  /** Registers a child, or hears how it is. */
-  put({ name, region, revision, connected, keys }: Report): void {
+  /** Registers a child, or hears how it is; who has only just come is told `latest`. */
+  put({ name, region, revision, connected, keys }: Report, latest = 0): void {
     this.#prepare();
     this.#ctx.storage.sql.exec(
       "INSERT OR REPLACE INTO children VALUES (?, ?, ?, ?, ?, 0)",
       name,
       region,
-      revision,
+      revision === 0 ? latest : revision,
       connected,
       JSON.stringify(keys),
     );

@@ -25,7 +25,7 @@ export type Since = { revision: number; deliveries: Delivery[] | null; keys?: Ke
 /** SDK keys by hash, and when each ends: epoch ms, null for never. */
 export type KeyEnds = Record<string, number | null>;
 
-/** What a relay tells the node above: how far it has come, and how many clients it and all below it hold, also by SDK key. */
+/** What a relay tells the node above: how far it has come (0: it has only just come and is told where all stand), and how many clients it and all below it hold, also by SDK key. */
 export type Report = {
   name: string;
   region: Region;

@@ -145,7 +145,7 @@ export class Hub extends DurableObject<Env> implements Upstream {
 
   async attach(report: Report): Promise<(Since & { standing: Standing }) | null> {
     if ((await this.#bornOrNull()) === null) return null;
-    this.#children.put(report);
+    this.#children.put(report, this.#position.revision);
     this.ctx.waitUntil(this.#compareHeads().catch(() => this.#alarm.wake(RETRY_MS)));
     return { ...(await this.since(report.revision)), standing: this.#standing() };
   }

@@ -100,7 +100,7 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
   attach(report: Report): Promise<(Since & { standing: Standing }) | null> {
     return this.#arrival(async () => {
       if (!(await this.#current(report.revision))) return null;
-      this.#children.put(report);
+      this.#children.put(report, this.#storage.revision ?? 0);
       this.#reportGrowth();
       return { ...(await this.#lackedBy(report.revision)), standing: this.#storage.standing };
     });

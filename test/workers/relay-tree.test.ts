@@ -2,7 +2,8 @@
 import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { expect, test, vi } from "vitest";
-import { Hub, type Relay } from "../../workers/index.ts";
+import { relayName } from "../../durable-objects/tree.ts";
+import { Hub, Relay } from "../../workers/index.ts";
 import * as table from "../../workers/store/schema.ts";
 import { latestPointer } from "../../workers/store/snapshot.ts";
 import { db, flag } from "../support/environment.ts";
@@ -23,10 +24,11 @@ const below = (node: DurableObjectStub<Hub> | DurableObjectStub<Relay>): Promise
       .map(({ name }) => Number(name.split(":")[3])),
   );
 
-/** How often an environment's hub was asked since `asked` began to watch all of them. */
+const nameOf = (node: unknown): string => (Reflect.get(node as Hub, "ctx") as DurableObjectState).id.name ?? "";
+
+/** How often an environment's hub, or its relays, were asked since `asked` began to watch all of them. */
 const timesAsked = (asked: { mock: { contexts: unknown[] } }, environmentId: string): number =>
-  asked.mock.contexts.filter((hub) => (Reflect.get(hub as Hub, "ctx") as DurableObjectState).id.name === environmentId)
-    .length;
+  asked.mock.contexts.filter((node) => nameOf(node).includes(environmentId)).length;
 
 /** Every object below has few places. */
 const withCap = (node: DurableObjectStub<Hub> | DurableObjectStub<Relay>, cap: number) =>
@@ -155,6 +157,49 @@ test("whoever has lost its parent goes to the one above it, and back when it is 
   await runDurableObjectAlarm(relayOf(environmentId, 3));
   await vi.waitFor(async () => expect(await below(relayOf(environmentId, 0))).toEqual([1]));
   expect(await below(relayOf(environmentId, 1))).toEqual([3]);
+});
+
+test("whoever goes back to its parent and loses it again at once is not taken from the one that stands in by a late goodbye", async () => {
+  const { environmentId, publish } = await livingEnvironment();
+  const low = await open(environmentId, 3);
+  const { attach, detach } = Relay.prototype;
+  let lost = true;
+  const attached = vi.spyOn(Relay.prototype, "attach").mockImplementation(async function (this: Relay, report) {
+    if (lost && nameOf(this) === relayName({ environmentId, region: "enam", n: 1 })) throw new Error("lost");
+    return attach.call(this, report);
+  });
+  const round = () => runDurableObjectAlarm(relayOf(environmentId, 3));
+  await round();
+  expect(await below(relayOf(environmentId, 0))).toEqual([1, 3]);
+  const detached = vi.spyOn(Relay.prototype, "detach").mockImplementation(async function (this: Relay, name) {
+    await scheduler.wait(150);
+    return detach.call(this, name);
+  });
+  lost = false;
+  await evictDurableObject(relayOf(environmentId, 3));
+  await round();
+  await vi.waitFor(() => expect(detached).toHaveBeenCalled(), { interval: 5 });
+  lost = true;
+  await relayOf(environmentId, 3).refresh();
+  await Promise.all(detached.mock.results.map(({ value }) => value));
+  for (const spy of [attached, detached]) spy.mockRestore();
+  expect(await below(relayOf(environmentId, 0))).toEqual([1, 3]);
+  await publish({ flags: { a: flag("a") } });
+  await vi.waitFor(() => expect(low.told).toEqual(["hello 1", "patch 2"]));
+});
+
+test("a relay that has just come is told once where all stand: nobody asks for what came after nothing, nor asks it again", async () => {
+  const { environmentId, publish } = await livingEnvironment();
+  await publish({ flags: { a: flag("a") } });
+  const asked = vi.spyOn(Hub.prototype, "since");
+  const again = vi.spyOn(Relay.prototype, "refresh");
+  await open(environmentId, 1);
+  await runDurableObjectAlarm(hubOf(environmentId));
+  await runDurableObjectAlarm(relayOf(environmentId, 0));
+  expect(timesAsked(again, environmentId)).toBe(0);
+  // Both times by relay 0, as it attached.
+  expect(timesAsked(asked, environmentId)).toBe(2);
+  for (const spy of [asked, again]) spy.mockRestore();
 });
 
 test("the relays of a hub that was lost with all it knew hear about it as soon as it is born again", async () => {
