@@ -1,9 +1,9 @@
-import { type Context, compile, type Decision, diff, type Evaluator, type Json, type Ruleset } from "@bunting/core";
-import type { PatchMessage } from "@bunting/core/wire";
+import type { Context, Decision, Json, Ruleset } from "@bunting/core";
 import type { Clock } from "./clock.ts";
 import type { Feed, FeedStatus, News, Store } from "./driver.ts";
 import type { Events } from "./events.ts";
 import type { Filters } from "./filters.ts";
+import { type Change, Holding, type Source } from "./holding.ts";
 
 /** The flags of an application and the types of their values; with none given, any key and any type. */
 export type FlagTypes = Record<string, Json>;
@@ -11,25 +11,11 @@ type KeyOf<Flags extends FlagTypes, Value> = string extends keyof Flags
   ? string
   : { [Key in keyof Flags & string]: Flags[Key] extends Value ? Key : never }[keyof Flags & string];
 
-/** Documents that changed together. */
-export type Change = {
-  revision: number;
-  /** The revision before; null for the first. */
-  previous: number | null;
-  /** Epoch milliseconds at the hub; null when it came by fetching a whole ruleset. */
-  publishedAt: number | null;
-  /** Milliseconds from publishing to here, by two clocks; null when `publishedAt` is. */
-  ageMs: number | null;
-  /** Keys of flags and segments that were added, changed or deleted. */
-  flags: string[];
-  segments: string[];
-};
-
 export type ClientEvents = {
   /** The first ruleset has come from the server, with the filters of its big segments. */
   ready: { revision: number };
   change: Change;
-  /** Nobody has confirmed the ruleset for a while; it is still evaluated with. */
+  /** Nobody has confirmed the ruleset for a while; it is still evaluated with. 0 for one that the server never has. */
   stale: { forMs: number };
   connected: { transport: string };
   disconnected: { transport: string; reason: string };
@@ -40,6 +26,8 @@ export type ClientEvents = {
 export type Status = FeedStatus & {
   ready: boolean;
   revision: number | null;
+  /** Where the ruleset came from; `snapshot` too for one from a cache that the server has confirmed. */
+  source: Source;
   closed: boolean;
   events: { buffered: number; dropped: number };
 };
@@ -57,9 +45,15 @@ type Wiring = {
   logger: Logger;
   events: Events | null;
   filters: Filters;
-  bootstrap?: Ruleset;
+  /** Evaluated with until the server has answered; of the two the later revision. */
+  cached?: Ruleset | null;
+  bootstrap?: Ruleset | undefined;
   timers: boolean;
+  /** Where revisions that the server has sent outlive the client. */
+  keep?: Keep;
 };
+/** Told of each revision; asks for the ruleset when it is about to write. `settle` ends once that is done. */
+type Keep = { changed(current: () => Ruleset): void; settle(): Promise<void> };
 type Listener<Name extends keyof ClientEvents> = (detail: ClientEvents[Name]) => void;
 
 /**
@@ -72,12 +66,8 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
   readonly #listeners = new Map<keyof ClientEvents, Set<(detail: never) => void>>();
   readonly #warned = new Set<string>();
   readonly #waiting = new Set<(ready: boolean) => void>();
-  #evaluator: Evaluator | null = null;
-  /** The documents that the evaluator was given, kept apart because it may take them to pieces. */
-  #held: Ruleset | null = null;
+  readonly #holding: Holding;
   #ready = false;
-  /** There is a ruleset of the server's; big segments may still be without their filters. */
-  #installed = false;
   #refused = false;
   #closed = false;
   #cancelFlush: (() => void) | null = null;
@@ -85,8 +75,10 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
   /** Applications call `createClient` instead. */
   constructor(wiring: Wiring, makeFeed: (store: Store) => Feed) {
     this.#wiring = wiring;
+    this.#holding = new Holding(wiring.clock);
     wiring.filters.onArrival((segment) => this.#filterArrived(segment));
-    if (wiring.bootstrap !== undefined) this.#hold(wiring.bootstrap);
+    if (wiring.bootstrap !== undefined) this.#hold(wiring.bootstrap, "bootstrap");
+    if (wiring.cached != null) this.#restore(wiring.cached);
     this.#feed = makeFeed(this.#store());
     this.#feed.start();
     if (wiring.timers && wiring.events !== null)
@@ -120,7 +112,7 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
 
   /** Every flag's decision for one context. Counts no evaluations and makes no exposures. */
   all(context: Context = {}): Record<string, Decision> {
-    return this.#evaluator?.all(contextOf(context)) ?? {};
+    return this.#holding.evaluator?.all(contextOf(context)) ?? {};
   }
 
   /** A metric of the unit that the context's targeting key names; `value` is 1 unless told. */
@@ -162,8 +154,11 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
 
   status(): Status {
     const events = { buffered: this.#wiring.events?.buffered ?? 0, dropped: this.#wiring.events?.dropped ?? 0 };
-    const revision = this.#held?.revision ?? null;
-    return { ...this.#feed.status(), ready: this.#ready, revision, closed: this.#closed, events };
+    const { source, ruleset, isConfirmed } = this.#holding;
+    const feed = this.#feed.status();
+    const stale = ruleset !== null && (feed.stale || !isConfirmed);
+    const revision = ruleset?.revision ?? null;
+    return { ...feed, stale, ready: this.#ready, revision, source, closed: this.#closed, events };
   }
 
   /** Sends the buffered events. Never rejects: what the server does not take is kept and sent with a later flush. */
@@ -179,12 +174,12 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
     this.#feed.close();
     this.#wiring.filters.close();
     for (const settle of [...this.#waiting]) settle(false);
-    await this.flush();
+    await Promise.all([this.flush(), this.#wiring.keep?.settle()]);
   }
 
   #typed(key: string, defaultValue: Json, given: Context, fits: (value: Json) => boolean): Decision {
     const context = contextOf(given);
-    let decision = this.#evaluator?.evaluate(key, context, defaultValue) ?? unknownFlag(defaultValue);
+    let decision = this.#holding.evaluator?.evaluate(key, context, defaultValue) ?? unknownFlag(defaultValue);
     if (decision.errorCode === undefined && decision.value !== defaultValue && !fits(decision.value)) {
       const { flagVersion } = decision;
       decision = { value: defaultValue, variation: null, reason: "ERROR", errorCode: "TYPE_MISMATCH", flagVersion };
@@ -196,7 +191,7 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
 
   #record(key: string, decision: Decision, context: Context): void {
     try {
-      this.#wiring.events?.evaluated(key, this.#held?.flags[key], decision, context);
+      this.#wiring.events?.evaluated(key, this.#holding.ruleset?.flags[key], decision, context);
     } catch {
       // A context whose getters throw cannot be recorded; the value is answered all the same.
     }
@@ -204,7 +199,7 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
 
   /** EV-2. Before the first ruleset nothing is known, which is not the caller's mistake. */
   #warnUnknown(key: string): void {
-    if (this.#evaluator === null) return;
+    if (this.#holding.evaluator === null) return;
     this.#warnOnce(key, `flag "${key}" does not exist in this environment: its default is used`);
   }
 
@@ -215,69 +210,69 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
   }
 
   #store(): Store {
-    const revision = () => this.#held?.revision ?? null;
+    const holding = this.#holding;
     return {
       get revision() {
-        return revision();
+        return holding.revision;
       },
+      get isEmpty() {
+        return holding.ruleset === null;
+      },
+      restore: (ruleset) => this.#restore(ruleset),
       install: (ruleset) => this.#install(ruleset),
-      apply: (patch) => this.#apply(patch),
+      apply: (patch) => this.#changed(this.#holding.apply(patch)),
+      confirm: () => this.#confirm(),
       report: (news) => this.#report(news),
     };
   }
 
+  /** From a cache, where it is newer than what came with the code and the server has not answered yet. */
+  #restore(ruleset: Ruleset): void {
+    const held = this.#holding.ruleset;
+    if (this.#holding.isConfirmed || (held !== null && held.revision > ruleset.revision)) return;
+    const change = this.#hold(ruleset, "cache");
+    if (change !== null) this.#emit("change", change);
+  }
+
   #install(ruleset: Ruleset): void {
-    const before = this.#held;
-    this.#hold(ruleset);
-    this.#installed = true;
+    const change = this.#hold(ruleset, "snapshot");
     this.#refused = false;
+    this.#keep();
     this.#becomeReady();
-    if (before === null) return;
-    const { previous, revision, flags, segments } = diff(before, ruleset);
-    const keys = { flags: Object.keys(flags), segments: Object.keys(segments) };
-    this.#emit("change", { revision, previous, publishedAt: null, ageMs: null, ...keys });
+    if (change !== null) this.#emit("change", change);
   }
 
-  #hold(ruleset: Ruleset): void {
-    this.#evaluator = compile(ruleset, this.#evaluator ?? undefined);
-    this.#fetchFilters(this.#evaluator);
-    this.#held = { ...ruleset, flags: copy(ruleset.flags), segments: copy(ruleset.segments) };
+  #hold(ruleset: Ruleset, source: Source): Change | null {
+    const change = this.#holding.install(ruleset, source);
+    this.#fetchFilters();
     this.#wiring.events?.configure(ruleset.events);
+    return change;
   }
 
-  #apply(patch: PatchMessage): void {
-    const held = this.#held;
-    if (held === null || held.revision !== patch.previous) throw new Error("it builds on another revision");
-    this.#evaluator!.apply(patch);
-    held.revision = patch.revision;
-    overlay(held.flags, patch.flags);
-    overlay(held.segments, patch.segments);
-    this.#overlayMembers(held.segments, Object.keys(patch.members ?? {}));
-    this.#fetchFilters(this.#evaluator!);
-    const known = patch.publishedAt > 0;
-    this.#emit("change", {
-      revision: patch.revision,
-      previous: patch.previous,
-      publishedAt: known ? patch.publishedAt : null,
-      ageMs: known ? Math.max(0, this.#wiring.clock.now() - patch.publishedAt) : null,
-      flags: Object.keys(patch.flags),
-      segments: [...new Set([...Object.keys(patch.segments), ...Object.keys(patch.members ?? {})])],
-    });
+  #changed(change: Change): void {
+    this.#fetchFilters();
+    this.#keep();
+    this.#emit("change", change);
   }
 
-  #overlayMembers(segments: Ruleset["segments"], keys: string[]): void {
-    const current = this.#evaluator!.ruleset.segments;
-    for (const key of keys) if (current[key] !== undefined) segments[key] = current[key];
+  #confirm(): void {
+    if (this.#holding.ruleset === null || this.#holding.isConfirmed) return;
+    this.#holding.confirm();
+    this.#becomeReady();
   }
 
-  #fetchFilters(evaluator: Evaluator): void {
-    this.#wiring.filters.serve(evaluator);
+  #keep(): void {
+    this.#wiring.keep?.changed(() => this.#holding.ruleset!);
+  }
+
+  #fetchFilters(): void {
+    this.#wiring.filters.serve(this.#holding.evaluator!);
     if (this.#wiring.timers && !this.#closed) void this.#wiring.filters.keepFetching();
   }
 
   /** The documents are what they were; what they answer is not. */
   #filterArrived(segment: string): void {
-    const revision = this.#held!.revision;
+    const { revision } = this.#holding.ruleset!;
     const wasReady = this.#ready;
     this.#becomeReady();
     if (!wasReady) return;
@@ -293,8 +288,9 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
 
   /** Once: with a ruleset, and a filter for each of its big segments. */
   #becomeReady(): void {
-    if (this.#ready || !this.#installed || this.#evaluator!.missingFilters().some(({ first }) => first)) return;
-    const { revision } = this.#held!;
+    const { isConfirmed, evaluator, ruleset } = this.#holding;
+    if (this.#ready || !isConfirmed || evaluator!.missingFilters().some(({ first }) => first)) return;
+    const { revision } = ruleset!;
     this.#ready = true;
     for (const settle of [...this.#waiting]) settle(true);
     this.#emit("ready", { revision });
@@ -310,7 +306,7 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
     } else if (news.type === "connected") this.#emit("connected", { transport: news.transport });
     else if (news.type === "disconnected")
       this.#emit("disconnected", { transport: news.transport, reason: news.reason });
-    else this.#emit("stale", { forMs: news.forMs });
+    else if (this.#holding.ruleset !== null) this.#emit("stale", { forMs: news.forMs });
   }
 
   #emit<Name extends keyof ClientEvents>(name: Name, detail: ClientEvents[Name]): void {
@@ -363,14 +359,3 @@ const unknownFlag = (value: Json): Decision => ({
   errorCode: "FLAG_NOT_FOUND",
   flagVersion: 0,
 });
-
-/** Without a prototype, so that a key is there only if a document is. */
-const copy = <Document>(documents: Record<string, Document>): Record<string, Document> =>
-  Object.assign(Object.create(null), documents);
-
-function overlay<Document>(held: Record<string, Document>, changes: Record<string, Document | null>): void {
-  for (const [key, document] of Object.entries(changes)) {
-    if (document === null) delete held[key];
-    else held[key] = document;
-  }
-}

@@ -25,6 +25,9 @@ export function serverKeyMistake(key: unknown): string | null {
   return null;
 }
 
+/** The environment that a good server key names, between its underscores. */
+export const environmentOf = (serverKey: string): string => serverKey.split("_")[2]!;
+
 /** The address without a trailing slash; throws a TypeError that names the mistake. */
 export function checkUrl(url: unknown): string {
   const remedy = "pass the address of your Bunting Worker, such as https://flags.example.com";

@@ -15,10 +15,17 @@ import type { Transport } from "./transports.ts";
 
 /** What a feed keeps up to date. */
 export type Store = {
+  /** What the server's revisions follow on. */
   readonly revision: number | null;
+  /** There is nothing to evaluate with, not even from elsewhere. */
+  readonly isEmpty: boolean;
+  /** From a cache: never in place of what the server has sent. */
+  restore(ruleset: Ruleset): void;
   /** Both throw when the evaluator cannot take it, and then keep what they had. */
   install(ruleset: Ruleset): void;
   apply(patch: PatchMessage): void;
+  /** The server has this revision. */
+  confirm(): void;
   report(news: News): void;
 };
 
@@ -64,8 +71,10 @@ export function liveFeed(store: Store, transports: Transports, clock: Clock, ran
     try {
       for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
         const step = transition(state, next, clock.elapsed(), random);
+        const { verifiedAt } = state;
         state = step.state;
         for (const effect of step.effects) run(effect);
+        if (state.verifiedAt !== verifiedAt) store.confirm();
       }
     } finally {
       draining = false;

@@ -2,10 +2,12 @@ import { randomUUID } from "node:crypto";
 import type { Ruleset } from "@bunting/core";
 import { Client, type FlagTypes, type Logger } from "./client.ts";
 import { systemClock } from "./clock.ts";
-import { checkUrl, clientHeader, type Endpoint, serverKeyMistake } from "./credentials.ts";
+import { checkUrl, clientHeader, type Endpoint, environmentOf, serverKeyMistake } from "./credentials.ts";
 import { liveFeed, type Transports } from "./driver.ts";
 import { type EventOptions, Events } from "./events.ts";
 import { Filters } from "./filters.ts";
+import { RulesetFile } from "./node-cache.ts";
+import { outlivedBy } from "./node-process.ts";
 import {
   type Fetch,
   pollingTransport,
@@ -15,7 +17,8 @@ import {
 } from "./transports.ts";
 
 export type { Context, Decision, Json, Ruleset } from "@bunting/core";
-export type { Change, Client, ClientEvents, FlagTypes, Logger, Status } from "./client.ts";
+export type { Client, ClientEvents, FlagTypes, Logger, Status } from "./client.ts";
+export type { Change, Source } from "./holding.ts";
 
 export type NodeOptions = {
   /** The environment's server key (`bnt_srv_…`): a secret. */
@@ -27,9 +30,11 @@ export type NodeOptions = {
   /** Evaluated with until the server answers: the answer of an earlier `GET /sdk/v1/ruleset`, from a file of yours. */
   bootstrap?: Ruleset;
   /**
-   * Streams to use, WebSocket first; polling every 30 s is always the last resort. An open stream keeps the process
-   * alive until `close()`; with `[]`, nothing does.
+   * Keeps the last ruleset in a file of this directory, one for each environment, which any number of processes may
+   * share. A process that starts while nothing can be reached evaluates with it. None unless told.
    */
+  cache?: { directory: string };
+  /** Streams to use, WebSocket first; polling every 30 s is always the last resort. */
   streams?: readonly ("websocket" | "sse")[];
   /** What is recorded about evaluations; `false` sends nothing at all. */
   events?: EventOptions | false;
@@ -39,15 +44,17 @@ export type NodeOptions = {
 
 /**
  * A client for Node 22 and later, Bun and Deno, which starts at once and without blocking: `await client.ready()` waits
- * for flags. Behind a proxy, Node wants `NODE_USE_ENV_PROXY=1`.
+ * for flags. It holds no process: one that has nothing else to do closes it and ends. Behind a proxy, Node wants
+ * `NODE_USE_ENV_PROXY=1`.
  * @throws TypeError that names the mistake and its remedy, for options that can never work.
  */
 export function createClient<Flags extends FlagTypes = FlagTypes>(options: NodeOptions): Client<Flags> {
   const mistake = serverKeyMistake(options.serverKey);
   if (mistake !== null) throw new TypeError(`Bunting: ${mistake}`);
+  const instance = randomUUID();
   const headers = {
     Authorization: `Bearer ${options.serverKey}`,
-    "X-Bunting-Client": clientHeader("bunting-node", randomUUID(), options.name),
+    "X-Bunting-Client": clientHeader("bunting-node", instance, options.name),
   };
   const endpoint: Endpoint = {
     url: checkUrl(options.url),
@@ -61,16 +68,37 @@ export function createClient<Flags extends FlagTypes = FlagTypes>(options: NodeO
       : new Events(endpoint, systemClock, randomUUID, options.events ?? {}, (message) =>
           logger.error(`Bunting: ${message}`),
         );
+  const file = cacheFor(options, logger);
   const wiring = {
     clock: systemClock,
     logger,
     events,
     filters: new Filters(endpoint, systemClock, Math.random, (message) => logger.error(`Bunting: ${message}`)),
     timers: true,
-    ...(options.bootstrap && { bootstrap: options.bootstrap }),
+    cached: file?.read() ?? null,
+    bootstrap: options.bootstrap,
+    ...(file && { keep: file }),
   };
   const transports = transportsFor(endpoint, options.streams ?? ["websocket", "sse"]);
-  return new Client<Flags>(wiring, (store) => liveFeed(store, transports, systemClock, Math.random));
+  let letProcessBe = () => {};
+  const client = new Client<Flags>(wiring, (store) => {
+    const feed = liveFeed(store, transports, systemClock, Math.random);
+    const close = () => {
+      letProcessBe();
+      feed.close();
+    };
+    return { ...feed, close };
+  });
+  letProcessBe = outlivedBy(instance, () => client.close());
+  return client;
+}
+
+function cacheFor({ cache, serverKey }: NodeOptions, logger: Logger): RulesetFile | null {
+  if (cache === undefined) return null;
+  if (typeof cache.directory !== "string" || cache.directory === "")
+    throw new TypeError("Bunting: cache.directory is missing: pass a directory that this user may write to");
+  const warn = (message: string) => logger.warn(`Bunting: ${message}`);
+  return new RulesetFile(cache.directory, environmentOf(serverKey), systemClock, warn);
 }
 
 function transportsFor(endpoint: Endpoint, streams: readonly string[]): Transports {

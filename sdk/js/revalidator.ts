@@ -30,7 +30,7 @@ export class Revalidator implements Feed {
     this.#clock = clock;
     this.#limits = limits;
     this.#random = random;
-    this.#freshness = { held: store.revision !== null, verifiedAt: null, askingSince: null, notBefore: 0, failures: 0 };
+    this.#freshness = { held: !store.isEmpty, verifiedAt: null, askingSince: null, notBefore: 0, failures: 0 };
   }
 
   start(): void {}

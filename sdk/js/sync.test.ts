@@ -89,8 +89,20 @@ describe("starting (R15)", () => {
     expect(delays).toEqual(["fetch in 125", "fetch in 1000", "fetch in 2000", "fetch in 4000", "fetch in 8000"]);
   });
 
-  test("with bootstrap data a stream is tried although the snapshot fails", () => {
-    expect(kinds(run(initialState(["websocket"], 7), start, failed).effects)).toContain("open websocket since 7");
+  test("with a cached ruleset a stream is tried although the snapshot fails, and stale is said at once", () => {
+    const { effects, state } = run(initialState(["websocket"], 7), start, failed);
+    expect(kinds(effects)).toEqual(expect.arrayContaining(["stale", "open websocket since 7"]));
+    expect(state).toMatchObject({ stale: true, verifiedAt: null });
+    expect(run(state, hello(7)).state).toMatchObject({ stale: false, verifiedAt: 0 });
+  });
+
+  test("of the cached revision the server's copy is installed, once; an older one confirms nothing and is asked for again", () => {
+    const cached = initialState([], 10);
+    expect(kinds(run(cached, start, fetched(10)).effects)).toContain("install 10");
+    expect(kinds(run(cached, start, fetched(10), timer("fetch"), fetched(10)).effects)).not.toContain("install 10");
+    const { effects, state } = run(cached, start, fetched(9));
+    expect(kinds(effects)).toEqual(["fetch in 500"]);
+    expect(state).toMatchObject({ revision: 10, verifiedAt: null });
   });
 
   test("without a streaming transport it polls every 30 s ± 20 %", () => {

@@ -113,15 +113,15 @@ class SyncStep extends Step {
     const { state } = this;
     state.fetching = false;
     state.refused = false;
-    if (message.type === "ruleset" && (state.revision === null || message.ruleset.revision > state.revision)) {
+    if (message.type === "ruleset" && this.isNews(message.ruleset.revision)) {
       state.revision = message.ruleset.revision;
       state.appliedAt = this.now;
       this.do({ type: "install", ruleset: message.ruleset });
       this.applyEarly();
       this.acknowledge();
     }
-    if (!this.isInStep()) {
-      // The edge is behind what a stream has already told us: ask again, more and more slowly.
+    if (!this.isInStep() || this.isBehind(message)) {
+      // The edge is behind what a stream or a cache has already told us: ask again, more and more slowly.
       state.fetchFailures += 1;
       this.arm("fetch", backoffMs(state.fetchFailures, this.random));
     } else {
@@ -130,6 +130,16 @@ class SyncStep extends Step {
       if (!this.isLive()) this.arm("fetch", pollMs(this.random));
     }
     if (state.revision !== null && state.stream === null && state.due.connect === undefined) this.connect();
+  }
+
+  /** Of a revision that came from a cache, the server's own copy is news as well. */
+  private isNews(revision: number): boolean {
+    const { revision: own, verifiedAt } = this.state;
+    return own === null || revision > own || (revision === own && verifiedAt === null);
+  }
+
+  private isBehind(message: Incoming): boolean {
+    return message.type === "ruleset" && message.ruleset.revision < (this.state.revision ?? 0);
   }
 
   private fetchFailed(end: End): void {
@@ -141,6 +151,7 @@ class SyncStep extends Step {
     }
     state.fetchFailures += 1;
     if (state.fetchFailures === 1) this.do({ type: "error", code: "UNREACHABLE", reason: end.reason });
+    if (state.verifiedAt === null && !state.stale) this.timerFired("stale");
     const quick = state.fetchFailures === 1 && state.revision === null;
     const delay = quick ? this.random() * FIRST_RETRY_MS : backoffMs(state.fetchFailures, this.random);
     if (!this.isLive() || !this.isInStep()) this.arm("fetch", delay + (end.retryAfterMs ?? 0));

@@ -8,7 +8,8 @@ import { type RequestContext, Revalidator } from "./revalidator.ts";
 import { type Fetch, pollingTransport } from "./transports.ts";
 
 export type { Context, Decision, Json, Ruleset } from "@bunting/core";
-export type { Change, Client, ClientEvents, FlagTypes, Logger, Status } from "./client.ts";
+export type { Client, ClientEvents, FlagTypes, Logger, Status } from "./client.ts";
+export type { Change, Source } from "./holding.ts";
 export type { RequestContext } from "./revalidator.ts";
 
 export type WorkersOptions = {
@@ -88,7 +89,7 @@ export class WorkersClient<Flags extends FlagTypes = Record<string, Json>> {
       events: this.#events,
       filters,
       timers: false,
-      ...(options.bootstrap && { bootstrap: options.bootstrap }),
+      bootstrap: options.bootstrap,
     };
     let revalidator: Revalidator | undefined;
     this.#client = new Client<Flags>(wiring, (store) => {

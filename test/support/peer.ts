@@ -46,8 +46,11 @@ export class Peer {
   readonly requests: { method: string; url: string; headers: IncomingMessage["headers"] }[] = [];
   readonly applied: number[] = [];
   readonly batches: EventBatch[] = [];
+  readonly serverKeys = new Set([SERVER_KEY]);
   /** Status codes to answer with instead of serving, by path; for the socket, the status of the handshake. */
   refuse: Partial<Record<"ruleset" | "socket" | "stream" | "events", number>> = {};
+  /** Takes requests and answers none. */
+  silent = false;
   headers: Record<string, string> = {};
   /** Sent in place of the ruleset. */
   body: string | null = null;
@@ -77,6 +80,7 @@ export class Peer {
     const server = createServer((request, response) => void this.#serve(request, response));
     server.on("upgrade", (request, socket, head) => {
       this.#note(request);
+      if (this.silent) return;
       const status = this.refuse.socket ?? (this.#mayEnter(request) ? null : 401);
       if (status !== null) {
         socket.end(`HTTP/1.1 ${status} No\r\nConnection: close\r\n\r\n`);
@@ -148,7 +152,7 @@ export class Peer {
   }
 
   #mayEnter(request: IncomingMessage): boolean {
-    return request.headers.authorization === `Bearer ${SERVER_KEY}`;
+    return this.serverKeys.has(request.headers.authorization?.replace(/^Bearer /, "") ?? "");
   }
 
   #hello(since: number): object[] {
@@ -173,6 +177,7 @@ export class Peer {
     this.#note(request);
     const path = (request.url ?? "").replace(/^\/sdk\/v1\//, "").replace(/\?.*/, "");
     const text = await bodyOf(request);
+    if (this.silent) return;
     const status = this.refuse[path as "ruleset"] ?? (this.#mayEnter(request) ? null : 401);
     if (status !== null) {
       response.writeHead(status, this.headers).end("{}");
