@@ -69,6 +69,8 @@ const behind: Record<string, RegExp> = {
   "itty-durable/itty-durable.js": /^durable-objects\/rate-limiter\.ts$/,
   "itty-durable/proxy-durable.js": /^workers\/rate-limit\.ts$/,
   "node:zlib": /^workers\/(edge\/events|admin\/member-body)\.ts$/,
+  "@openfeature/server-sdk": /^(sdk\/js\/openfeature-server\.ts|examples\/openfeature-node\/index\.ts)$/,
+  "@openfeature/web-sdk": /^sdk\/js\/openfeature-web\.ts$/,
   "eventsource-parser": /^sdk\/js\/transports\.ts$/,
   miniflare: /^(bench|test)\//,
   ws: /^bench\//,

@@ -25,6 +25,8 @@ export type ClientEvents = {
 
 export type Status = FeedStatus & {
   ready: boolean;
+  /** The server does not take the key. */
+  refused: boolean;
   revision: number | null;
   /** Where the ruleset came from; `snapshot` too for one from a cache that the server has confirmed. */
   source: Source;
@@ -158,7 +160,8 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
     const feed = this.#feed.status();
     const stale = ruleset !== null && (feed.stale || !isConfirmed);
     const revision = ruleset?.revision ?? null;
-    return { ...feed, stale, ready: this.#ready, revision, source, closed: this.#closed, events };
+    const refused = this.#refused && !feed.connected;
+    return { ...feed, stale, ready: this.#ready, refused, revision, source, closed: this.#closed, events };
   }
 
   /** Sends the buffered events. Never rejects: what the server does not take is kept and sent with a later flush. */

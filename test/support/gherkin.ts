@@ -1,0 +1,42 @@
+/** Scenarios of .feature files, run by a table of patterns and what to do for each. */
+import { globSync, readFileSync } from "node:fs";
+import { basename } from "node:path";
+import { AstBuilder, compile, GherkinClassicTokenMatcher, Parser } from "@cucumber/gherkin";
+import { IdGenerator, type Pickle } from "@cucumber/messages";
+
+/** Matched against the whole text of a step; `table` is the rows under it. */
+export type Step<World> = [
+  pattern: RegExp,
+  act: (world: World, groups: string[], table: string[][]) => void | Promise<void>,
+];
+
+export type Scenario = { feature: string; name: string; line: number; title: string; pickle: Pickle };
+
+/** Every scenario, an outline once for each row of its examples. */
+export function scenariosIn(pattern: string): Scenario[] {
+  return globSync(pattern)
+    .sort()
+    .flatMap((file) => {
+      const newId = IdGenerator.incrementing();
+      const parser = new Parser(new AstBuilder(newId), new GherkinClassicTokenMatcher());
+      const feature = basename(file, ".feature");
+      return compile(parser.parse(readFileSync(file, "utf8")), file, newId).map((pickle) => {
+        const line = pickle.location?.line ?? 0;
+        return { feature, name: pickle.name, line, title: `${feature}:${line} ${pickle.name}`, pickle };
+      });
+    });
+}
+
+/** @throws Error for a step that no pattern knows, or more than one, before anything is done. */
+export async function runScenario<World>({ pickle }: Scenario, steps: Step<World>[], world: World): Promise<void> {
+  const planned = pickle.steps.map(({ text, argument }) => {
+    const found = steps.flatMap(([pattern, act]) => {
+      const match = new RegExp(`^(?:${pattern.source})$`).exec(text);
+      return match === null ? [] : [{ act, groups: match.slice(1).map((group) => group ?? "") }];
+    });
+    if (found.length !== 1) throw new Error(`${found.length} patterns know the step "${text}"`);
+    const table = argument?.dataTable?.rows.map(({ cells }) => cells.map(({ value }) => value)) ?? [];
+    return { ...found[0]!, table };
+  });
+  for (const { act, groups, table } of planned) await act(world, groups, table);
+}
