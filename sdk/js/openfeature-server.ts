@@ -43,6 +43,8 @@ export class BuntingProvider implements Provider {
   readonly events = new OpenFeatureEventEmitter();
   readonly #client: ProviderClient;
   readonly #readyMs: number;
+  /** Until then the SDK asks, and is not told: its READY would come after. */
+  #initialised = false;
   /** The SDK has been told ERROR or STALE, and is to be told READY once that is over. */
   #impaired = false;
 
@@ -57,7 +59,9 @@ export class BuntingProvider implements Provider {
     });
     client.on("ready", () => this.#recover());
     client.on("connected", () => this.#recover());
-    client.on("stale", ({ forMs }) => this.#stale(`the flags have not been confirmed for ${Math.round(forMs)} ms`));
+    client.on("stale", ({ forMs }) =>
+      this.#impair(ProviderEvents.Stale, `the flags have not been confirmed for ${Math.round(forMs)} ms`),
+    );
     client.on("error", ({ code, message }) => {
       // Of the others UNREACHABLE becomes STALE in time, and what could not be used changes no flag.
       if (code === "REFUSED") this.#impair(ProviderEvents.Error, message);
@@ -70,13 +74,15 @@ export class BuntingProvider implements Provider {
    * @throws ProviderFatalError where the server refuses the key, ProviderNotReadyError where it cannot be reached.
    */
   async initialize(): Promise<void> {
-    if (await this.#client.ready({ timeoutMs: this.#readyMs })) return;
+    const ready = await this.#client.ready({ timeoutMs: this.#readyMs });
     const { revision, refused } = this.#client.status();
-    if (revision !== null) {
-      // The SDK says READY as soon as this has resolved, and would say it over what is said now.
-      setTimeout(() => this.#stale("the server has not confirmed the flags yet"), 0);
-      return;
-    }
+    // The SDK says READY or ERROR as soon as this has settled, and would say it over what is said before.
+    setTimeout(() => {
+      this.#initialised = true;
+      if (!ready && revision !== null) this.#impair(ProviderEvents.Stale, "the server has not confirmed the flags yet");
+      this.#recover();
+    }, 0);
+    if (ready || revision !== null) return;
     this.#impaired = true;
     if (refused) throw new ProviderFatalError("Bunting refuses the server key: make a new one, or check the address");
     throw new ProviderNotReadyError(messageOf("PROVIDER_NOT_READY", "", ""));
@@ -135,18 +141,15 @@ export class BuntingProvider implements Provider {
     return fits ? null : "TYPE_MISMATCH";
   }
 
-  #stale(message: string): void {
-    this.#impair(ProviderEvents.Stale, message);
-  }
-
   #impair(event: ProviderEvents.Stale | ProviderEvents.Error, message: string): void {
+    if (!this.#initialised) return;
     this.#impaired = true;
     this.events.emit(event, { message });
   }
 
   /** Also asked at each evaluation: a poll that finds nothing new is no event. */
   #recover(): void {
-    if (!this.#impaired) return;
+    if (!this.#impaired || !this.#initialised) return;
     const { ready, connected, stale } = this.#client.status();
     if (!ready || !connected || stale) return;
     this.#impaired = false;
