@@ -4,13 +4,14 @@
  * its sockets open.
  */
 import { DurableObject } from "cloudflare:workers";
-import { type GoodbyeMessage, type HelloMessage, SILENCE_SECONDS } from "@bunting/core/wire";
+import { type HelloMessage, SILENCE_SECONDS } from "@bunting/core/wire";
 import { RECEIPT_LEVEL, RELAY_CHECK_MS, within } from "../workers/deadline.ts";
 import type { Env } from "../workers/env.ts";
 import { Above } from "./above.ts";
-import { excess, type Limits, refusal, spreadMs, worthReporting } from "./admission.ts";
+import { type Limits, spreadMs, worthReporting } from "./admission.ts";
 import { Alarm } from "./alarm.ts";
 import { addKeys, Children, mostUsed } from "./children.ts";
+import { Crowd } from "./crowd.ts";
 import {
   type Delivery,
   type Downstream,
@@ -30,9 +31,9 @@ import {
   close,
   type Introduction,
   KEY_REVOKED,
+  RELAYS_HEADER,
   SILENT,
   Sockets,
-  send,
   TOO_MUCH,
   TOO_SLOW,
 } from "./sockets.ts";
@@ -44,6 +45,8 @@ const SILENCE_MS = SILENCE_SECONDS * 1_000;
 const ROUND_MS = 60_000;
 /** Whoever has heard nothing for this long asks before it answers: the node above may have forgotten it. */
 const TRUSTED_MS = 30_000;
+/** How old the number of relays may be that a full one tells. */
+const FULL_ASKS_MS = 1_000;
 /** Acknowledgements come in a burst, and are written down after it. */
 const SAVE_MS = 5_000;
 
@@ -55,9 +58,11 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
   readonly #tallies: Tallies;
   readonly #polls = new PollCount();
   readonly #above: Above;
+  readonly #crowd: Crowd;
   /** When an isolate last asked, and how many clients were last reported. */
   #askedAt = 0;
   #reported = 0;
+  #telling: Promise<void> | null = null;
   #roundAt = 0;
   /** Who has come and not yet been let in: until then the relay may not leave. */
   #arriving = 0;
@@ -70,6 +75,7 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
     this.#children = new Children(ctx, env.RELAY, (inMs) => this.#alarm.wake(inMs));
     this.#tallies = new Tallies(this.#storage, this.#sockets);
     this.#above = new Above(env, this.#storage);
+    this.#crowd = new Crowd(this.#sockets, this.#storage, () => this.#limits());
   }
 
   // What the node above calls.
@@ -101,7 +107,8 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
     return this.#arrival(async () => {
       if (!(await this.#current(report.revision))) return null;
       this.#children.put(report, this.#storage.revision ?? 0);
-      this.#reportGrowth();
+      // Who has grown is answered with what the hub makes of that.
+      if (this.#hasGrown()) await within(this.#tell(), RELAY_CHECK_MS, "upstream").catch(() => {});
       return { ...(await this.#lackedBy(report.revision)), standing: this.#storage.standing };
     });
   }
@@ -137,11 +144,8 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
     if (wanted !== null) await this.#above.fill(this.#place(), wanted);
 
     // From here to the socket nothing is awaited: whoever else comes meanwhile finds its place taken.
-    const refused = this.#refusal(introduced.keyHash);
-    if (refused !== null) {
-      const retryAfter = String(Math.ceil(spreadMs(this.#sockets.count()) / 1_000));
-      return new Response(refused, { status: refused === "full" ? 503 : 429, headers: { "retry-after": retryAfter } });
-    }
+    const refused = this.#crowd.refusal(introduced.keyHash);
+    if (refused !== null) return this.#refuse(refused);
     const revision = this.#storage.revision as number;
     // A key that the relay does not have is new, if the Worker has seen more than the relay has; else it has ended.
     if (keyGoodAt <= revision && !this.#storage.isGood(introduced.keyHash, Date.now())) {
@@ -161,6 +165,16 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
     }
     this.#reportGrowth();
     return new Response(null, { status: 101, webSocket: client });
+  }
+
+  /** Who finds this relay full is told how many there are by now, which the hub is asked for at most once a second. */
+  async #refuse(reason: NonNullable<ReturnType<Crowd["refusal"]>>): Promise<Response> {
+    const headers = new Headers({ "retry-after": String(Math.ceil(spreadMs(this.#sockets.count()) / 1_000)) });
+    if (reason !== "full") return new Response(reason, { status: 429, headers });
+    const isOld = Date.now() - this.#above.heardAt > FULL_ASKS_MS;
+    if (isOld || this.#telling !== null) await within(this.#tell(), RELAY_CHECK_MS, "upstream").catch(() => {});
+    headers.set(RELAYS_HEADER, String(this.#storage.standing.relays[this.#place().region] ?? 1));
+    return new Response(reason, { status: 503, headers });
   }
 
   async #arrival<T>(arrive: () => Promise<T>): Promise<T> {
@@ -230,7 +244,7 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
     if (!isNeeded && now - this.#askedAt > ROUND_MS) return this.#leave();
     // Those below do not wait for those above, who may not answer.
     await Promise.all([this.#children.refresh(this.#storage.revision ?? 0), this.#attach()]);
-    this.#cutExcess();
+    this.#crowd.cutExcess();
   }
 
   async #leave(): Promise<void> {
@@ -243,35 +257,6 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
   }
 
   // How many.
-
-  #refusal(keyHash: string) {
-    const { connected, keys } = this.#storage.standing;
-    const here = this.#sockets.count();
-    const hereOfKey = this.#sockets.count(keyHash);
-    const everywhereOfKey = Object.hasOwn(keys, keyHash) ? (keys[keyHash] as number) : 0;
-    return refusal({ here, hereOfKey, everywhere: connected, everywhereOfKey }, this.#limits());
-  }
-
-  /** Relays admit by what they last heard, so that together they may have let in too many: the newest go. */
-  #cutExcess(): void {
-    const limits = this.#limits();
-    const { connected, keys } = this.#storage.standing;
-    const tooMany = [...this.#sockets.byKey()].map(([keyHash, here]) => {
-      return [this.#sockets.open(keyHash), excess(here, keys[keyHash] ?? 0, limits.key)] as const;
-    });
-    const all = this.#sockets.open();
-    for (const [sockets, count] of [...tooMany, [all, excess(all.length, connected, limits.environment)] as const]) {
-      if (count === 0) continue;
-      const goodbye: GoodbyeMessage = { type: "goodbye", withinMs: spreadMs(count), reason: "too-many-connections" };
-      const newest = sockets.sort(
-        (one, other) => this.#sockets.of(other).connectedAt - this.#sockets.of(one).connectedAt,
-      );
-      for (const socket of newest.slice(0, count)) {
-        send(socket, JSON.stringify(goodbye));
-        close(socket, TOO_MUCH, goodbye.reason);
-      }
-    }
-  }
 
   #limits(): Limits {
     const { RELAY_CAP, CLIENTS_PER_KEY, CLIENTS_PER_ENVIRONMENT } = this.env;
@@ -291,10 +276,29 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
 
   /** The hub makes room before there is none. */
   #reportGrowth(): void {
+    if (this.#hasGrown()) this.ctx.waitUntil(this.#tell());
+  }
+
+  /** Until those above know how many there are now: what came while they were told is told as well. */
+  #tell(): Promise<void> {
+    this.#telling ??= this.#tellAll();
+    return this.#telling;
+  }
+
+  async #tellAll(): Promise<void> {
+    try {
+      do await this.#attach();
+      while (this.#hasGrown());
+    } catch {
+      // Then the next round tells.
+    } finally {
+      this.#telling = null;
+    }
+  }
+
+  #hasGrown(): boolean {
     const connected = this.#children.sum().connected + this.#sockets.count();
-    if (!worthReporting(this.#reported, connected, Number(this.env.RELAY_CAP))) return;
-    this.#reported = connected;
-    this.ctx.waitUntil(this.#attach().catch(() => {}));
+    return worthReporting(this.#reported, connected, Number(this.env.RELAY_CAP));
   }
 
   // Deliveries.

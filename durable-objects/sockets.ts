@@ -22,6 +22,9 @@ export type Introduction = Omit<Attachment, "connectedAt" | "connectedWith" | "a
 /** How the Worker introduces a socket, in the header of that name. */
 export const ATTACHMENT_HEADER = "x-bunting-attachment";
 
+/** How a relay that is full tells how many its region has. */
+export const RELAYS_HEADER = "x-bunting-relays";
+
 /** Close codes of ours, beside the standard ones. */
 export const KEY_REVOKED = 4401;
 export const SILENT = 4408;

@@ -1,7 +1,17 @@
 /** The shape of the tree, and when a region grows. */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { ancestorsOf, choices, parentOf, placeOf, relayCount, relayCounts, relayName, rootsOf } from "./tree.ts";
+import {
+  ancestorsOf,
+  another,
+  choices,
+  parentOf,
+  placeOf,
+  relayCount,
+  relayCounts,
+  relayName,
+  rootsOf,
+} from "./tree.ts";
 
 test("a name tells where a relay stands", () => {
   const place = { environmentId: "env_abc", region: "weur" as const, n: 12 };
@@ -100,5 +110,21 @@ describe("which relay a client is sent to", () => {
         expect(Math.max(first, other)).toBeLessThan(Math.max(2, count));
       }),
     );
+  });
+
+  test.each([
+    [1, 1, [0, 1], 0, null],
+    [1, 2, [0, 1], 0, null],
+    [1, 4, [0, 1], 0, 2],
+    [1, 4, [0, 1], 0.9, 3],
+    [4, 8, [3, 1], 0.5, 6],
+    [4, 8, [3, 1, 7], 0.5, 4],
+    [4, 4, [0, 1], 0, 2],
+    [8, 4, [3, 1], 0.5, 2],
+    [4, 4, [0, 1, 2, 3], 0, null],
+    [1, 0, [0, 1], 0, null],
+    [1, Number.NaN, [0, 1], 0, null],
+  ])("known are %i, told of %f, tried %j, at %f: %j", (known, told, tried, random, expected) => {
+    expect(another(known, told, tried, () => random)).toBe(expected);
   });
 });

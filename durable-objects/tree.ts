@@ -66,3 +66,14 @@ export function choices(count: number, random: () => number): [number, number] {
   if (count === 1) return [0, 1];
   return [first, (first + 1 + Math.floor(random() * (count - 1))) % count];
 }
+
+/**
+ * Where those that were tried are full: one of those that have come to be since `known` was heard, which are empty, or else
+ * any of the `told` that was not tried. Null where there is none.
+ */
+export function another(known: number, told: number, tried: number[], random: () => number): number | null {
+  const from = Math.max(known, ...tried.map((n) => n + 1));
+  if (from < told) return from + Math.floor(random() * (told - from));
+  const left = Array.from({ length: told }, (_, n) => n).filter((n) => !tried.includes(n));
+  return left[Math.floor(random() * left.length)] ?? null;
+}

@@ -61,6 +61,8 @@ export const RACES_MS = 10_000;
 export const D1_BREAKING = { failures: 3, openMs: 1_000, maxOpenMs: 10_000 };
 /** Short: it delays a kill by as much in remote evaluation once the relay is back. */
 export const RELAY_BREAKING = { failures: 3, openMs: 500, maxOpenMs: 2_000 };
+/** Around each relay that clients want a socket of: another takes them, or they poll. */
+export const RELAY_OPEN_BREAKING = { failures: 1, openMs: 1_000, maxOpenMs: 10_000 };
 export const RATE_LIMITER_BREAKING = { failures: 3, openMs: 1_000, maxOpenMs: 10_000 };
 
 export class DeadlineExceeded extends Error {

@@ -1,14 +1,22 @@
 /** Who is refused a socket, who loses it, and that the others notice nothing. */
-import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
+import {
+  createExecutionContext,
+  evictDurableObject,
+  runDurableObjectAlarm,
+  runInDurableObject,
+  waitOnExecutionContext,
+} from "cloudflare:test";
 import { env } from "cloudflare:workers";
-import { describe, expect, test, vi } from "vitest";
+import { describe, expect, onTestFinished, test, vi } from "vitest";
 import type { Env } from "../../workers/env.ts";
+import { Hub } from "../../workers/index.ts";
 import { fetchPath, newPlace, withKey } from "../support/data-plane.ts";
 import { flag } from "../support/environment.ts";
 import { away, hubOf, livingEnvironment, RelaySocket, relayOf } from "../support/relay-socket.ts";
+import worker from "../support/worker.ts";
 
-const withLimits = (relay: ReturnType<typeof relayOf>, limits: Partial<Env>) =>
-  runInDurableObject(relay, (object) => void Reflect.set(object, "env", { ...env, ...limits }));
+const withLimits = (node: ReturnType<typeof relayOf> | ReturnType<typeof hubOf>, limits: Partial<Env>) =>
+  runInDurableObject(node as DurableObjectStub, (object) => void Reflect.set(object, "env", { ...env, ...limits }));
 
 const open = (environmentId: string, keyHash: string, n = 0) =>
   RelaySocket.open(environmentId, undefined, { keyHash }, n);
@@ -33,6 +41,61 @@ describe("a full relay", () => {
     await vi.waitFor(async () => expect((await stream()).status).toBe(200));
     await second.body?.cancel();
   });
+});
+
+test("a burst beyond what the relays hold that anybody knows of is let in: one that is full tells how many there are by now (X4)", async () => {
+  const { environmentId, serverKey } = await newPlace();
+  const capped = { RELAY_CAP: "2" };
+  await withLimits(hubOf(environmentId), capped);
+  for (let n = 0; n < 6; n++) await withLimits(relayOf(environmentId, n), capped);
+  const streams = await Promise.all(
+    Array.from({ length: 6 }, () => fetchPath("/sdk/v1/stream", { headers: withKey(serverKey) })),
+  );
+  expect(streams.map(({ status }) => status)).toEqual(streams.map(() => 200));
+  for (const { body } of streams) await body?.cancel();
+});
+
+test("those above hear of all who came at once, also of those who came while they were told of the first", async () => {
+  const { environmentId, publish } = await livingEnvironment();
+  const { revision } = await publish({
+    keys: { one: { id: "key_1", kind: "server", origins: [], expiresAt: null } },
+  });
+  await withLimits(relayOf(environmentId), { RELAY_CAP: "100" });
+  const come = () => RelaySocket.open(environmentId, undefined, { keyHash: "one", keyGoodAt: revision });
+  await come();
+  const { attach } = Hub.prototype;
+  const far = vi.spyOn(Hub.prototype, "attach").mockImplementation(async function (this: Hub, report) {
+    await scheduler.wait(200);
+    return attach.call(this, report);
+  });
+  onTestFinished(() => far.mockRestore());
+  await Promise.all(Array.from({ length: 74 }, come));
+  const heard = () =>
+    runInDurableObject(hubOf(environmentId), (_, { storage: { sql } }) =>
+      sql.exec<{ connected: number }>("SELECT connected FROM children").one(),
+    );
+  await vi.waitFor(async () => expect((await heard()).connected).toBeGreaterThan(75 - 10));
+});
+
+test("a relay that does not answer is waited for by the first client, not by each", async () => {
+  const { serverKey } = await newPlace();
+  await (await fetchPath("/sdk/v1/ruleset", { headers: withKey(serverKey) })).arrayBuffer();
+  const asked = new Map<string, number>();
+  const dead = (name: string) => () => {
+    asked.set(name, (asked.get(name) ?? 0) + 1);
+    return Promise.reject(new Error("away"));
+  };
+  const RELAY = { idFromName: (name: string) => name, get: (name: string) => ({ fetch: dead(name), since: dead("") }) };
+  const stream = async () => {
+    const ctx = createExecutionContext();
+    const request = new Request("https://bunting.test/sdk/v1/stream", { headers: withKey(serverKey) });
+    const { status } = await worker.fetch(request as never, { ...env, RELAY } as never, ctx);
+    await waitOnExecutionContext(ctx);
+    return status;
+  };
+  for (let clients = 0; clients < 10; clients++) expect(await stream()).toBe(503);
+  asked.delete("");
+  expect([...asked.values()]).toEqual([1, 1]);
 });
 
 test("the clients of a relay that is lost land at another of their region", async () => {

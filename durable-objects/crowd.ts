@@ -1,0 +1,46 @@
+/** How many clients a relay has let in, against what it, their keys and their environment may have. */
+import type { GoodbyeMessage } from "@bunting/core/wire";
+import { excess, type Limits, refusal, spreadMs } from "./admission.ts";
+import type { RelayStorage } from "./relay-storage.ts";
+import { close, type Sockets, send, TOO_MUCH } from "./sockets.ts";
+
+export class Crowd {
+  readonly #sockets: Sockets;
+  readonly #storage: RelayStorage;
+  readonly #limits: () => Limits;
+
+  constructor(sockets: Sockets, storage: RelayStorage, limits: () => Limits) {
+    this.#sockets = sockets;
+    this.#storage = storage;
+    this.#limits = limits;
+  }
+
+  refusal(keyHash: string) {
+    const { connected, keys } = this.#storage.standing;
+    const here = this.#sockets.count();
+    const hereOfKey = this.#sockets.count(keyHash);
+    const everywhereOfKey = Object.hasOwn(keys, keyHash) ? (keys[keyHash] as number) : 0;
+    return refusal({ here, hereOfKey, everywhere: connected, everywhereOfKey }, this.#limits());
+  }
+
+  /** Relays admit by what they last heard, so that together they may have let in too many: the newest go. */
+  cutExcess(): void {
+    const limits = this.#limits();
+    const { connected, keys } = this.#storage.standing;
+    const tooMany = [...this.#sockets.byKey()].map(([keyHash, here]) => {
+      return [this.#sockets.open(keyHash), excess(here, keys[keyHash] ?? 0, limits.key)] as const;
+    });
+    const all = this.#sockets.open();
+    for (const [sockets, count] of [...tooMany, [all, excess(all.length, connected, limits.environment)] as const]) {
+      if (count === 0) continue;
+      const goodbye: GoodbyeMessage = { type: "goodbye", withinMs: spreadMs(count), reason: "too-many-connections" };
+      const newest = sockets.sort(
+        (one, other) => this.#sockets.of(other).connectedAt - this.#sockets.of(one).connectedAt,
+      );
+      for (const socket of newest.slice(0, count)) {
+        send(socket, JSON.stringify(goodbye));
+        close(socket, TOO_MUCH, goodbye.reason);
+      }
+    }
+  }
+}
