@@ -39,6 +39,7 @@ CREATE TABLE `code_references` (
 	`snippet` text
 );
 --> statement-breakpoint
+CREATE INDEX `code_references_by_project` ON `code_references` (`project_id`);--> statement-breakpoint
 CREATE INDEX `code_references_by_flag` ON `code_references` (`project_id`,`flag_key`);--> statement-breakpoint
 CREATE INDEX `code_references_by_repository` ON `code_references` (`project_id`,`repository`);--> statement-breakpoint
 CREATE TABLE `code_repositories` (
@@ -86,6 +87,8 @@ CREATE TABLE `environments` (
 );
 --> statement-breakpoint
 CREATE UNIQUE INDEX `environments_by_key` ON `environments` (`project_id`,`key`);--> statement-breakpoint
+CREATE INDEX `environments_by_creation` ON `environments` (`created_at`);--> statement-breakpoint
+CREATE INDEX `environments_lagging` ON `environments` (`id`) WHERE version > published_version;--> statement-breakpoint
 CREATE TABLE `flag_configurations` (
 	`environment_id` text NOT NULL,
 	`flag_id` text NOT NULL,
@@ -169,6 +172,7 @@ CREATE TABLE `project_edits` (
 	PRIMARY KEY(`project_id`, `version`)
 );
 --> statement-breakpoint
+CREATE INDEX `project_edits_by_age` ON `project_edits` (`created_at`);--> statement-breakpoint
 CREATE TABLE `projects` (
 	`id` text PRIMARY KEY NOT NULL,
 	`key` text NOT NULL,
@@ -329,6 +333,7 @@ CREATE TABLE `policy_edits` (
 	PRIMARY KEY(`project_id`, `version`)
 );
 --> statement-breakpoint
+CREATE INDEX `policy_edits_by_age` ON `policy_edits` (`created_at`);--> statement-breakpoint
 CREATE TABLE `audit` (
 	`id` integer PRIMARY KEY AUTOINCREMENT NOT NULL,
 	`timestamp` integer NOT NULL,

@@ -3,7 +3,7 @@ import { z } from "@hono/zod-openapi";
 import type { KillRecord } from "../../durable-objects/kill.ts";
 import { badRequest } from "../problem.ts";
 import type { AuditFilter, AuditPosition, AuditRow } from "../store/audit.ts";
-import { time } from "./contract.ts";
+import { time, whole } from "./contract.ts";
 import { MAX_NAME } from "./limits.ts";
 
 export const entry = z
@@ -81,7 +81,7 @@ export const pendingEntry = ({ action, flag, origin, at, reason }: KillRecord): 
 });
 
 const exactly = z.string().max(MAX_NAME).optional();
-const moment = z.coerce.number().int().min(0).optional();
+const moment = whole(0).optional();
 
 export const filterQuery = z.object({
   project: exactly,

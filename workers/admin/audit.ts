@@ -17,12 +17,13 @@ import {
   problems,
   reason,
   resource,
+  whole,
 } from "./contract.ts";
 import { delivery, killsThere } from "./hubs.ts";
 import { planRevert } from "./revert.ts";
 import { write } from "./write.ts";
 
-const entryPath = z.object({ id: z.coerce.number().int().min(1) });
+const entryPath = z.object({ id: whole(1) });
 
 const list = createRoute({
   method: "get",

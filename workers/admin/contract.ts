@@ -75,8 +75,15 @@ export const environmentPath = projectPath.extend({ environment: parameter });
 export const flagPath = projectPath.extend({ flag: parameter });
 export const targetingPath = flagPath.extend({ environment: parameter });
 
+/** A number in a path or a query, which have only text. */
+export const whole = (min: number, max = Number.MAX_SAFE_INTEGER) =>
+  z.preprocess(
+    (text) => (typeof text === "string" && /^\d+$/.test(text) ? Number(text) : text),
+    z.number().int().min(min).max(max),
+  );
+
 export const pageQuery = z.object({
-  limit: z.coerce.number().int().min(1).max(100).default(20),
+  limit: whole(1, 100).default(20),
   cursor: z.string().max(256).optional(),
 });
 
@@ -91,7 +98,7 @@ export function pageOf<Row, Item>(rows: Row[], limit: number, cursor: (row: Row)
 
 export const waitQuery = (byDefault: number) =>
   z.object({
-    wait: z.coerce.number().int().min(0).max(MAX_WAIT_MS).default(byDefault).openapi({
+    wait: whole(0, MAX_WAIT_MS).default(byDefault).openapi({
       description: "Milliseconds to wait until every connected client has the change",
     }),
   });

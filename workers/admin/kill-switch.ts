@@ -12,6 +12,7 @@ import {
   resource,
   targetingPath,
   waitQuery,
+  whole,
 } from "./contract.ts";
 import { environmentOf } from "./environments.ts";
 import { kill as killState } from "./flag-shape.ts";
@@ -61,7 +62,7 @@ const propagation = createRoute({
   tags: ["environments"],
   summary: "The receipt of a revision: how many live clients have it",
   middleware: needs("viewer"),
-  request: { params: environmentPath, query: z.object({ revision: z.coerce.number().int().min(0) }) },
+  request: { params: environmentPath, query: z.object({ revision: whole(0) }) },
   responses: { 200: json(receipt, "The receipt"), ...problems },
 });
 

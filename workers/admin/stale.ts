@@ -2,7 +2,7 @@
 import { createRoute, z } from "@hono/zod-openapi";
 import { listStale } from "../store/stale.ts";
 import { needs } from "./access.ts";
-import { environmentPath, json, key, page, pageQuery, problems, resource, time } from "./contract.ts";
+import { environmentPath, json, key, page, pageQuery, problems, resource, time, whole } from "./contract.ts";
 import { environmentOf } from "./environments.ts";
 import { mostServed } from "./full-share.ts";
 import { MAX_CURSOR } from "./limits.ts";
@@ -10,7 +10,7 @@ import { listing, truth } from "./list.ts";
 
 const DAY_MS = 86_400_000;
 
-const days = z.coerce.number().int().min(0).max(36_500);
+const days = whole(0, 36_500);
 
 const stale = z
   .object({

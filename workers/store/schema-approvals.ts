@@ -39,7 +39,10 @@ export const policies = sqliteTable(
 export const policyEdits = sqliteTable(
   "policy_edits",
   { projectId: text("project_id").notNull(), version: integer().notNull(), createdAt: time("created_at").notNull() },
-  (table) => [primaryKey({ columns: [table.projectId, table.version] })],
+  (table) => [
+    primaryKey({ columns: [table.projectId, table.version] }),
+    index("policy_edits_by_age").on(table.createdAt),
+  ],
 );
 
 /** Approved is not among them: that depends on the policies of the moment. */

@@ -33,7 +33,10 @@ export const projects = sqliteTable(
 export const projectEdits = sqliteTable(
   "project_edits",
   { projectId: text("project_id").notNull(), version: integer().notNull(), createdAt: time("created_at").notNull() },
-  (table) => [primaryKey({ columns: [table.projectId, table.version] })],
+  (table) => [
+    primaryKey({ columns: [table.projectId, table.version] }),
+    index("project_edits_by_age").on(table.createdAt),
+  ],
 );
 
 export const environments = sqliteTable(
@@ -55,7 +58,12 @@ export const environments = sqliteTable(
     createdAt: time("created_at").notNull(),
     updatedAt: time("updated_at").notNull(),
   },
-  (table) => [uniqueIndex("environments_by_key").on(table.projectId, table.key)],
+  (table) => [
+    uniqueIndex("environments_by_key").on(table.projectId, table.key),
+    index("environments_by_creation").on(table.createdAt),
+    // What the sweep looks for each minute, and hardly ever finds.
+    index("environments_lagging").on(table.id).where(sql`version > published_version`),
+  ],
 );
 
 export const flags = sqliteTable(
@@ -318,6 +326,8 @@ export const codeReferences = sqliteTable(
     snippet: text(),
   },
   (table) => [
+    // Which SQLite ends with the id: the order of the list.
+    index("code_references_by_project").on(table.projectId),
     index("code_references_by_flag").on(table.projectId, table.flagKey),
     index("code_references_by_repository").on(table.projectId, table.repository),
   ],
