@@ -1,0 +1,116 @@
+import { OpenFeature } from "@openfeature/server-sdk";
+import { describe, expect, expectTypeOf, test, vi } from "vitest";
+import type { Client } from "./node.ts";
+import { BuntingProvider } from "./openfeature-server.ts";
+import { createTestClient } from "./testing.ts";
+
+type Flags = { "new-checkout": boolean; theme: string; limit: number; layout: { columns: number } };
+
+/** What an application has: it knows nothing of tests. */
+function price(bunting: Client<Flags>, user: string): string {
+  const context = { targetingKey: user, plan: user.startsWith("gold") ? "gold" : "free" };
+  bunting.track("priced", context, 9.5);
+  const discount = bunting.boolean("new-checkout", false, context) ? "less" : "full";
+  return `${discount}, ${bunting.string("theme", "light", context)}`;
+}
+
+const made = () =>
+  createTestClient<Flags>({
+    flags: { "new-checkout": true, theme: ({ plan }) => (plan === "gold" ? "dark" : "light") },
+  });
+
+describe("a client for tests", () => {
+  test("takes the place of the real one, and answers what it was told, to whom it was told (R15)", () => {
+    const bunting = made();
+    expect(price(bunting, "gold-1")).toBe("less, dark");
+    expect(price(bunting, "ada")).toBe("less, light");
+    bunting.set("new-checkout", false);
+    expect(price(bunting, "gold-1")).toBe("full, dark");
+  });
+
+  test("records what was evaluated and tracked, in order", () => {
+    const bunting = made();
+    price(bunting, "gold-1");
+    expect(bunting.evaluations).toMatchObject([
+      { key: "new-checkout", context: { targetingKey: "gold-1" }, decision: { value: true, reason: "STATIC" } },
+      { key: "theme", decision: { value: "dark", reason: "RULE_MATCH" } },
+    ]);
+    expect(bunting.tracked).toMatchObject([{ metric: "priced", unit: "gold-1", value: 9.5 }]);
+  });
+
+  test("tracks nothing that the real one would not send", () => {
+    const bunting = made();
+    bunting.track("priced", {});
+    bunting.track("priced", { targetingKey: "ada" }, Number.NaN);
+    expect(bunting.tracked).toEqual([]);
+  });
+
+  test("answers the default for a flag that is not set or removed, and for one of another type", () => {
+    const bunting = createTestClient({ flags: { theme: "dark" } });
+    expect(bunting.details("new-checkout", true)).toMatchObject({ value: true, errorCode: "FLAG_NOT_FOUND" });
+    expect(bunting.details("theme", 7)).toMatchObject({ value: 7, errorCode: "TYPE_MISMATCH" });
+    expect(bunting.boolean("theme", true)).toBe(true);
+    bunting.remove("theme");
+    expect(bunting.string("theme", "light")).toBe("light");
+    expect(bunting.details("constructor", 1)).toMatchObject({ errorCode: "FLAG_NOT_FOUND" });
+  });
+
+  test("is as it was made after a reset", () => {
+    const bunting = made();
+    bunting.set("new-checkout", false);
+    bunting.set("limit", 3);
+    price(bunting, "ada");
+    bunting.reset();
+    expect(bunting.evaluations).toEqual([]);
+    expect(bunting.tracked).toEqual([]);
+    expect(Object.keys(bunting.all())).toEqual(["new-checkout", "theme"]);
+    expect(bunting.boolean("new-checkout", false)).toBe(true);
+  });
+
+  test("tells of a change as the real one does", () => {
+    const bunting = made();
+    const changed = vi.fn();
+    const stop = bunting.on("change", changed);
+    bunting.set("limit", 3);
+    expect(changed).toHaveBeenCalledWith(expect.objectContaining({ flags: ["limit"], segments: [] }));
+    stop();
+    bunting.set("limit", 4);
+    expect(changed).toHaveBeenCalledTimes(1);
+  });
+
+  test("freezes JSON values, its own copy of them", () => {
+    const layout = { columns: 2 };
+    const bunting = createTestClient<Flags>({ flags: { layout } });
+    const value = bunting.json("layout", { columns: 1 });
+    layout.columns = 3;
+    expect(value).toEqual({ columns: 2 });
+    expect(() => {
+      value.columns = 4;
+    }).toThrow(TypeError);
+  });
+
+  test("is ready at once, and closes", async () => {
+    const bunting = made();
+    expect(await bunting.ready()).toBe(true);
+    expect(bunting.status()).toMatchObject({ ready: true, stale: false, revision: 1 });
+    await bunting.close();
+    expect(bunting.status().closed).toBe(true);
+    expect(bunting.boolean("new-checkout", false)).toBe(true);
+  });
+
+  test("serves OpenFeature's provider", async () => {
+    await OpenFeature.setProviderAndWait("testing", new BuntingProvider(made()));
+    const details = await OpenFeature.getClient("testing").getStringDetails("theme", "light", { plan: "gold" });
+    expect(details).toMatchObject({ value: "dark", reason: "TARGETING_MATCH" });
+    await OpenFeature.clearProviders();
+  });
+
+  test("has the real client's type", () => {
+    expectTypeOf(made()).toExtend<Client<Flags>>();
+    const bunting = made();
+    // @ts-expect-error: a text is no boolean
+    bunting.set("new-checkout", "yes");
+    // @ts-expect-error: there is no such flag
+    bunting.set("new-chekout", true);
+  });
+});
