@@ -2,7 +2,7 @@
 import type { GoodbyeMessage } from "@bunting/core/wire";
 import { excess, type Limits, refusal, spreadMs } from "./admission.ts";
 import type { RelayStorage } from "./relay-storage.ts";
-import { close, type Sockets, send, TOO_MUCH } from "./sockets.ts";
+import { type Sockets, send, TOO_MUCH } from "./sockets.ts";
 
 export class Crowd {
   readonly #sockets: Sockets;
@@ -39,7 +39,7 @@ export class Crowd {
       );
       for (const socket of newest.slice(0, count)) {
         send(socket, JSON.stringify(goodbye));
-        close(socket, TOO_MUCH, goodbye.reason);
+        this.#sockets.close(socket, TOO_MUCH, goodbye.reason);
       }
     }
   }

@@ -28,7 +28,6 @@ import { RelayStorage } from "./relay-storage.ts";
 import {
   ATTACHMENT_HEADER,
   acknowledgementIn,
-  close,
   type Introduction,
   KEY_REVOKED,
   RELAYS_HEADER,
@@ -195,26 +194,32 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
     const applied = Math.min(told?.applied ?? 0, this.#storage.revision ?? 0);
     const now = Date.now();
     if (told !== null && applied > client.applied) {
-      this.#tallies.applied(client, applied, now - told.waitedMs);
+      this.#tally(() => this.#tallies.applied(client, applied, now - told.waitedMs));
       this.#sockets.hasApplied(socket, applied);
-      if (this.#tallies.hasUnsaved) this.#alarm.wake(SAVE_MS);
-    } else if (this.#sockets.isFlooding(socket, now)) close(socket, TOO_MUCH, "too many messages");
+    } else if (this.#sockets.isFlooding(socket, now)) this.#sockets.close(socket, TOO_MUCH, "too many messages");
   }
 
   override async webSocketClose(socket: WebSocket, code: number): Promise<void> {
     this.#left(socket);
     // 1005, 1006 and 1015 say how a close was seen and cannot be sent.
-    close(socket, code === 1005 || code === 1006 || code === 1015 ? 1000 : code, "closed");
+    this.#sockets.close(socket, code === 1005 || code === 1006 || code === 1015 ? 1000 : code, "closed");
   }
 
   override async webSocketError(socket: WebSocket): Promise<void> {
     this.#left(socket);
-    close(socket, 1011, "error");
+    this.#sockets.close(socket, 1011, "error");
   }
 
   #left(socket: WebSocket): void {
-    this.#tallies.left(this.#sockets.of(socket));
-    if (this.#tallies.hasUnsaved) this.#alarm.wake(SAVE_MS);
+    this.#sockets.left(socket);
+    this.#tally(() => this.#tallies.left(this.#sockets.of(socket)));
+  }
+
+  /** The first of a burst sets the alarm for all of it. */
+  #tally(change: () => void): void {
+    const isWaiting = this.#tallies.hasUnsaved;
+    change();
+    if (!isWaiting && this.#tallies.hasUnsaved) this.#alarm.wake(SAVE_MS);
   }
 
   // What can wait: an alarm at a time does all of it that is due.
@@ -234,11 +239,12 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
   async #round(): Promise<void> {
     const now = Date.now();
     this.#roundAt = now;
+    this.#sockets.recount();
     for (const socket of this.#sockets.open()) {
-      if (now - this.#sockets.heardAt(socket) > SILENCE_MS) close(socket, SILENT, "silent");
+      if (now - this.#sockets.heardAt(socket) > SILENCE_MS) this.#sockets.close(socket, SILENT, "silent");
     }
     for (const hash of this.#storage.expiredKeys(now)) {
-      for (const socket of this.#sockets.open(hash)) close(socket, KEY_REVOKED, "key-expired");
+      for (const socket of this.#sockets.open(hash)) this.#sockets.close(socket, KEY_REVOKED, "key-expired");
     }
     const isNeeded = this.#arriving > 0 || this.#sockets.open().length > 0 || !this.#children.isEmpty;
     if (!isNeeded && now - this.#askedAt > ROUND_MS) return this.#leave();
@@ -268,7 +274,7 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
     const { connected, keys } = this.#children.sum();
     const own = this.#sockets.byKey();
     addKeys(own, Object.entries(keys));
-    this.#reported = connected + this.#sockets.open().length;
+    this.#reported = connected + this.#sockets.openCount;
     const { region } = place;
     const revision = this.#storage.revision ?? 0;
     return { name: relayName(place), region, revision, connected: this.#reported, keys: mostUsed(own) };
@@ -297,7 +303,7 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
   }
 
   #hasGrown(): boolean {
-    const connected = this.#children.sum().connected + this.#sockets.count();
+    const connected = this.#children.sum().connected + this.#sockets.openCount;
     return worthReporting(this.#reported, connected, Number(this.env.RELAY_CAP));
   }
 
@@ -327,7 +333,7 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
   /** A key dies on open sockets as fast as a flag changes. */
   #endKey(hash: string): void {
     this.#storage.dropKey(hash);
-    for (const socket of this.#sockets.open(hash)) close(socket, KEY_REVOKED, "key-revoked");
+    for (const socket of this.#sockets.open(hash)) this.#sockets.close(socket, KEY_REVOKED, "key-revoked");
   }
 
   /** Who has acknowledged nothing of a whole ring is not reading: what waits for it must not grow for ever. */
@@ -335,7 +341,8 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
     const first = this.#storage.firstOfRing();
     for (const socket of this.#sockets.open()) {
       const { transport, applied, connectedWith } = this.#sockets.of(socket);
-      if (transport === "socket" && Math.max(applied, connectedWith) < first - 1) close(socket, TOO_SLOW, "slow");
+      if (transport === "socket" && Math.max(applied, connectedWith) < first - 1)
+        this.#sockets.close(socket, TOO_SLOW, "slow");
     }
   }
 
@@ -344,7 +351,8 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
     if (this.#storage.revision !== null && revision <= this.#storage.revision) return;
     this.#storage.leapTo(revision, keys);
     for (const socket of this.#sockets.open()) {
-      if (!Object.hasOwn(keys, this.#sockets.of(socket).keyHash)) close(socket, KEY_REVOKED, "key-revoked");
+      if (!Object.hasOwn(keys, this.#sockets.of(socket).keyHash))
+        this.#sockets.close(socket, KEY_REVOKED, "key-revoked");
     }
     this.#sockets.sendToAll(JSON.stringify(resync(revision, spreadMs(this.#sockets.open().length))));
     this.ctx.waitUntil(this.#children.refresh(revision));

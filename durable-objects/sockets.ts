@@ -39,6 +39,10 @@ export class Sockets {
   /** Read once between two hibernations. */
   readonly #attachments = new WeakMap<WebSocket, Attachment>();
   readonly #talk = new WeakMap<WebSocket, Bucket>();
+  /** By SDK key; null until somebody asks. The runtime makes a list of all each time: too slow for each that comes. */
+  #held: Map<string, Set<WebSocket>> | null = null;
+  /** Those of `held` that were told to close and have not answered. */
+  readonly #closing = new Set<WebSocket>();
 
   constructor(ctx: DurableObjectState) {
     this.#ctx = ctx;
@@ -48,11 +52,28 @@ export class Sockets {
   accept(socket: WebSocket, attachment: Attachment): void {
     this.#ctx.acceptWebSocket(socket, [attachment.keyHash]);
     this.#attach(socket, attachment);
+    this.#held?.set(attachment.keyHash, (this.#held.get(attachment.keyHash) ?? new Set()).add(socket));
   }
 
   /** Those that are closing count: they still cost. */
   count(keyHash?: string): number {
-    return this.#ctx.getWebSockets(keyHash).length;
+    const held = this.#allHeld();
+    if (keyHash !== undefined) return held.get(keyHash)?.size ?? 0;
+    return [...held.values()].reduce((sum, { size }) => sum + size, 0);
+  }
+
+  get openCount(): number {
+    return this.count() - this.#closing.size;
+  }
+
+  /** Those that are open, of each key. */
+  byKey(): Map<string, number> {
+    const counts = new Map([...this.#allHeld()].map(([keyHash, { size }]) => [keyHash, size]));
+    for (const socket of this.#closing) {
+      const { keyHash } = this.of(socket);
+      counts.set(keyHash, (counts.get(keyHash) ?? 0) - 1);
+    }
+    return new Map([...counts].filter(([, count]) => count > 0));
   }
 
   open(keyHash?: string): WebSocket[] {
@@ -60,13 +81,34 @@ export class Sockets {
     return this.#ctx.getWebSockets(keyHash).filter((socket) => socket.readyState === WebSocket.OPEN);
   }
 
-  byKey(): Map<string, number> {
-    const counts = new Map<string, number>();
-    for (const socket of this.open()) {
-      const { keyHash } = this.of(socket);
-      counts.set(keyHash, (counts.get(keyHash) ?? 0) + 1);
+  close(socket: WebSocket, code: number, reason: string): void {
+    if (this.#held?.get(this.of(socket).keyHash)?.has(socket)) this.#closing.add(socket);
+    try {
+      socket.close(code, reason);
+    } catch {
+      // Already closed.
     }
-    return counts;
+  }
+
+  left(socket: WebSocket): void {
+    this.#held?.get(this.of(socket).keyHash)?.delete(socket);
+    this.#closing.delete(socket);
+  }
+
+  /** In case the runtime did not tell of one that left. */
+  recount(): void {
+    this.#held = null;
+  }
+
+  #allHeld(): Map<string, Set<WebSocket>> {
+    if (this.#held === null) {
+      const sockets = this.#ctx.getWebSockets();
+      const byKey = Map.groupBy(sockets, (socket) => this.of(socket).keyHash);
+      this.#held = new Map([...byKey].map(([keyHash, ofKey]) => [keyHash, new Set(ofKey)]));
+      this.#closing.clear();
+      for (const socket of sockets) if (socket.readyState !== WebSocket.OPEN) this.#closing.add(socket);
+    }
+    return this.#held;
   }
 
   of(socket: WebSocket): Attachment {
@@ -91,11 +133,13 @@ export class Sockets {
     return !allowed;
   }
 
-  /** The same bytes to all; how many they were. */
+  /** The same bytes to all that are open; how many they were. Just woken, it does not first read who they are. */
   sendToAll(message: string): number {
-    const sockets = this.open();
-    for (const socket of sockets) send(socket, message);
-    return sockets.length;
+    let sent = 0;
+    for (const sockets of this.#held?.values() ?? [this.#ctx.getWebSockets()]) {
+      for (const socket of sockets) if (send(socket, message)) sent++;
+    }
+    return sent;
   }
 
   #attach(socket: WebSocket, attachment: Attachment): void {
@@ -116,18 +160,13 @@ export function acknowledgementIn(message: string | ArrayBuffer): { applied: num
   }
 }
 
-export function send(socket: WebSocket, message: string): void {
+/** Whether it was open. Asking each one beforehand costs more than the few that throw. */
+export function send(socket: WebSocket, message: string): boolean {
   try {
     socket.send(message);
+    return true;
   } catch {
-    // Closed between listing and sending: its close event tells.
-  }
-}
-
-export function close(socket: WebSocket, code: number, reason: string): void {
-  try {
-    socket.close(code, reason);
-  } catch {
-    // Already closed.
+    // Closed: its close event tells.
+    return false;
   }
 }

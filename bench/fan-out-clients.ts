@@ -1,0 +1,124 @@
+/**
+ * The clients of one side of `fan-out-wire`, in a process of their own: plain TCP sockets that speak just enough WebSocket or
+ * SSE. Told by its parent when a round begins, it answers how long after publishing each client had it.
+ */
+import { randomBytes } from "node:crypto";
+import { connect, type Socket } from "node:net";
+
+/** `path` and `headers` of each request; `{index}` in a header's value is the client's number. */
+export type Crowd = {
+  kind: "websocket" | "sse";
+  count: number;
+  port: number;
+  path: string;
+  headers: Record<string, string>;
+  acknowledges: boolean;
+};
+/** Ages in ms from publishing to each client, sorted. `lost` is how many sockets have been closed since the beginning. */
+export type Told = { connected: true } | { listening: true } | { ages: number[]; lost: number } | { failed: string };
+
+const CONNECT_AT_ONCE = 100;
+const BUSY_MS = 500;
+const PING_EVERY_MS = 20_000;
+const PING_TURNS = 1_000;
+const ROUND_DEADLINE_MS = 30_000;
+
+const crowd = JSON.parse(process.argv[2] ?? "{}") as Crowd;
+const { kind, count, port, path, headers, acknowledges } = crowd;
+const sockets: Socket[] = [];
+let lost = 0;
+let round = 0;
+let publishedAt = 0;
+let arrived: number[] = [];
+let deadline: ReturnType<typeof setTimeout> | undefined;
+
+const tell = (told: Told) => process.send?.(told);
+
+/** One text frame from a client: masked, as RFC 6455 asks (5.3), here with a mask of zeros. */
+function frame(text: string): Buffer {
+  return Buffer.concat([Buffer.from([0x81, 0x80 | text.length, 0, 0, 0, 0]), Buffer.from(text)]);
+}
+
+function head(index: number): string {
+  const lines = Object.entries(headers).map(
+    ([name, value]) => `${name}: ${value.replace("{index}", String(index))}\r\n`,
+  );
+  const upgrade =
+    kind === "websocket"
+      ? `Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ${randomBytes(16).toString("base64")}\r\n`
+      : "Accept: text/event-stream\r\n";
+  return `GET ${path} HTTP/1.1\r\nHost: 127.0.0.1\r\n${upgrade}${lines.join("")}\r\n`;
+}
+
+function open(index: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const socket = connect(port, "127.0.0.1");
+    socket.write(head(index));
+    socket.once("data", (answer) => {
+      // Relays become more while clients come: an SDK would poll meanwhile.
+      if (/^HTTP\/1\.1 503/.test(answer.toString("latin1"))) {
+        socket.destroy();
+        setTimeout(() => open(index).then(resolve, reject), BUSY_MS);
+        return;
+      }
+      if (!/^HTTP\/1\.1 (101|200)/.test(answer.toString("latin1"))) return reject(new Error(answer.toString()));
+      sockets.push(socket);
+      socket.on("close", () => lost++);
+      let has = 0;
+      socket.on("data", (data) => {
+        if (has === round || !data.includes('"publishedAt":')) return;
+        has = round;
+        arrive(socket, data);
+      });
+      resolve();
+    });
+    socket.on("error", reject);
+  });
+}
+
+function arrive(socket: Socket, data: Buffer): void {
+  if (arrived.length === 0) publishedAt = Number(/"publishedAt":(\d+)/.exec(data.toString())?.[1]);
+  arrived.push(Date.now());
+  if (acknowledges) {
+    const text = data.toString("latin1", 0, 400);
+    const revision = /"revision":(\d+)/.exec(text)?.[1];
+    const withinMs = Number(/"ackWithinMs":(\d+)/.exec(text)?.[1] ?? 0);
+    setTimeout(() => socket.write(frame(`{"applied":${revision}}`)), Math.random() * withinMs).unref();
+  }
+  if (arrived.length === count) done();
+}
+
+function done(): void {
+  clearTimeout(deadline);
+  tell({ ages: arrived.map((at) => at - publishedAt).sort((one, other) => one - other), lost });
+}
+
+process.on("message", () => {
+  round++;
+  arrived = [];
+  deadline = setTimeout(
+    () => tell({ failed: `${count - arrived.length} of ${count} did not get it; ${lost} were lost` }),
+    ROUND_DEADLINE_MS,
+  );
+  tell({ listening: true });
+});
+
+/** As many at a time as make one ping of each client in twenty seconds: an even load, as of many SDKs. */
+function pingByTurns(): void {
+  let next = 0;
+  setInterval(() => {
+    for (let sent = 0; sent < count / PING_TURNS && sockets.length > 0; sent++)
+      sockets[next++ % sockets.length]?.write(frame("ping"));
+  }, PING_EVERY_MS / PING_TURNS);
+}
+
+if (kind === "websocket") pingByTurns();
+try {
+  for (let made = 0; made < count; made += CONNECT_AT_ONCE) {
+    const batch = Math.min(CONNECT_AT_ONCE, count - made);
+    await Promise.all(Array.from({ length: batch }, (_, index) => open(made + index)));
+  }
+  tell({ connected: true });
+} catch (error) {
+  tell({ failed: String(error) });
+}
