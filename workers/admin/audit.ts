@@ -3,8 +3,10 @@ import { createRoute, z } from "@hono/zod-openapi";
 import { notFound } from "../problem.ts";
 import { type AuditFilter, type AuditRow, auditPages, findAudit, isRevertible, listAudit } from "../store/audit.ts";
 import { findEnvironment } from "../store/credentials.ts";
+import type { Database } from "../store/database.ts";
 import type { Scope } from "../store/schema.ts";
 import { needs, requireScope } from "./access.ts";
+import { type Asked, askedOf } from "./asked.ts";
 import { cursorOf, entry, filterQuery, isAmong, pendingEntry, positionOf, shownEntry } from "./audit-entry.ts";
 import {
   type AdminContext,
@@ -69,7 +71,7 @@ const read = createRoute({
   },
 });
 
-const revert = createRoute({
+export const revert = createRoute({
   method: "post",
   path: "/audit/{id}/revert",
   tags: ["audit"],
@@ -144,14 +146,13 @@ export const audit = resource()
     return c.body(lines, 200, { "content-type": "application/x-ndjson" }) as never;
   })
   .openapi(read, async (c) => {
-    const row = await visibleEntry(c, c.req.valid("param").id);
+    const row = await visibleEntry(c.var.db, c.var.caller.scope, c.req.valid("param").id);
     return c.json({ ...shownEntry(row), revertible: await isRevertible(c.var.db, row.id) }, 200);
   })
   .openapi(revert, async (c) => {
-    const { force, dryRun } = c.req.valid("query");
-    const row = await visibleEntry(c, c.req.valid("param").id);
-    requireScope(c.var.caller.scope, row.project ?? undefined, row.environment ?? undefined, false);
-    const plan = (now: number) => planRevert(c, row, force === "true", now);
+    const { dryRun } = c.req.valid("query");
+    const asked = askedOf(c, c.req.valid("param"), c.req.valid("json"), c.req.valid("query"));
+    const plan = (now: number) => planReverting(asked, now);
     if (dryRun === "true") return c.json({ ...(await plan(c.var.now())).body, environments: {} }, 200);
     const done = await write(c, plan, c.req.valid("json").reason);
     return c.json({ ...done.body, environments: done.deliveries }, 200);
@@ -161,9 +162,19 @@ export const audit = resource()
     return c.json({ id, name, role, scope, groups }, 200);
   });
 
-async function visibleEntry(c: AdminContext, id: number): Promise<AuditRow> {
-  const row = await findAudit(c.var.db, id);
-  if (row === undefined || !isVisible(c.var.caller.scope, row)) throw notFound(`The entry ${id}`);
+type RevertAsked = Asked<{ id: number; project?: string }, unknown, { force?: "true" | "false" | undefined }>;
+
+/** @throws ApiError 404 also for an entry of another project than was told, 403, 409. */
+export async function planReverting({ path, query, scope, ...asked }: RevertAsked, now: number) {
+  const row = await visibleEntry(asked.db, scope, path.id);
+  if (path.project !== undefined && path.project !== row.project) throw notFound(`The entry ${path.id}`);
+  requireScope(scope, row.project ?? undefined, row.environment ?? undefined, false);
+  return planRevert(asked, row, query.force === "true", now);
+}
+
+async function visibleEntry(db: Database, scope: Scope, id: number): Promise<AuditRow> {
+  const row = await findAudit(db, id);
+  if (row === undefined || !isVisible(scope, row)) throw notFound(`The entry ${id}`);
   return row;
 }
 

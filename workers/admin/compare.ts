@@ -1,15 +1,16 @@
 /** What two environments have differently: what promoting the one to the other would change there. */
 import type { Flag } from "@bunting/core";
 import { createRoute, z } from "@hono/zod-openapi";
-import { badRequest, notFound } from "../problem.ts";
+import { badRequest } from "../problem.ts";
 import { comparedFlags, comparedSegments } from "../store/compare.ts";
-import { findEnvironment } from "../store/credentials.ts";
 import type { SegmentRow } from "../store/documents.ts";
 import { needs, requireScope } from "./access.ts";
 import { movedBetween } from "./affected.ts";
+import { type Asked, askedOf } from "./asked.ts";
 import { difference, isEmpty } from "./audit-diff.ts";
-import { type AdminContext, json, key, page, pageQuery, problems, projectPath, resource } from "./contract.ts";
+import { json, key, page, pageQuery, problems, projectPath, resource } from "./contract.ts";
 import { document } from "./dependents.ts";
+import { environmentNamed } from "./environments.ts";
 import { changes, moved } from "./flag-shape.ts";
 import { MAX_CURSOR } from "./limits.ts";
 import { differingParts, PARTS, promotedFlag, promotedSegment } from "./promotion.ts";
@@ -54,8 +55,9 @@ const compare = createRoute({
 type Difference = z.infer<typeof differing>;
 
 export const comparisons = resource().openapi(compare, async (c) => {
-  const { from: fromKey, to: toKey, flag, segment, limit, cursor = "" } = c.req.valid("query");
-  const { from, to } = await pairOf(c, fromKey, toKey, "read");
+  const { flag, segment, limit, cursor = "", ...keys } = c.req.valid("query");
+  const path = c.req.valid("param");
+  const { from, to } = await pairOf(askedOf(c, path, null), path.project, keys, "read");
   const [, kind, after] = /^(flag|segment):(.*)$/.exec(cursor) ?? [];
   if (cursor !== "" && kind === undefined) throw badRequest("That is not a cursor of this list.");
   const asked = { projectId: from.projectId, from: from.id, to: to.id };
@@ -78,16 +80,16 @@ export const comparisons = resource().openapi(compare, async (c) => {
 });
 
 /** @throws ApiError 403 where the caller may not read the one or do that to the other, 404. */
-export async function pairOf(c: AdminContext, from: string, to: string, doing: "read" | "write") {
-  const { project = "" } = c.req.param() as { project?: string };
-  requireScope(c.var.caller.scope, project, from, true);
-  requireScope(c.var.caller.scope, project, to, doing === "read");
+export async function pairOf(
+  { env, db, scope }: Pick<Asked, "env" | "db" | "scope">,
+  project: string,
+  { from, to }: { from: string; to: string },
+  doing: "read" | "write",
+) {
+  requireScope(scope, project, from, true);
+  requireScope(scope, project, to, doing === "read");
   if (from === to) throw badRequest("An environment is not compared with itself.");
-  const named = async (environment: string) => {
-    const found = await findEnvironment(c.var.db, c.env.KV, project, environment);
-    if (found === null) throw notFound(`The environment ${project}/${environment}`);
-    return found;
-  };
+  const named = (environment: string) => environmentNamed({ env, db, path: { project, environment } });
   return { from: await named(from), to: await named(to) };
 }
 

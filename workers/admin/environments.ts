@@ -2,13 +2,14 @@ import { createRoute, z } from "@hono/zod-openapi";
 import { KV_READ_MS, within } from "../deadline.ts";
 import { conflict, notFound, unavailable } from "../problem.ts";
 import { type EnvironmentName, findEnvironment, forgetEnvironment, mirrorEnvironment } from "../store/credentials.ts";
-import { newId } from "../store/database.ts";
+import { type Database, newId } from "../store/database.ts";
 import { deleteEnvironment, findHead, insertEnvironment, updateEnvironment } from "../store/environments.ts";
 import { type EnvironmentRow, findProject, headOf, listEnvironments, nameOf, projectState } from "../store/projects.ts";
 import { wouldBeNew } from "../store/ruleset-size.ts";
 import { listSdkKeys } from "../store/sdk-keys.ts";
 import { segmentKeys } from "../store/segments.ts";
 import { needs, visibleEnvironments } from "./access.ts";
+import type { Asked } from "./asked.ts";
 import { difference, isEmpty } from "./audit-diff.ts";
 import {
   type AdminContext,
@@ -59,11 +60,14 @@ const etag = (row: EnvironmentRow) => etagOf(row.updatedAt);
 /** An environment's names and whereabouts, from D1 or, where that does not answer, from KV. */
 export async function environmentOf(c: AdminContext): Promise<EnvironmentName> {
   const { project = "", environment = "" } = c.req.param() as { project?: string; environment?: string };
-  return environmentNamed(c, project, environment);
+  return environmentNamed({ env: c.env, db: c.var.db, path: { project, environment } });
 }
 
-export async function environmentNamed(c: AdminContext, project: string, environment: string) {
-  const found = await findEnvironment(c.var.db, c.env.KV, project, environment).catch(() => {
+type In<Path> = Pick<Asked<Path>, "env" | "db" | "path">;
+
+export async function environmentNamed({ env, db, path }: In<{ project: string; environment: string }>) {
+  const { project, environment } = path;
+  const found = await findEnvironment(db, env.KV, project, environment).catch(() => {
     throw unavailable("The environment cannot be looked up at the moment.");
   });
   if (found === null) throw notFound(`The environment ${project}/${environment}`);
@@ -71,8 +75,8 @@ export async function environmentNamed(c: AdminContext, project: string, environ
 }
 
 /** What an edit of the environment is put on top of. Read it before anything that the edit is validated against. */
-export async function headIn(c: AdminContext, { id, project, environment }: EnvironmentName) {
-  const head = await findHead(c.var.db, id);
+export async function headIn(db: Database, { id, project, environment }: EnvironmentName) {
+  const head = await findHead(db, id);
   if (head === undefined) throw notFound(`The environment ${project}/${environment}`);
   return head;
 }
@@ -80,7 +84,11 @@ export async function headIn(c: AdminContext, { id, project, environment }: Envi
 /** The project with its environments and one flag, as one transaction saw them. */
 export async function projectOf(c: AdminContext, flagKey?: string) {
   const { project = "" } = c.req.param() as { project?: string };
-  const state = await projectState(c.var.db, project, flagKey);
+  return projectNamed(c.var.db, project, flagKey);
+}
+
+export async function projectNamed(db: Database, project: string, flagKey?: string) {
+  const state = await projectState(db, project, flagKey);
   if (state === null) throw notFound(`The project ${project}`);
   return state;
 }

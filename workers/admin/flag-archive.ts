@@ -23,17 +23,17 @@ import {
 } from "../store/flags.ts";
 import type { ProjectState } from "../store/projects.ts";
 import { needs } from "./access.ts";
-import { type AdminContext, body, flagPath, json, problems, reason, resource } from "./contract.ts";
-import { projectOf } from "./environments.ts";
+import { askedOf } from "./asked.ts";
+import { body, flagPath, json, problems, reason, resource } from "./contract.ts";
 import { shownFlag, writtenFlag } from "./flag-shape.ts";
-import { audited, everywhere, flagOf } from "./flags.ts";
+import { audited, everywhere, type FlagAsked, flagAsked, flagOf } from "./flags.ts";
 import { brokenBy, inUse, type Use, withDocument } from "./meaning.ts";
-import { etagOf, type Plan, requireMatch, write } from "./write.ts";
+import { etagOf, type Plan, write } from "./write.ts";
 
 const becauseOf = { params: flagPath, ...body(z.strictObject({ reason: reason.optional() })) };
 const written = { 200: json(writtenFlag, "The flag"), ...problems };
 
-const archive = createRoute({
+export const archive = createRoute({
   method: "post",
   path: "/projects/{project}/flags/{flag}/archive",
   tags: ["flags"],
@@ -43,7 +43,7 @@ const archive = createRoute({
   responses: written,
 });
 
-const unarchive = createRoute({
+export const unarchive = createRoute({
   method: "post",
   path: "/projects/{project}/flags/{flag}/unarchive",
   tags: ["flags"],
@@ -53,7 +53,7 @@ const unarchive = createRoute({
   responses: written,
 });
 
-const remove = createRoute({
+export const remove = createRoute({
   method: "delete",
   path: "/projects/{project}/flags/{flag}",
   tags: ["flags"],
@@ -65,51 +65,46 @@ const remove = createRoute({
 
 export const flagArchive = resource()
   .openapi(archive, async (c) => {
-    const { flag: key } = c.req.valid("param");
-    const done = await write(
-      c,
-      async (now) => planArchive(c.var.db, await matching(c, key), key, now),
-      c.req.valid("json").reason,
-    );
+    const asked = askedOf(c, c.req.valid("param"), c.req.valid("json"));
+    const done = await write(c, (now) => planArchiving(asked, now), asked.body.reason);
     return c.json({ ...done.body, environments: done.deliveries }, 200);
   })
   .openapi(unarchive, async (c) => {
-    const { flag: key } = c.req.valid("param");
-    const done = await write(
-      c,
-      async (now) => planUnarchive(c.var.db, await matching(c, key), key, now),
-      c.req.valid("json").reason,
-    );
+    const asked = askedOf(c, c.req.valid("param"), c.req.valid("json"));
+    const done = await write(c, (now) => planUnarchiving(asked, now), asked.body.reason);
     return c.json({ ...done.body, environments: done.deliveries }, 200);
   })
   .openapi(remove, async (c) => {
-    const { flag: key } = c.req.valid("param");
-    const { db } = c.var;
-    await write(c, async () => {
-      const state = await matching(c, key);
-      const row = flagOf(state, key);
-      if (row.archivedAt === null) throw conflict("not-archived", `Archive the flag ${key} before deleting it.`);
-      return {
-        status: 204,
-        body: null,
-        write: {
-          statements: deleteFlag(db, row),
-          // The documents went when it was archived.
-          project: state.project,
-          audit: {
-            ...audited("flag.delete", state, key, { key: { from: key } }),
-            undo: undoOfDeletion(state, row, await configurationsOf(db, row.id)),
-          },
-        },
-      };
-    });
+    const asked = askedOf(c, c.req.valid("param"), {});
+    await write(c, () => planDeletion(asked));
     return c.body(null, 204);
   });
 
-async function matching(c: AdminContext, key: string): Promise<ProjectState> {
-  const state = await projectOf(c, key);
-  requireMatch(c, etagOf(flagOf(state, key).version));
-  return state;
+export const planArchiving = async (asked: FlagAsked<unknown>, now: number) =>
+  planArchive(asked.db, await flagAsked(asked), asked.path.flag, now);
+
+export const planUnarchiving = async (asked: FlagAsked<unknown>, now: number) =>
+  planUnarchive(asked.db, await flagAsked(asked), asked.path.flag, now);
+
+/** @throws ApiError 404, 409 where it is not archived, 412. */
+export async function planDeletion(asked: FlagAsked<unknown>): Promise<Plan<null>> {
+  const { db, path } = asked;
+  const state = await flagAsked(asked);
+  const row = flagOf(state, path.flag);
+  if (row.archivedAt === null) throw conflict("not-archived", `Archive the flag ${row.key} before deleting it.`);
+  return {
+    status: 204,
+    body: null,
+    write: {
+      statements: deleteFlag(db, row),
+      // The documents went when it was archived.
+      project: state.project,
+      audit: {
+        ...audited("flag.delete", state, row.key, { key: { from: row.key } }),
+        undo: undoOfDeletion(state, row, await configurationsOf(db, row.id)),
+      },
+    },
+  };
 }
 
 type FlagPlan = Plan<ReturnType<typeof shownFlag>>;

@@ -7,16 +7,17 @@ import type { FlagRow } from "../store/documents.ts";
 import { findFlags, updateFlags } from "../store/many-flags.ts";
 import { headOf, nameOf, type ProjectState } from "../store/projects.ts";
 import { needs } from "./access.ts";
+import { type Asked, askedOf } from "./asked.ts";
 import { difference, same } from "./audit-diff.ts";
 import { body, json, key, problems, projectPath, reason, resource } from "./contract.ts";
-import { projectOf } from "./environments.ts";
+import { projectNamed } from "./environments.ts";
 import { statusEntry } from "./flag-archive.ts";
 import { audited, flagFields } from "./flags.ts";
 import { delivery } from "./hubs.ts";
 import { MAX_FLAGS_AT_ONCE, MAX_NAME, MAX_TAG, MAX_TAGS } from "./limits.ts";
 import { archiveAll, unarchiveAll } from "./many-archived.ts";
 import { undoOf } from "./undo.ts";
-import { etagOf, write } from "./write.ts";
+import { etagOf, type Plan, write } from "./write.ts";
 
 const keys = z
   .array(key)
@@ -56,7 +57,7 @@ const item = z
   })
   .openapi("BulkItem");
 
-const change = createRoute({
+export const change = createRoute({
   method: "post",
   path: "/projects/{project}/flags/bulk",
   tags: ["flags"],
@@ -73,52 +74,59 @@ const change = createRoute({
 });
 
 export const flagBulk = resource().openapi(change, async (c) => {
-  const asked = c.req.valid("json");
-  const done = await write(
-    c,
-    async (now) => {
-      const { db } = c.var;
-      const state = await projectOf(c);
-      const rows = new Map((await findFlags(db, state.project.id, asked.keys)).map((row) => [row.key, row]));
-      const { changed, refused, statements, documents } = await planned(db, state, [...rows.values()], asked, now);
-      for (const key of asked.keys)
-        if (!rows.has(key)) refused.set(key, notFound(`The flag ${state.project.key}/${key}`));
-      const nexts = new Map(changed.map(({ next }) => [next.key, next]));
-      const items = asked.keys.map((key) => {
-        const problem = refused.get(key);
-        if (problem !== undefined) return { key, outcome: "refused" as const, problem: told(problem) };
-        const next = nexts.get(key);
-        const outcome = next === undefined ? ("unchanged" as const) : ("changed" as const);
-        return { key, outcome, etag: etagOf((next ?? rows.get(key)!).version) };
-      });
-      const [first, ...others] = changed.map(({ row, next }) => entry(state, asked.action, row, next));
-      if (first === undefined) return { status: 200, body: { items } };
-      return {
-        status: 200,
-        body: { items },
-        write: {
-          statements: [...updateFlags(db, [...nexts.values()]), ...statements],
-          edits:
-            documents === null
-              ? []
-              : state.environments.map((environment) => ({
-                  name: nameOf(state.project, environment),
-                  head: headOf(environment),
-                  documents: { flags: documents(environment.id) },
-                })),
-          project: state.project,
-          audit: first,
-          alsoAudited: others,
-        },
-      };
-    },
-    asked.reason,
-  );
+  const asked = askedOf(c, c.req.valid("param"), c.req.valid("json"));
+  const done = await write(c, (now) => planBulk(asked, now), asked.body.reason);
   return c.json({ ...done.body, environments: done.deliveries }, 200);
 });
 
+type BulkAsked = Asked<z.infer<typeof projectPath>, Bulk>;
+
+/** All of it or nothing. @throws ApiError what the first flag to which it cannot be done would have been answered alone. */
+export const planWholeBulk = (asked: BulkAsked, now: number) => planBulk(asked, now, true);
+
+async function planBulk(
+  { db, path, body: asked }: BulkAsked,
+  now: number,
+  whole = false,
+): Promise<Plan<{ items: z.infer<typeof item>[] }>> {
+  const state = await projectNamed(db, path.project);
+  const rows = new Map((await findFlags(db, state.project.id, asked.keys)).map((row) => [row.key, row]));
+  const { changed, refused, statements, documents } = await planned(db, state, [...rows.values()], asked, now);
+  for (const key of asked.keys) if (!rows.has(key)) refused.set(key, notFound(`The flag ${state.project.key}/${key}`));
+  const [first] = refused.values();
+  if (whole && first !== undefined) throw first;
+  const nexts = new Map(changed.map(({ next }) => [next.key, next]));
+  const items = asked.keys.map((key) => {
+    const problem = refused.get(key);
+    if (problem !== undefined) return { key, outcome: "refused" as const, problem: told(problem) };
+    const next = nexts.get(key);
+    const outcome = next === undefined ? ("unchanged" as const) : ("changed" as const);
+    return { key, outcome, etag: etagOf((next ?? rows.get(key)!).version) };
+  });
+  const [entry, ...others] = changed.map(({ row, next }) => entryOf(state, asked.action, row, next));
+  if (entry === undefined) return { status: 200, body: { items } };
+  return {
+    status: 200,
+    body: { items },
+    write: {
+      statements: [...updateFlags(db, [...nexts.values()]), ...statements],
+      edits:
+        documents === null
+          ? []
+          : state.environments.map((environment) => ({
+              name: nameOf(state.project, environment),
+              head: headOf(environment),
+              documents: { flags: documents(environment.id) },
+            })),
+      project: state.project,
+      audit: entry,
+      alsoAudited: others,
+    },
+  };
+}
+
 /** As if it had been changed alone, and so that it can be put back alone. */
-function entry(state: ProjectState, action: Bulk["action"], row: FlagRow, next: FlagRow) {
+function entryOf(state: ProjectState, action: Bulk["action"], row: FlagRow, next: FlagRow) {
   if (action === "archive" || action === "unarchive") return statusEntry(`flag.${action}`, state, row, next);
   const [before, after] = [flagFields(row), flagFields(next)];
   const undo = [{ kind: "flag" as const, key: row.key, environment: "", undo: undoOf(before, after) }];

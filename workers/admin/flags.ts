@@ -8,17 +8,18 @@ import { defaultBytes, defaults, insertDefaultsOf } from "../store/environments.
 import { findFlag, insertFlag, listFlags, touchConfigurations, updateFlag } from "../store/flags.ts";
 import { findProject, headOf, nameOf, type ProjectState } from "../store/projects.ts";
 import { needs } from "./access.ts";
+import { type Asked, askedOf, requireAsked } from "./asked.ts";
 import { difference, isEmpty, same } from "./audit-diff.ts";
 import { body, description, flagPath, json, key, name, page, problems, projectPath, resource } from "./contract.ts";
 import { flagType, variations } from "./documents.ts";
-import { projectOf } from "./environments.ts";
+import { projectNamed, projectOf } from "./environments.ts";
 import { flag, shownFlag, writtenFlag } from "./flag-shape.ts";
 import { isServedTheSame } from "./full-share.ts";
 import { MAX_NAME, MAX_TAG, MAX_TAGS, MAX_TAGS_ASKED } from "./limits.ts";
 import { keyedQuery, listing, truth } from "./list.ts";
 import { brokenBy, inUse, requireMeaning, withDocument } from "./meaning.ts";
 import { undoOf } from "./undo.ts";
-import { type Edit, etagOf, type Plan, requireMatch, write } from "./write.ts";
+import { type Edit, etagOf, type Plan, write } from "./write.ts";
 
 const details = z.strictObject({
   name,
@@ -80,13 +81,15 @@ const read = createRoute({
   responses: { 200: json(flag, "The flag"), ...problems },
 });
 
-const patch = createRoute({
+const patched = details.extend({ variations }).partial();
+
+export const patch = createRoute({
   method: "patch",
   path: "/projects/{project}/flags/{flag}",
   tags: ["flags"],
   summary: "Change the fields that are sent, in every environment",
   middleware: needs("editor"),
-  request: { params: flagPath, ...body(details.extend({ variations }).partial()) },
+  request: { params: flagPath, ...body(patched) },
   responses: { 200: json(writtenFlag, "The flag"), ...problems },
 });
 
@@ -172,15 +175,23 @@ export const flags = resource()
     return c.json(shownFlag(project, row), 200);
   })
   .openapi(patch, async (c) => {
-    const { flag: key } = c.req.valid("param");
-    const fields = c.req.valid("json");
-    const done = await write(c, async (now) => {
-      const state = await projectOf(c, key);
-      requireMatch(c, etagOf(flagOf(state, key).version));
-      return planFlag(c.var.db, state, key, fields, now);
-    });
+    const asked = askedOf(c, c.req.valid("param"), c.req.valid("json"));
+    const done = await write(c, (now) => planPatch(asked, now));
     return c.json({ ...done.body, environments: done.deliveries }, 200);
   });
+
+export const planPatch = async (asked: FlagAsked<z.output<typeof patched>>, now: number) =>
+  planFlag(asked.db, await flagAsked(asked), asked.path.flag, asked.body, now);
+
+export type FlagAsked<Body> = Asked<z.infer<typeof flagPath>, Body>;
+
+/** The flag among its project and its environments. @throws ApiError 404, 412 where it was asked of another version. */
+export async function flagAsked(asked: FlagAsked<unknown>): Promise<ProjectState> {
+  const { db, path } = asked;
+  const state = await projectNamed(db, path.project, path.flag);
+  requireAsked(asked, etagOf(flagOf(state, path.flag).version));
+  return state;
+}
 
 /** @throws ApiError 404, 400, 409 where it is archived or something uses what is taken away. */
 export async function planFlag(

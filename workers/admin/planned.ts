@@ -67,7 +67,7 @@ export function failureOf(error: unknown, { attempts }: Planned, lateMs: number)
 export async function environmentInBody(c: AdminContext, environment: string): Promise<EnvironmentName> {
   const { project = "" } = c.req.param() as { project?: string };
   requireScope(c.var.caller.scope, project, environment, false);
-  return environmentNamed(c, project, environment);
+  return environmentNamed({ env: c.env, db: c.var.db, path: { project, environment } });
 }
 
 export async function projectThere(c: AdminContext): Promise<ProjectRow> {

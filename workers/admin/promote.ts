@@ -3,11 +3,13 @@ import type { Flag } from "@bunting/core";
 import { createRoute, z } from "@hono/zod-openapi";
 import { ApiError, conflict, notFound } from "../problem.ts";
 import type { EnvironmentName } from "../store/credentials.ts";
+import type { Database } from "../store/database.ts";
 import { type Closure, closure, type SegmentRow } from "../store/documents.ts";
 import { needs } from "./access.ts";
 import { approvalOf, policyMet, proposedBy, shownGiven } from "./approval.ts";
+import { type Asked, askedOf } from "./asked.ts";
 import { pairOf, version } from "./compare.ts";
-import { type AdminContext, body, json, key, mistake, problems, projectPath, reason, resource } from "./contract.ts";
+import { body, json, key, mistake, problems, projectPath, reason, resource } from "./contract.ts";
 import { document } from "./dependents.ts";
 import { oneOf } from "./documents.ts";
 import { type DocumentEdit, planDocuments } from "./environment-edit.ts";
@@ -18,7 +20,7 @@ import { mistaken } from "./mistakes.ts";
 import { PARTS, type Part, promotedFlag, promotedSegment } from "./promotion.ts";
 import { segmentFields } from "./segment-fields.ts";
 import { flagThere } from "./targeting-edit.ts";
-import { write } from "./write.ts";
+import { type Source, write } from "./write.ts";
 
 const parts = z.array(z.enum(PARTS)).min(1).max(PARTS.length);
 
@@ -27,7 +29,7 @@ const guard = z
   .optional()
   .openapi({ description: "What was compared: 412 where it is something else by now" });
 
-const promote = createRoute({
+export const promote = createRoute({
   method: "post",
   path: "/projects/{project}/promote",
   tags: ["environments"],
@@ -80,14 +82,10 @@ const promote = createRoute({
 });
 
 export const promotions = resource().openapi(promote, async (c) => {
-  const { from: fromKey, to: toKey, items, reason, dryRun } = c.req.valid("json");
-  requireEachOnce(items);
-  const { from, to } = await pairOf(c, fromKey, toKey, "write");
-  const plan = async (now: number) => {
-    const edits = await editsOf(c, from, to, items);
-    return planDocuments(c.var.db, to, { edits, verb: "promote" }, now);
-  };
-  const pair = { from: fromKey, to: toKey };
+  const { from, to, reason, dryRun } = c.req.valid("json");
+  const asked = askedOf(c, c.req.valid("param"), c.req.valid("json"));
+  const plan = (now: number) => planPromotion(asked, now);
+  const pair = { from, to };
   if (dryRun) {
     const { body, write } = await plan(c.var.now());
     const { met, bypassed } = await approvalOf(c.var.db, proposedBy(write), c.var.caller.role);
@@ -95,8 +93,19 @@ export const promotions = resource().openapi(promote, async (c) => {
     return c.json({ ...pair, ...body, policies }, 200);
   }
   const done = await write(c, plan, reason);
-  return c.json({ ...pair, ...done.body, ...done.deliveries[toKey] }, 200);
+  return c.json({ ...pair, ...done.body, ...done.deliveries[to] }, 200);
 });
+
+/** @throws ApiError 403, 404, 409 for what cannot be promoted, 412 where something else was compared. */
+export async function planPromotion(asked: Asked<z.infer<typeof projectPath>, Promotion>, now: number) {
+  const { db, body } = asked;
+  requireEachOnce(body.items);
+  const { from, to } = await pairOf(asked, asked.path.project, body, "write");
+  const { edits, sources } = await editsOf(db, from, to, body.items);
+  return { ...(await planDocuments(db, to, { edits, verb: "promote" }, now)), sources };
+}
+
+type Promotion = { from: string; to: string; items: Item[] };
 
 type Item =
   | { flag: string; parts?: Part[] | undefined; versions?: z.infer<typeof guard> }
@@ -116,25 +125,27 @@ function requireEachOnce(items: Item[]): void {
   );
 }
 
-/** @throws ApiError 404, 409 for what cannot be promoted, 412 where something else was compared. */
-async function editsOf(
-  c: AdminContext,
-  from: EnvironmentName,
-  to: EnvironmentName,
-  items: Item[],
-): Promise<DocumentEdit[]> {
-  const found = await closure(c.var.db, from.id, {
+async function editsOf(db: Database, from: EnvironmentName, to: EnvironmentName, items: Item[]) {
+  const found = await closure(db, from.id, {
     flags: items.flatMap((item) => ("flag" in item ? [item.flag] : [])),
     segments: items.flatMap((item) => ("segment" in item ? [item.segment] : [])),
   });
   if (found === null) throw notFound(`The environment ${from.project}/${from.environment}`);
-  return Promise.all(
-    items.map((item) => ("flag" in item ? flagEdit(c, from, to, found, item) : segmentEdit(found, item))),
+  const edits = await Promise.all(
+    items.map((item) => ("flag" in item ? flagEdit(db, from, to, found, item) : segmentEdit(found, item))),
   );
+  const { environment } = from;
+  const sources = items.map((item): Source => {
+    if ("flag" in item) {
+      return { environment, kind: "flag", key: item.flag, version: found.ruleset.flags[item.flag]!.version };
+    }
+    return { environment, kind: "segment", key: item.segment, version: found.ruleset.segments[item.segment]!.version };
+  });
+  return { edits, sources };
 }
 
 async function flagEdit(
-  c: AdminContext,
+  db: Database,
   from: EnvironmentName,
   to: EnvironmentName,
   { ruleset }: Closure,
@@ -142,7 +153,7 @@ async function flagEdit(
 ): Promise<DocumentEdit> {
   const source = Object.hasOwn(ruleset.flags, key) ? ruleset.flags[key] : undefined;
   if (source === undefined) {
-    await flagThere(c.var.db, from, key);
+    await flagThere(db, from, key);
     throw conflict("archived", `The flag ${key} is archived.`);
   }
   const edit = (target: Flag) => {

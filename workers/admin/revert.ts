@@ -1,13 +1,13 @@
 /** Putting back what an entry of the audit log took away, on top of whatever is there now. */
 import type { Flag } from "@bunting/core";
-import { conflict, type Mistake, notFound } from "../problem.ts";
+import { conflict, type Mistake } from "../problem.ts";
 import { type AuditRow, undoOfEntry } from "../store/audit.ts";
 import type { UndoOf } from "../store/changes.ts";
-import { findEnvironment } from "../store/credentials.ts";
-import { projectState } from "../store/projects.ts";
+import type { Database } from "../store/database.ts";
 import type { FieldChange } from "../store/schema.ts";
-import type { AdminContext } from "./contract.ts";
+import type { Asked } from "./asked.ts";
 import { type DocumentEdit, planDocuments } from "./environment-edit.ts";
+import { environmentNamed, projectNamed } from "./environments.ts";
 import { planArchive, planRemake, planUnarchive } from "./flag-archive.ts";
 import { type FlagFields, flagFields, flagOf, planFlag } from "./flags.ts";
 import { type SegmentFields, segmentFields } from "./segment-fields.ts";
@@ -28,15 +28,20 @@ const otherwise: [RegExp, string][] = [
 ];
 
 /** @throws ApiError 409 where the entry holds nothing to put back, or something else was written there since. */
-export async function planRevert(c: AdminContext, entry: AuditRow, force: boolean, now: number): Promise<Plan<Revert>> {
-  const taken = await undoOfEntry(c.var.db, entry.id);
+export async function planRevert(
+  asked: Pick<Asked, "env" | "db">,
+  entry: AuditRow,
+  force: boolean,
+  now: number,
+): Promise<Plan<Revert>> {
+  const taken = await undoOfEntry(asked.db, entry.id);
   if (taken.length === 0) {
     const advice = otherwise.find(([action]) => action.test(entry.action))?.[1] ?? "Change it by hand.";
     throw conflict("not-revertible", `Entry ${entry.id} (${entry.action}) cannot be reverted. ${advice}`);
   }
   const { status, body, write } = await (entry.environment === null
-    ? planProject(c, entry, taken, force, now)
-    : planEnvironment(c, entry, entry.environment, taken, force, now));
+    ? planProject(asked.db, entry, taken, force, now)
+    : planEnvironment(asked, entry, entry.environment, taken, force, now));
   const warnings = "warnings" in body ? body.warnings : [];
   const answer = { reverted: entry.id, changes: write?.audit.changes ?? {}, warnings };
   if (write === undefined) return { status, body: answer };
@@ -45,15 +50,15 @@ export async function planRevert(c: AdminContext, entry: AuditRow, force: boolea
 }
 
 async function planEnvironment(
-  c: AdminContext,
+  { env, db }: Pick<Asked, "env" | "db">,
   entry: AuditRow,
-  key: string,
+  environmentKey: string,
   taken: UndoOf[],
   force: boolean,
   now: number,
 ) {
-  const environment = await findEnvironment(c.var.db, c.env.KV, entry.project ?? "", key);
-  if (environment === null) throw notFound(`The environment ${entry.project}/${key}`);
+  const path = { project: entry.project ?? "", environment: environmentKey };
+  const environment = await environmentNamed({ env, db, path });
   const edits = taken.map((one): DocumentEdit => {
     if (one.kind === "flag") {
       return {
@@ -69,13 +74,11 @@ async function planEnvironment(
         putBack(one, segment && segmentFields(segment), force, (fields) => fields) as SegmentFields | null,
     };
   });
-  return planDocuments(c.var.db, environment, { edits, verb: "revert" }, now);
+  return planDocuments(db, environment, { edits, verb: "revert" }, now);
 }
 
-async function planProject(c: AdminContext, entry: AuditRow, taken: UndoOf[], force: boolean, now: number) {
-  const { db } = c.var;
-  const state = await projectState(db, entry.project ?? "", entry.key);
-  if (state === null) throw notFound(`The project ${entry.project}`);
+async function planProject(db: Database, entry: AuditRow, taken: UndoOf[], force: boolean, now: number) {
+  const state = await projectNamed(db, entry.project ?? "", entry.key);
   const [whole] = taken;
   if (whole === undefined || entry.action === "flag.delete") return planRemake(db, state, taken, now);
   const row = flagOf(state, entry.key);

@@ -135,7 +135,11 @@ export const sdkKeys = resource()
         write: {
           statements: [insertSdkKey(c.var.db, row)],
           edits: [
-            { name: environment, head: await headIn(c, environment), documents: { keys: { [hash]: keyGrant(row) } } },
+            {
+              name: environment,
+              head: await headIn(c.var.db, environment),
+              documents: { keys: { [hash]: keyGrant(row) } },
+            },
           ],
           audit: audited("key.create", environment, row.id, difference({}, { kind, name, origins, expiresAt })),
         },
@@ -159,7 +163,7 @@ export const sdkKeys = resource()
     const fields = c.req.valid("json");
     const environment = await environmentOf(c);
     const done = await write(c, async (now) => {
-      const head = await headIn(c, environment);
+      const head = await headIn(c.var.db, environment);
       const row = await keyThere(c, environment);
       requireMatch(c, etagOf(row.version));
       if (row.revokedAt !== null) throw conflict("revoked", "The key is revoked, for good: create another.");
@@ -189,7 +193,7 @@ export const sdkKeys = resource()
   .openapi(revoke, async (c) => {
     const environment = await environmentOf(c);
     await write(c, async (now) => {
-      const head = await headIn(c, environment);
+      const head = await headIn(c.var.db, environment);
       const row = await keyThere(c, environment);
       requireMatch(c, etagOf(row.version));
       if (row.revokedAt !== null) return { status: 204, body: null };

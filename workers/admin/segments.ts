@@ -3,32 +3,22 @@ import { createRoute, z } from "@hono/zod-openapi";
 import { conflict, notFound } from "../problem.ts";
 import { deleteMembers } from "../store/big-segments.ts";
 import type { EnvironmentName } from "../store/credentials.ts";
+import type { Database } from "../store/database.ts";
 import { closure, dependencyStatements, dependentsOf, type SegmentRow, segmentDocument } from "../store/documents.ts";
 import { deleteSegment, findSegment, insertSegment, listSegments, updateSegment } from "../store/segments.ts";
 import { needs } from "./access.ts";
+import { type Asked, askedOf, requireAsked } from "./asked.ts";
 import { difference, isEmpty } from "./audit-diff.ts";
-import {
-  type AdminContext,
-  body,
-  description,
-  environmentPath,
-  json,
-  key,
-  name,
-  page,
-  problems,
-  resource,
-  time,
-} from "./contract.ts";
+import { body, description, environmentPath, json, key, name, page, problems, resource, time } from "./contract.ts";
 import { document } from "./dependents.ts";
 import { condition, members, segmentRules } from "./documents.ts";
-import { environmentOf, headIn } from "./environments.ts";
+import { environmentNamed, environmentOf, headIn } from "./environments.ts";
 import { bigSegmentOf, delivery } from "./hubs.ts";
 import { keyedQuery, listing } from "./list.ts";
 import { inUse, requireMeaning } from "./meaning.ts";
 import { segmentUndo } from "./segment-fields.ts";
 import { segmentRulesOf } from "./splits.ts";
-import { etagOf, requireMatch, write } from "./write.ts";
+import { etagOf, type Plan, requireMatch, write } from "./write.ts";
 
 const MAX_USES = 100;
 
@@ -111,7 +101,7 @@ const read = createRoute({
   responses: { 200: json(readable, "The segment"), ...problems },
 });
 
-const patch = createRoute({
+export const patch = createRoute({
   method: "patch",
   path: `${path}/{segment}`,
   tags: ["segments"],
@@ -139,14 +129,14 @@ export const segments = resource()
       const fields = { name, description, included, excluded, rules: segmentRulesOf(rules, [], key) };
       const times = { createdAt: now, updatedAt: now };
       const row = { environmentId: environment.id, key, ...fields, big: null, version: 1, ...times };
-      const { head, exists } = await validated(c, environment, segmentDocument(row));
+      const { head, exists } = await validated(c.var.db, environment, segmentDocument(row));
       if (exists) throw conflict("already-exists", `The segment ${key} exists already.`);
       return {
         status: 201,
         body: shown(environment, row),
         etag: etagOf(1),
         write: {
-          statements: [insertSegment(c.var.db, row), ...dependenciesOf(c, row)],
+          statements: [insertSegment(c.var.db, row), ...dependenciesOf(c.var.db, row)],
           edits: [{ name: environment, head, documents: { segments: { [key]: segmentDocument(row) } } }],
           audit: {
             ...audited("segment.create", environment, key, difference({}, fields)),
@@ -169,46 +159,21 @@ export const segments = resource()
   })
   .openapi(read, async (c) => {
     const environment = await environmentOf(c);
-    const row = await segmentOf(c, environment);
+    const row = await segmentIn(c.var.db, environment, c.req.valid("param").segment);
     const uses = await dependentsOf(c.var.db, [environment.id], "segment", row.key, MAX_USES);
     c.header("etag", etagOf(row.version));
     return c.json({ ...shown(environment, row), usedBy: uses.map(({ kind, key }) => ({ kind, key })) }, 200);
   })
   .openapi(patch, async (c) => {
-    const { rules, ...fields } = c.req.valid("json");
-    const environment = await environmentOf(c);
-    const done = await write(c, async (now) => {
-      const head = await headIn(c, environment);
-      const row = await segmentOf(c, environment);
-      requireMatch(c, etagOf(row.version));
-      const next = { ...row, ...fields, ...(rules && { rules: segmentRulesOf(rules, row.rules, row.key) }) };
-      const changes = difference(row, next);
-      if (isEmpty(changes)) return { status: 200, body: shown(environment, row), etag: etagOf(row.version) };
-      next.version = row.version + 1;
-      next.updatedAt = now;
-      await validated(c, environment, segmentDocument(next));
-      const { environmentId: _, key, createdAt: __, ...columns } = next;
-      return {
-        status: 200,
-        body: shown(environment, next),
-        etag: etagOf(next.version),
-        write: {
-          statements: [updateSegment(c.var.db, environment.id, key, columns), ...dependenciesOf(c, next)],
-          edits: [{ name: environment, head, documents: { segments: { [key]: segmentDocument(next) } } }],
-          audit: {
-            ...audited("segment.update", environment, key, changes),
-            undo: [segmentUndo(environment, key, row, next)],
-          },
-        },
-      };
-    });
-    return c.json({ ...done.body, ...done.deliveries[environment.environment] }, 200);
+    const asked = askedOf(c, c.req.valid("param"), c.req.valid("json"));
+    const done = await write(c, (now) => planSegment(asked, now));
+    return c.json({ ...done.body, ...done.deliveries[asked.path.environment] }, 200);
   })
   .openapi(remove, async (c) => {
     const environment = await environmentOf(c);
     await write(c, async () => {
-      const head = await headIn(c, environment);
-      const row = await segmentOf(c, environment);
+      const head = await headIn(c.var.db, environment);
+      const row = await segmentIn(c.var.db, environment, c.req.valid("param").segment);
       requireMatch(c, etagOf(row.version));
       const uses = await dependentsOf(c.var.db, [environment.id], "segment", row.key);
       if (uses.length > 0) {
@@ -239,24 +204,56 @@ export const segments = resource()
     return c.body(null, 204);
   });
 
+/** @throws ApiError 404, 400 for what would not work, 412. */
+export async function planSegment(
+  asked: Asked<z.infer<typeof segmentPath>, z.output<typeof details>>,
+  now: number,
+): Promise<Plan<z.infer<typeof segment>>> {
+  const { db, path, body } = asked;
+  const { rules, ...fields } = body;
+  const environment = await environmentNamed(asked);
+  const head = await headIn(db, environment);
+  const row = await segmentIn(db, environment, path.segment);
+  requireAsked(asked, etagOf(row.version));
+  const next = { ...row, ...fields, ...(rules && { rules: segmentRulesOf(rules, row.rules, row.key) }) };
+  const changes = difference(row, next);
+  if (isEmpty(changes)) return { status: 200, body: shown(environment, row), etag: etagOf(row.version) };
+  next.version = row.version + 1;
+  next.updatedAt = now;
+  await validated(db, environment, segmentDocument(next));
+  const { environmentId: _, key, createdAt: __, ...columns } = next;
+  return {
+    status: 200,
+    body: shown(environment, next),
+    etag: etagOf(next.version),
+    write: {
+      statements: [updateSegment(db, environment.id, key, columns), ...dependenciesOf(db, next)],
+      edits: [{ name: environment, head, documents: { segments: { [key]: segmentDocument(next) } } }],
+      audit: {
+        ...audited("segment.update", environment, key, changes),
+        undo: [segmentUndo(environment, key, row, next)],
+      },
+    },
+  };
+}
+
 /** The head is of the same moment as the documents that it was validated against. */
-async function validated(c: AdminContext, environment: EnvironmentName, document: Segment) {
+async function validated(db: Database, environment: EnvironmentName, document: Segment) {
   const { flags, segments } = references(document);
-  const found = await closure(c.var.db, environment.id, { flags, segments: [document.key, ...segments] });
+  const found = await closure(db, environment.id, { flags, segments: [document.key, ...segments] });
   if (found === null) throw notFound(`The environment ${environment.project}/${environment.environment}`);
   requireMeaning({ kind: "segment", document }, found.ruleset);
   return { head: found.head, exists: Object.hasOwn(found.ruleset.segments, document.key) };
 }
 
-async function segmentOf(c: AdminContext, environment: EnvironmentName): Promise<SegmentRow> {
-  const { segment: key = "" } = c.req.param() as { segment?: string };
-  const row = await findSegment(c.var.db, environment.id, key);
+async function segmentIn(db: Database, environment: EnvironmentName, key: string): Promise<SegmentRow> {
+  const row = await findSegment(db, environment.id, key);
   if (row === undefined) throw notFound(`The segment ${key}`);
   return row;
 }
 
-const dependenciesOf = (c: AdminContext, row: SegmentRow) =>
-  dependencyStatements(c.var.db, row.environmentId, "segment", row.key, references(segmentDocument(row)));
+const dependenciesOf = (db: Database, row: SegmentRow) =>
+  dependencyStatements(db, row.environmentId, "segment", row.key, references(segmentDocument(row)));
 
 const audited = (
   action: string,

@@ -17,7 +17,7 @@ import { requireMeaning } from "./meaning.ts";
 import { mistaken } from "./mistakes.ts";
 import { rulesOf, serveOf, splitMistakes, toldServe } from "./splits.ts";
 import { undoOf } from "./undo.ts";
-import { etagOf, type Plan } from "./write.ts";
+import { etagMismatch, etagOf, type Plan } from "./write.ts";
 
 /** What a rule, or for null the fallthrough, serves: to the bucket. */
 type Placed = { rule: string | null; serve: Serve };
@@ -51,8 +51,7 @@ export async function planTargeting(
     // Both versions, so that whoever made the edit can see what it would do now.
     const current = shownTargeting(environment, before, kill);
     const proposed = shownTargeting(environment, appliedIfPossible(before, edit), kill);
-    const detail = `It has changed since: it is ${etag} now.`;
-    throw new ApiError(412, "etag-mismatch", detail, { etag, headers: { etag }, current, proposed });
+    throw etagMismatch(etag, { current, proposed });
   }
   const next = applied(before, edit);
   const changes = difference(told(before), told(next));

@@ -9,6 +9,7 @@ import { closure, flagDocument } from "../store/documents.ts";
 import { killedFlags } from "../store/flags.ts";
 import { needs } from "./access.ts";
 import { approvalOf, proposedBy, shownGiven } from "./approval.ts";
+import { type Asked, askedOf } from "./asked.ts";
 import {
   type AdminContext,
   body,
@@ -21,12 +22,12 @@ import {
   waitQuery,
 } from "./contract.ts";
 import { targeting as targetingBody } from "./documents.ts";
-import { environmentOf } from "./environments.ts";
+import { environmentNamed, environmentOf } from "./environments.ts";
 import { shownTargeting, targeting, writtenTargeting } from "./flag-shape.ts";
 import { catchUp, killsThere, withReceipt } from "./hubs.ts";
 import { instructions } from "./instructions.ts";
 import { flagThere, planTargeting, type TargetingEdit } from "./targeting-edit.ts";
-import { etagOf, isMatch, write } from "./write.ts";
+import { etagOf, write } from "./write.ts";
 
 type ShownTargeting = z.infer<typeof targeting>;
 
@@ -35,6 +36,11 @@ const path = "/projects/{project}/flags/{flag}/environments/{environment}" as co
 const edit = { params: targetingPath, query: waitQuery(0).extend(dryRunQuery.shape) };
 const written = { 200: json(writtenTargeting, "The whole configuration, and its way to the clients"), ...problems };
 const becauseOf = z.strictObject({ reason: reason.optional() });
+const fieldsBody = targetingBody.partial().extend(becauseOf.shape);
+const wholeBody = targetingBody
+  .partial({ prerequisites: true, targets: true, rules: true, trackExposures: true })
+  .extend(becauseOf.shape);
+const instructionsBody = becauseOf.extend({ instructions });
 
 const read = createRoute({
   method: "get",
@@ -46,17 +52,17 @@ const read = createRoute({
   responses: { 200: json(targeting, "The configuration"), ...problems },
 });
 
-const patch = createRoute({
+export const patch = createRoute({
   method: "patch",
   path,
   tags: ["targeting"],
   summary: "Change the fields that are sent",
   middleware: needs("editor"),
-  request: { ...edit, ...body(targetingBody.partial().extend({ reason: reason.optional() })) },
+  request: { ...edit, ...body(fieldsBody) },
   responses: written,
 });
 
-const put = createRoute({
+export const put = createRoute({
   method: "put",
   path,
   tags: ["targeting"],
@@ -64,26 +70,22 @@ const put = createRoute({
   middleware: needs("editor"),
   request: {
     ...edit,
-    ...body(
-      targetingBody
-        .partial({ prerequisites: true, targets: true, rules: true, trackExposures: true })
-        .extend({ reason: reason.optional() }),
-    ),
+    ...body(wholeBody),
   },
   responses: written,
 });
 
-const instruct = createRoute({
+export const instruct = createRoute({
   method: "post",
   path: `${path}/instructions`,
   tags: ["targeting"],
   summary: "Change what is meant to be changed, whatever else has changed meanwhile",
   middleware: needs("editor"),
-  request: { ...edit, ...body(z.strictObject({ instructions, reason: reason.optional() })) },
+  request: { ...edit, ...body(instructionsBody) },
   responses: written,
 });
 
-const turnOn = createRoute({
+export const turnOn = createRoute({
   method: "post",
   path: `${path}/on`,
   tags: ["targeting"],
@@ -93,7 +95,7 @@ const turnOn = createRoute({
   responses: written,
 });
 
-const turnOff = createRoute({
+export const turnOff = createRoute({
   method: "post",
   path: `${path}/off`,
   tags: ["targeting"],
@@ -147,27 +149,13 @@ export const targetings = resource()
     const shown = shownTargeting(environment, flagDocument(flag, configuration), kill);
     return c.json({ ...shown, killed: await killedThere(c, environment, shown) }, 200);
   })
-  .openapi(patch, async (c) => {
-    const { reason, ...fields } = c.req.valid("json");
-    return c.json(await editTargeting(c, { fields }, c.req.valid("query"), reason), 200);
-  })
-  .openapi(put, async (c) => {
-    const { reason, ...fields } = c.req.valid("json");
-    const whole = { prerequisites: [], targets: [], rules: [], trackExposures: false, ...fields };
-    return c.json(await editTargeting(c, { fields: whole }, c.req.valid("query"), reason), 200);
-  })
-  .openapi(instruct, async (c) => {
-    const { instructions, reason } = c.req.valid("json");
-    return c.json(await editTargeting(c, { instructions }, c.req.valid("query"), reason), 200);
-  })
-  .openapi(turnOn, async (c) => {
-    const edit: TargetingEdit = { instructions: [{ kind: "turnOn" }] };
-    return c.json(await editTargeting(c, edit, c.req.valid("query"), c.req.valid("json").reason), 200);
-  })
-  .openapi(turnOff, async (c) => {
-    const edit: TargetingEdit = { instructions: [{ kind: "turnOff" }] };
-    return c.json(await editTargeting(c, edit, c.req.valid("query"), c.req.valid("json").reason), 200);
-  })
+  .openapi(patch, async (c) => c.json(await edited(c, planPatch, c.req.valid("json"), c.req.valid("query")), 200))
+  .openapi(put, async (c) => c.json(await edited(c, planPut, c.req.valid("json"), c.req.valid("query")), 200))
+  .openapi(instruct, async (c) =>
+    c.json(await edited(c, planInstructions, c.req.valid("json"), c.req.valid("query")), 200),
+  )
+  .openapi(turnOn, async (c) => c.json(await edited(c, planTurnOn, c.req.valid("json"), c.req.valid("query")), 200))
+  .openapi(turnOff, async (c) => c.json(await edited(c, planTurnOff, c.req.valid("json"), c.req.valid("query")), 200))
   .openapi(evaluate, async (c) => {
     const { flag: key } = c.req.valid("param");
     const environment = await environmentOf(c);
@@ -187,23 +175,38 @@ export const targetings = resource()
     return c.json(evaluator.evaluate(key, c.req.valid("json").context as Context, null), 200);
   });
 
-async function editTargeting(
+type TargetingPath = z.infer<typeof targetingPath>;
+
+const planning =
+  <Body>(editOf: (body: Body) => TargetingEdit) =>
+  async (asked: Asked<TargetingPath, Body>, now: number) =>
+    planTargeting(asked.db, await environmentNamed(asked), asked.path.flag, editOf(asked.body), now, asked.matches);
+
+type Sent<Schema extends z.ZodType> = z.output<Schema>;
+export const planPatch = planning(({ reason: _, ...fields }: Sent<typeof fieldsBody>) => ({ fields }));
+export const planPut = planning(({ reason: _, ...fields }: Sent<typeof wholeBody>) => ({
+  fields: { prerequisites: [], targets: [], rules: [], trackExposures: false, ...fields },
+}));
+export const planInstructions = planning(({ instructions }: Sent<typeof instructionsBody>) => ({ instructions }));
+export const planTurnOn = planning(() => ({ instructions: [{ kind: "turnOn" }] }));
+export const planTurnOff = planning(() => ({ instructions: [{ kind: "turnOff" }] }));
+
+async function edited<Body extends { reason?: string | undefined }>(
   c: AdminContext,
-  edit: TargetingEdit,
+  planned: ReturnType<typeof planning<Body>>,
+  body: Body,
   { wait, dryRun }: { wait: number; dryRun: "true" | "false" },
-  reason: string | undefined,
 ) {
+  const asked = askedOf(c, c.req.param() as TargetingPath, body);
   const environment = await environmentOf(c);
-  const { flag: key = "" } = c.req.param() as { flag?: string };
-  const plan = (now: number) =>
-    planTargeting(c.var.db, environment, key, edit, now, (etag) => isMatch(c.req.header("if-match"), etag));
+  const plan = (now: number) => planned(asked, now);
   if (dryRun === "true") {
     const { body, changes, moved, write } = await plan(c.var.now());
     const { met, bypassed } = await approvalOf(c.var.db, proposedBy(write), c.var.caller.role);
     const policies = met.map((one) => ({ ...shownGiven(one), bypassed: bypassed.includes(one.policy) }));
     return { ...body, dryRun: { changes, moved, policies } };
   }
-  const done = await write(c, plan, reason);
+  const done = await write(c, plan, body.reason);
   const way = done.deliveries[environment.environment] ?? (await catchUp(c.env, environment));
   const killed = await killedThere(c, environment, done.body);
   return { ...done.body, killed, ...(await withReceipt(c.env, environment, way, wait)) };

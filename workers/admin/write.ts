@@ -74,7 +74,12 @@ export type Plan<Body> = {
   };
   /** What is answered once only cannot be kept for a repetition. */
   secret?: boolean;
+  /** What else it was made of, which is not written: what it makes of others. */
+  sources?: Source[];
 };
+
+/** A document of an environment, by the environment's key. */
+export type Source = { environment: string; kind: "flag" | "segment"; key: string; version: number };
 
 /** `deliveries` by environment: none where there was nothing to write. */
 export type Written<Body> = { body: Body; etag?: string | undefined; deliveries: Record<string, Delivery> };
@@ -225,9 +230,12 @@ export function isMatch(ifMatch: string | undefined, etag: string): boolean {
 }
 
 export function requireMatch(c: AdminContext, etag: string): void {
-  if (isMatch(c.req.header("if-match"), etag)) return;
-  throw new ApiError(412, "etag-mismatch", `It has changed since: it is ${etag} now.`, { etag, headers: { etag } });
+  if (!isMatch(c.req.header("if-match"), etag)) throw etagMismatch(etag);
 }
+
+/** `both`: what is there now, and what it would have become. */
+export const etagMismatch = (etag: string, both: { current?: unknown; proposed?: unknown } = {}) =>
+  new ApiError(412, "etag-mismatch", `It has changed since: it is ${etag} now.`, { etag, headers: { etag }, ...both });
 
 /** Every client holds all of it. Names what weighs most, and in which environments. */
 export function rulesetTooLarge(environments: (Omit<TooLarge, "environmentId"> & { environment: string })[]): ApiError {
