@@ -249,18 +249,28 @@ CREATE TABLE `change_request_events` (
 CREATE TABLE `change_request_revisions` (
 	`change_request_id` text NOT NULL,
 	`revision` integer NOT NULL,
-	`edit` text NOT NULL,
+	`change` text NOT NULL,
 	`base` text NOT NULL,
 	`created_at` integer NOT NULL,
 	PRIMARY KEY(`change_request_id`, `revision`)
 );
 --> statement-breakpoint
+CREATE TABLE `change_request_subjects` (
+	`change_request_id` text NOT NULL,
+	`project_id` text NOT NULL,
+	`kind` text NOT NULL,
+	`key` text NOT NULL,
+	PRIMARY KEY(`change_request_id`, `kind`, `key`)
+);
+--> statement-breakpoint
+CREATE INDEX `change_request_subjects_by_key` ON `change_request_subjects` (`project_id`,`kind`,`key`);--> statement-breakpoint
 CREATE TABLE `change_requests` (
 	`seq` integer PRIMARY KEY AUTOINCREMENT NOT NULL,
 	`id` text NOT NULL,
 	`project_id` text NOT NULL,
-	`environment_id` text NOT NULL,
-	`flag_key` text NOT NULL,
+	`environment_id` text,
+	`operation` text NOT NULL,
+	`path` text NOT NULL,
 	`title` text NOT NULL,
 	`description` text NOT NULL,
 	`status` text NOT NULL,
@@ -268,9 +278,9 @@ CREATE TABLE `change_requests` (
 	`author` text NOT NULL,
 	`revision` integer NOT NULL,
 	`version` integer NOT NULL,
-	`share` integer NOT NULL,
-	`tags` text NOT NULL,
+	`affected` text NOT NULL,
 	`publish_at` integer,
+	`attempts` integer NOT NULL,
 	`failure` text,
 	`created_at` integer NOT NULL,
 	`updated_at` integer NOT NULL,
@@ -280,10 +290,9 @@ CREATE TABLE `change_requests` (
 CREATE UNIQUE INDEX `change_requests_id_unique` ON `change_requests` (`id`);--> statement-breakpoint
 CREATE INDEX `change_requests_by_project` ON `change_requests` (`project_id`,`seq`);--> statement-breakpoint
 CREATE INDEX `change_requests_by_status` ON `change_requests` (`project_id`,`status`,`seq`);--> statement-breakpoint
-CREATE INDEX `change_requests_by_flag` ON `change_requests` (`project_id`,`flag_key`,`seq`);--> statement-breakpoint
 CREATE INDEX `change_requests_by_author` ON `change_requests` (`project_id`,`author_id`,`seq`);--> statement-breakpoint
 CREATE INDEX `change_requests_by_environment` ON `change_requests` (`environment_id`);--> statement-breakpoint
-CREATE INDEX `change_requests_by_time` ON `change_requests` (`status`,`publish_at`);--> statement-breakpoint
+CREATE INDEX `change_requests_due` ON `change_requests` (`publish_at`,`id`) WHERE status = 'open';--> statement-breakpoint
 CREATE TABLE `kill_reviews` (
 	`seq` integer PRIMARY KEY AUTOINCREMENT NOT NULL,
 	`id` text NOT NULL,

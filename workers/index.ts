@@ -4,7 +4,6 @@ import { Hono } from "hono";
 import { admin } from "./admin/api.ts";
 import { wakeAt } from "./admin/clock.ts";
 import { runDue } from "./admin/due.ts";
-import { publishDue } from "./admin/publish-due.ts";
 import { consume, type QueuedEvents } from "./consumer.ts";
 import { DEAD_LETTERS, keepDeadLetters } from "./dead-letters.ts";
 import { client } from "./edge/client.ts";
@@ -47,10 +46,6 @@ export default {
   queue: (batch, env) => (batch.queue === DEAD_LETTERS ? keepDeadLetters(batch, env) : consume(batch, env)),
   // Side by side: none waits for what another cannot reach.
   scheduled: async (controller, env) => {
-    await Promise.all([
-      sweep(env, controller.scheduledTime),
-      publishDue(env, () => controller.scheduledTime),
-      runDue(env, Date.now).then((at) => wakeAt(env, at)),
-    ]);
+    await Promise.all([sweep(env, controller.scheduledTime), runDue(env, Date.now).then((at) => wakeAt(env, at))]);
   },
 } satisfies ExportedHandler<Env, QueuedEvents>;

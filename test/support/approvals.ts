@@ -13,6 +13,13 @@ export const MOST_USERS = { key: "most-users", share: 50_001, approvers: { role:
 /** The fallthrough as instructions: so much of it is on. */
 export const serving = (on: number) => [{ kind: "setServe", serve: { split: { weights: { on, off: 100_000 - on } } } }];
 
+/** The targeting of `pay` in production, or elsewhere, as a change request asks for it. */
+export const targeting = (body: object, path: object = {}) => ({
+  operation: "instructions" in body ? "editTargeting" : "updateTargeting",
+  path: { environment: "production", flag: "pay", ...path },
+  body,
+});
+
 /** A project with a flag tagged payment, on for a tenth in production, and policies made after that. */
 export async function underPolicies(...policies: object[]) {
   const project = await newProject(admin);
@@ -24,10 +31,10 @@ export async function underPolicies(...policies: object[]) {
     expect((await admin("POST", `/projects/${project}/policies`, policy)).status).toBe(201);
   }
   const requests = `/projects/${project}/change-requests`;
-  const ask = async (fields: object = { instructions: serving(20_000) }, by: Api = author) => {
-    const asked = { environment: "production", flag: "pay", title: "A fifth", ...fields };
+  const ask = async (fields: object = {}, by: Api = author) => {
+    const asked = { title: "A fifth", change: targeting({ instructions: serving(20_000) }), ...fields };
     const { status, body } = await by("POST", requests, asked);
-    expect(status).toBe(201);
+    expect([status, status === 201 ? "" : body]).toEqual([201, ""]);
     return { id: body.id as string, at: `${requests}/${body.id}`, body };
   };
   return { project, flag, there, requests, policies: `/projects/${project}/policies`, ask };

@@ -9,26 +9,38 @@ import {
   PAYMENT,
   payer,
   serving,
+  targeting,
   underPolicies,
 } from "../support/approvals.ts";
 
 describe("a change request (R10)", () => {
   test("goes from asking over talking and approving to publishing, and the audit log tells the whole chain", async () => {
     const { there, project, ask } = await underPolicies(PAYMENT);
-    const { at, id, body } = await ask({ instructions: serving(20_000), description: "It went well so far." });
+    const { at, id, body } = await ask({
+      change: targeting({ instructions: serving(20_000) }),
+      description: "It went well so far.",
+    });
     expect(body).toMatchObject({
       status: "open",
       environment: "production",
-      flag: "pay",
+      operation: "editTargeting",
+      path: { environment: "production", flag: "pay" },
       author: { name: "Ed" },
       revision: 1,
-      instructions: serving(20_000),
+      change: targeting({ instructions: serving(20_000) }),
       approvals: [],
       outlook: {
-        current: { fallthrough: { split: { weights: { on: 10_000 } } } },
-        proposed: { fallthrough: { split: { weights: { on: 20_000 } } } },
         changes: { "fallthrough.split.weights.on": { from: 10_000, to: 20_000 } },
-        moved: [{ rule: null, movements: [{ from: "off", to: "on", weight: 10_000 }] }],
+        documents: [
+          {
+            environment: "production",
+            kind: "flag",
+            key: "pay",
+            current: { fallthrough: { split: { weights: { on: 10_000 } } } },
+            proposed: { fallthrough: { split: { weights: { on: 20_000 } } } },
+            moved: [{ rule: null, movements: [{ from: "off", to: "on", weight: 10_000 }] }],
+          },
+        ],
         conflicts: [],
         obstacle: null,
         policies: [{ key: "payment", approvals: 1, given: 0 }],
@@ -47,7 +59,7 @@ describe("a change request (R10)", () => {
     expect(published.body).toMatchObject({
       status: "published",
       outlook: null,
-      published: { revision: expect.any(Number) },
+      published: { production: { revision: expect.any(Number) } },
     });
     expect((await admin("GET", there)).body.fallthrough.split.weights.on).toBe(20_000);
 
@@ -79,7 +91,7 @@ describe("a change request (R10)", () => {
 
   test("that meets two policies needs both", async () => {
     const { ask } = await underPolicies(PAYMENT, MOST_USERS);
-    const { at } = await ask({ instructions: serving(90_000) });
+    const { at } = await ask({ change: targeting({ instructions: serving(90_000) }) });
     const missing = async () => {
       const { status, body } = await author("POST", `${at}/publish`);
       return [
@@ -98,7 +110,7 @@ describe("a change request (R10)", () => {
 
   test("is never approved by its author, by an editor, or by who has no business there", async () => {
     const { project, ask } = await underPolicies(PAYMENT);
-    const { at } = await ask({ instructions: serving(20_000) }, payer);
+    const { at } = await ask({ change: targeting({ instructions: serving(20_000) }) }, payer);
     expect(await outcome(payer("POST", `${at}/approve`, { revision: 1 }))).toEqual([403, "forbidden"]);
     expect(await outcome(author("POST", `${at}/approve`, { revision: 1 }))).toEqual([403, "forbidden"]);
     const scoped = (environment: string) =>
@@ -115,10 +127,8 @@ describe("a change request (R10)", () => {
     expect(
       (
         await elsewhere("POST", `/projects/${project}/change-requests`, {
-          environment: "production",
-          flag: "pay",
           title: "Mine",
-          instructions: serving(1),
+          change: targeting({ instructions: serving(1) }),
         })
       ).status,
     ).toBe(403);
@@ -144,11 +154,14 @@ describe("a change request (R10)", () => {
     const { ask } = await underPolicies(PAYMENT);
     const { at } = await ask();
     await payer("POST", `${at}/approve`, { revision: 1 });
-    const same = await author("PATCH", at, { title: "A fifth", instructions: serving(20_000) });
+    const same = await author("PATCH", at, { title: "A fifth", change: targeting({ instructions: serving(20_000) }) });
     expect(same.body).toMatchObject({ revision: 1, approvals: [{ by: { name: "Pay" } }] });
     const stale = await author("PATCH", at, { title: "Two fifths" }, { "if-match": '"v1"' });
     expect([stale.status, stale.headers.get("etag")]).toEqual([412, same.headers.get("etag")]);
-    const edited = await author("PATCH", at, { instructions: serving(40_000), title: "Two fifths" });
+    const edited = await author("PATCH", at, {
+      change: targeting({ instructions: serving(40_000) }),
+      title: "Two fifths",
+    });
     expect(edited.body).toMatchObject({
       revision: 2,
       title: "Two fifths",
@@ -175,7 +188,7 @@ describe("a change request (R10)", () => {
 
   test("is a draft until it is submitted, and over once it is withdrawn", async () => {
     const { ask, requests } = await underPolicies(PAYMENT);
-    const { at, id } = await ask({ instructions: serving(20_000), draft: true });
+    const { at, id } = await ask({ change: targeting({ instructions: serving(20_000) }), draft: true });
     expect(await outcome(payer("POST", `${at}/approve`, { revision: 1 }))).toEqual([409, "wrong-state"]);
     expect(await outcome(approver("POST", `${at}/submit`))).toEqual([403, "forbidden"]);
     expect(await outcome(author("POST", `${at}/submit`))).toEqual([200, "open"]);
@@ -219,8 +232,12 @@ describe("a list of change requests", () => {
   test("is narrowed by status, environment, flag and author, and goes on where a page ended", async () => {
     const { ask, requests } = await underPolicies(PAYMENT);
     const ids: string[] = [];
-    for (const on of [11_000, 12_000, 13_000]) ids.unshift((await ask({ instructions: serving(on) })).id);
-    const other = await ask({ instructions: [{ kind: "turnOn" }], environment: "development" }, approver);
+    for (const on of [11_000, 12_000, 13_000])
+      ids.unshift((await ask({ change: targeting({ instructions: serving(on) }) })).id);
+    const other = await ask(
+      { change: targeting({ instructions: [{ kind: "turnOn" }] }, { environment: "development" }) },
+      approver,
+    );
     const found = async (query: string) =>
       (await author("GET", `${requests}?${query}`)).body.items.map(({ id }: { id: string }) => id);
     expect(await found("")).toEqual([other.id, ...ids]);
@@ -230,7 +247,7 @@ describe("a list of change requests", () => {
     expect(await found("status=draft")).toEqual([]);
     const first = await author("GET", `${requests}?limit=2&environment=production`);
     expect(first.body.items).toHaveLength(2);
-    expect(first.body.items[0].instructions).toBeUndefined();
+    expect(first.body.items[0].change).toBeUndefined();
     expect(await found(`environment=production&cursor=${first.body.nextCursor}`)).toEqual([ids[2]]);
     expect((await author("GET", `${requests}?cursor=nonsense`)).status).toBe(400);
     expect((await author("GET", `${requests}?status=approved`)).status).toBe(400);
@@ -238,9 +255,9 @@ describe("a list of change requests", () => {
 
   test("shows each approver what waits for them, and nobody their own", async () => {
     const { ask, requests } = await underPolicies(PAYMENT, MOST_USERS);
-    const small = await ask({ instructions: serving(20_000) });
-    const large = await ask({ instructions: serving(90_000) });
-    const own = await ask({ instructions: serving(15_000) }, payer);
+    const small = await ask({ change: targeting({ instructions: serving(20_000) }) });
+    const large = await ask({ change: targeting({ instructions: serving(90_000) }) });
+    const own = await ask({ change: targeting({ instructions: serving(15_000) }) }, payer);
     const waiting = async (by: typeof author) =>
       (await by("GET", `${requests}?waitingForMe=true`)).body.items.map(({ id }: { id: string }) => id);
     expect(await waiting(payer)).toEqual([large.id, small.id]);

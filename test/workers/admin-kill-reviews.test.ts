@@ -9,6 +9,7 @@ import {
   PAYMENT,
   payer,
   serving,
+  targeting,
   underPolicies,
 } from "../support/approvals.ts";
 
@@ -86,7 +87,7 @@ describe("a kill of a flag under policies (R10)", () => {
 
   test("leaves its change requests as they are: a kill is not undone by publishing one", async () => {
     const { there, ask } = await underPolicies(PAYMENT);
-    const { at } = await ask({ instructions: serving(20_000) });
+    const { at } = await ask({ change: targeting({ instructions: serving(20_000) }) });
     await payer("POST", `${at}/approve`, { revision: 1 });
     await author("POST", `${there}/kill`, { reason: "broken" });
     expect(await outcome(author("POST", `${at}/publish`))).toEqual([200, "published"]);

@@ -1,8 +1,20 @@
 import { env } from "cloudflare:workers";
 import { describe, expect, test } from "vitest";
-import { publishDue } from "../../workers/admin/publish-due.ts";
+import { runDue } from "../../workers/admin/due.ts";
 import { newToken } from "../support/admin.ts";
-import { admin, approver, author, outcome, PAYMENT, payer, serving, underPolicies } from "../support/approvals.ts";
+import {
+  admin,
+  approver,
+  author,
+  outcome,
+  PAYMENT,
+  payer,
+  serving,
+  targeting,
+  underPolicies,
+} from "../support/approvals.ts";
+
+const PAY = { environment: "production", kind: "flag", key: "pay" };
 
 const share = async (there: string) => {
   const { body } = await admin("GET", there);
@@ -14,14 +26,14 @@ const events = async (at: string) =>
 describe("a change request whose flag has changed since (R10)", () => {
   test("is published on top of that, where the one leaves alone what the other has changed", async () => {
     const { there, ask, policies } = await underPolicies();
-    const { at } = await ask({ instructions: serving(20_000) });
+    const { at } = await ask({ change: targeting({ instructions: serving(20_000) }) });
     await admin("POST", `${there}/instructions`, {
       instructions: [{ kind: "addTargets", variation: "on", values: ["ada"] }],
     });
     await admin("POST", policies, PAYMENT);
     await payer("POST", `${at}/approve`, { revision: 1 });
     const { body } = await author("GET", at);
-    expect(body.outlook).toMatchObject({ baseVersion: 2, current: { version: 3 }, conflicts: [], publishable: true });
+    expect(body.outlook).toMatchObject({ documents: [{ current: { version: 3 } }], conflicts: [], publishable: true });
     expect(await outcome(author("POST", `${at}/publish`))).toEqual([200, "published"]);
     expect((await admin("GET", there)).body).toMatchObject({
       targets: [{ variation: "on", values: ["ada"] }],
@@ -31,22 +43,26 @@ describe("a change request whose flag has changed since (R10)", () => {
 
   test("shows what is in conflict, waits for somebody to look at it, and is rebased with new approvals", async () => {
     const { there, ask, policies } = await underPolicies();
-    const { at } = await ask({ instructions: serving(20_000) });
+    const { at } = await ask({ change: targeting({ instructions: serving(20_000) }) });
     await admin("POST", `${there}/instructions`, { instructions: serving(15_000) });
     await admin("POST", policies, PAYMENT);
     await payer("POST", `${at}/approve`, { revision: 1 });
     const { body } = await author("GET", at);
     expect(body.outlook.publishable).toBe(false);
     expect(body.outlook.conflicts).toEqual([
-      { path: "fallthrough.split.weights.on", base: 10_000, current: 15_000, proposed: 20_000 },
-      { path: "fallthrough.split.weights.off", base: 90_000, current: 85_000, proposed: 80_000 },
+      { ...PAY, path: "fallthrough.split.weights.on", base: 10_000, current: 15_000, proposed: 20_000 },
+      { ...PAY, path: "fallthrough.split.weights.off", base: 90_000, current: 85_000, proposed: 80_000 },
     ]);
     const refused = await author("POST", `${at}/publish`);
     expect([refused.status, refused.body.code]).toEqual([409, "change-request-conflicts"]);
     expect(refused.body.conflicts).toEqual(body.outlook.conflicts);
     expect(await outcome(approver("POST", `${at}/rebase`))).toEqual([403, "forbidden"]);
     const rebased = await author("POST", `${at}/rebase`, { comment: "Still what we want" });
-    expect(rebased.body).toMatchObject({ revision: 2, approvals: [], outlook: { baseVersion: 3, conflicts: [] } });
+    expect(rebased.body).toMatchObject({
+      revision: 2,
+      approvals: [],
+      outlook: { documents: [{ current: { version: 3 } }], conflicts: [] },
+    });
     expect(await outcome(author("POST", `${at}/publish`))).toEqual([403, "approval-required"]);
     await payer("POST", `${at}/approve`, { revision: 2 });
     expect(await outcome(author("POST", `${at}/publish`))).toEqual([200, "published"]);
@@ -61,26 +77,26 @@ describe("a change request whose flag has changed since (R10)", () => {
       serve: { variation: "on" },
     };
     await admin("POST", `${there}/instructions`, { instructions: [{ kind: "addRule", rule }] });
-    const { at } = await ask({ instructions: [{ kind: "removeRule", rule: "beta" }] });
+    const { at } = await ask({ change: targeting({ instructions: [{ kind: "removeRule", rule: "beta" }] }) });
     await admin("POST", `${there}/instructions`, { instructions: [{ kind: "removeRule", rule: "beta" }] });
     const { body } = await author("GET", at);
     expect(body.outlook).toMatchObject({
-      proposed: null,
+      documents: [],
       publishable: false,
-      obstacle: { code: "rule-gone", errors: [{ pointer: "/instructions/0/rule" }] },
+      obstacle: { code: "rule-gone", errors: [{ pointer: "/change/body/instructions/0/rule" }] },
     });
     expect(await outcome(author("POST", `${at}/publish`))).toEqual([409, "rule-gone"]);
     expect(await outcome(author("POST", `${at}/rebase`))).toEqual([409, "rule-gone"]);
-    const done = await ask({ instructions: [{ kind: "setTrackExposures", trackExposures: true }] });
+    const done = await ask({
+      change: targeting({ instructions: [{ kind: "setTrackExposures", trackExposures: true }] }),
+    });
     await admin("PATCH", there, { trackExposures: true });
     expect(await outcome(author("POST", `${done.at}/publish`))).toEqual([200, "published"]);
     expect(
       await outcome(
         author("POST", `${(await underPolicies()).requests}`, {
-          environment: "production",
-          flag: "pay",
           title: "Nothing",
-          fields: { on: true },
+          change: targeting({ on: true }),
         }),
       ),
     ).toEqual([409, "changes-nothing"]);
@@ -115,7 +131,7 @@ describe("publishing", () => {
 
   test("racing direct writes loses nothing of them, and is of the flag as it is then", async () => {
     const { there, ask } = await underPolicies();
-    const { at } = await ask({ instructions: serving(20_000) });
+    const { at } = await ask({ change: targeting({ instructions: serving(20_000) }) });
     const writes = await Promise.all([
       ...Array.from({ length: 6 }, (_, index) =>
         admin("POST", `${there}/instructions`, {
@@ -133,10 +149,10 @@ describe("publishing", () => {
 
   test("racing an edit of the request publishes what was approved, or nothing", async () => {
     const { there, ask } = await underPolicies(PAYMENT);
-    const { at } = await ask({ instructions: serving(20_000) });
+    const { at } = await ask({ change: targeting({ instructions: serving(20_000) }) });
     await payer("POST", `${at}/approve`, { revision: 1 });
     const [edited, published] = await Promise.all([
-      author("PATCH", at, { instructions: serving(80_000) }),
+      author("PATCH", at, { change: targeting({ instructions: serving(80_000) }) }),
       author("POST", `${at}/publish`),
     ]);
     const after = await share(there);
@@ -151,12 +167,12 @@ describe("publishing at a time", () => {
   test("happens at the first tick from then on, once, however late and however many ticks there are", async () => {
     const { there, ask, project } = await underPolicies(PAYMENT);
     const at = soon();
-    const request = await ask({ instructions: serving(20_000), publishAt: at });
+    const request = await ask({ change: targeting({ instructions: serving(20_000) }), publishAt: at });
     await payer("POST", `${request.at}/approve`, { revision: 1 });
-    await publishDue(env, () => at - 1);
+    await runDue(env, () => at - 1);
     expect(await share(there)).toBe(10_000);
-    await Promise.all([1, 2, 3].map(() => publishDue(env, () => at + 86_400_000)));
-    await publishDue(env, () => at + 86_460_000);
+    await Promise.all([1, 2, 3].map(() => runDue(env, () => at + 86_400_000)));
+    await runDue(env, () => at + 86_460_000);
     expect(await share(there)).toBe(20_000);
     expect((await author("GET", request.at)).body).toMatchObject({ status: "published", publishedAt: at + 86_400_000 });
     expect((await events(request.at)).filter((kind: string) => kind === "publish")).toHaveLength(1);
@@ -172,10 +188,10 @@ describe("publishing at a time", () => {
   test("fails visibly without its approvals, and can be approved and published by hand, or set to another time", async () => {
     const { there, ask, project, requests } = await underPolicies(PAYMENT);
     const at = soon();
-    const first = await ask({ instructions: serving(20_000), publishAt: at });
-    const second = await ask({ instructions: serving(30_000), publishAt: at });
-    await publishDue(env, () => at);
-    await publishDue(env, () => at + 60_000);
+    const first = await ask({ change: targeting({ instructions: serving(20_000) }), publishAt: at });
+    const second = await ask({ change: targeting({ instructions: serving(30_000) }), publishAt: at });
+    await runDue(env, () => at);
+    await runDue(env, () => at + 60_000);
     const { body } = await author("GET", first.at);
     expect(body).toMatchObject({ status: "failed", failure: { at, code: "approval-required" } });
     expect(body.failure.detail).toContain("payment");
@@ -196,11 +212,11 @@ describe("publishing at a time", () => {
     const { there, ask } = await underPolicies();
     const leaving = await newToken({ role: "editor" });
     const at = soon();
-    const revoked = await ask({ instructions: [{ kind: "turnOff" }], publishAt: at }, leaving);
-    const overtaken = await ask({ instructions: serving(20_000), publishAt: at });
+    const revoked = await ask({ change: targeting({ instructions: [{ kind: "turnOff" }] }), publishAt: at }, leaving);
+    const overtaken = await ask({ change: targeting({ instructions: serving(20_000) }), publishAt: at });
     await admin("DELETE", `/tokens/${revoked.body.author.id}`);
     await admin("POST", `${there}/instructions`, { instructions: serving(40_000) });
-    await publishDue(env, () => at);
+    await runDue(env, () => at);
     expect((await author("GET", revoked.at)).body).toMatchObject({ status: "failed", failure: { code: "forbidden" } });
     expect((await author("GET", overtaken.at)).body.failure.code).toBe("change-request-conflicts");
     expect((await admin("GET", there)).body).toMatchObject({ on: true });
@@ -210,32 +226,48 @@ describe("publishing at a time", () => {
   test("leaves drafts and what is published or withdrawn alone", async () => {
     const { there, ask } = await underPolicies();
     const at = soon();
-    const draft = await ask({ instructions: serving(20_000), publishAt: at, draft: true });
-    const withdrawn = await ask({ instructions: serving(30_000), publishAt: at });
+    const draft = await ask({ change: targeting({ instructions: serving(20_000) }), publishAt: at, draft: true });
+    const withdrawn = await ask({ change: targeting({ instructions: serving(30_000) }), publishAt: at });
     await author("POST", `${withdrawn.at}/withdraw`);
-    await publishDue(env, () => at);
+    await runDue(env, () => at);
     expect(await share(there)).toBe(10_000);
     expect((await author("GET", draft.at)).body.status).toBe("draft");
   });
 });
 
 describe("what is no change request", () => {
-  const asked = { environment: "production", flag: "pay", title: "A fifth", instructions: serving(20_000) };
-  const { instructions: _, ...bare } = asked;
+  const change = targeting({ instructions: serving(20_000) });
+  const asked = { title: "A fifth", change };
+  const { body: _, ...bodiless } = change;
+  const body = (body: unknown) => ({ ...asked, change: { ...change, body } });
+  const fields = (fields: object) => ({ ...asked, change: targeting(fields) });
   test.each([
-    [bare, "/instructions"],
-    [{ ...asked, fields: { on: false } }, "/fields"],
+    [{ title: "A fifth" }, "/change"],
+    [{ ...asked, change: "editTargeting" }, "/change"],
+    [{ ...asked, change: { ...change, operation: "killFlag" } }, "/change/operation"],
+    [{ ...asked, change: { ...change, operation: "createToken" } }, "/change/operation"],
+    [{ ...asked, change: { ...change, operation: "constructor" } }, "/change/operation"],
+    [{ ...asked, change: { ...change, path: { flag: "pay" } } }, "/change/path/environment"],
+    [{ ...asked, change: { ...change, path: { ...change.path, project: "another" } } }, "/change/path/project"],
+    [{ ...asked, change: { ...change, query: { dryRun: "true" } } }, "/change/query"],
+    [{ ...asked, change: bodiless }, "/change/body"],
+    [{ ...asked, flag: "pay" }, "/flag"],
     [{ ...asked, title: "" }, "/title"],
     [{ ...asked, publishAt: 1_760_000_000 }, "/publishAt"],
     [{ ...asked, publishAt: "tomorrow" }, "/publishAt"],
     [{ ...asked, approvals: 2 }, "/approvals"],
-    [{ ...asked, instructions: [] }, "/instructions"],
-    [{ ...asked, instructions: [{ kind: "explode" }] }, "/instructions/0/kind"],
-    [{ ...asked, instructions: serving(200_000) }, "/instructions/0/serve/split/weights/on"],
-    [{ ...bare, fields: { killed: true } }, "/fields/killed"],
-    [{ ...bare, fields: { fallthrough: { split: { ranges: [] } } } }, "/fields/fallthrough/split/weights"],
-    [{ ...bare, fields: { offVariation: "blue" } }, "/offVariation"],
+    [body({ instructions: [] }), "/change/body/instructions"],
+    [body({ instructions: [{ kind: "explode" }] }), "/change/body/instructions/0/kind"],
+    [body({ instructions: serving(200_000) }), "/change/body/instructions/0/serve/split/weights/on"],
+    [body({ instructions: serving(20_000), wait: 10 }), "/change/body/wait"],
+    [fields({ killed: true }), "/change/body/killed"],
+    [fields({ fallthrough: { split: { ranges: [] } } }), "/change/body/fallthrough/split/weights"],
+    [fields({ offVariation: "blue" }), "/change/body/offVariation"],
     ['{"__proto__": {"admin": true}}', "/__proto__"],
+    [
+      '{"title": "A fifth", "change": {"operation": "updateFlag", "path": {"__proto__": "pay"}}}',
+      "/change/path/__proto__",
+    ],
   ])("is refused with a pointer to the mistake: %j", async (body, pointer) => {
     const { requests } = await underPolicies();
     const answer = await author("POST", requests, body);
@@ -244,8 +276,12 @@ describe("what is no change request", () => {
 
   test("nor is one of what is not there", async () => {
     const { requests, flag } = await underPolicies();
-    expect(await outcome(author("POST", requests, { ...asked, flag: "none" }))).toEqual([404, "not-found"]);
-    expect(await outcome(author("POST", requests, { ...asked, environment: "none" }))).toEqual([404, "not-found"]);
+    expect(
+      await outcome(author("POST", requests, { ...asked, change: targeting(change.body, { flag: "none" }) })),
+    ).toEqual([404, "not-found"]);
+    expect(
+      await outcome(author("POST", requests, { ...asked, change: targeting(change.body, { environment: "none" }) })),
+    ).toEqual([404, "not-found"]);
     await admin("POST", `${flag}/archive`);
     expect(await outcome(author("POST", requests, asked))).toEqual([409, "archived"]);
     for (const id of ["none", "__proto__", "cr_1' OR 1=1"]) {

@@ -76,7 +76,10 @@ async function expectMore(percent: number, before: string[]): Promise<string[]> 
 async function approved(title: string, instructions: object[]) {
   const refused = await ed("POST", `${production}/instructions`, { instructions });
   expect([refused.status, refused.body.code]).toEqual([403, "approval-required"]);
-  const asked = await ed("POST", `${project}/change-requests`, { ...named, title, instructions });
+  const asked = await ed("POST", `${project}/change-requests`, {
+    title,
+    change: { operation: "editTargeting", path: named, body: { instructions } },
+  });
   const request = `${project}/change-requests/${asked.body.id}`;
   expect((await ed("POST", `${request}/publish`)).status).toBe(403);
   await ann("POST", `${request}/approve`, { revision: 1 });

@@ -41,8 +41,8 @@ export function adminApi({ now = Date.now }: { now?: () => number } = {}) {
   const app = resource();
   app.onError(answerProblem);
   app.use(traced(now));
-  app.get("/openapi.json", (c) => c.json(describe(app)));
-  app.get("/docs", (c) => c.html(docsPage(describe(app)), 200, DOCS_HEADERS));
+  app.get("/openapi.json", (c) => c.json(describe(app, c.var.now())));
+  app.get("/docs", (c) => c.html(docsPage(describe(app, c.var.now())), 200, DOCS_HEADERS));
   app.use(authenticate, knownRoute(app), bodyChecked, onceOnly);
   app.use((c, next) => (c.req.method === "GET" ? within(next(), D1_MS, "reading") : next()));
   const api = app

@@ -99,7 +99,7 @@ export async function requireApproval(
   ...asked: Parameters<typeof approvalOf>
 ): Promise<Pick<Approval, "guard"> & { bypassed: string[] }> {
   const { lacking, guard, bypassed } = await approvalOf(...asked);
-  if (lacking.length > 0) throw approvalRequired(lacking, asked[1]);
+  if (lacking.length > 0) throw approvalRequired(lacking);
   return { guard, bypassed: bypassed.map(({ key }) => key) };
 }
 
@@ -111,21 +111,16 @@ export const shownGiven = ({ policy, given }: Given<PolicyRow>): z.infer<typeof 
   given,
 });
 
-function approvalRequired(lacking: Given<PolicyRow>[], { audits: [first, ...others] }: Proposed): ApiError {
+function approvalRequired(lacking: Given<PolicyRow>[]): ApiError {
   const names = lacking.map(({ policy }) => policy.key).join(", ");
-  const isTargeting = others.length === 0 && first?.type === "flag" && first.environment !== undefined;
-  const way = isTargeting || first?.changeRequest !== undefined ? ASK : NO_REQUEST;
-  return new ApiError(403, "approval-required", `This meets the policies ${names}. ${way}`, {
+  return new ApiError(403, "approval-required", `This meets the policies ${names}. ${ASK}`, {
     policies: lacking.map(shownGiven),
   });
 }
 
 const ASK =
-  "Open a change request: POST /projects/{project}/change-requests with {environment, flag, title, instructions or fields}. " +
+  "Open a change request for it: POST /projects/{project}/change-requests with {title, change: {operation, path, body}}. " +
   "It can be published once they have approved.";
-const NO_REQUEST =
-  "Change requests are for the targeting of one flag. Anything else takes a role that the policy lets go without approvals " +
-  "(bypass), or an administrator who disables it meanwhile; the audit log tells both.";
 
 const NONE: Approval = { met: [], lacking: [], bypassed: [], guard: () => [] };
 
@@ -133,7 +128,7 @@ const isAmong = (environments: string[], key: string) => environments.length ===
 const holdsAny = (...all: object[]) => all.some((documents) => Object.keys(documents).length > 0);
 
 /** A flag's tags before and after, where an entry of the audit log says that they change. */
-function tagsBeforeAndAfter({ type, changes }: Proposed["audits"][number]): [string[], string[]][] {
+export function tagsBeforeAndAfter({ type, changes }: Proposed["audits"][number]): [string[], string[]][] {
   const { tags } = changes;
   return type === "flag" && tags?.from !== undefined ? [[tags.from as string[], (tags.to ?? []) as string[]]] : [];
 }

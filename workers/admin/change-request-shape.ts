@@ -2,16 +2,10 @@
 import { z } from "@hono/zod-openapi";
 import type { ChangeRequestRow, EventRow } from "../store/change-requests.ts";
 import { policyMet } from "./approval.ts";
+import { change } from "./carried.ts";
 import { description, key, mistake, name, reason, time } from "./contract.ts";
-import { targeting as targetingBody } from "./documents.ts";
-import { targeting, writtenTargeting } from "./flag-shape.ts";
+import { changes, moved } from "./flag-shape.ts";
 import { delivery } from "./hubs.ts";
-import { instructions } from "./instructions.ts";
-
-const fields = targetingBody.partial();
-
-/** One of the two; what a PATCH or …/instructions of the flag would have. */
-export const edit = { instructions: instructions.optional(), fields: fields.optional() };
 
 export const about = {
   title: name,
@@ -28,8 +22,11 @@ export const listedChangeRequest = z
   .object({
     id: z.string(),
     project: key,
-    environment: key,
-    flag: key,
+    environment: key.nullable().openapi({ description: "null: it changes what all environments have in common" }),
+    operation: z.string().openapi({ example: "updateSegment" }),
+    path: z
+      .record(z.string(), z.union([z.string(), z.number()]))
+      .openapi({ description: "The operation's parameters" }),
     title: z.string(),
     description: z.string(),
     status,
@@ -48,18 +45,29 @@ export const listedChangeRequest = z
   .openapi("ListedChangeRequest");
 
 const said = z.object({ by: person, at: time, comment: z.string().nullable() });
-const dryRun = writtenTargeting.shape.dryRun.unwrap();
+const document = z.record(z.string(), z.unknown());
+/** `environment` is null for what all of them have in common of a flag. */
+const place = { environment: key.nullable(), kind: z.enum(["flag", "segment"]), key };
 
 const outlook = z
   .object({
-    baseVersion: z.number().int().openapi({ description: "The flag's version that it was asked for" }),
-    current: z.union([targeting, z.null()]).openapi({ description: "The flag as it is now" }),
-    proposed: z.union([targeting, z.null()]).openapi({ description: "What publishing would make of it now" }),
-    changes: dryRun.shape.changes,
-    moved: dryRun.shape.moved,
+    changes: changes.openapi({ description: "As the audit log would tell them" }),
+    documents: z
+      .array(
+        z.object({
+          ...place,
+          current: document.nullable().optional().openapi({ description: "As it is now; null: not there" }),
+          proposed: document.nullable().optional().openapi({ description: "What publishing would make of it now" }),
+          moved: moved.openapi({ description: "Who would be served something else, by rule" }),
+        }),
+      )
+      .openapi({
+        description: "The first hundred that it would change; those that are too large to show without their text",
+      }),
     conflicts: z
       .array(
         z.object({
+          ...place,
           path: z.string(),
           base: z.unknown().optional(),
           current: z.unknown().optional(),
@@ -70,7 +78,9 @@ const outlook = z
     obstacle: z
       .object({ code: z.string(), detail: z.string(), errors: z.array(mistake).optional() })
       .nullable()
-      .openapi({ description: "Why it cannot be done any more, as it is: an instruction that has lost its object" }),
+      .openapi({
+        description: "What the request itself would be refused with now: an instruction that has lost its object",
+      }),
     policies: z.array(policyMet).openapi({ description: "Those in force that it meets" }),
     publishable: z.boolean(),
   })
@@ -78,8 +88,7 @@ const outlook = z
 
 export const changeRequest = listedChangeRequest
   .extend({
-    instructions: instructions.optional(),
-    fields: fields.optional(),
+    change,
     approvals: z.array(said),
     objections: z.array(said).openapi({ description: "Who has asked for changes, and not approved since" }),
     outlook: outlook.nullable().openapi({ description: "null once it is published or withdrawn" }),
@@ -87,7 +96,12 @@ export const changeRequest = listedChangeRequest
   .openapi("ChangeRequest");
 
 export const publishedChangeRequest = changeRequest
-  .extend({ published: delivery.optional().openapi({ description: "The change's way to the clients" }) })
+  .extend({
+    published: z
+      .record(z.string(), delivery)
+      .optional()
+      .openapi({ description: "The change's way to the clients, by environment" }),
+  })
   .openapi("PublishedChangeRequest");
 
 export const event = z
@@ -115,13 +129,14 @@ export const event = z
 export const comment = reason;
 
 export const shownRow = (
-  { project, environment }: { project: string; environment: string },
+  { project, environment }: { project: string; environment: string | null },
   row: Omit<ChangeRequestRow, "seq">,
 ): z.infer<typeof listedChangeRequest> => ({
   id: row.id,
   project,
   environment,
-  flag: row.flagKey,
+  operation: row.operation,
+  path: row.path,
   title: row.title,
   description: row.description,
   status: row.status,

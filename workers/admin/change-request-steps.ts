@@ -1,13 +1,15 @@
 /** What people do with a change request: discuss it, approve of it, publish it. */
 import { createRoute, z } from "@hono/zod-openapi";
 import { conflict, forbidden, notFound } from "../problem.ts";
-import { type ChangeRequestThere, findChangeRequest, insertRevision } from "../store/change-requests.ts";
+import { type ChangeRequestThere, findChangeRequest } from "../store/change-requests.ts";
+import type { EnvironmentName } from "../store/credentials.ts";
 import { isInScope, needs, requireScope } from "./access.ts";
-import { asOfNow, planPublication, planStep, type Step } from "./change-request.ts";
+import type { Change } from "./carried.ts";
+import { planPublication, planRevision, planStep, type Step } from "./change-request.ts";
 import { changeRequest, comment, publishedChangeRequest } from "./change-request-shape.ts";
+import { wakeAt } from "./clock.ts";
 import { type AdminContext, body, json, problems, projectPath, reason, resource, waitQuery } from "./contract.ts";
 import { withReceipt } from "./hubs.ts";
-import type { TargetingEdit } from "./targeting-edit.ts";
 import { etagOf, requireMatch, write } from "./write.ts";
 
 export const changeRequestPath = projectPath.extend({ changeRequest: z.string().min(1) });
@@ -74,7 +76,7 @@ const rebase = createRoute({
   method: "post",
   path: `${path}/rebase`,
   tags: ["change requests"],
-  summary: "Ask for the same on top of the flag as it is now; whoever approved has to look again",
+  summary: "Ask for the same on top of what is there now; whoever approved has to look again",
   middleware: needs("editor", "part"),
   request: maybe,
   responses: answered,
@@ -97,7 +99,9 @@ const publish = createRoute({
 export const changeRequestSteps = resource()
   .openapi(submit, async (c) => {
     const { comment } = c.req.valid("json");
-    return c.json(await taken(c, { kind: "submit", comment }, (there) => requireOwn(c, there)), 200);
+    const submitted = await taken(c, { kind: "submit", comment }, (there) => requireOwn(c, there));
+    await wakeAt(c.env, submitted.publishAt);
+    return c.json(submitted, 200);
   })
   .openapi(say, async (c) => c.json(await taken(c, { kind: "comment", ...c.req.valid("json") }), 200))
   .openapi(approve, async (c) => {
@@ -127,35 +131,32 @@ export const changeRequestSteps = resource()
       const there = await changeRequestOf(c, false);
       requireOwn(c, there);
       requireMatch(c, etagOf(there.row.version));
-      const { row, revision, environment } = there;
-      const edit = revision.edit as TargetingEdit;
-      const { base, ...affected } = await asOfNow(db, environment, row.flagKey, edit, now);
-      const number = row.revision + 1;
-      const next = { ...revision, revision: number, base, createdAt: now };
-      const step: Step = { kind: "rebase", comment, fields: { revision: number, failure: null, ...affected } };
-      const plan = await planStep(db, { ...there, revision: next }, caller, step, now);
-      const { statements, audit } = plan.write!;
-      return { ...plan, write: { statements: [...statements, insertRevision(db, next)], audit } };
+      const change = there.revision.change as Change;
+      return planRevision({ env: c.env, db }, there, caller, change, { kind: "rebase", comment }, { now });
     });
+    await wakeAt(c.env, done.body.publishAt);
     return c.json(done.body, 200);
   })
   .openapi(publish, async (c) => {
     const { caller, db } = c.var;
-    let environment: ChangeRequestThere["environment"] | undefined;
+    let edited: EnvironmentName[] = [];
     const done = await write(
       c,
       async (now) => {
         const there = await changeRequestOf(c, false);
         requireMatch(c, etagOf(there.row.version));
-        environment = there.environment;
-        return planPublication(db, there, caller, now);
+        const plan = await planPublication({ env: c.env, db }, there, caller, now);
+        edited = plan.write?.edits?.map(({ name }) => name) ?? [];
+        return plan;
       },
       c.req.valid("json").reason,
     );
-    const way = environment && done.deliveries[environment.environment];
-    if (environment === undefined || way === undefined) return c.json(done.body, 200);
-    const published = await withReceipt(c.env, environment, way, c.req.valid("query").wait);
-    return c.json({ ...done.body, published }, 200);
+    const { wait } = c.req.valid("query");
+    const ways = edited.map(async (name) => {
+      return [name.environment, await withReceipt(c.env, name, done.deliveries[name.environment]!, wait)] as const;
+    });
+    const published = Object.fromEntries(await Promise.all(ways));
+    return c.json({ ...done.body, ...(edited.length > 0 && { published }) }, 200);
   });
 
 /** One that the caller may not see is not there. */
@@ -163,14 +164,10 @@ export async function changeRequestOf(c: AdminContext, reading: boolean): Promis
   const { project = "", changeRequest: id = "" } = c.req.param() as { project?: string; changeRequest?: string };
   const { scope } = c.var.caller;
   const there = await findChangeRequest(c.var.db, id);
-  if (
-    there === null ||
-    there.environment.project !== project ||
-    !isInScope(scope, project, there.environment.environment)
-  ) {
-    throw notFound(`The change request ${id}`);
-  }
-  requireScope(scope, project, there.environment.environment, reading);
+  const environment = there?.environment?.environment;
+  const isSeen = environment === undefined || isInScope(scope, project, environment);
+  if (there?.project.key !== project || !isSeen) throw notFound(`The change request ${id}`);
+  requireScope(scope, project, environment, reading);
   return there;
 }
 
@@ -180,7 +177,7 @@ async function taken(c: AdminContext, step: Step, check: (there: ChangeRequestTh
     const there = await changeRequestOf(c, false);
     requireMatch(c, etagOf(there.row.version));
     check(there);
-    return planStep(c.var.db, there, c.var.caller, step, now);
+    return planStep({ env: c.env, db: c.var.db }, there, c.var.caller, step, now);
   });
   return done.body;
 }

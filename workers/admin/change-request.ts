@@ -1,27 +1,32 @@
 /** One change request: what it would do now, what each step makes of it, and publishing it as one ordinary write. */
 import type { z } from "@hono/zod-openapi";
-import { ApiError, conflict } from "../problem.ts";
+import { conflict } from "../problem.ts";
 import {
   type ChangeRequestThere,
   findTokens,
+  insertRevision,
   type NewChangeRequest,
   stepStatements,
 } from "../store/change-requests.ts";
-import type { EnvironmentName } from "../store/credentials.ts";
 import type { Database } from "../store/database.ts";
 import { type Approver, isAtLeast } from "../store/policy.ts";
-import type { ChangeRequestEventKind, FieldChange } from "../store/schema.ts";
+import type { ChangeRequestEventKind, FieldChange, Scope } from "../store/schema.ts";
 import { isInScope } from "./access.ts";
-import { affectedBy, approvalOf, proposedBy, shownGiven } from "./approval.ts";
+import type { Asked } from "./asked.ts";
+import { type Change, planChange } from "./carried.ts";
+import { asOfNow, outlookOf } from "./change-request-outlook.ts";
 import { type changeRequest, shownRow, shownSaid } from "./change-request-shape.ts";
 import { statusAfter, verdicts } from "./change-request-state.ts";
-import { conflictsBetween } from "./conflicts.ts";
+import { conflictsOf } from "./conflicts.ts";
 import { MAX_EVENTS } from "./limits.ts";
-import { planTargeting, type TargetingEdit } from "./targeting-edit.ts";
+import { authorThere } from "./planned.ts";
+import { touchedBy } from "./touched.ts";
 import { type Audited, etagOf, type Plan } from "./write.ts";
 
 export type ShownChangeRequest = z.infer<typeof changeRequest>;
-type Outlook = NonNullable<ShownChangeRequest["outlook"]>;
+
+/** Where everything is. */
+export type Place = Pick<Asked, "env" | "db">;
 
 /** Who takes a step. */
 export type Actor = { id: string; name: string };
@@ -34,7 +39,7 @@ export type Step = {
 
 /** The event, what becomes of the row, and the entry of the audit log. @throws ApiError 409 where its state does not allow it. */
 function stepOf(db: Database, there: ChangeRequestThere, actor: Actor, step: Step, now: number) {
-  const { row, environment } = there;
+  const { row } = there;
   const status = statusAfter(row.status, step.kind);
   if (status === null) {
     throw conflict("wrong-state", `A change request that is ${row.status} takes no ${step.kind}.`, {
@@ -70,104 +75,138 @@ function stepOf(db: Database, there: ChangeRequestThere, actor: Actor, step: Ste
   return {
     next,
     statements: stepStatements(db, event, fields),
-    audit: auditedStep(environment, row.id, step.kind, changes),
+    audit: auditedStep(there, row.id, step.kind, changes),
   };
 }
 
 export const auditedStep = (
-  { project, environment }: EnvironmentName,
+  { project, environment }: Pick<ChangeRequestThere, "project" | "environment">,
   id: string,
   kind: ChangeRequestEventKind,
   changes: Record<string, FieldChange>,
 ): Audited => ({
   action: `change-request.${kind}`,
   type: "change-request",
-  project,
-  environment,
+  project: project.key,
+  ...(environment && { environment: environment.environment }),
   key: id,
   changes,
   changeRequest: id,
 });
 
-/** What an edit would do to the flag as it is now: its base. @throws ApiError where it cannot be done, or does nothing. */
-export async function asOfNow(
-  db: Database,
-  environment: EnvironmentName,
-  flag: string,
-  edit: TargetingEdit,
-  now: number,
-) {
-  const { before: base, write } = await planTargeting(db, environment, flag, edit, now);
-  if (write === undefined) throw conflict("changes-nothing", "The flag is served like that already.");
-  const affected = await affectedBy(db, environment, write.edits?.[0]?.documents ?? {});
-  return {
-    base,
-    share: Math.max(0, ...affected.map(({ share }) => share)),
-    tags: [...new Set(affected.flatMap(({ tags }) => tags))],
-  };
-}
-
 /** A step that writes nothing but itself. */
 export async function planStep(
-  db: Database,
+  place: Place,
   there: ChangeRequestThere,
   actor: Actor,
   step: Step,
   now: number,
 ): Promise<Plan<ShownChangeRequest>> {
-  const { next, statements, audit } = stepOf(db, there, actor, step, now);
+  const { next, statements, audit } = stepOf(place.db, there, actor, step, now);
   return {
     status: 200,
-    body: await shownChangeRequest(db, next, now),
+    body: await shownChangeRequest(place, next, now),
     etag: etagOf(next.row.version),
     write: { statements, audit },
   };
 }
 
+/** Asks for it anew, as of now: approvals were of what it was before. @throws ApiError whatever the write itself would throw. */
+export async function planRevision(
+  place: Place,
+  there: ChangeRequestThere,
+  actor: { id: string; name: string; scope: Scope },
+  change: Change,
+  step: Step,
+  { changes = {}, now }: { changes?: Record<string, FieldChange>; now: number },
+): Promise<Plan<ShownChangeRequest>> {
+  const { row, project } = there;
+  const asking = { ...place, scope: actor.scope };
+  const { base, environment, fields, subjects } = await asOfNow(asking, project, change, now);
+  const revision = { changeRequestId: row.id, revision: row.revision + 1, change, base, createdAt: now };
+  const { publishAt } = row;
+  const anew = {
+    ...fields,
+    revision: revision.revision,
+    failure: null,
+    attempts: 0,
+    // What is over is not meant any more: somebody publishes it.
+    publishAt: publishAt !== null && publishAt <= now ? null : publishAt,
+  };
+  const next = { ...step, fields: { ...anew, ...step.fields } };
+  const plan = await planStep(place, { ...there, revision, environment }, actor, next, now);
+  const { statements, audit } = plan.write!;
+  return {
+    ...plan,
+    write: {
+      statements: [...statements, ...insertRevision(place.db, project.id, revision, subjects)],
+      audit: { ...audit, changes: { ...audit.changes, ...changes } },
+    },
+  };
+}
+
 /**
- * Publishing what is published changes nothing.
- * @throws ApiError 409 for its state, for conflicts, for changes that somebody asked for, and whatever the edit throws.
- * Whether it has its approvals is asked by the write itself.
+ * Its author's write, with who has approved of it. Publishing what is published changes nothing.
+ * @throws ApiError 409 for its state, for conflicts, for changes that somebody asked for, 403 where its author may no longer
+ * write, and whatever the write itself throws. Whether it has its approvals is asked where everything is written.
  */
 export async function planPublication(
-  db: Database,
+  place: Place,
   there: ChangeRequestThere,
   actor: Actor,
   now: number,
 ): Promise<Plan<ShownChangeRequest>> {
-  const { row, revision, environment, events } = there;
+  const { row, revision, events, project } = there;
   if (row.status === "published") {
-    return { status: 200, body: await shownChangeRequest(db, there, now), etag: etagOf(row.version) };
+    return { status: 200, body: await shownChangeRequest(place, there, now), etag: etagOf(row.version) };
   }
-  const step = stepOf(db, there, actor, { kind: "publish", fields: { publishedAt: now, failure: null } }, now);
+  const step = stepOf(place.db, there, actor, { kind: "publish", fields: { publishedAt: now, failure: null } }, now);
   const { objections } = verdicts(events, row.revision);
   if (objections.length > 0) {
     const by = objections.map(({ actor }) => actor).join(", ");
     throw conflict("changes-requested", `${by} asked for changes: edit it, or have it approved.`);
   }
-  const plan = await planTargeting(db, environment, row.flagKey, revision.edit as TargetingEdit, now);
-  const conflicts = conflictsBetween(revision.base, plan.before, plan.next);
+  const { scope } = await authorThere(place.db, row.authorId);
+  const plan = await planChange(revision.change as Change, { ...place, scope }, project.key, now);
+  const conflicts = conflictsOf(revision.base, await touchedBy(place.db, plan), plan.sources ?? []);
   if (conflicts.length > 0) {
     const detail = "Something that it changes has been changed since. Look at both, then rebase it, or edit it.";
     throw conflict("change-request-conflicts", detail, { conflicts });
   }
+  const approvedBy = await approversOf(place.db, there);
+  const published = { ...step.audit, changes: { ...step.audit.changes, ...approved(approvedBy) } };
+  const { audit, alsoAudited = [], ...write } = plan.write ?? { statements: [], audit: null };
+  const by = actor.id === row.authorId ? {} : { by: BY_AUTHOR(row) };
+  const theirs = [audit ?? [], alsoAudited].flat().map((entry) => ({ ...entry, ...by, changeRequest: row.id }));
+  // The documents' own entries come first: they are what can be reverted.
+  const [first = published, ...others] = [...theirs, published];
   return {
     status: 200,
-    body: await shownChangeRequest(db, step.next, now),
+    body: await shownChangeRequest(place, step.next, now),
     etag: etagOf(step.next.row.version),
     write: {
-      statements: [...step.statements, ...(plan.write?.statements ?? [])],
-      edits: plan.write?.edits ?? [],
-      // The flag's own entry comes first: it is what can be reverted.
-      audit: plan.write === undefined ? step.audit : { ...plan.write.audit, changeRequest: row.id },
-      alsoAudited: plan.write === undefined ? [] : [step.audit],
-      approvedBy: await approversOf(db, there),
+      ...write,
+      statements: [...step.statements, ...write.statements],
+      audit: first,
+      alsoAudited: others,
+      approvedBy,
     },
   };
 }
 
+/** Somebody else publishes what the author has asked for: from where the author did is not known. */
+const BY_AUTHOR = ({ authorId, author }: ChangeRequestThere["row"]): Audited["by"] & object => ({
+  actor: author,
+  tokenId: authorId,
+  sourceIp: null,
+  userAgent: null,
+});
+
+const approved = (by: (Approver & { name: string })[]): Record<string, FieldChange> =>
+  by.length === 0 ? {} : { approvedBy: { to: by.map(({ id, name }) => ({ id, name })) } };
+
 /** Who has approved of it as it is, as far as they still may: whose token is revoked or has lost its role or scope may not. */
-async function approversOf(db: Database, { row, events, environment }: ChangeRequestThere): Promise<Approver[]> {
+async function approversOf(db: Database, { row, events, project, environment }: ChangeRequestThere) {
   const { approvals } = verdicts(events, row.revision);
   if (approvals.length === 0) return [];
   const tokens = await findTokens(
@@ -179,65 +218,25 @@ async function approversOf(db: Database, { row, events, environment }: ChangeReq
       id !== row.authorId &&
       revokedAt === null &&
       isAtLeast(role, "approver") &&
-      isInScope(scope, environment.project, environment.environment),
+      // What all environments have in common takes somebody who has the whole project.
+      (environment !== null || scope.environments.length === 0) &&
+      isInScope(scope, project.key, environment?.environment ?? ""),
   );
 }
 
 export async function shownChangeRequest(
-  db: Database,
+  place: Place,
   there: ChangeRequestThere,
   now: number,
 ): Promise<ShownChangeRequest> {
-  const { row, revision, events, environment } = there;
+  const { row, revision, events, project, environment } = there;
   const { approvals, objections } = verdicts(events, row.revision);
   const isOver = row.status === "published" || row.status === "withdrawn";
   return {
-    ...shownRow(environment, row),
-    ...(revision.edit as Pick<ShownChangeRequest, "instructions" | "fields">),
+    ...shownRow({ project: project.key, environment: environment?.environment ?? null }, row),
+    change: revision.change as Change,
     approvals: approvals.map(shownSaid),
     objections: objections.map(shownSaid),
-    outlook: isOver ? null : await outlookOf(db, there, objections.length, now),
+    outlook: isOver ? null : await outlookOf(place, there, await approversOf(place.db, there), now),
   };
 }
-
-async function outlookOf(db: Database, there: ChangeRequestThere, objections: number, now: number): Promise<Outlook> {
-  const { row, revision, environment } = there;
-  const baseVersion = revision.base.version;
-  const nothing = { baseVersion, changes: {}, moved: [], conflicts: [], policies: [], publishable: false };
-  try {
-    const unchanged = { instructions: [] };
-    const [{ body: current }, plan] = await Promise.all([
-      planTargeting(db, environment, row.flagKey, unchanged, now),
-      planTargeting(db, environment, row.flagKey, revision.edit as TargetingEdit, now).catch(obstacle),
-    ]);
-    if (plan instanceof ApiError) return { ...nothing, current, proposed: null, obstacle: shownObstacle(plan) };
-    const { warnings: _, ...proposed } = plan.body;
-    const { met, lacking } = await approvalOf(db, proposedBy(plan.write), null, await approversOf(db, there));
-    const conflicts = conflictsBetween(revision.base, plan.before, plan.next);
-    return {
-      baseVersion,
-      current,
-      proposed,
-      changes: plan.changes,
-      moved: plan.moved,
-      conflicts,
-      obstacle: null,
-      policies: met.map(shownGiven),
-      publishable: statusAfter(row.status, "publish") !== null && conflicts.length + lacking.length + objections === 0,
-    };
-  } catch (error) {
-    return { ...nothing, current: null, proposed: null, obstacle: shownObstacle(obstacle(error)) };
-  }
-}
-
-/** What is the request's own fault is shown; what failed on the way is not. */
-function obstacle(error: unknown): ApiError {
-  if (error instanceof ApiError && error.status < 500) return error;
-  throw error;
-}
-
-const shownObstacle = ({ code, message, extra }: ApiError): NonNullable<Outlook["obstacle"]> => ({
-  code,
-  detail: message,
-  ...(extra.errors && { errors: extra.errors }),
-});

@@ -1,6 +1,6 @@
 /** Asking for a change, and looking at what was asked for. */
 import { createRoute, z } from "@hono/zod-openapi";
-import { badRequest, conflict, forbidden, notFound } from "../problem.ts";
+import { badRequest, conflict, forbidden } from "../problem.ts";
 import {
   countUndecided,
   insertChangeRequest,
@@ -8,18 +8,19 @@ import {
   insertRevision,
   listChangeRequests,
 } from "../store/change-requests.ts";
-import { findEnvironment } from "../store/credentials.ts";
+import { retryingLostRaces } from "../store/changes.ts";
 import { newId } from "../store/database.ts";
 import { policiesOf } from "../store/policies.ts";
-import { isAtLeast, isMet, isNamed } from "../store/policy.ts";
-import { findProject } from "../store/projects.ts";
-import { needs, requireScope, visibleEnvironments } from "./access.ts";
+import { isAtLeast, isEscaped, isMet, isNamed, type PolicyRow } from "../store/policy.ts";
+import type { AffectedByChange } from "../store/schema.ts";
+import { needs, visibleEnvironments } from "./access.ts";
 import { difference, isEmpty } from "./audit-diff.ts";
-import { asOfNow, auditedStep, planStep, shownChangeRequest } from "./change-request.ts";
+import { type Change, change } from "./carried.ts";
+import { auditedStep, planRevision, shownChangeRequest } from "./change-request.ts";
+import { asOfNow } from "./change-request-outlook.ts";
 import {
   about,
   changeRequest,
-  edit,
   event,
   listedChangeRequest,
   shownEvent,
@@ -27,9 +28,10 @@ import {
   status,
 } from "./change-request-shape.ts";
 import { changeRequestOf, changeRequestPath } from "./change-request-steps.ts";
-import { body, json, key, page, pageOf, pageQuery, problems, projectPath, resource } from "./contract.ts";
-import { MAX_CHANGE_REQUESTS, MAX_DOCUMENT_BYTES, MAX_NAME } from "./limits.ts";
-import type { TargetingEdit } from "./targeting-edit.ts";
+import { wakeAt } from "./clock.ts";
+import { body, json, page, pageOf, pageQuery, problems, projectPath, resource } from "./contract.ts";
+import { MAX_CHANGE_REQUESTS, MAX_NAME } from "./limits.ts";
+import { projectThere } from "./planned.ts";
 import { etagOf, requireFuture, requireMatch, write } from "./write.ts";
 
 const path = "/projects/{project}/change-requests" as const;
@@ -38,15 +40,13 @@ const create = createRoute({
   method: "post",
   path,
   tags: ["change requests"],
-  summary: "Ask for a change of how an environment serves a flag",
+  summary: "Ask for a change that somebody has to approve of, or that is to be made at a time",
   middleware: needs("editor", "part"),
   request: {
     params: projectPath,
     ...body(
       z.strictObject({
-        environment: key,
-        flag: key,
-        ...edit,
+        change,
         ...about,
         description: about.description.optional(),
         publishAt: about.publishAt.optional(),
@@ -67,8 +67,11 @@ const list = createRoute({
     params: projectPath,
     query: pageQuery.extend({
       status: status.optional(),
-      environment: z.string().max(MAX_NAME).optional(),
-      flag: z.string().max(MAX_NAME).optional(),
+      environment: z.string().max(MAX_NAME).optional().openapi({
+        description: "Those of the whole project are of each environment",
+      }),
+      flag: z.string().max(MAX_NAME).optional().openapi({ description: "Those that would change it" }),
+      segment: z.string().max(MAX_NAME).optional().openapi({ description: "Those that would change it" }),
       author: z.string().max(MAX_NAME).optional().openapi({ description: "The id of a token" }),
       waitingForMe: z.enum(["true", "false"]).default("false").openapi({
         description: "Those that a policy in force wants the caller's approval of, who has not given it yet",
@@ -94,7 +97,7 @@ const patch = createRoute({
   tags: ["change requests"],
   summary: "Change what is asked for; approvals were of what it was before, and count no more",
   middleware: needs("editor", "part"),
-  request: { params: changeRequestPath, ...body(z.strictObject({ ...edit, ...about }).partial()) },
+  request: { params: changeRequestPath, ...body(z.strictObject({ change, ...about }).partial()) },
   responses: { 200: json(changeRequest, "The change request"), ...problems },
 });
 
@@ -110,34 +113,28 @@ const events = createRoute({
 
 export const changeRequests = resource()
   .openapi(create, async (c) => {
-    const { environment: environmentKey, flag, draft = false, ...input } = c.req.valid("json");
-    const { title, description = "", publishAt = null } = input;
-    const { project } = c.req.valid("param");
+    const { change, title, description = "", publishAt = null, draft = false } = c.req.valid("json");
     const { caller, db } = c.var;
-    requireScope(caller.scope, project, environmentKey, false);
-    const asked = requireOne(input);
-    if (asked === undefined) throw neither();
-    const environment = await findEnvironment(db, c.env.KV, project, environmentKey);
-    if (environment === null) throw notFound(`The environment ${project}/${environmentKey}`);
+    const place = { env: c.env, db };
+    const project = await projectThere(c);
     const id = newId("cr");
     const done = await write(c, async (now) => {
       requireFuture(publishAt, now, "/publishAt");
-      if ((await countUndecided(db, environment.projectId)) >= MAX_CHANGE_REQUESTS) {
+      if ((await countUndecided(db, project.id)) >= MAX_CHANGE_REQUESTS) {
         throw conflict("too-many-change-requests", `Decide on some first: at most ${MAX_CHANGE_REQUESTS} can wait.`);
       }
-      const { base, ...affected } = await asOfNow(db, environment, flag, asked, now);
+      const asking = { ...place, scope: caller.scope };
+      const { base, environment, fields, subjects } = await asOfNow(asking, project, change, now);
       const status = draft ? ("draft" as const) : ("open" as const);
       const row = {
         id,
-        projectId: environment.projectId,
-        environmentId: environment.id,
-        flagKey: flag,
-        ...{ title, description, status, publishAt, ...affected },
+        projectId: project.id,
+        ...{ title, description, status, publishAt, ...fields },
         authorId: caller.id,
         author: caller.name,
-        ...{ revision: 1, version: 1, failure: null, createdAt: now, updatedAt: now, publishedAt: null },
+        ...{ revision: 1, version: 1, failure: null, attempts: 0, createdAt: now, updatedAt: now, publishedAt: null },
       };
-      const revision = { changeRequestId: id, revision: 1, edit: asked, base, createdAt: now };
+      const revision = { changeRequestId: id, revision: 1, change, base, createdAt: now };
       const actor = { actorId: caller.id, actor: caller.name };
       const event = {
         changeRequestId: id,
@@ -148,31 +145,42 @@ export const changeRequests = resource()
         comment: null,
         at: now,
       };
-      const there = { row: { ...row, seq: 0 }, revision, events: [event], environment };
+      const there = { row: { ...row, seq: 0 }, revision, events: [event], project, environment };
       return {
         status: 201,
-        body: await shownChangeRequest(db, there, now),
+        body: await shownChangeRequest(place, there, now),
         etag: etagOf(1),
         write: {
-          statements: [insertEvent(db, event), insertChangeRequest(db, row), insertRevision(db, revision)],
-          audit: auditedStep(environment, id, "open", difference({}, { flag, status, title, publishAt, ...asked })),
+          statements: [
+            insertEvent(db, event),
+            insertChangeRequest(db, row),
+            ...insertRevision(db, project.id, revision, subjects),
+          ],
+          audit: auditedStep(there, id, "open", difference({}, { status, title, publishAt, ...change })),
         },
       };
     });
+    await wakeAt(c.env, publishAt);
     return c.json(done.body, 201);
   })
   .openapi(list, async (c) => {
     const { project: projectKey } = c.req.valid("param");
-    const { limit, cursor, status, environment, flag, author, waitingForMe } = c.req.valid("query");
+    const { limit, cursor, status, environment, flag, segment, author, waitingForMe } = c.req.valid("query");
     const { db, caller } = c.var;
-    const project = await findProject(db, projectKey);
-    if (project === undefined) throw notFound(`The project ${projectKey}`);
+    const project = await projectThere(c);
+    if (flag !== undefined && segment !== undefined) throw badRequest("Send flag or segment, not both.");
+    const subject =
+      flag !== undefined
+        ? ({ kind: "flag", key: flag } as const)
+        : segment === undefined
+          ? undefined
+          : ({ kind: "segment", key: segment } as const);
     const visible = visibleEnvironments(caller.scope, projectKey);
     const environments =
       environment === undefined ? visible : [environment].filter((one) => visible?.includes(one) ?? true);
-    const filter = { status: status && [status], environments, flag, author };
+    const filter = { status: status && [status], environments, subject, author };
     const before = beforeOf(cursor);
-    const shown = (one: { row: Parameters<typeof shownRow>[1]; environment: string }) =>
+    const shown = (one: { row: Parameters<typeof shownRow>[1]; environment: string | null }) =>
       shownRow({ project: projectKey, environment: one.environment }, one.row);
     if (waitingForMe === "false") {
       const rows = await listChangeRequests(db, project.id, { ...filter, before }, limit + 1);
@@ -193,7 +201,7 @@ export const changeRequests = resource()
       // As many can wait as MAX_CHANGE_REQUESTS says, so this ends.
       for (let next = before; found.length <= limit; ) {
         const rows = await listChangeRequests(db, project.id, { ...waiting, before: next }, 200);
-        found.push(...rows.filter(({ row, environment }) => mine.some((one) => isMet(one, { ...row, environment }))));
+        found.push(...rows.filter(({ row }) => mine.some((one) => concerns(one, row.affected))));
         if (rows.length < 200) break;
         next = rows.at(-1)!.row.seq;
       }
@@ -206,43 +214,40 @@ export const changeRequests = resource()
   .openapi(read, async (c) => {
     const there = await changeRequestOf(c, true);
     c.header("etag", etagOf(there.row.version));
-    return c.json(await shownChangeRequest(c.var.db, there, c.var.now()), 200);
+    const place = { env: c.env, db: c.var.db };
+    return c.json(await retryingLostRaces(() => shownChangeRequest(place, there, c.var.now())), 200);
   })
   .openapi(patch, async (c) => {
     const input = c.req.valid("json");
     const { caller, db } = c.var;
+    const place = { env: c.env, db };
     const done = await write(c, async (now) => {
       const there = await changeRequestOf(c, false);
-      const { row, environment } = there;
+      const { row } = there;
       if (row.authorId !== caller.id) throw forbidden("Only its author edits a change request: comment on it.");
       requireMatch(c, etagOf(row.version));
-      const asked = requireOne(input) ?? (there.revision.edit as TargetingEdit);
+      const change = input.change ?? (there.revision.change as Change);
       const { title = row.title, description = row.description } = input;
       const publishAt = input.publishAt === undefined ? row.publishAt : input.publishAt;
-      const told = (of: Pick<typeof row, "title" | "description" | "publishAt">, edit: object) => ({ ...of, ...edit });
       const about = { title: row.title, description: row.description, publishAt: row.publishAt };
-      const changes = difference(
-        told(about, there.revision.edit as object),
-        told({ title, description, publishAt }, asked),
-      );
+      const changes = difference({ ...about, ...there.revision.change }, { title, description, publishAt, ...change });
       if (isEmpty(changes)) {
-        return { status: 200, body: await shownChangeRequest(db, there, now), etag: etagOf(row.version) };
+        return { status: 200, body: await shownChangeRequest(place, there, now), etag: etagOf(row.version) };
       }
       if (publishAt !== row.publishAt || row.status === "failed") requireFuture(publishAt, now, "/publishAt");
-      const { base, ...affected } = await asOfNow(db, environment, row.flagKey, asked, now);
-      const number = row.revision + 1;
-      const revision = { changeRequestId: row.id, revision: number, edit: asked, base, createdAt: now };
-      const fields = { revision: number, title, description, publishAt, failure: null, ...affected };
-      const plan = await planStep(db, { ...there, revision }, caller, { kind: "edit", fields }, now);
-      const { statements, audit } = plan.write!;
-      return {
-        ...plan,
-        write: {
-          statements: [...statements, insertRevision(db, revision)],
-          audit: { ...audit, changes: { ...audit.changes, ...changes } },
+      return planRevision(
+        place,
+        there,
+        caller,
+        change,
+        { kind: "edit", fields: { title, description, publishAt } },
+        {
+          changes,
+          now,
         },
-      };
+      );
     });
+    await wakeAt(c.env, done.body.publishAt);
     return c.json(done.body, 200);
   })
   .openapi(events, async (c) => {
@@ -262,24 +267,8 @@ function beforeOf(cursor: string | undefined): number | undefined {
   return Number(cursor);
 }
 
-const neither = () =>
-  badRequest("Say what is to be changed.", [
-    { pointer: "/instructions", code: "missing", message: "Send instructions or fields." },
-  ]);
-
-function requireOne({
-  instructions,
-  fields,
-}: Partial<{ [name in keyof typeof edit]: unknown }>): TargetingEdit | undefined {
-  if (instructions !== undefined && fields !== undefined) {
-    throw badRequest("Send instructions or fields, not both.", [
-      { pointer: "/fields", code: "not-both", message: "There are instructions already." },
-    ]);
-  }
-  const asked = instructions !== undefined ? { instructions } : fields !== undefined ? { fields } : undefined;
-  // With the flag as it is, it has to fit a row.
-  if (asked !== undefined && new TextEncoder().encode(JSON.stringify(asked)).byteLength > MAX_DOCUMENT_BYTES) {
-    throw badRequest(`What is asked for has at most ${MAX_DOCUMENT_BYTES / 1_000} KB.`);
-  }
-  return asked as TargetingEdit | undefined;
+/** Whether somebody whom the policy names may have to approve of it: rather once too often, as tags are of all that it touches. */
+function concerns(policy: PolicyRow, { shares, tags, untagged }: AffectedByChange): boolean {
+  const isMetIn = ([environment, share]: [string, number]) => isMet(policy, { environment, tags, share });
+  return Object.entries(shares).some(isMetIn) || isEscaped(policy, untagged, []);
 }

@@ -1,20 +1,50 @@
 /** Where a change that was asked for and what has changed since get in each other's way. Pure. */
-import type { Flag } from "@bunting/core";
-import type { FieldChange } from "../store/schema.ts";
+import type { Flag, Rule, Segment } from "@bunting/core";
+import type { Base, DocumentKind, FieldChange } from "../store/schema.ts";
 import { difference } from "./audit-diff.ts";
 import { MAX_MISTAKES } from "./limits.ts";
 import { toldServe } from "./splits.ts";
+import { type Document, isFlag, isSegment, type Touched } from "./touched.ts";
+import type { Source } from "./write.ts";
 
-/** One place of a flag: what it was, what it has become since, and what the change would make of it. */
-export type Conflict = { path: string; base?: unknown; current?: unknown; proposed?: unknown };
+/** One place of a document: what it was, what it has become since, and what the change would make of it. */
+type Place = { path: string; base?: unknown; current?: unknown; proposed?: unknown };
+/** `environment` is null for what all of them have in common of a flag. */
+export type Conflict = Place & { environment: string | null; kind: DocumentKind; key: string };
 
 /**
- * The first hundred places that somebody has changed since `base` and publishing would change again. Whatever both have changed to the same is no
- * conflict, nor is a part of a list that an instruction leaves alone.
+ * The first hundred places that somebody has changed since and publishing would change again, and whatever it is made of or takes
+ * away that is another by now.
  */
-export function conflictsBetween(base: Flag, current: Flag, proposed: Flag): Conflict[] {
+export function conflictsOf(bases: Base[], touched: Touched[], sources: Source[]): Conflict[] {
+  const known = new Map(bases.map((one) => [addressOf(one), one]));
+  const inWay = (one: Touched): Place[] => {
+    const base = known.get(addressOf(one));
+    const version = (one.before as { version?: number } | null)?.version ?? null;
+    if (base !== undefined && base.document === undefined) return otherVersion(base.version, version);
+    return conflictsBetween((base?.document ?? null) as Document, one.before, one.after);
+  };
+  const told = ({ environment, kind, key }: Omit<Touched, "before" | "after">, places: Place[]): Conflict[] =>
+    places.map((place) => ({ environment: environment === "" ? null : environment, kind, key, ...place }));
+  return [
+    ...touched.flatMap((one) => told(one, inWay(one))),
+    ...sources.flatMap((one) => told(one, otherVersion(known.get(addressOf(one))?.version ?? null, one.version))),
+  ].slice(0, MAX_MISTAKES);
+}
+
+const addressOf = ({ environment, kind, key }: Omit<Touched, "before" | "after">) =>
+  JSON.stringify([environment, kind, key]);
+
+const otherVersion = (base: number | null, current: number | null): Place[] =>
+  base === current ? [] : [{ path: "version", base, current }];
+
+/**
+ * Whatever both have changed to the same is no conflict, nor is a part of a list that an instruction leaves alone. Null is a
+ * document that is not there.
+ */
+export function conflictsBetween(base: Document, current: Document, proposed: Document): Place[] {
   const lasting = [base, current, proposed].map(idsOf).reduce((all, ids) => all.intersection(ids));
-  const told = (flag: Flag) => byIdentity(flag, lasting);
+  const told = (document: Document) => byIdentity(document, lasting);
   const theirs = Object.entries(difference(told(base), told(current)));
   const ours = difference(told(current), told(proposed));
   const within = new Map(Object.keys(ours).flatMap((path) => above(path).map((part) => [part, path] as const)));
@@ -26,7 +56,7 @@ export function conflictsBetween(base: Flag, current: Flag, proposed: Flag): Con
     .slice(0, MAX_MISTAKES);
 }
 
-const conflict = (path: string, theirs: FieldChange, ours: FieldChange): Conflict => ({
+const conflict = (path: string, theirs: FieldChange, ours: FieldChange): Place => ({
   path,
   ...("from" in theirs && { base: theirs.from }),
   ...("to" in theirs && { current: theirs.to }),
@@ -36,28 +66,47 @@ const conflict = (path: string, theirs: FieldChange, ours: FieldChange): Conflic
 /** A path and whatever it is a part of. */
 const above = (path: string): string[] => path.split(".").map((_, index, steps) => steps.slice(0, index + 1).join("."));
 
-const idsOf = ({ rules }: Flag) => new Set(rules.map(({ id }) => id));
+const idsOf = (document: Document): Set<string> =>
+  new Set(isFlag(document) || isSegment(document) ? document.rules.map(({ id }) => id ?? "") : []);
 
-/** Rules by their id and targets by their value, so that the same thing has the same path wherever it stands. */
-function byIdentity(flag: Flag, lasting: ReadonlySet<string>) {
-  const { on, offVariation, prerequisites, targets, rules, fallthrough, trackExposures } = flag;
+/** Things by their key or id, and lists by their values, so that the same thing has the same path wherever it stands. */
+function byIdentity(document: Document, lasting: ReadonlySet<string>): Record<string, unknown> {
+  if (isFlag(document)) return flagByIdentity(document, lasting);
+  if (isSegment(document)) return segmentByIdentity(document, lasting);
+  return document === null ? {} : { ...document };
+}
+
+function flagByIdentity(flag: Flag, lasting: ReadonlySet<string>) {
+  const { on, offVariation, prerequisites, targets, fallthrough, trackExposures, variations, clientSide } = flag;
   const values = new Map<string, [string, string][]>();
   for (const { attribute = "targetingKey", variation, values: listed } of targets) {
     const all = values.get(attribute) ?? [];
     for (const value of listed) all.push([step(value), variation]);
     values.set(attribute, all);
   }
+  const rules = flag.rules.map((rule) => ({ ...rule, serve: toldServe(rule.serve) }));
   return {
     on,
     offVariation,
     prerequisites: Object.fromEntries(prerequisites.map((one) => [step(one.flag), one.variations])),
     targets: Object.fromEntries(Array.from(values, ([attribute, all]) => [step(attribute), Object.fromEntries(all)])),
-    rules: Object.fromEntries(rules.map(({ id, ...rule }) => [step(id), { ...rule, serve: toldServe(rule.serve) }])),
-    order: rules.map(({ id }) => id).filter((id) => lasting.has(id)),
+    ...rulesByIdentity(rules, lasting),
     fallthrough: toldServe(fallthrough),
     trackExposures,
+    variations: Object.fromEntries(variations.map(({ key, ...variation }) => [step(key), variation])),
+    clientSide,
   };
 }
+
+function segmentByIdentity({ included, excluded, rules }: Segment, lasting: ReadonlySet<string>) {
+  const members = (list: readonly string[]) => Object.fromEntries(list.map((one) => [step(one), true]));
+  return { included: members(included), excluded: members(excluded), ...rulesByIdentity(rules, lasting) };
+}
+
+const rulesByIdentity = (rules: readonly Partial<Pick<Rule, "id">>[], lasting: ReadonlySet<string>) => ({
+  rules: Object.fromEntries(rules.map(({ id = "", ...rule }) => [step(id), rule])),
+  order: rules.map(({ id = "" }) => id).filter((id) => lasting.has(id)),
+});
 
 /** Dots part the steps of a path. */
 const step = (name: string) => (/[."]/.test(name) ? JSON.stringify(name) : name);

@@ -1,8 +1,10 @@
 /** All that was planned and whose time has come. Whoever calls it, and however many at once: each is done once. */
 import type { Env } from "../env.ts";
+import { dueChangeRequests, nextChangeRequest } from "../store/change-requests.ts";
 import { openDatabase } from "../store/database.ts";
 import { dueRamps, nextRamp } from "../store/ramps.ts";
 import { dueSchedules, nextSchedule } from "../store/schedules.ts";
+import { runChangeRequest } from "./change-request-run.ts";
 import { runRamp } from "./ramp-run.ts";
 import { runSchedule } from "./schedule-run.ts";
 
@@ -17,8 +19,13 @@ const AT_ONCE = 100;
 export async function runDue(env: Env, now: () => number): Promise<number | null> {
   const db = openDatabase(env.DB);
   const at = now();
-  const [schedules, ramps] = await Promise.all([dueSchedules(db, at, AT_ONCE), dueRamps(db, at, AT_ONCE)]);
+  const [requests, schedules, ramps] = await Promise.all([
+    dueChangeRequests(db, at, AT_ONCE),
+    dueSchedules(db, at, AT_ONCE),
+    dueRamps(db, at, AT_ONCE),
+  ]);
   const due = [
+    ...requests.map((one) => ({ ...one, run: runChangeRequest })),
     ...schedules.map((one) => ({ ...one, run: runSchedule })),
     ...ramps.map((one) => ({ ...one, run: runRamp })),
   ].sort((one, other) => one.due - other.due);
@@ -32,9 +39,9 @@ export async function runDue(env: Env, now: () => number): Promise<number | null
     }),
   );
   if (due.length > 0) console.log(JSON.stringify({ level: "info", due: due.length, waiting: done.includes(false) }));
-  const isMore = schedules.length === AT_ONCE || ramps.length === AT_ONCE;
+  const isMore = [requests, schedules, ramps].some(({ length }) => length === AT_ONCE);
   if (isMore && !done.includes(false)) return now();
-  const next = await Promise.all([nextSchedule(db, at), nextRamp(db, at)]);
+  const next = await Promise.all([nextChangeRequest(db, at), nextSchedule(db, at), nextRamp(db, at)]);
   return next.reduce((one, other) => (one === null || (other !== null && other < one) ? other : one));
 }
 

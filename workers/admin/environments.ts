@@ -265,7 +265,7 @@ export const environments = resource()
         status: 204,
         body: null,
         write: {
-          statements: deleteEnvironment(c.var.db, headOf(row)),
+          statements: deleteEnvironment(c.var.db, project.id, headOf(row)),
           // Its version is taken: a key made or a flag edited at the same time loses its race, and finds nothing.
           edits: [{ name, head: headOf(row), documents: {} }],
           project,

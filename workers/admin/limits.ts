@@ -58,6 +58,12 @@ export const MAX_POLICIES = 100;
 export const MAX_APPROVALS = 10;
 /** Draft and open in a project: a queue that nobody works off is refused, not kept. */
 export const MAX_CHANGE_REQUESTS = 1_000;
+/** What one asks for, with the documents as they are: a row of D1 holds it. Bytes of JSON. */
+export const MAX_ASKED_BYTES = 1_800_000;
+/** Documents that an answer shows, beside the changes of all of them. */
+export const MAX_SHOWN = 100;
+/** Tags that a list knows a change request by. */
+export const MAX_TAGS_KEPT = 1_000;
 /** All that can happen to one change request, which each step reads. */
 export const MAX_EVENTS = 500;
 /** Changes that wait for their time in one environment. */

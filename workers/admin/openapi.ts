@@ -15,7 +15,8 @@ const ANY = "others";
 const METHODS = ["get", "put", "post", "patch", "delete"] as const;
 type Method = (typeof METHODS)[number];
 
-export function describe(app: App): Document {
+/** `now` is for examples of what is to come. */
+export function describe(app: App, now: number): Document {
   const document = app.getOpenAPI31Document({
     openapi: "3.1.0",
     info: { title: "Bunting", version: "1", description: "The management plane: projects, flags, targeting, keys." },
@@ -25,14 +26,14 @@ export function describe(app: App): Document {
   for (const [path, item] of Object.entries(document.paths ?? {})) {
     for (const method of METHODS) {
       const described = item[method];
-      if (described !== undefined) complete(described, method, path);
+      if (described !== undefined) complete(described, method, path, now);
     }
   }
   const components = { ...document.components, parameters: sharedHeaders, headers: answerHeaders };
   return { ...document, components } as Document;
 }
 
-function complete(described: Described, method: Method, path: string): void {
+function complete(described: Described, method: Method, path: string, now: number): void {
   const { name, example, problems, ifMatch } = operations[`${method.toUpperCase()} ${path}`] ?? {};
   const writes = method !== "get" && !path.endsWith("/evaluate");
   const guarded = writes && (ifMatch ?? method !== "post");
@@ -50,7 +51,7 @@ function complete(described: Described, method: Method, path: string): void {
   const body = described.requestBody;
   if (example !== undefined && body !== undefined && "content" in body) {
     const [content] = Object.values(body.content);
-    if (content !== undefined) content.example = example;
+    if (content !== undefined) content.example = typeof example === "function" ? example(now) : example;
   }
   const told = operations[`${method.toUpperCase()} ${path}`] !== undefined || !writes;
   answers(described, sharedProblems(method, path, guarded, writes), problems ?? (told ? {} : UNTOLD));

@@ -3,7 +3,7 @@
 export type Operation = {
   name?: string;
   /** A body that is taken as it is, after those above it: test/workers/openapi.test.ts sends them all. */
-  example?: object | string;
+  example?: object | string | ((now: number) => object);
   /** Codes beside those that many routes share, by status. */
   problems?: Record<number, readonly string[]>;
   /** Whether it heeds If-Match; every PATCH, PUT and DELETE does unless told. */
@@ -21,16 +21,14 @@ const BOOLEAN = [
 const targeting = "/projects/{project}/flags/{flag}/environments/{environment}";
 const members = "/projects/{project}/environments/{environment}/segments/{segment}/members";
 
-/** What a change request can be in the way of. */
-const STATE = [
-  "wrong-state",
-  "too-many-events",
-  "changes-nothing",
-  "change-request-conflicts",
-  "archived",
-  "rule-gone",
-  "rule-exists",
+/** What a step of a change request can be refused for. */
+const STATE = ["wrong-state", "too-many-events"] as const;
+/** What a write that it carries can be refused for, planned anew. */
+const CARRIED = [
+  ...["changes-nothing", "archived", "not-archived", "rule-gone", "rule-exists", "in-use", "would-not-work"],
+  ...["has-members", "already-exists", "not-revertible", "changed-since", "too-many-tags"],
 ] as const;
+const CARRIED_SIZE = ["change-too-large", ...TOO_LARGE] as const;
 const changeRequest = "/projects/{project}/change-requests/{changeRequest}";
 const schedule = "/projects/{project}/schedules";
 const PLANNED = ["archived", "rule-gone", "rule-exists"] as const;
@@ -122,14 +120,13 @@ export const operations: Record<string, Operation> = {
   [`PATCH ${members}`]: {
     name: "changeMembers",
     example: { add: ["user-1", "user-2"], remove: ["user-3"] },
-    problems: { 403: ["approval-required"], 413: ["too-many-members"] },
+    problems: { 413: ["too-many-members"] },
     ifMatch: false,
   },
   [`POST ${members}`]: {
     name: "uploadMembers",
     example: '"user-4"\n{"key": "user-5"}\n',
     problems: {
-      403: ["approval-required"],
       409: ["upload-in-progress"],
       413: ["too-many-members", "too-many-lines", "compressed-too-well"],
     },
@@ -161,15 +158,28 @@ export const operations: Record<string, Operation> = {
   "PATCH /projects/{project}/policies/{policy}": { example: { share: 50_001 } },
   "POST /projects/{project}/change-requests": {
     example: {
-      environment: "production",
-      flag: "new-checkout",
       title: "A fifth",
-      instructions: [{ kind: "setServe", serve: { split: { weights: { on: 20_000, off: 80_000 } } } }],
+      change: {
+        operation: "editTargeting",
+        path: { environment: "production", flag: "new-checkout" },
+        body: { instructions: [{ kind: "setServe", serve: { split: { weights: { on: 20_000, off: 80_000 } } } }] },
+      },
     },
-    problems: { 409: ["changes-nothing", "too-many-change-requests", "archived"], 413: TOO_LARGE },
+    problems: {
+      409: ["too-many-change-requests", ...CARRIED],
+      412: ["changed-since"],
+      413: CARRIED_SIZE,
+    },
   },
-  [`PATCH ${changeRequest}`]: { problems: { 409: STATE } },
-  [`POST ${changeRequest}/submit`]: { problems: { 409: STATE }, ifMatch: true },
+  [`PATCH ${changeRequest}`]: {
+    example: { title: "A fifth of them", description: "It went well with a tenth." },
+    problems: { 409: [...STATE, ...CARRIED], 412: ["changed-since"], 413: CARRIED_SIZE },
+  },
+  [`POST ${changeRequest}/submit`]: {
+    example: { comment: "Ready to be looked at" },
+    problems: { 409: STATE },
+    ifMatch: true,
+  },
   [`POST ${changeRequest}/comments`]: {
     name: "commentOnChangeRequest",
     example: { comment: "Is the load test done?" },
@@ -183,21 +193,46 @@ export const operations: Record<string, Operation> = {
   },
   [`POST ${changeRequest}/request-changes`]: {
     name: "requestChanges",
+    example: { revision: 1, comment: "Not before the load test" },
     problems: { 409: [...STATE, "other-revision"] },
     ifMatch: true,
   },
-  [`POST ${changeRequest}/withdraw`]: { problems: { 409: STATE }, ifMatch: true },
-  [`POST ${changeRequest}/rebase`]: { problems: { 409: STATE }, ifMatch: true },
-  [`POST ${changeRequest}/publish`]: {
-    example: { reason: "Approved" },
-    problems: { 403: ["approval-required"], 409: [...STATE, "changes-requested", "other-revision"], 413: TOO_LARGE },
+  [`POST ${changeRequest}/withdraw`]: {
+    example: { comment: "Not needed any more" },
+    problems: { 409: STATE },
     ifMatch: true,
   },
-  "POST /projects/{project}/kill-reviews/{killReview}/close": { ifMatch: true },
+  [`POST ${changeRequest}/rebase`]: {
+    example: { comment: "Still what we want" },
+    problems: { 409: [...STATE, ...CARRIED], 412: ["changed-since"], 413: CARRIED_SIZE },
+    ifMatch: true,
+  },
+  [`POST ${changeRequest}/publish`]: {
+    example: { reason: "Approved" },
+    problems: {
+      403: ["approval-required"],
+      409: [...STATE, "changes-requested", "change-request-conflicts", ...CARRIED],
+      412: ["changed-since"],
+      413: CARRIED_SIZE,
+    },
+    ifMatch: true,
+  },
+  "POST /projects/{project}/kill-reviews/{killReview}/close": {
+    example: { comment: "Orders failed indeed; fixed in 4.2" },
+    ifMatch: true,
+  },
   [`POST ${schedule}`]: {
+    example: (now) => ({
+      environment: "production",
+      flag: "new-checkout",
+      at: now + 7 * 86_400_000,
+      instructions: [{ kind: "turnOff" }],
+      reason: "The sale is over",
+    }),
     problems: { 403: ["approval-required"], 409: [...PLANNED, "too-many-schedules"], 413: TOO_LARGE },
   },
   [`PATCH ${schedule}/{id}`]: {
+    example: { reason: "The sale goes on for a week" },
     problems: { 403: ["approval-required"], 409: [...PLANNED, "schedule-ended"], 413: TOO_LARGE },
   },
   [`DELETE ${schedule}/{id}`]: { problems: { 409: ["schedule-ended"] } },

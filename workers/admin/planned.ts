@@ -8,7 +8,7 @@ import { type Database, isDatabaseFailure, openDatabase } from "../store/databas
 import { isAtLeast } from "../store/policy.ts";
 import { findProject, type ProjectRow } from "../store/projects.ts";
 import type { PlanFailure } from "../store/schema.ts";
-import { findTokenById } from "../store/tokens.ts";
+import { findTokenById, type TokenRow } from "../store/tokens.ts";
 import { isInScope, requireScope, visibleEnvironments } from "./access.ts";
 import { type AdminContext, mistake, projectPath } from "./contract.ts";
 import { environmentNamed } from "./environments.ts";
@@ -42,14 +42,18 @@ export const plannedBy = (env: Env, now: () => number, { actor, tokenId }: Plann
 
 /** When its time has come: whoever has lost the right to do it has lost what they planned, too. @throws ApiError 403 */
 export async function requireAuthor(db: Database, tokenId: string | null, { project, environment }: EnvironmentName) {
-  const author = tokenId === null ? undefined : await findTokenById(db, tokenId);
-  const may =
-    author !== undefined &&
-    author.revokedAt === null &&
-    isAtLeast(author.role, "editor") &&
-    isInScope(author.scope, project, environment);
-  if (!may) throw forbidden("Its author may no longer change this: somebody else has to go on with it.");
+  const { scope } = await authorThere(db, tokenId);
+  if (!isInScope(scope, project, environment)) throw mayNoLonger();
 }
+
+/** Whoever asked for something, if they may still write. @throws ApiError 403 */
+export async function authorThere(db: Database, tokenId: string | null): Promise<TokenRow> {
+  const author = tokenId === null ? undefined : await findTokenById(db, tokenId);
+  if (author === undefined || author.revokedAt !== null || !isAtLeast(author.role, "editor")) throw mayNoLonger();
+  return author;
+}
+
+const mayNoLonger = () => forbidden("Its author may no longer change this: somebody else has to go on with it.");
 
 /** Why it cannot be done, to be kept beside it; null where it may be possible a minute later. */
 export function failureOf(error: unknown, { attempts }: Planned, lateMs: number): PlanFailure | null {

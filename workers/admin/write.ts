@@ -48,6 +48,8 @@ export type Audited = {
   /** The entry that it puts back. */
   reverts?: number;
   changeRequest?: string;
+  /** Where somebody else than who writes has asked for it. */
+  by?: Partial<Origin>;
   /** The ids of what it is a part of. */
   schedule?: string;
   ramp?: string;
@@ -189,6 +191,7 @@ function auditEntry(origin: Origin, entry: Audited, bypassed: string[], reason: 
   return {
     timestamp: now,
     ...origin,
+    ...entry.by,
     action: entry.action,
     resourceType: entry.type,
     project: entry.project ?? null,

@@ -1,9 +1,10 @@
 import { and, eq, lte, sql } from "drizzle-orm";
-import { deleteChangeRequestParts } from "./change-requests.ts";
+import { deleteChangeRequests } from "./change-requests.ts";
 import type { Head } from "./changes.ts";
 import type { Database, Statement } from "./database.ts";
 import { type FlagRow, flagDocument } from "./documents.ts";
 import { type EnvironmentRow, headOf } from "./projects.ts";
+import { listed } from "./rows.ts";
 import { documentBytes } from "./ruleset-size.ts";
 import * as table from "./schema.ts";
 
@@ -69,11 +70,22 @@ export async function findHead(db: Database, environmentId: string): Promise<Hea
   return row && headOf(row);
 }
 
+/** Whether nothing has changed in them since these heads. */
+export async function areHeads(db: Database, heads: Head[]): Promise<boolean> {
+  const ids = heads.map(({ environmentId }) => environmentId);
+  const rows = await db
+    .select({ id: table.environments.id, version: table.environments.version })
+    .from(table.environments)
+    .where(sql`${table.environments.id} IN ${listed(ids)}`);
+  const versions = new Map(rows.map(({ id, version }) => [id, version]));
+  return heads.every(({ environmentId, version }) => versions.get(environmentId) === version);
+}
+
 /**
  * All that D1 has of it but the change that deletes it: whoever wrote at the same time is to find its version taken.
  * `head` is what that change comes after.
  */
-export function deleteEnvironment(db: Database, { environmentId, version }: Head): Statement[] {
+export function deleteEnvironment(db: Database, projectId: string, { environmentId, version }: Head): Statement[] {
   const { changes } = table;
   const tables = [
     table.flagConfigurations,
@@ -83,13 +95,12 @@ export function deleteEnvironment(db: Database, { environmentId, version }: Head
     table.dependencies,
     table.kills,
     table.sdkKeys,
-    table.changeRequests,
     table.killReviews,
     table.schedules,
     table.ramps,
   ];
   return [
-    ...deleteChangeRequestParts(db, environmentId),
+    ...deleteChangeRequests(db, { projectId, environmentId }),
     ...tables.map((one) => db.delete(one).where(eq(one.environmentId, environmentId))),
     db.delete(changes).where(and(eq(changes.environmentId, environmentId), lte(changes.version, version))),
     db.delete(table.environments).where(eq(table.environments.id, environmentId)),

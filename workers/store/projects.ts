@@ -1,4 +1,5 @@
 import { and, asc, eq, lte, sql } from "drizzle-orm";
+import { deleteChangeRequests } from "./change-requests.ts";
 import type { Head } from "./changes.ts";
 import type { EnvironmentName } from "./credentials.ts";
 import { answered, type Database, type Statement } from "./database.ts";
@@ -107,6 +108,7 @@ export const deleteProject = (db: Database, { id, version }: ProjectRow): Statem
   db.delete(table.codeRepositories).where(eq(table.codeRepositories.projectId, id)),
   db.delete(table.policies).where(eq(table.policies.projectId, id)),
   db.delete(table.policyEdits).where(eq(table.policyEdits.projectId, id)),
+  ...deleteChangeRequests(db, { projectId: id, environmentId: null }),
   db
     .delete(table.projectEdits)
     .where(and(eq(table.projectEdits.projectId, id), lte(table.projectEdits.version, version))),

@@ -1,8 +1,7 @@
 /** D1's tables of approvals: what needs one, who asks for one, who gave it. Part of schema.ts. */
-import type { Flag } from "@bunting/core";
 import { sql } from "drizzle-orm";
 import { index, integer, primaryKey, sqliteTable, text, uniqueIndex } from "drizzle-orm/sqlite-core";
-import type { Role } from "./schema.ts";
+import type { DocumentKind, Role } from "./schema.ts";
 
 const time = (name: string) => integer(name);
 const json = <T>(name: string) => text(name, { mode: "json" }).$type<T>();
@@ -50,6 +49,29 @@ export type ChangeRequestStatus = "draft" | "open" | "failed" | "published" | "w
 
 export type Failure = { at: number; code: string; detail: string };
 
+/** A write as a request would have asked for it: an operation of the API, with what stands in its path but the project. */
+export type AskedChange = {
+  operation: string;
+  path?: Record<string, string | number>;
+  query?: Record<string, unknown>;
+  body?: Record<string, unknown>;
+};
+
+/** Whom it would affect, for lists: by environment in thousandths of a percent; tags of the flags, and those taken away. */
+export type AffectedByChange = { shares: Record<string, number>; tags: string[]; untagged: string[] };
+
+/**
+ * A document as it was when the change was asked for; `environment` is empty for what all of them have in common of a flag.
+ * Without `document` only its version counts: it would go, or was only read.
+ */
+export type Base = {
+  environment: string;
+  kind: DocumentKind;
+  key: string;
+  version: number | null;
+  document?: Record<string, unknown> | null;
+};
+
 export const changeRequests = sqliteTable(
   "change_requests",
   {
@@ -57,8 +79,10 @@ export const changeRequests = sqliteTable(
     seq: integer().primaryKey({ autoIncrement: true }),
     id: text().notNull().unique(),
     projectId: text("project_id").notNull(),
-    environmentId: text("environment_id").notNull(),
-    flagKey: text("flag_key").notNull(),
+    /** Null: it changes what all environments have in common. */
+    environmentId: text("environment_id"),
+    operation: text().notNull(),
+    path: json<NonNullable<AskedChange["path"]>>("path").notNull(),
     title: text().notNull(),
     description: text().notNull(),
     status: text().$type<ChangeRequestStatus>().notNull(),
@@ -68,10 +92,11 @@ export const changeRequests = sqliteTable(
     revision: integer().notNull(),
     /** The last of its events: whoever adds another on top of an older one violates their key. */
     version: integer().notNull(),
-    /** Whom it would affect, as of its revision: for lists. Reading or publishing it asks again. */
-    share: integer().notNull(),
-    tags: json<string[]>("tags").notNull(),
+    /** As of its revision. Reading or publishing it asks again. */
+    affected: json<AffectedByChange>("affected").notNull(),
     publishAt: time("publish_at"),
+    /** How often it could not be published at its time, and nobody could say why. */
+    attempts: integer().notNull(),
     failure: json<Failure>("failure"),
     createdAt: time("created_at").notNull(),
     updatedAt: time("updated_at").notNull(),
@@ -80,25 +105,38 @@ export const changeRequests = sqliteTable(
   (table) => [
     index("change_requests_by_project").on(table.projectId, table.seq),
     index("change_requests_by_status").on(table.projectId, table.status, table.seq),
-    index("change_requests_by_flag").on(table.projectId, table.flagKey, table.seq),
     index("change_requests_by_author").on(table.projectId, table.authorId, table.seq),
     index("change_requests_by_environment").on(table.environmentId),
-    index("change_requests_by_time").on(table.status, table.publishAt),
+    index("change_requests_due").on(table.publishAt, table.id).where(sql`status = 'open'`),
   ],
 );
 
-/** What was asked for, and the flag that it was asked of. */
+/** What was asked for, and what it was asked of. */
 export const changeRequestRevisions = sqliteTable(
   "change_request_revisions",
   {
     changeRequestId: text("change_request_id").notNull(),
     revision: integer().notNull(),
-    /** As a request's body has it: `{instructions}` or `{fields}`. */
-    edit: json<unknown>("edit").notNull(),
-    base: json<Flag>("base").notNull(),
+    change: json<AskedChange>("change").notNull(),
+    base: json<Base[]>("base").notNull(),
     createdAt: time("created_at").notNull(),
   },
   (table) => [primaryKey({ columns: [table.changeRequestId, table.revision] })],
+);
+
+/** The flags and segments that its last revision would change: what it is found by. */
+export const changeRequestSubjects = sqliteTable(
+  "change_request_subjects",
+  {
+    changeRequestId: text("change_request_id").notNull(),
+    projectId: text("project_id").notNull(),
+    kind: text().$type<DocumentKind>().notNull(),
+    key: text().notNull(),
+  },
+  (table) => [
+    primaryKey({ columns: [table.changeRequestId, table.kind, table.key] }),
+    index("change_request_subjects_by_key").on(table.projectId, table.kind, table.key),
+  ],
 );
 
 export type ChangeRequestEventKind =

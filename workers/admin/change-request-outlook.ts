@@ -1,0 +1,123 @@
+/** What is asked for, looked at as things are: whom it would affect, what it would change, and what is in its way. */
+import type { z } from "@hono/zod-openapi";
+import { ApiError, conflict } from "../problem.ts";
+import type { ChangeRequestThere, Subject } from "../store/change-requests.ts";
+import type { Database } from "../store/database.ts";
+import type { Approver } from "../store/policy.ts";
+import type { AffectedByChange } from "../store/schema.ts";
+import { affectedBy, approvalOf, proposedBy, shownGiven, tagsBeforeAndAfter } from "./approval.ts";
+import type { Asked } from "./asked.ts";
+import type { Changes } from "./audit-diff.ts";
+import { type Change, planChange } from "./carried.ts";
+import type { changeRequest } from "./change-request-shape.ts";
+import { statusAfter, verdicts } from "./change-request-state.ts";
+import { conflictsOf } from "./conflicts.ts";
+import { MAX_ASKED_BYTES, MAX_CHANGE_BYTES, MAX_SHOWN, MAX_TAGS_KEPT } from "./limits.ts";
+import { authorThere } from "./planned.ts";
+import { baseOf, movedIn, shownDocument, type Touched, touchedBy } from "./touched.ts";
+import type { Audited, Plan } from "./write.ts";
+
+type Outlook = NonNullable<z.infer<typeof changeRequest>["outlook"]>;
+type Write = NonNullable<Plan<unknown>["write"]>;
+
+/** What a revision is of, and where its row is found. @throws ApiError where it cannot be done, does nothing, or is too large to keep. */
+export async function asOfNow(
+  asked: Pick<Asked, "env" | "db" | "scope">,
+  project: { id: string; key: string },
+  change: Change,
+  now: number,
+) {
+  const plan = await planChange(change, asked, project.key, now);
+  const { write, sources = [] } = plan;
+  if (write === undefined) throw conflict("changes-nothing", "That is as it is already.");
+  const touched = await touchedBy(asked.db, plan);
+  const base = [...touched.map(baseOf), ...sources];
+  if (new TextEncoder().encode(JSON.stringify([change, base])).byteLength > MAX_ASKED_BYTES) {
+    const detail = `What is asked for, and the documents that it changes, come to more than ${MAX_ASKED_BYTES / 1_000} KB: ask for less at once.`;
+    throw new ApiError(413, "change-too-large", detail);
+  }
+  const environment = write.audit.environment === undefined ? null : write.edits![0]!.name;
+  const fields = {
+    operation: change.operation,
+    path: change.path ?? {},
+    environmentId: environment?.id ?? null,
+    affected: await affectedOf(asked.db, write),
+  };
+  return { base, environment, fields, subjects: subjectsOf(touched, auditsOf(write)) };
+}
+
+async function affectedOf(db: Database, write: Write): Promise<AffectedByChange> {
+  const all = await Promise.all((write.edits ?? []).map(({ name, documents }) => affectedBy(db, name, documents)));
+  const affected = all.flat();
+  const shares: Record<string, number> = {};
+  for (const { environment, share } of affected) shares[environment] = Math.max(shares[environment] ?? 0, share);
+  const untagged = auditsOf(write)
+    .flatMap(tagsBeforeAndAfter)
+    .flatMap(([before, after]) => before.filter((tag) => !after.includes(tag)));
+  const kept = (tags: string[]) => [...new Set(tags)].slice(0, MAX_TAGS_KEPT);
+  return { shares, tags: kept(affected.flatMap(({ tags }) => tags)), untagged: kept(untagged) };
+}
+
+const auditsOf = ({ audit, alsoAudited = [] }: Write): Audited[] => [audit, ...alsoAudited];
+
+function subjectsOf(touched: Touched[], audits: Audited[]): Subject[] {
+  const named = audits.flatMap(({ type, key }) => (type === "flag" || type === "segment" ? [{ kind: type, key }] : []));
+  const all = [...touched.map(({ kind, key }) => ({ kind, key })), ...named];
+  return [...new Map(all.map((one) => [`${one.kind} ${one.key}`, one])).values()];
+}
+
+export async function outlookOf(
+  place: Pick<Asked, "env" | "db">,
+  there: ChangeRequestThere,
+  approvedBy: Approver[],
+  now: number,
+): Promise<Outlook> {
+  const { row, revision, project, events } = there;
+  try {
+    const { scope } = await authorThere(place.db, row.authorId);
+    const plan = await planChange(revision.change as Change, { ...place, scope }, project.key, now);
+    const touched = await touchedBy(place.db, plan);
+    const conflicts = conflictsOf(revision.base, touched, plan.sources ?? []);
+    const { met, lacking } = await approvalOf(place.db, proposedBy(plan.write), null, approvedBy);
+    const inItsWay = conflicts.length + lacking.length + verdicts(events, row.revision).objections.length;
+    return {
+      changes: plan.write === undefined ? {} : changesOf(auditsOf(plan.write)),
+      documents: shownTouched(touched),
+      conflicts,
+      obstacle: null,
+      policies: met.map(shownGiven),
+      publishable: statusAfter(row.status, "publish") !== null && inItsWay === 0,
+    };
+  } catch (error) {
+    const obstacle = shownObstacle(error);
+    return { changes: {}, documents: [], conflicts: [], obstacle, policies: [], publishable: false };
+  }
+}
+
+/** As one entry would tell them. */
+function changesOf(audits: Audited[]): Changes {
+  if (audits.length === 1) return audits[0]!.changes;
+  return Object.fromEntries(
+    audits.flatMap(({ type, key, changes }) =>
+      Object.entries(changes).map(([path, change]) => [`${type}s.${key}.${path}`, change]),
+    ),
+  );
+}
+
+/** What does not fit into an answer is told of, without its text. */
+function shownTouched(touched: Touched[]): Outlook["documents"] {
+  let left = MAX_CHANGE_BYTES;
+  return touched.slice(0, MAX_SHOWN).map((one) => {
+    const { environment, kind, key } = one;
+    const text = { current: shownDocument(one.before), proposed: shownDocument(one.after) };
+    left -= JSON.stringify(text).length;
+    return { environment: environment || null, kind, key, ...(left >= 0 && text), moved: movedIn(one) };
+  });
+}
+
+/** What is the request's own fault is shown; what failed on the way is not. */
+function shownObstacle(error: unknown): NonNullable<Outlook["obstacle"]> {
+  if (!(error instanceof ApiError) || error.status >= 500) throw error;
+  const { code, message: detail, extra } = error;
+  return { code, detail, ...(extra.errors && { errors: extra.errors }) };
+}
