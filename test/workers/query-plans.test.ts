@@ -104,9 +104,12 @@ async function write(): Promise<void> {
   const ramp = await made("POST", `${at}/ramps`, { ...planned, variation: "off", steps });
   await made("POST", `${at}/ramps/${ramp.id}/pause`);
   Object.assign(ids, { schedule: schedule.id, ramp: ramp.id, member: "u" });
-  const asking = { environment: "production", flag: "one", title: "t", instructions: [{ kind: "turnOff" }] };
-  ids.changeRequest = (await made("POST", `${at}/change-requests`, asking)).id;
+  const turning = { operation: "turnFlagOff", path: { environment: "production", flag: "one" } };
+  ids.changeRequest = (await made("POST", `${at}/change-requests`, { title: "t", change: turning })).id;
   await made("POST", `${at}/change-requests/${ids.changeRequest}/comments`, { comment: "c" });
+  const naming = { operation: "updateFlag", path: { flag: "one" }, body: { name: "First" } };
+  const later = await made("POST", `${at}/change-requests`, { title: "t", change: naming, publishAt: at60 });
+  await made("POST", `${at}/change-requests/${later.id}/publish`);
   await made("POST", `${at}/policies`, { key: "p", tags: ["payment"], approvers: { role: "approver" }, approvals: 1 });
   ids.policy = "p";
   await newFlag(api, project, "paid", { tags: ["payment"] });
@@ -125,6 +128,7 @@ const SAMPLES: Record<string, string> = {
   q: "o",
   environment: "production",
   flag: "one",
+  segment: "few",
   from: "1",
   to: "2000000000000",
 };
