@@ -3,7 +3,7 @@ import type { Clock } from "./clock.ts";
 import type { Feed, FeedStatus, News, Store } from "./driver.ts";
 import type { Events } from "./events.ts";
 import type { Filters } from "./filters.ts";
-import { type Change, Holding, type Source } from "./holding.ts";
+import { type Change, Holding, type Origin } from "./holding.ts";
 
 /** The flags of an application and the types of their values; with none given, any key and any type. */
 export type FlagTypes = Record<string, Json>;
@@ -29,7 +29,7 @@ export type Status = FeedStatus & {
   refused: boolean;
   revision: number | null;
   /** Where the ruleset came from; `snapshot` too for one from a cache that the server has confirmed. */
-  source: Source;
+  source: Origin;
   closed: boolean;
   events: { buffered: number; dropped: number };
 };
@@ -55,7 +55,7 @@ type Wiring = {
   keep?: Keep;
 };
 /** Told of each revision; asks for the ruleset when it is about to write. `settle` ends once that is done. */
-type Keep = { changed(current: () => Ruleset): void; settle(): Promise<void> };
+type Keep = { changed(current: () => Ruleset): void; settle?(): Promise<void> };
 type Listener<Name extends keyof ClientEvents> = (detail: ClientEvents[Name]) => void;
 
 /**
@@ -177,7 +177,7 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
     this.#feed.close();
     this.#wiring.filters.close();
     for (const settle of [...this.#waiting]) settle(false);
-    await Promise.all([this.flush(), this.#wiring.keep?.settle()]);
+    await Promise.all([this.flush(), this.#wiring.keep?.settle?.()]);
   }
 
   #typed(key: string, defaultValue: Json, given: Context, fits: (value: Json) => boolean): Decision {
@@ -230,11 +230,12 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
   }
 
   /** From a cache, where it is newer than what came with the code and the server has not answered yet. */
-  #restore(ruleset: Ruleset): void {
+  #restore(ruleset: Ruleset): boolean {
     const held = this.#holding.ruleset;
-    if (this.#holding.isConfirmed || (held !== null && held.revision > ruleset.revision)) return;
+    if (this.#holding.isConfirmed || (held !== null && held.revision > ruleset.revision)) return false;
     const change = this.#hold(ruleset, "cache");
     if (change !== null) this.#emit("change", change);
+    return true;
   }
 
   #install(ruleset: Ruleset): void {
@@ -245,7 +246,7 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
     if (change !== null) this.#emit("change", change);
   }
 
-  #hold(ruleset: Ruleset, source: Source): Change | null {
+  #hold(ruleset: Ruleset, source: Origin): Change | null {
     const change = this.#holding.install(ruleset, source);
     this.#fetchFilters();
     this.#wiring.events?.configure(ruleset.events);

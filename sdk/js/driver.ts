@@ -19,8 +19,8 @@ export type Store = {
   readonly revision: number | null;
   /** There is nothing to evaluate with, not even from elsewhere. */
   readonly isEmpty: boolean;
-  /** From a cache: never in place of what the server has sent. */
-  restore(ruleset: Ruleset): void;
+  /** From a cache: whether it was taken, which it never is in place of what the server has sent. */
+  restore(ruleset: Ruleset): boolean;
   /** Both throw when the evaluator cannot take it, and then keep what they had. */
   install(ruleset: Ruleset): void;
   apply(patch: PatchMessage): void;
@@ -43,8 +43,8 @@ export type FeedStatus = {
   stale: boolean;
   /** Milliseconds since the server last confirmed the revision; null before the first time. */
   verifiedAgeMs: number | null;
-  /** Open circuits: half-opened again after the milliseconds given. */
-  circuits: Partial<Record<StreamName, { failures: number; openForMs: number }>>;
+  /** What has failed and how often in a row, to be tried again after the milliseconds given. */
+  circuits: Partial<Record<StreamName | "polling", { failures: number; openForMs: number }>>;
   /** Messages that could not be read. */
   garbage: number;
 };

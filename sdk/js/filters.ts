@@ -26,7 +26,6 @@ export class Filters {
   #cancelRetry: (() => void) | null = null;
   #abort: (() => void) | null = null;
   #closed = false;
-  #underWay: Promise<boolean> = Promise.resolve(true);
 
   constructor(endpoint: Endpoint, clock: Clock, random: () => number, report: (message: string) => void) {
     this.#endpoint = endpoint;
@@ -68,13 +67,12 @@ export class Filters {
     if (this.#fetchingSince !== null && now - this.#fetchingSince < DEADLINE_MS) return false;
     if (this.#next() === undefined) return true;
     this.#fetchingSince = now;
-    this.#underWay = this.#fetchAll();
-    return this.#underWay;
+    return this.#fetchAll();
   }
 
-  /** The latest attempt, which may be another request's: never awaited without a time limit of one's own. */
-  get underWay(): Promise<boolean> {
-    return this.#underWay;
+  /** Perhaps by a request that has been ended meanwhile. */
+  get isFetching(): boolean {
+    return this.#fetchingSince !== null;
   }
 
   async #fetchAll(): Promise<boolean> {

@@ -17,21 +17,21 @@ export type Change = {
 };
 
 /** Who vouches for the ruleset: a later one in this list gives way to an earlier one. */
-export type Source = "stream" | "snapshot" | "cache" | "bootstrap" | "none";
+export type Origin = "stream" | "snapshot" | "cache" | "bootstrap" | "none";
 
 /** The ruleset that is evaluated with, from its first to the latest: where it came from, and what each one changed. */
 export class Holding {
   evaluator: Evaluator | null = null;
   /** The documents that the evaluator was given, kept apart because it may take them to pieces. */
   ruleset: Ruleset | null = null;
-  #source: Source = "none";
+  #source: Origin = "none";
   readonly #clock: Clock;
 
   constructor(clock: Clock) {
     this.#clock = clock;
   }
 
-  get source(): Source {
+  get source(): Origin {
     return this.#source;
   }
 
@@ -46,7 +46,7 @@ export class Holding {
   }
 
   /** Replaces everything; null where nothing was held before. */
-  install(ruleset: Ruleset, source: Source): Change | null {
+  install(ruleset: Ruleset, source: Origin): Change | null {
     const before = this.ruleset;
     this.evaluator = compile(ruleset, this.evaluator ?? undefined);
     this.ruleset = { ...ruleset, flags: copy(ruleset.flags), segments: copy(ruleset.segments) };

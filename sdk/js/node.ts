@@ -18,7 +18,7 @@ import {
 
 export type { Context, Decision, Json, Ruleset } from "@bunting/core";
 export type { Client, ClientEvents, FlagTypes, Logger, Status } from "./client.ts";
-export type { Change, Source } from "./holding.ts";
+export type { Change, Origin } from "./holding.ts";
 
 export type NodeOptions = {
   /** The environment's server key (`bnt_srv_…`): a secret. */

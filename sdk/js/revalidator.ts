@@ -1,3 +1,4 @@
+import type { Ruleset } from "@bunting/core";
 import { type Clock, pause } from "./clock.ts";
 import type { Feed, FeedStatus, Store } from "./driver.ts";
 import type { Filters } from "./filters.ts";
@@ -9,23 +10,41 @@ import type { Transport } from "./transports.ts";
 /** What a handler's third argument can do. */
 export type RequestContext = { waitUntil(promise: Promise<unknown>): void };
 
+/** Nobody waits longer than this much over what it took. */
+const LATER_BY = 1 / 8;
+
+/** Whether the ruleset, which comes from a cache, is evaluated with. */
+export type Take = (ruleset: Ruleset) => boolean;
+
 /** Keeps a store fresh from request to request. Shared state is plain data; what belongs to a request stays with it. */
 export class Revalidator implements Feed {
   readonly #store: Store;
   readonly #polling: Transport;
+  readonly #restore: ((take: Take) => Promise<void>) | null;
   readonly #filters: Filters;
   readonly #clock: Clock;
   readonly #limits: Limits;
   readonly #random: () => number;
   #freshness: Freshness;
-  #answer: Promise<boolean> = Promise.resolve(false);
+  /** Looking for a ruleset in the cache comes before the first question to the server. */
+  #restoring: "later" | "now" | "done";
   #staleTold = false;
   /** Until when requests wait for the filters of the first ruleset, which may be here before they are. */
   #startsUntil = 0;
 
-  constructor(store: Store, polling: Transport, filters: Filters, clock: Clock, limits: Limits, random: () => number) {
+  constructor(
+    store: Store,
+    polling: Transport,
+    restore: ((take: Take) => Promise<void>) | null,
+    filters: Filters,
+    clock: Clock,
+    limits: Limits,
+    random: () => number,
+  ) {
     this.#store = store;
     this.#polling = polling;
+    this.#restore = restore;
+    this.#restoring = restore === null ? "done" : "later";
     this.#filters = filters;
     this.#clock = clock;
     this.#limits = limits;
@@ -40,49 +59,90 @@ export class Revalidator implements Feed {
   }
 
   async prepare(ctx: RequestContext): Promise<void> {
-    const { ask, waitMs } = plan(this.#freshness, this.#clock.elapsed(), this.#limits);
-    if (ask) this.#ask(ctx);
-    // The answer may belong to another request, which may end without it: never awaited without a time limit of one's own.
-    if (waitMs > 0) await Promise.race([this.#answer, pause(this.#clock, waitMs)]);
+    const { ask } = this.#plan();
+    if (ask) void this.#ask(ctx);
+    const isAnswered = () =>
+      this.#freshness.askingSince === null && (this.#restoring !== "now" || !this.#store.isEmpty);
+    // What the cache has shortens the wait for the server.
+    await this.#until(() => isAnswered() || this.#restoring !== "now", this.#plan().waitMs);
+    if (!isAnswered()) await this.#until(isAnswered, this.#plan().waitMs);
     const leftMs = this.#startsUntil - this.#clock.elapsed();
-    if (leftMs > 0 && this.#filters.lacksFirst)
-      await Promise.race([this.#filters.underWay, pause(this.#clock, leftMs)]);
+    await this.#until(() => !this.#filters.isFetching || !this.#filters.lacksFirst, leftMs);
     this.#tellIfStale();
   }
 
-  async refresh(ctx: RequestContext): Promise<boolean> {
-    this.#ask(ctx);
-    return this.#answer;
+  refresh(ctx: RequestContext): Promise<boolean> {
+    return this.#ask(ctx);
+  }
+
+  #plan(): { ask: boolean; waitMs: number } {
+    return plan(this.#freshness, this.#clock.elapsed(), this.#limits);
+  }
+
+  /**
+   * Looks again and again, by timers of the request that waits. A promise of another request's may never settle, since
+   * that may be ended, and workerd warns of those that settle once nobody waits any more.
+   */
+  async #until(isSo: () => boolean, waitMs: number): Promise<void> {
+    const since = this.#clock.elapsed();
+    for (let waited = 0; waited < waitMs && !isSo(); waited = this.#clock.elapsed() - since)
+      await pause(this.#clock, Math.min(Math.max(1, waited * LATER_BY), waitMs - waited));
   }
 
   status(): FeedStatus {
     const now = this.#clock.elapsed();
-    const { verifiedAt, failures } = this.#freshness;
+    const { verifiedAt, failures, notBefore } = this.#freshness;
+    const openForMs = Math.round(Math.max(0, notBefore - now));
     return {
       transport: "polling",
       connected: verifiedAt !== null && failures === 0,
       stale: isStale(this.#freshness, now, this.#limits),
       verifiedAgeMs: verifiedAt === null ? null : Math.round(now - verifiedAt),
-      circuits: {},
+      circuits: failures === 0 ? {} : { polling: { failures, openForMs } },
       garbage: 0,
     };
   }
 
-  #ask(ctx: RequestContext): void {
+  #ask(ctx: RequestContext): Promise<boolean> {
     const now = this.#clock.elapsed();
     if (!this.#freshness.held) this.#startsUntil = now + this.#limits.startMs;
     this.#freshness = { ...this.#freshness, askingSince: now };
-    const resume = { since: this.#store.revision, atLeast: this.#store.revision };
-    this.#answer = new Promise((resolve) => {
-      this.#polling.open(resume, {
-        message: (message) => resolve(this.#takeWhole(message)),
-        closed: (end) => {
-          if (!end.clean) this.#fail(end);
-          resolve(false);
+    const answer = this.#restoring === "done" ? this.#poll() : this.#restoreAndPoll(ctx);
+    ctx.waitUntil(answer);
+    return answer;
+  }
+
+  #poll(): Promise<boolean> {
+    const { revision } = this.#store;
+    return new Promise((resolve) => {
+      this.#polling.open(
+        { since: revision, atLeast: revision },
+        {
+          message: (message) => resolve(this.#takeWhole(message)),
+          closed: (end) => {
+            if (!end.clean) this.#fail(end);
+            resolve(false);
+          },
         },
-      });
+      );
     });
-    ctx.waitUntil(this.#answer);
+  }
+
+  /** The cache has as long as a request waits for what it could do without; what comes later is used if nothing else has come. */
+  async #restoreAndPoll(ctx: RequestContext): Promise<boolean> {
+    this.#restoring = "now";
+    const restored = this.#restore!((ruleset) => {
+      if (!this.#store.restore(ruleset)) return false;
+      const { held, askingSince } = this.#freshness;
+      if (!held)
+        this.#freshness = { ...this.#freshness, held: true, askingSince: askingSince && this.#clock.elapsed() };
+      return true;
+    }).then(() => {
+      this.#restoring = "done";
+    });
+    ctx.waitUntil(restored);
+    await Promise.race([restored, pause(this.#clock, this.#limits.waitMs)]);
+    return this.#poll();
   }
 
   /** With the filters of big segments: nobody else has the time to fetch them. */
@@ -94,8 +154,13 @@ export class Revalidator implements Feed {
 
   #take(message: Incoming): boolean {
     const own = this.#store.revision ?? -1;
+    const isFirst = this.#freshness.verifiedAt === null;
     try {
-      if (message.type === "ruleset" && message.ruleset.revision > own) this.#store.install(message.ruleset);
+      if (message.type === "ruleset") {
+        const { revision } = message.ruleset;
+        // Of a revision that came from a cache, the server's own copy is news as well.
+        if (revision > own || (revision === own && isFirst)) this.#store.install(message.ruleset);
+      }
     } catch (error) {
       this.#store.report({ type: "error", code: "GARBAGE", message: `the ruleset could not be used: ${error}` });
       this.#fail({ reason: "" });
@@ -105,7 +170,10 @@ export class Revalidator implements Feed {
     this.#freshness = answered(this.#clock.elapsed(), this.#limits);
     // An older ruleset than the one held confirms nothing: that place of the edge is behind.
     if (message.type === "ruleset" && message.ruleset.revision < own) this.#freshness.verifiedAt = verifiedAt;
-    else this.#staleTold = false;
+    else {
+      this.#staleTold = false;
+      this.#store.confirm();
+    }
     return true;
   }
 
@@ -118,7 +186,7 @@ export class Revalidator implements Feed {
 
   #tellIfStale(): void {
     const now = this.#clock.elapsed();
-    if (this.#staleTold || this.#store.revision === null || !isStale(this.#freshness, now, this.#limits)) return;
+    if (this.#staleTold || this.#store.isEmpty || !isStale(this.#freshness, now, this.#limits)) return;
     this.#staleTold = true;
     this.#store.report({ type: "stale", forMs: Math.round(now - (this.#freshness.verifiedAt ?? now)) });
   }

@@ -1,15 +1,16 @@
 import type { Json, Ruleset } from "@bunting/core";
 import { Client, type FlagTypes, type Logger } from "./client.ts";
 import { type Clock, pause, systemClock } from "./clock.ts";
-import { checkUrl, clientHeader, type Endpoint, serverKeyMistake } from "./credentials.ts";
+import { checkUrl, clientHeader, type Endpoint, environmentOf, serverKeyMistake } from "./credentials.ts";
 import { type EventOptions, Events } from "./events.ts";
 import { Filters } from "./filters.ts";
-import { type RequestContext, Revalidator } from "./revalidator.ts";
+import { type RequestContext, Revalidator, type Take } from "./revalidator.ts";
 import { type Fetch, pollingTransport } from "./transports.ts";
+import { inDataCentre, inKV, type KVBinding, RulesetCache } from "./workers-cache.ts";
 
 export type { Context, Decision, Json, Ruleset } from "@bunting/core";
 export type { Client, ClientEvents, FlagTypes, Logger, Status } from "./client.ts";
-export type { Change, Source } from "./holding.ts";
+export type { Change, Origin } from "./holding.ts";
 export type { RequestContext } from "./revalidator.ts";
 
 export type WorkersOptions = {
@@ -23,6 +24,11 @@ export type WorkersOptions = {
   name?: string;
   /** Evaluated with until the server has answered. */
   bootstrap?: Ruleset;
+  /**
+   * Where the last ruleset is kept for isolates that start while Bunting is slow or away: a KV namespace of yours, for
+   * all places; unless told, the Cache API, for each data centre (on workers.dev that keeps nothing); `false` for none.
+   */
+  cache?: { kv: KVBinding } | false;
   /** Asks again in the background at most so often, while requests come. 1,000 ms unless told. */
   revalidateMs?: number;
   /** A ruleset not verified for longer is verified before use. 5,000 ms unless told. */
@@ -60,6 +66,7 @@ export class WorkersClient<Flags extends FlagTypes = Record<string, Json>> {
   readonly #client: Client<Flags>;
   readonly #events: Events | null;
   readonly #revalidator: Revalidator;
+  readonly #cache: RulesetCache | null;
   readonly #clock: Clock;
   readonly #flushMs: number;
   /** When the request that will send the events began to wait. */
@@ -67,7 +74,10 @@ export class WorkersClient<Flags extends FlagTypes = Record<string, Json>> {
 
   /** Applications call `createClient` instead. */
   constructor(options: WorkersOptions, clock: Clock, random: () => number) {
-    const endpoint = endpointOf(options);
+    const asked = endpointOf(options);
+    const cache = cacheOf(options, clock, random);
+    const endpoint = cache === null ? asked : { ...asked, fetch: cache.remembering(asked.fetch) };
+    this.#cache = cache;
     const logger = options.logger ?? console;
     const report = (message: string) => logger.error(`Bunting: ${message}`);
     const limits = {
@@ -90,11 +100,13 @@ export class WorkersClient<Flags extends FlagTypes = Record<string, Json>> {
       filters,
       timers: false,
       bootstrap: options.bootstrap,
+      ...(cache && { keep: cache }),
     };
     let revalidator: Revalidator | undefined;
     this.#client = new Client<Flags>(wiring, (store) => {
       const polling = pollingTransport(endpoint, clock, DEADLINE_MS);
-      revalidator = new Revalidator(store, polling, filters, clock, limits, random);
+      const restore = cache && ((take: Take) => cache.read(take));
+      revalidator = new Revalidator(store, polling, restore, filters, clock, limits, random);
       return revalidator;
     });
     this.#revalidator = revalidator!;
@@ -106,11 +118,12 @@ export class WorkersClient<Flags extends FlagTypes = Record<string, Json>> {
    */
   async forRequest(ctx: RequestContext): Promise<Client<Flags>> {
     await this.#revalidator.prepare(ctx);
+    this.#cache?.keep(ctx);
     this.#sendLater(ctx);
     return this.#client;
   }
 
-  /** Waits for the first ruleset of this isolate, `startMs` at most: whether there is one. */
+  /** Waits for the first ruleset of this isolate, `startMs` at most: whether there is one, if only from a cache. */
   async ready(ctx: RequestContext): Promise<boolean> {
     await this.#revalidator.prepare(ctx);
     return this.#client.status().revision !== null;
@@ -142,6 +155,14 @@ export class WorkersClient<Flags extends FlagTypes = Record<string, Json>> {
     };
     ctx.waitUntil(send());
   }
+}
+
+function cacheOf({ cache, serverKey }: WorkersOptions, clock: Clock, random: () => number): RulesetCache | null {
+  if (cache === false) return null;
+  const environment = environmentOf(serverKey);
+  if (cache !== undefined) return new RulesetCache(inKV(cache.kv, environment), clock, random);
+  if (typeof caches === "undefined") return null;
+  return new RulesetCache(inDataCentre(caches, environment), clock, random);
 }
 
 function endpointOf(options: WorkersOptions): Endpoint {
