@@ -5,15 +5,15 @@
 import type { Env } from "../../workers/env.ts";
 
 /**
- * `fail`: every call, or those that `at` matches. `hang`: the first call that `at` (a pattern) matches never returns, before it is made or after; what is matched is the
- * method, then the SQL or the first text that goes in. `hasHung` tells when a crash there can be made.
+ * `fail`: every call, or those that `at` matches. `hang`: the first call, or so many `times`, that `at` (a pattern) matches never returns, before it is made or after; what
+ * is matched is the method, then the SQL or the first text that goes in. `hanging` tells how many do: when a crash there can be made.
  * `flaky` fails that share of calls; half of these were carried out, and only their answers are lost.
  */
 type Fault =
   | { mode: "fail"; at?: string }
   | { mode: "delay"; ms: number }
   | { mode: "flaky"; rate: number }
-  | { mode: "hang"; at: string; when: "before" | "after" };
+  | { mode: "hang"; at: string; when: "before" | "after"; times?: number };
 const PARTS = [
   "DB",
   "KV",
@@ -28,13 +28,15 @@ type Part = (typeof PARTS)[number];
 export type Faults = Partial<Record<Part, Fault>>;
 
 let faults: Faults | null = null;
-let hung = false;
+let caught = 0;
+let hung = 0;
 
-export const hasHung = (): boolean => hung;
+export const hanging = (): number => hung;
 
 export function setFaults(next: Faults): void {
   faults = next;
-  hung = false;
+  caught = 0;
+  hung = 0;
 }
 
 /** `FAULTS` in the bindings is how a process starts with something broken already. */
@@ -96,8 +98,9 @@ async function behind(name: Part, what: string, call: () => unknown): Promise<un
     if (Math.random() < 0.5) await call();
     throw new Error(`${name} failed (a test says so)`);
   }
-  if (fault?.mode !== "hang" || hung || !new RegExp(fault.at).test(what)) return call();
-  hung = true;
+  if (fault?.mode !== "hang" || caught >= (fault.times ?? 1) || !new RegExp(fault.at).test(what)) return call();
+  caught++;
   if (fault.when === "after") await call();
+  hung++;
   return new Promise(() => {});
 }

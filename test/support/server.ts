@@ -120,9 +120,9 @@ export class Server {
     await fetch(`${this.url}/__faults`, { method: "POST", body: JSON.stringify(faults) });
   }
 
-  /** Once a call hangs where the faults say. */
-  async hung(): Promise<void> {
-    while ((await (await fetch(`${this.url}/__hung`)).json()) !== true) {
+  /** Once so many calls hang where the faults say. */
+  async hung(calls = 1): Promise<void> {
+    while (((await (await fetch(`${this.url}/__hung`)).json()) as number) < calls) {
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
   }

@@ -10,7 +10,7 @@ import type { Documents, Head } from "../../workers/store/changes.ts";
 import { Rebuilding, readRevision, trimRevisions } from "../../workers/store/revisions.ts";
 import { fetchPath, newPlace, turnedOn, withKey } from "../support/data-plane.ts";
 import { commitDocuments, flag, newEnvironment } from "../support/environment.ts";
-import { hasHung, setFaults, withFaults } from "../support/faults.ts";
+import { hanging, setFaults, withFaults } from "../support/faults.ts";
 import { killRequest } from "../support/kill.ts";
 import { hubOf, livingEnvironment, RelaySocket } from "../support/relay-socket.ts";
 
@@ -171,7 +171,7 @@ test("while R2 does not answer, a relay that missed a kill is told again all the
   });
   setFaults({ REVISIONS_BUCKET: { mode: "hang", at: "^put", when: "before" } });
   const archiving = runDurableObjectAlarm(hub);
-  await vi.waitFor(() => expect(hasHung()).toBe(true));
+  await vi.waitFor(() => expect(hanging()).toBe(true));
   // Lost on the way: the hub takes its relay for one that has heard.
   await runInDurableObject(hub, (_, { storage }) => void storage.sql.exec("DELETE FROM children"));
   await hub.setKilled(killRequest("a", "kill"));
