@@ -29,7 +29,7 @@ const table: Record<string, { files: string[]; packages: string[] }> = {
       "durable-objects/sockets.ts",
       "durable-objects/tree.ts",
     ],
-    packages: ["hono"],
+    packages: [],
   },
   "workers/admin": {
     files: [

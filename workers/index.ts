@@ -8,6 +8,7 @@ import { consume, type QueuedEvents } from "./consumer.ts";
 import { DEAD_LETTERS, keepDeadLetters } from "./dead-letters.ts";
 import { client } from "./edge/client.ts";
 import { ofrep } from "./edge/ofrep.ts";
+import { answerFrom, Plane } from "./edge/routes.ts";
 import { sdk } from "./edge/sdk.ts";
 import type { Env } from "./env.ts";
 import { notFound, problemResponse } from "./problem.ts";
@@ -26,23 +27,19 @@ export class Due extends WorkerEntrypoint<Env> {
   }
 }
 
-const plane = () =>
-  new Hono<{ Bindings: Env }>()
-    .notFound((c) => problemResponse(notFound(`${c.req.method} ${c.req.path}`), crypto.randomUUID()))
-    .onError((error) => problemResponse(error, crypto.randomUUID()));
+const management = new Hono<{ Bindings: Env }>()
+  .notFound((c) => problemResponse(notFound(`${c.req.method} ${c.req.path}`), crypto.randomUUID()))
+  .onError((error) => problemResponse(error, crypto.randomUUID()))
+  .route("/api/v1", admin);
 
-const management = plane().route("/api/v1", admin);
-// A router of its own: the quick kind cannot hold all of the management plane's paths, and a poll would pay for the slow one.
-const data = plane()
-  .get("/healthz", (c) => c.json({ status: "ok" }))
-  .route("/sdk/v1", sdk)
-  .route("/client/v1", client)
-  .route("/ofrep/v1", ofrep);
+const health = new Plane("", { "/healthz": { GET: () => Response.json({ status: "ok" }) } });
+const data = [sdk, client, ofrep, health];
 
 const isManagement = ({ url }: Request) => url.startsWith("/api/", url.indexOf("/", "https://".length));
 
 export default {
-  fetch: (request, env, ctx) => (isManagement(request) ? management : data).fetch(request, env, ctx),
+  fetch: (request, env, ctx) =>
+    isManagement(request) ? management.fetch(request, env, ctx) : answerFrom(data, request, env, ctx),
   queue: (batch, env) => (batch.queue === DEAD_LETTERS ? keepDeadLetters(batch, env) : consume(batch, env)),
   // Side by side: none waits for what another cannot reach.
   scheduled: async (controller, env) => {

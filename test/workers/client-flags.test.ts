@@ -293,8 +293,27 @@ describe("wrong methods", () => {
   }
 
   test("what is no route stays a 404", async () => {
-    for (const path of ["/sdk/v1/nowhere", "/client/v1/", "/ofrep/v1/evaluate"])
-      expect((await fetchPath(path)).status).toBe(404);
+    for (const path of [
+      "/",
+      "/sdk/v1/nowhere",
+      "/sdk/v1/ruleset/",
+      "/sdk/v1/segments/a",
+      "/sdk/v1/segments/a/1/2",
+      "/sdk/v1//1",
+      "/client/v1/",
+      "/client/v1x/flags",
+      "/ofrep/v1/evaluate",
+      "/ofrep/v1/evaluate/flags/",
+      "/constructor",
+    ])
+      expect([path, (await fetchPath(path)).status]).toEqual([path, 404]);
+  });
+
+  test("HEAD is a GET without the body", async () => {
+    const response = await fetchPath("/sdk/v1/ruleset", { method: "HEAD", headers: withKey(place.serverKey) });
+    expect([response.status, await response.text()]).toEqual([200, ""]);
+    expect(response.headers.get("etag")).toMatch(/^"ruleset/);
+    expect((await fetchPath("/client/v1/events", { method: "HEAD" })).status).toBe(405);
   });
 
   test("a revision that is none is told so, on rulesets as well", async () => {

@@ -88,7 +88,10 @@ describe("SDK keys", () => {
 
   test("one instance that asks in a loop is told to wait, and no other (Q9)", async () => {
     const limit = { perSecond: 0.1, burst: 20 };
-    const asked = async (instance: string) => limitReader(env, "hash", instance, limit).then(() => 200);
+    const asked = async (instance: string) => {
+      limitReader({ env, ctx: { waitUntil: () => {} } }, "hash", instance, limit);
+      return 200;
+    };
     for (let times = 0; times < limit.burst; times++) expect(await asked("loop")).toBe(200);
     const refused: unknown = await asked("loop").catch((error: unknown) => error);
     expect(refused).toMatchObject({
@@ -96,6 +99,20 @@ describe("SDK keys", () => {
       extra: { headers: { "retry-after": expect.stringMatching(/^\d+$/) } },
     });
     expect(await asked("another")).toBe(200);
+  });
+
+  test("one that asks too often over several isolates is refused once the platform has said so", async () => {
+    const waiting: Promise<unknown>[] = [];
+    const asking = { env, ctx: { waitUntil: (promise: Promise<unknown>) => void waiting.push(promise) } };
+    const unlimitedHere = { perSecond: 1, burst: 1_000_000 };
+    const ask = (instance: string) => limitReader(asking, "hash", instance, unlimitedHere);
+    // The platform counts each hundredth and grants 40 in ten seconds.
+    for (let times = 0; times < 4_900; times++) ask("many");
+    await Promise.all(waiting);
+    expect(() => ask("many")).toThrow(
+      expect.objectContaining({ status: 429, extra: { headers: { "retry-after": "10" } } }),
+    );
+    ask("few");
   });
 
   test("a key works until it expires", async () => {

@@ -1,14 +1,21 @@
 /** SDK keys: checked against what the environment's hub has published, in memory, without asking a database. */
-import type { Context } from "hono";
-import type { Env } from "../env.ts";
 import { ApiError, badRequest, forbidden, unauthenticated, unavailable } from "../problem.ts";
 import type { KeyGrant } from "../store/changes.ts";
 import { sha256 } from "../store/credentials.ts";
 import type { KeyKind } from "../store/schema.ts";
 import { revisionOfEtag } from "./etag.ts";
-import { EARLY_MS, FRESH_MS, heldRuleset, type IsolateRuleset, isolateRuleset, type Visit } from "./isolate-ruleset.ts";
-import { allowsOrigin } from "./origins.ts";
+import {
+  EARLY_MS,
+  FRESH_MS,
+  freshRuleset,
+  heldRuleset,
+  type IsolateRuleset,
+  isolateRuleset,
+  type Visit,
+} from "./isolate-ruleset.ts";
+import { allowsOrigin, hasOrigins } from "./origins.ts";
 import { limitReader, noteStranger, refuseStranger } from "./read-limit.ts";
+import type { Incoming } from "./routes.ts";
 
 type ClientName = { sdk: string; instance: string; name: string };
 
@@ -17,23 +24,18 @@ export type Caller = {
   keyHash: string;
   grant: KeyGrant;
   ruleset: IsolateRuleset;
-  client: ClientName;
+  readonly client: ClientName;
   visit: Visit;
 };
 
 const KEY = /^bnt_(srv|cli)_([0-9a-z]{20})_([0-9a-z]{16,64})$/;
 
-type Incoming = Context<{ Bindings: Env }>;
-
 /** By the SDK key that the request brings. */
-export async function authenticate(c: Incoming, ...kinds: KeyKind[]): Promise<Caller> {
-  const key = presentedKey(c);
-  const [, prefix, environment] = KEY.exec(key) ?? [];
-  if (prefix === undefined || environment === undefined) throw unauthenticated("This is not an SDK key of Bunting.");
-  const kind: KeyKind = prefix === "srv" ? "server" : "client";
+export async function authenticate(incoming: Incoming, ...kinds: KeyKind[]): Promise<Caller> {
+  const key = presentedKey(incoming);
+  const { kind, environmentId, hash } = known.get(key) ?? (await readKey(key));
   if (!kinds.includes(kind)) throw forbidden(`This route takes a ${kinds.join(" or a ")} key.`);
-  const keyHash = await hashOf(key);
-  return admit(c, `env_${environment}`, ({ keys }) => (Object.hasOwn(keys, keyHash) ? keyHash : null));
+  return await admit(incoming, environmentId, ({ keys }) => (Object.hasOwn(keys, hash) ? hash : null));
 }
 
 /** Looks among an environment's keys for the hash of the one that the caller names. */
@@ -42,18 +44,20 @@ type Find = (ruleset: IsolateRuleset) => string | null;
 type Prove = (keyHash: string) => Promise<void>;
 
 /** Whoever holds the key that `find` finds, within its origins and limits; 401, 403, 429 or 503 for others. */
-export async function admit(c: Incoming, environmentId: string, find: Find, prove?: Prove): Promise<Caller> {
-  const visit: Visit = { env: c.env, ctx: c.executionCtx, request: c.req.raw };
-  const address = c.req.header("cf-connecting-ip") ?? "";
-  const atLeast = wantedRevision(c, environmentId);
+export async function admit(incoming: Incoming, environmentId: string, find: Find, prove?: Prove): Promise<Caller> {
+  const atLeast = wantedRevision(incoming, environmentId);
+  const maxAgeMs = (ruleset: IsolateRuleset) => {
+    if (find(ruleset) === null) return EARLY_MS;
+    return atLeast > ruleset.evaluator.revision ? -1 : FRESH_MS;
+  };
   // A good key passes whatever others behind the same address do.
-  const known = heldRuleset(environmentId);
-  if (known === undefined || find(known) === null) refuseStranger(address);
-  let ruleset = await look(visit, environmentId, find, atLeast);
+  const held = heldRuleset(environmentId);
+  if (held === undefined || find(held) === null) refuseStranger(addressOf(incoming));
+  let ruleset = freshRuleset(environmentId, maxAgeMs) ?? (await look(incoming, environmentId, maxAgeMs));
   if (ruleset !== null && find(ruleset) === null) {
     // A key made a moment ago may still be on its way here, and an SDK takes a refusal for final.
     await new Promise((resolve) => setTimeout(resolve, EARLY_MS));
-    ruleset = await look(visit, environmentId, find, atLeast);
+    ruleset = await look(incoming, environmentId, maxAgeMs);
   }
   const keyHash = ruleset === null ? null : find(ruleset);
   if (ruleset !== null && keyHash === null && Date.now() - ruleset.checkedAt > FRESH_MS) {
@@ -62,47 +66,62 @@ export async function admit(c: Incoming, environmentId: string, find: Find, prov
   }
   const grant = ruleset === null || keyHash === null ? undefined : ruleset.keys[keyHash];
   if (ruleset === null || keyHash === null || grant === undefined) {
-    noteStranger(address);
+    noteStranger(addressOf(incoming));
     throw unauthenticated("This SDK key is unknown or has been revoked.");
   }
   // Before anything is said of the key or counted for it.
-  await prove?.(keyHash);
+  if (prove !== undefined) await prove(keyHash);
   if (grant.expiresAt !== null && grant.expiresAt <= Date.now()) throw unauthenticated("This SDK key has expired.");
-  checkOrigin(c.req.raw, grant);
-  const client = clientName(c);
+  checkOrigin(incoming, grant);
   // Of a public key anybody may name any number of instances.
-  await limitReader(c.env, keyHash, grant.kind === "client" ? address : client.instance || address);
-  return { environmentId, keyHash, grant, ruleset, client, visit };
+  const instance = grant.kind === "client" ? null : INSTANCE.exec(clientText(incoming));
+  limitReader(incoming, keyHash, instance?.[1] ?? addressOf(incoming));
+  return {
+    environmentId,
+    keyHash,
+    grant,
+    ruleset,
+    visit: incoming,
+    get client() {
+      return clientName(clientText(incoming));
+    },
+  };
 }
 
-/** Not a closure in `admit`: a bundle gives each closure that has a name its name again, which costs as much as a header. */
-function look(visit: Visit, environmentId: string, find: Find, atLeast: number): Promise<IsolateRuleset | null> {
-  return isolateRuleset(visit, environmentId, (ruleset) => {
-    if (find(ruleset) === null) return EARLY_MS;
-    return atLeast > ruleset.evaluator.revision ? -1 : FRESH_MS;
-  }).catch((error: unknown) => {
+export const addressOf = ({ headers }: Incoming): string => headers.get("cf-connecting-ip") ?? "";
+
+function look(
+  visit: Visit,
+  environmentId: string,
+  maxAgeMs: (ruleset: IsolateRuleset) => number,
+): Promise<IsolateRuleset | null> {
+  return isolateRuleset(visit, environmentId, maxAgeMs).catch((error: unknown) => {
     console.warn(JSON.stringify({ level: "warn", message: "no ruleset", environmentId, error: String(error) }));
     throw unavailable("This environment cannot be read at the moment.", 1);
   });
 }
 
 /** What the caller knows to exist: `?revision=`, or the ETag that an event stream of OFREP told its client. */
-function wantedRevision(c: Incoming, environmentId: string): number {
-  const told = revisionOfEtag(c.req.query("flagConfigEtag"), environmentId);
-  return revisionIn(c.req.query("revision") ?? null, "revision") ?? told ?? 0;
+function wantedRevision(incoming: Incoming, environmentId: string): number {
+  const told = revisionOfEtag(incoming.query("flagConfigEtag"), environmentId);
+  return revisionIn(incoming.query("revision"), "revision") ?? told ?? 0;
 }
 
-/** Few keys send almost all requests. */
-const hashes = new Map<string, string>();
-const MAX_HASHES = 1_000;
+/** What a key says of itself, and its hash, by which environments know it. */
+type SdkKey = { kind: KeyKind; environmentId: string; hash: string };
 
-async function hashOf(key: string): Promise<string> {
-  const known = hashes.get(key);
-  if (known !== undefined) return known;
-  const hash = await sha256(key);
-  if (hashes.size >= MAX_HASHES) hashes.clear();
-  hashes.set(key, hash);
-  return hash;
+/** Few keys send almost all requests. */
+const known = new Map<string, SdkKey>();
+const MAX_KNOWN = 1_000;
+
+async function readKey(key: string): Promise<SdkKey> {
+  const [, prefix, environment] = KEY.exec(key) ?? [];
+  if (prefix === undefined || environment === undefined) throw unauthenticated("This is not an SDK key of Bunting.");
+  const kind = prefix === "srv" ? "server" : "client";
+  const read: SdkKey = { kind, environmentId: `env_${environment}`, hash: await sha256(key) };
+  if (known.size >= MAX_KNOWN) known.clear();
+  known.set(key, read);
+  return read;
 }
 
 /** Null for none; 400 for what is no revision. `name` is where it stood. */
@@ -117,27 +136,32 @@ export const notARevision = (name: string) =>
     { pointer: `/${name}`, code: "not-a-revision", message: "Send a revision that you know of." },
   ]);
 
-function presentedKey(c: Incoming): string {
+function presentedKey(incoming: Incoming): string {
   // EventSource and WebSocket of browsers cannot set headers, so a client key may be in the query; a secret never.
-  const query = c.req.query("key");
+  const query = incoming.query("key");
   if (query?.startsWith("bnt_srv_")) {
     throw new ApiError(401, "key-in-url", "A server key must not be in a URL. Send it as Authorization: Bearer.");
   }
-  const bearer = /^Bearer (\S+)$/i.exec(c.req.header("authorization") ?? "")?.[1];
-  const header = bearer ?? c.req.header("x-api-key");
-  if (header !== undefined) return header;
-  if (query === undefined) throw unauthenticated("Send an SDK key as Authorization: Bearer, or as X-API-Key.");
+  const bearer = /^Bearer (\S+)$/i.exec(incoming.headers.get("authorization") ?? "")?.[1];
+  const header = bearer ?? incoming.headers.get("x-api-key");
+  if (header !== null) return header;
+  if (query === null) throw unauthenticated("Send an SDK key as Authorization: Bearer, or as X-API-Key.");
   return query;
 }
 
-function checkOrigin(request: Request, grant: KeyGrant): void {
-  if (allowsOrigin(grant, request.headers.get("origin"))) return;
+function checkOrigin({ headers }: Incoming, grant: KeyGrant): void {
+  if (!hasOrigins(grant) || allowsOrigin(grant, headers.get("origin"))) return;
   throw forbidden("This client key may not be used from this origin. Add the origin to the key, or use another key.");
 }
 
-/** `<sdk>/<version>;instance=<uuid>;name=<app>`, from a stranger: cut to size, never trusted. */
-function clientName(c: Incoming): ClientName {
-  const text = (c.req.header("x-bunting-client") ?? c.req.query("client") ?? "").slice(0, 512);
+/** From a stranger: cut to size, never trusted. */
+const clientText = (incoming: Incoming): string =>
+  (incoming.headers.get("x-bunting-client") ?? incoming.query("client") ?? "").slice(0, 512);
+
+const INSTANCE = /;instance=([^;]+)/;
+
+/** `<sdk>/<version>;instance=<uuid>;name=<app>` */
+function clientName(text: string): ClientName {
   const [sdk = "", ...parameters] = text.split(";");
   return {
     sdk: cleaned(sdk) || "unknown",

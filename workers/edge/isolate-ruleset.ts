@@ -24,6 +24,7 @@ export type IsolateRuleset = {
   bytes: number;
   /** When the last check began that told what the relay has. Serving something older than that is serving it stale. */
   checkedAt: number;
+  usedAt: number;
   /** How many relays each region has; `share`, in [0, 1), says which of them this isolate asks. */
   relays: RelayCounts;
   share: number;
@@ -59,6 +60,19 @@ const loading = new Map<string, Promise<IsolateRuleset | null>>();
 /** Environments that do not exist, so that made-up keys cost a look-up each few seconds and not each request. */
 const unknown = new Map<string, number>();
 
+/** As `isolateRuleset`, where nothing has to be asked first; null otherwise. */
+export function freshRuleset(
+  environmentId: string,
+  maxAgeMs: (ruleset: IsolateRuleset) => number,
+): IsolateRuleset | null {
+  const ruleset = held.get(environmentId);
+  const now = Date.now();
+  if (ruleset === undefined || now - ruleset.checkedAt > maxAgeMs(ruleset)) return null;
+  ruleset.usedAt = now;
+  newestSeen.note(environmentId, ruleset.evaluator.revision);
+  return ruleset;
+}
+
 /** Null: there is no such environment. `maxAgeMs` says how old the last check may be for this request. */
 export async function isolateRuleset(
   visit: Visit,
@@ -75,11 +89,9 @@ export async function isolateRuleset(
     if (leftMs > 0) await checkOnce(visit, ruleset, leftMs);
   }
   newestSeen.note(environmentId, ruleset.evaluator.revision);
-  // Used last. One that was evicted meanwhile is not put in place of what others have loaded since.
-  if ((held.get(environmentId) ?? ruleset) === ruleset) {
-    held.delete(environmentId);
-    held.set(environmentId, ruleset);
-  }
+  ruleset.usedAt = Date.now();
+  // One that was evicted meanwhile is not put in place of what others have loaded since.
+  if (!held.has(environmentId)) held.set(environmentId, ruleset);
   return ruleset;
 }
 
@@ -88,10 +100,10 @@ export function heldRuleset(environmentId: string): IsolateRuleset | undefined {
   return held.get(environmentId);
 }
 
-/** The relay did not answer in time: what is served is the last that this isolate knows. */
-export function staleness({ checkedAt }: IsolateRuleset): Record<string, string> {
+/** Milliseconds since the relay last answered, where it did not in time: then this is the last that this isolate knows. */
+export function staleFor({ checkedAt }: IsolateRuleset): number {
   const ageMs = Date.now() - checkedAt;
-  return ageMs > 2 * FRESH_MS ? { "x-bunting-stale": String(ageMs) } : {};
+  return ageMs > 2 * FRESH_MS ? ageMs : 0;
 }
 
 /** Somebody who polls and has this revision already, as far as its ETag tells. */
@@ -228,6 +240,7 @@ function newIsolateRuleset(environmentId: string, snapshot: SnapshotParts): Isol
     environmentId,
     ...fromSnapshot(snapshot),
     checkedAt: 0,
+    usedAt: Date.now(),
     relays: snapshot.relays,
     share: Math.random(),
     polls: new Map(),
@@ -257,9 +270,10 @@ export function evict(): void {
   const sizeOf = ({ bytes, evaluator }: IsolateRuleset) => bytes + evaluator.filterBytes;
   let total = 0;
   for (const ruleset of held.values()) total += sizeOf(ruleset);
-  for (const [environmentId, ruleset] of held) {
+  if (total <= MAX_BYTES) return;
+  for (const ruleset of [...held.values()].sort((one, other) => one.usedAt - other.usedAt)) {
     if (total <= MAX_BYTES || held.size === 1) return;
-    held.delete(environmentId);
+    held.delete(ruleset.environmentId);
     total -= sizeOf(ruleset);
   }
 }

@@ -3,16 +3,15 @@
  * logged and stored, so it is signed in place of carrying the SDK key (docs/decisions/0005-signed-stream-urls.md).
  */
 import { VERSION } from "@bunting/core";
-import type { Context } from "hono";
-import type { Env } from "../env.ts";
 import { unauthenticated } from "../problem.ts";
 import { sha256 } from "../store/credentials.ts";
-import { admit, type Caller } from "./authenticate.ts";
+import { addressOf, admit, type Caller } from "./authenticate.ts";
 import { etagOf } from "./etag.ts";
 import { EventStream } from "./event-stream.ts";
 import { type IsolateRuleset, recall } from "./isolate-ruleset.ts";
 import { noteStranger } from "./read-limit.ts";
 import { RelayFeed } from "./relay-feed.ts";
+import type { Incoming } from "./routes.ts";
 import { relaySocket, sinceOf } from "./stream.ts";
 import { hasNews } from "./values.ts";
 
@@ -49,11 +48,11 @@ export async function eventStreamUrl(
 }
 
 /** First a word to evaluate again, unless the client comes back with what it has seen and has missed nothing. */
-export async function openRefetchStream(c: Context<{ Bindings: Env }>): Promise<Response> {
-  const claim = claimIn(c.req.raw);
-  const caller = await admitClaim(c, claim);
+export async function openRefetchStream(incoming: Incoming): Promise<Response> {
+  const claim = claimIn(incoming.request);
+  const caller = await admitClaim(incoming, claim);
   const { environmentId, visit, grant } = caller;
-  let seen = sinceOf(c.req.raw);
+  let seen = sinceOf(incoming.request);
   // Yesterday's URL ends today: evaluating again brings the next.
   let isDue = seen === null || claim.day !== dayOf(Date.now());
   let isFirst = true;
@@ -70,7 +69,7 @@ export async function openRefetchStream(c: Context<{ Bindings: Env }>): Promise<
     isDue = false;
     seen = revision;
   };
-  const feed = new RelayFeed(upstream, caller, c.req.raw, {
+  const feed = new RelayFeed(upstream, caller, incoming.request, {
     hello: ({ reconnectWithinMs }) => stream.comment("hello", { retryMs: Math.random() * reconnectWithinMs }),
     advance,
     heartbeat: () => stream.comment("heartbeat"),
@@ -113,12 +112,12 @@ function claimIn(request: Request): Claim & { signature: string } {
   return claim;
 }
 
-async function admitClaim(c: Context<{ Bindings: Env }>, claim: ReturnType<typeof claimIn>): Promise<Caller> {
+async function admitClaim(incoming: Incoming, claim: ReturnType<typeof claimIn>): Promise<Caller> {
   const find = ({ keys }: IsolateRuleset) => Object.keys(keys).find((hash) => keys[hash]?.id === claim.keyId) ?? null;
-  return admit(c, claim.environmentId, find, async (keyHash) => {
+  return admit(incoming, claim.environmentId, find, async (keyHash) => {
     const signature = Uint8Array.from(claim.signature.match(/../g) ?? [], (pair) => Number.parseInt(pair, 16));
     if (await crypto.subtle.verify("HMAC", await signingKey(keyHash), signature, textOf(claim))) return;
-    noteStranger(c.req.header("cf-connecting-ip") ?? "");
+    noteStranger(addressOf(incoming));
     throw unauthenticated("This event stream's URL is not one that was given out. Evaluate again for one.");
   });
 }

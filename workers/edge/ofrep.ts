@@ -1,35 +1,42 @@
 /** OFREP 0.3: evaluation for whoever speaks OpenFeature over HTTP. Errors have the shape that protocol gives them. */
 import type { Decision, Flag } from "@bunting/core";
-import { type Context, Hono } from "hono";
-import type { Env } from "../env.ts";
 import { ApiError } from "../problem.ts";
 import { authenticate, type Caller } from "./authenticate.ts";
 import { contextOf, readContext } from "./context.ts";
 import { answerUnlessKnown } from "./etag.ts";
 import { filtersReady } from "./filters.ts";
-import { refuseOtherMethods } from "./methods.ts";
 import { bulkEtag, contextHashOf, dayOf, eventStreamUrl, openRefetchStream } from "./ofrep-stream.ts";
-import { fromAnyOrigin } from "./origins.ts";
+import { decoded, type Incoming, Plane } from "./routes.ts";
 import { refuseHead } from "./stream.ts";
 
-const routes = new Hono<{ Bindings: Env }>()
-  .use(fromAnyOrigin)
-  .post("/evaluate/flags", async (c) => {
-    const caller = await authenticate(c, "server", "client");
-    return inWordsOfOfrep({}, async () => answerAll(c, caller, await readContext(c.req.raw)));
-  })
-  // The rest of the path whatever it is: a client of OFREP's does not percent-encode keys.
-  .post("/evaluate/flags/:key{.+}", async (c) => {
-    const key = c.req.param("key");
-    const caller = await authenticate(c, "server", "client");
-    return inWordsOfOfrep({ key }, async () => answerOne(c, caller, key, contextOf(await readContext(c.req.raw))));
-  })
-  .get("/stream", (c) => {
-    refuseHead(c.req.raw);
-    return openRefetchStream(c);
-  });
-
-export const ofrep = refuseOtherMethods(routes);
+export const ofrep = new Plane(
+  "/ofrep/v1",
+  {
+    "/evaluate/flags": {
+      POST: async (incoming) => {
+        const caller = await authenticate(incoming, "server", "client");
+        return inWordsOfOfrep({}, async () => answerAll(incoming, caller, await readContext(incoming.request)));
+      },
+    },
+    // The rest of the path whatever it is: a client of OFREP's does not percent-encode keys.
+    "/evaluate/flags/": {
+      POST: async (incoming, rest) => {
+        const key = decoded(rest);
+        const caller = await authenticate(incoming, "server", "client");
+        return inWordsOfOfrep({ key }, async () =>
+          answerOne(caller, key, contextOf(await readContext(incoming.request))),
+        );
+      },
+    },
+    "/stream": {
+      GET: (incoming) => {
+        refuseHead(incoming.request);
+        return openRefetchStream(incoming);
+      },
+    },
+  },
+  true,
+);
 
 /** What is wrong with a request, as OFREP's clients read it, beside what all our problems say. */
 async function inWordsOfOfrep(about: { key?: string }, answer: () => Promise<Response>): Promise<Response> {
@@ -43,30 +50,26 @@ async function inWordsOfOfrep(about: { key?: string }, answer: () => Promise<Res
   }
 }
 
-async function answerOne(
-  c: Context,
-  { ruleset, grant, visit }: Caller,
-  key: string,
-  context: object,
-): Promise<Response> {
+async function answerOne({ ruleset, grant, visit }: Caller, key: string, context: object): Promise<Response> {
   await filtersReady(visit, ruleset);
   const { evaluator } = ruleset;
   const flag = Object.hasOwn(evaluator.ruleset.flags, key) ? evaluator.ruleset.flags[key] : undefined;
   if (!isVisible(flag, grant)) {
-    return c.json({ key, errorCode: "FLAG_NOT_FOUND", errorDetails: `There is no flag "${key}" for this key.` }, 404);
+    const errorDetails = `There is no flag "${key}" for this key.`;
+    return Response.json({ key, errorCode: "FLAG_NOT_FOUND", errorDetails }, { status: 404 });
   }
   const answer = inOfrep(key, evaluator.evaluate(key, context, null));
-  if ("errorCode" in answer) return c.json(answer, 400);
-  return c.json({ ...answer, metadata: { ...answer.metadata, revision: evaluator.revision } });
+  if ("errorCode" in answer) return Response.json(answer, { status: 400 });
+  return Response.json({ ...answer, metadata: { ...answer.metadata, revision: evaluator.revision } });
 }
 
 /** `body` is the context as it was sent. */
-async function answerAll(c: Context, caller: Caller, body: string): Promise<Response> {
+async function answerAll(incoming: Incoming, caller: Caller, body: string): Promise<Response> {
   const { ruleset, environmentId, grant, visit } = caller;
   const contextHash = await contextHashOf(grant.id, body);
   const today = dayOf(Date.now());
   return answerUnlessKnown(
-    c,
+    incoming,
     ruleset,
     (revision) => bulkEtag(environmentId, revision, contextHash, today),
     async () => {
@@ -76,7 +79,7 @@ async function answerAll(c: Context, caller: Caller, body: string): Promise<Resp
       const { revision } = evaluator;
       const decisions = evaluator.all(context, { clientSide: grant.kind === "client" });
       const flags = Object.entries(decisions).map(([key, decision]) => inOfrep(key, decision));
-      const url = await eventStreamUrl(new URL(c.req.url).origin, caller, contextHash, today);
+      const url = await eventStreamUrl(new URL(incoming.url).origin, caller, contextHash, today);
       const answer = { flags, metadata: { revision }, eventStreams: [{ type: "sse", url }] };
       return { revision, isWhole, text: JSON.stringify(answer) };
     },

@@ -1,4 +1,3 @@
-import type { MiddlewareHandler } from "hono";
 import type { KeyGrant } from "../store/changes.ts";
 
 /** What a page may send, beside what it may always. */
@@ -7,6 +6,10 @@ const REQUEST_HEADERS =
 /** What a page may read. */
 const RESPONSE_HEADERS = "etag,retry-after,x-bunting-stale,x-correlation-id";
 
+/**
+ * Pages everywhere may ask: a preflight does not bring the key, and which origins may use it is the key's own business
+ * (403, which a page can then read). No answer depends on cookies.
+ */
 const PREFLIGHT = {
   "access-control-allow-origin": "*",
   "access-control-allow-methods": "GET,POST",
@@ -14,18 +17,17 @@ const PREFLIGHT = {
   "access-control-max-age": "86400",
 };
 
-/**
- * Pages everywhere may ask: a preflight does not bring the key, and which origins may use it is the key's own business
- * (403, which a page can then read). No answer depends on cookies. Not Hono's `cors`, which makes a response beforehand
- * and copies it into each answer: that costs as much as the rest of a 304.
- */
-export const fromAnyOrigin: MiddlewareHandler = async (c, next) => {
-  if (c.req.method === "OPTIONS") return new Response(null, { status: 204, headers: PREFLIGHT });
-  await next();
-  c.res.headers.set("access-control-allow-origin", "*");
-  c.res.headers.set("access-control-expose-headers", RESPONSE_HEADERS);
-};
+export const preflight = () => new Response(null, { status: 204, headers: PREFLIGHT });
+
+export function letPagesRead(headers: Headers): void {
+  headers.set("access-control-allow-origin", "*");
+  headers.set("access-control-expose-headers", RESPONSE_HEADERS);
+}
+
+type Origins = Pick<KeyGrant, "kind" | "origins">;
+
+export const hasOrigins = ({ kind, origins }: Origins): boolean => kind === "client" && origins.length > 0;
 
 /** `origin` is null for what is no page: that is not to be told apart by origins. */
-export const allowsOrigin = ({ kind, origins }: Pick<KeyGrant, "kind" | "origins">, origin: string | null): boolean =>
-  kind !== "client" || origins.length === 0 || origin === null || origins.includes(origin);
+export const allowsOrigin = (grant: Origins, origin: string | null): boolean =>
+  !hasOrigins(grant) || origin === null || grant.origins.includes(origin);

@@ -11,26 +11,32 @@ import { type Bucket, type Limit, takeFrom } from "../token-bucket.ts";
 const READER: Limit = { perSecond: 200, burst: 2_000 };
 /** One address with keys that are not good. */
 const STRANGER: Limit = { perSecond: 5, burst: 100 };
-/** The platform counts one request in a hundred, against a hundredth of the limit (wrangler.toml): a 304 costs less than asking. */
-const PLATFORM_SHARE = 1 / 100;
-const MAX_BUCKETS = 10_000;
+/** The platform counts each hundredth, against a hundredth of the limit (wrangler.toml): a 304 costs less than asking. */
+const READS_EACH = 100;
+/** As long as the platform counts. */
+const PLATFORM_MS = 10_000;
+const MAX_READERS = 10_000;
 
-const buckets = new Map<string, Bucket>();
+type Reader = { bucket: Bucket; reads: number; refusedUntil: number };
 
-/** Throws 429 where this key's instance asks too often. */
-export async function limitReader(
-  env: Pick<Env, "READ_LIMITER">,
-  keyHash: string,
-  instance: string,
-  limit = READER,
-): Promise<void> {
+const readers = new Map<string, Reader>();
+
+/** Throws 429 where this key's instance asks too often. What the platform says is heard by the next request. */
+export function limitReader({ env, ctx }: Asking, keyHash: string, instance: string, limit = READER): void {
   const name = `${keyHash}:${instance}`;
-  take(name, limit, 1);
-  if (Math.random() >= PLATFORM_SHARE) return;
+  const reader = take(name, limit, 1);
+  const leftMs = reader.refusedUntil - Date.now();
+  if (leftMs > 0) throw tooManyReads(Math.ceil(leftMs / 1_000));
+  if (++reader.reads % READS_EACH === 0) ctx.waitUntil(askPlatform(env, name, reader));
+}
+
+type Asking = { env: Pick<Env, "READ_LIMITER">; ctx: Pick<ExecutionContext, "waitUntil"> };
+
+async function askPlatform(env: Asking["env"], key: string, reader: Reader): Promise<void> {
   // A limit that cannot be read must not refuse anybody.
-  const asked = within(env.READ_LIMITER.limit({ key: name }), RATE_LIMITER_MS, "the rate limiter");
+  const asked = within(env.READ_LIMITER.limit({ key }), RATE_LIMITER_MS, "the rate limiter");
   const { success } = await asked.catch(() => ({ success: true }));
-  if (!success) throw tooManyReads(10);
+  if (!success) reader.refusedUntil = Date.now() + PLATFORM_MS;
 }
 
 /** Throws 429 where an address has lately sent too many keys that are not good; looks nothing up. */
@@ -42,13 +48,17 @@ export function noteStranger(address: string): void {
   take(`stranger:${address}`, STRANGER, 1);
 }
 
-function take(name: string, limit: Limit, cost: number): void {
-  const known = buckets.get(name) ?? null;
-  const { bucket, allowed, retryAfterMs } = takeFrom(known, Math.max(cost, 1), limit, Date.now());
+function take(name: string, limit: Limit, cost: number): Reader {
+  const known = readers.get(name);
+  const { bucket, allowed, retryAfterMs } = takeFrom(known?.bucket ?? null, Math.max(cost, 1), limit, Date.now());
   if (!allowed) throw tooManyReads(Math.ceil(retryAfterMs / 1_000));
-  if (cost === 0) return;
-  if (buckets.size >= MAX_BUCKETS && known === null) buckets.clear();
-  buckets.set(name, bucket);
+  const reader = known ?? { bucket, reads: 0, refusedUntil: 0 };
+  if (cost === 0) return reader;
+  reader.bucket = bucket;
+  if (known !== undefined) return known;
+  if (readers.size >= MAX_READERS) readers.clear();
+  readers.set(name, reader);
+  return reader;
 }
 
 const tooManyReads = (seconds: number) =>
