@@ -1,6 +1,7 @@
 /** What a relay asks of those above it: the nearest that answers, up to the hub, and once for all who ask. */
-import { HUB_ATTACH_MS, RELAY_ATTACH_MS, RELAY_CHECK_MS, within } from "../workers/deadline.ts";
+import { HUB_ATTACH_MS, HUB_SNAPSHOT_MS, RELAY_ATTACH_MS, RELAY_CHECK_MS, within } from "../workers/deadline.ts";
 import type { Env } from "../workers/env.ts";
+import type { SnapshotParts } from "../workers/store/snapshot.ts";
 import type { Report, Upstream } from "./delivery.ts";
 import type { RelayStorage } from "./relay-storage.ts";
 import { ancestorsOf, type Place, relayName } from "./tree.ts";
@@ -15,6 +16,8 @@ export class Above {
   #attaching: Promise<boolean> | null = null;
   #leaving: Promise<void> | null = null;
   #filling: { from: number; done: Promise<void> } | null = null;
+  /** `revision` is the least that whoever asked first had to have. */
+  #whole: { revision: number; read: Promise<SnapshotParts | null> } | null = null;
   /** Nobody above knows what came after this or an earlier revision. */
   #beyond = -1;
 
@@ -99,6 +102,26 @@ export class Above {
     } catch {
       // Then the client fetches the ruleset.
     }
+  }
+
+  /**
+   * Read once for all who ask, and kept until the next round: a change that is too large for a message sends every isolate
+   * here, and each relay sends one question further up.
+   */
+  snapshot(place: Place, revision: number): Promise<SnapshotParts | null> {
+    if (this.#whole !== null && this.#whole.revision >= revision) return this.#whole.read;
+    const upstream = this.#node(place, this.#storage.above ?? null);
+    const read = within(upstream.snapshot(revision), HUB_SNAPSHOT_MS, "upstream");
+    const whole = { revision, read };
+    this.#whole = whole;
+    read.catch(() => {
+      if (this.#whole === whole) this.#whole = null;
+    });
+    return read;
+  }
+
+  forgetSnapshot(): void {
+    this.#whole = null;
   }
 
   #node(place: Place, n: number | null): Upstream {

@@ -1,8 +1,10 @@
-/** How many clients a relay has let in, against what it, their keys and their environment may have. */
-import type { GoodbyeMessage } from "@bunting/core/wire";
+/** Whom a relay lets in, by what it, their keys and their environment may have, and whom it cuts. */
+import { type GoodbyeMessage, SILENCE_SECONDS } from "@bunting/core/wire";
 import { excess, type Limits, refusal, spreadMs } from "./admission.ts";
 import type { RelayStorage } from "./relay-storage.ts";
-import { type Sockets, send, TOO_MUCH } from "./sockets.ts";
+import { KEY_REVOKED, SILENT, type Sockets, send, TOO_MUCH, TOO_SLOW } from "./sockets.ts";
+
+const SILENCE_MS = SILENCE_SECONDS * 1_000;
 
 export class Crowd {
   readonly #sockets: Sockets;
@@ -41,6 +43,26 @@ export class Crowd {
         send(socket, JSON.stringify(goodbye));
         this.#sockets.close(socket, TOO_MUCH, goodbye.reason);
       }
+    }
+  }
+
+  /** The silent, and those whose keys are over. */
+  cutEnded(now: number): void {
+    for (const socket of this.#sockets.open()) {
+      if (now - this.#sockets.heardAt(socket) > SILENCE_MS) this.#sockets.close(socket, SILENT, "silent");
+    }
+    for (const hash of this.#storage.expiredKeys(now)) {
+      for (const socket of this.#sockets.open(hash)) this.#sockets.close(socket, KEY_REVOKED, "key-expired");
+    }
+  }
+
+  /** Who has acknowledged nothing of a whole ring is not reading: what waits for it must not grow for ever. */
+  cutSlow(): void {
+    const first = this.#storage.firstOfRing();
+    for (const socket of this.#sockets.open()) {
+      const { transport, applied, connectedWith } = this.#sockets.of(socket);
+      if (transport === "socket" && Math.max(applied, connectedWith) < first - 1)
+        this.#sockets.close(socket, TOO_SLOW, "slow");
     }
   }
 }

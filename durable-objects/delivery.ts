@@ -2,6 +2,7 @@
 import type { Flag, Segment } from "@bunting/core";
 import { MAX_MESSAGE_BYTES, type MemberChange, type PatchMessage, type ResyncMessage } from "@bunting/core/wire";
 import type { KeyGrant } from "../workers/store/changes.ts";
+import type { SnapshotParts } from "../workers/store/snapshot.ts";
 import { acknowledgeWithinMs, spreadMs } from "./admission.ts";
 import type { Part } from "./receipt.ts";
 import type { Region, RelayCounts } from "./tree.ts";
@@ -43,6 +44,8 @@ export interface Upstream {
   attach(report: Report): Promise<(Since & { standing: Standing }) | null>;
   detach(name: string): Promise<void>;
   since(revision: number): Promise<Since | null>;
+  /** The whole ruleset, at `revision` or a later one. */
+  snapshot(revision: number): Promise<SnapshotParts | null>;
 }
 
 /** What every relay is to the one above it. */

@@ -40,6 +40,8 @@ export class HubStorage {
   readonly deltas: DeltaLog;
   readonly regions: Regions;
   #position: Position | null;
+  /** The encoded ruleset, for all who ask for it at the same time. */
+  #whole: { revision: number; text: string } | null = null;
 
   constructor(storage: DurableObjectStorage) {
     this.#storage = storage;
@@ -80,6 +82,7 @@ export class HubStorage {
       return this.#storage.transactionSync(step);
     } catch (error) {
       this.#position = before;
+      this.#whole = null;
       if (before !== null) this.deltas.recount();
       throw error;
     }
@@ -138,9 +141,30 @@ export class HubStorage {
     return result;
   }
 
-  /** The ruleset as clients get it, kills laid over it, joined from the stored texts without parsing them. */
+  /** Kept until `forgetText`. */
   snapshot(): SnapshotParts {
     const position = this.#position as Position;
+    const { revision } = position;
+    if (this.#whole?.revision !== revision) this.#whole = { revision, text: this.#text(position) };
+    return {
+      revision,
+      version: position.version,
+      changeId: position.changeId,
+      killSeq: position.killSeq,
+      unheardAfter: position.unheardAfter,
+      keys: this.#keys(),
+      kills: this.kills.states(),
+      ruleset: this.#whole.text,
+      relays: this.regions.counts,
+    };
+  }
+
+  forgetText(): void {
+    this.#whole = null;
+  }
+
+  /** The ruleset as clients get it, kills laid over it, joined from the stored texts without parsing them. */
+  #text({ environmentId, revision }: Position): string {
     const killed = new Set(Object.keys(this.kills.states()));
     const flags = this.#rows("flag").map(({ key, json }) =>
       killed.has(key) ? { key, json: JSON.stringify({ ...(JSON.parse(json) as Flag), killed: true }) } : { key, json },
@@ -150,19 +174,8 @@ export class HubStorage {
       listed.has(key) ? { key, json: JSON.stringify(this.members.join(JSON.parse(json) as Segment)) } : { key, json },
     );
     const events = JSON.stringify({ exposureSampleRate: 1, summarySeconds: 30 });
-    const head = `{"schema":1,"environment":${JSON.stringify(position.environmentId)},"revision":${position.revision},"events":${events}`;
-    const ruleset = `${head},"flags":${joined(flags)},"segments":${joined(segments)}}`;
-    return {
-      revision: position.revision,
-      version: position.version,
-      changeId: position.changeId,
-      killSeq: position.killSeq,
-      unheardAfter: position.unheardAfter,
-      keys: this.#keys(),
-      kills: this.kills.states(),
-      ruleset,
-      relays: this.regions.counts,
-    };
+    const head = `{"schema":1,"environment":${JSON.stringify(environmentId)},"revision":${revision},"events":${events}`;
+    return `${head},"flags":${joined(flags)},"segments":${joined(segments)}}`;
   }
 
   keyEnds(): KeyEnds {

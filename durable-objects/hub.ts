@@ -372,6 +372,7 @@ export class Hub extends DurableObject<Env> implements Upstream {
       if (status === "rejected")
         console.warn(JSON.stringify({ level: "warn", hub: position.environmentId, ...rest }, errorText));
     }
+    this.#storage.forgetText();
     this.#failures = results.some(({ status }) => status === "rejected") ? this.#failures + 1 : 0;
     const nextInMs = this.#followers.nextInMs(now, SNAPSHOT_DELAY_MS);
     if (this.#failures > 0) this.#alarm.wake(Math.min(RETRY_MS * 2 ** (this.#failures - 1), MAX_RETRY_MS));

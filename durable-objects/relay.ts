@@ -4,9 +4,10 @@
  * its sockets open.
  */
 import { DurableObject } from "cloudflare:workers";
-import { type HelloMessage, SILENCE_SECONDS } from "@bunting/core/wire";
+import type { HelloMessage } from "@bunting/core/wire";
 import { RECEIPT_LEVEL, RELAY_CHECK_MS, within } from "../workers/deadline.ts";
 import type { Env } from "../workers/env.ts";
+import type { SnapshotParts } from "../workers/store/snapshot.ts";
 import { Above } from "./above.ts";
 import { type Limits, spreadMs, worthReporting } from "./admission.ts";
 import { Alarm } from "./alarm.ts";
@@ -31,15 +32,12 @@ import {
   type Introduction,
   KEY_REVOKED,
   RELAYS_HEADER,
-  SILENT,
   Sockets,
   TOO_MUCH,
-  TOO_SLOW,
 } from "./sockets.ts";
 import { Tallies } from "./tallies.ts";
 import { type Place, placeOf, type RelayCounts, relayName } from "./tree.ts";
 
-const SILENCE_MS = SILENCE_SECONDS * 1_000;
 /** How often the silent are looked for, and the node above is told how this one is. */
 const ROUND_MS = 60_000;
 /** Whoever has heard nothing for this long asks before it answers: the node above may have forgotten it. */
@@ -117,7 +115,7 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
     this.#reportGrowth();
   }
 
-  // What Workers call, and the first also relays below.
+  // What Workers call, and the first two also relays below.
 
   /** What an isolate that has `revision` lacks, and how many relays there are. Null: no such environment. */
   async since(revision: number, polls: Polls = []): Promise<(Since & { relays: RelayCounts }) | null> {
@@ -125,6 +123,11 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
     this.#polls.add(polls, this.#askedAt);
     if (!(await this.#current(revision))) return null;
     return { ...(await this.#lackedBy(revision)), relays: this.#storage.standing.relays };
+  }
+
+  /** The whole ruleset, where it cannot be told what came after `revision`: one read from above, whoever asks. */
+  async snapshot(revision: number): Promise<SnapshotParts | null> {
+    return (await this.#current(revision)) ? this.#above.snapshot(this.#place(), revision) : null;
   }
 
   /** Takes a socket whose credentials the Worker has checked. `?since=` asks for what the client lacks. */
@@ -240,12 +243,8 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
     const now = Date.now();
     this.#roundAt = now;
     this.#sockets.recount();
-    for (const socket of this.#sockets.open()) {
-      if (now - this.#sockets.heardAt(socket) > SILENCE_MS) this.#sockets.close(socket, SILENT, "silent");
-    }
-    for (const hash of this.#storage.expiredKeys(now)) {
-      for (const socket of this.#sockets.open(hash)) this.#sockets.close(socket, KEY_REVOKED, "key-expired");
-    }
+    this.#above.forgetSnapshot();
+    this.#crowd.cutEnded(now);
     const isNeeded = this.#arriving > 0 || this.#sockets.open().length > 0 || !this.#children.isEmpty;
     if (!isNeeded && now - this.#askedAt > ROUND_MS) return this.#leave();
     // Those below do not wait for those above, who may not answer.
@@ -327,23 +326,13 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
     const first = this.#storage.firstOfRing();
     this.#storage.log(delivery);
     this.#tallies.begin(delivery.revision, delivery.publishedAt, connected, Date.now());
-    if (this.#storage.firstOfRing() > first) this.#cutSlow();
+    if (this.#storage.firstOfRing() > first) this.#crowd.cutSlow();
   }
 
   /** A key dies on open sockets as fast as a flag changes. */
   #endKey(hash: string): void {
     this.#storage.dropKey(hash);
     for (const socket of this.#sockets.open(hash)) this.#sockets.close(socket, KEY_REVOKED, "key-revoked");
-  }
-
-  /** Who has acknowledged nothing of a whole ring is not reading: what waits for it must not grow for ever. */
-  #cutSlow(): void {
-    const first = this.#storage.firstOfRing();
-    for (const socket of this.#sockets.open()) {
-      const { transport, applied, connectedWith } = this.#sockets.of(socket);
-      if (transport === "socket" && Math.max(applied, connectedWith) < first - 1)
-        this.#sockets.close(socket, TOO_SLOW, "slow");
-    }
   }
 
   /** What lies between cannot be told: every socket fetches the ruleset, if its key is still good. */

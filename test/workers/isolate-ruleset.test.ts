@@ -1,5 +1,10 @@
 /** What an isolate serves while its relay or its hub is slow, behind or away. */
-import { createExecutionContext, runDurableObjectAlarm, waitOnExecutionContext } from "cloudflare:test";
+import {
+  createExecutionContext,
+  runDurableObjectAlarm,
+  runInDurableObject,
+  waitOnExecutionContext,
+} from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import type { ResyncMessage } from "@bunting/core/wire";
 import { eq } from "drizzle-orm";
@@ -108,6 +113,8 @@ describe("an isolate never goes back a revision (R14)", () => {
     const { environmentId } = await environment();
     await isolateRuleset(visit(), environmentId);
     await hubOf(environmentId).setKilled(killRequest("a", "kill"));
+    // On a slow machine KV would have it before this test has asked.
+    await runInDurableObject(hubOf(environmentId), (_, { storage }) => storage.deleteAlarm());
     expect((await isolateRuleset(visit(), environmentId, () => -1))?.evaluator.revision).toBe(3);
     await evicted(environmentId);
     expect((await readLatestSnapshot(env.KV, environmentId))?.revision).toBe(2);
@@ -170,10 +177,41 @@ test("KV away: a warm isolate goes on as before, a cold one asks the hub", async
   expect((await isolateRuleset(visit({ KV }), environmentId, () => -1))?.evaluator.revision).toBe(3);
 });
 
+test("what is too large for a message comes from the relay, once for all requests that wait for it, and not from the hub", async () => {
+  const { environmentId, head } = await environment();
+  const values = Array.from({ length: 8_000 }, (_, index) => `user-${index}-of-many`);
+  const large = { flags: { b: flag("b", { targets: [{ variation: "on", values }] }) } };
+  const ruleset = (await isolateRuleset(visit(), environmentId))!;
+  await hubOf(environmentId).publish((await commitDocuments(head, large)).change);
+  const HUB = answering({ snapshot: () => expect.unreachable("the hub was asked for all of it") });
+  let fetched = 0;
+  const relay = env.RELAY.get(env.RELAY.idFromName(`relay:${environmentId}:enam:0`));
+  const counted = {
+    since: (revision: number) => relay.since(revision),
+    snapshot: async (revision: number) => {
+      fetched++;
+      // Longer than a request waits.
+      await scheduler.wait(400);
+      return relay.snapshot(revision);
+    },
+  };
+  const asking = visit({ HUB, RELAY: answering(counted) });
+  await Promise.all(Array.from({ length: 5 }, () => isolateRuleset(asking, environmentId, () => -1)));
+  await vi.waitFor(async () => {
+    await isolateRuleset(asking, environmentId, () => -1);
+    expect(ruleset.evaluator.revision).toBe(3);
+  });
+  expect(fetched).toBe(1);
+});
+
 test("hub away: what KV and the relay have is served, and a change too large for a message waits for it", async () => {
   const { environmentId } = await environment();
   const resync = { revision: 3, previous: 2, publishedAt: 0, message: '{"type":"resync","revision":3}', keys: {} };
-  const RELAY = answering({ since: async () => ({ revision: 3, deliveries: [resync], relays: {} }) });
+  const RELAY = answering({
+    since: async () => ({ revision: 3, deliveries: [resync], relays: {} }),
+    // It has to ask above as well.
+    snapshot: away,
+  });
   const ruleset = await isolateRuleset(visit({ RELAY, HUB: gone() }), environmentId);
   expect(ruleset).toMatchObject({ evaluator: { revision: 2 }, checkedAt: 0 });
 });

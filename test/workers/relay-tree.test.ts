@@ -1,7 +1,7 @@
 /** A tree of real relays: with a fan-out of two, relay 3 is below 1, which is below 0, which is below the hub. */
 import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
-import { expect, test, vi } from "vitest";
+import { expect, onTestFinished, test, vi } from "vitest";
 import { relayName } from "../../durable-objects/tree.ts";
 import { Hub, Relay } from "../../workers/index.ts";
 import * as table from "../../workers/store/schema.ts";
@@ -91,6 +91,34 @@ test("clients that come back together cost those above one read, whatever each o
   for (let again = 0; again < 5; again++) await reopen(environmentId, 1);
   expect(timesAsked(asked, environmentId)).toBe(1);
   asked.mockRestore();
+});
+
+test("a change too large for a message costs the hub one read, however many isolates and relays want all of it (Q9)", async () => {
+  const { environmentId, publish } = await livingEnvironment();
+  for (const n of [0, 1, 2, 3]) await open(environmentId, n);
+  const values = Array.from({ length: 4_000 }, (_, index) => `a-user-with-a-long-name-${index}`);
+  const asked = ["since", "snapshot"].map((method) => vi.spyOn(Hub.prototype, method as "since"));
+  onTestFinished(() => {
+    for (const spy of asked) spy.mockRestore();
+  });
+  const { revision } = await publish({ flags: { a: flag("a", { targets: [{ variation: "on", values }] }) } });
+  const isolate = async (n: number) => {
+    const since = await vi.waitFor(async () => {
+      const answer = await relayOf(environmentId, n).since(1);
+      expect(answer?.revision).toBe(revision);
+      return answer;
+    });
+    expect(since?.deliveries?.map(({ message }) => JSON.parse(message).type)).toEqual(["resync"]);
+    const whole = await relayOf(environmentId, n).snapshot(revision);
+    expect(JSON.parse(whole!.ruleset)).toMatchObject({ revision, flags: { a: { targets: [{ values }] } } });
+  };
+  await Promise.all(Array.from({ length: 100 }, (_, index) => isolate(index % 4)));
+  expect(asked.map((spy) => timesAsked(spy, environmentId))).toEqual([0, 1]);
+  // Later, and for the next: what was read is not kept for ever.
+  await runDurableObjectAlarm(relayOf(environmentId, 0));
+  const next = await publish({ flags: { b: flag("b", { targets: [{ variation: "on", values }] }) } });
+  await vi.waitFor(async () => expect((await relayOf(environmentId, 3).since(1))?.revision).toBe(next.revision));
+  expect((await relayOf(environmentId, 3).snapshot(next.revision))?.revision).toBe(next.revision);
 });
 
 test("those who come from so far back that nobody knows cost one read too, and fetch the ruleset", async () => {

@@ -31,6 +31,8 @@ export type IsolateRuleset = {
   /** How often each revision was named by polls since the last check, for receipts. */
   polls: Map<number, number>;
   checking: Promise<void> | null;
+  /** Until then a request of this isolate is fetching all of a change that is too large for a message. Epoch ms. */
+  fetchingUntil: number;
   /** Around the relay: a dead one costs a wait now and then, not one for every request. */
   circuit: Circuit;
 };
@@ -145,6 +147,7 @@ async function checkOnce(visit: Visit, ruleset: IsolateRuleset, waitMs: number):
 
 async function check(visit: Visit, ruleset: IsolateRuleset): Promise<void> {
   const startedAt = Date.now();
+  if (startedAt < ruleset.fetchingUntil) return;
   const polls = [...ruleset.polls];
   ruleset.polls.clear();
   // The next check asks another, where there are several.
@@ -159,11 +162,23 @@ async function check(visit: Visit, ruleset: IsolateRuleset): Promise<void> {
   if (since.revision <= ruleset.evaluator.revision) {
     // Nothing new, or a relay that lacks what this isolate read elsewhere.
   } else if (since.deliveries === null || since.deliveries.some(isTooLarge)) {
-    const whole = await hubSnapshot(visit.env, ruleset.environmentId);
-    if (whole !== null && whole.revision > ruleset.evaluator.revision)
-      Object.assign(ruleset, fromSnapshot(whole, ruleset.evaluator));
+    await fetchWhole(visit, ruleset, since.revision);
   } else for (const delivery of since.deliveries) applyDelivery(ruleset, delivery);
   ruleset.checkedAt = Math.max(ruleset.checkedAt, startedAt);
+}
+
+/** From the relay, which asks those above it once for all of its isolates: they are many, and the hub is one. */
+async function fetchWhole(visit: Visit, ruleset: IsolateRuleset, revision: number): Promise<void> {
+  ruleset.fetchingUntil = Date.now() + HUB_SNAPSHOT_MS;
+  try {
+    // What a stub hands out is a promise in all but its class.
+    const asked = Promise.resolve(relayOf(visit, ruleset).snapshot(revision));
+    const whole = await within(asked, HUB_SNAPSHOT_MS, "relay");
+    if (whole !== null && whole.revision > ruleset.evaluator.revision)
+      Object.assign(ruleset, fromSnapshot(whole, ruleset.evaluator));
+  } finally {
+    ruleset.fetchingUntil = 0;
+  }
 }
 
 /** Lets the ruleset's history reach back to `revision`, where the relay still has what came after. */
@@ -245,6 +260,7 @@ function newIsolateRuleset(environmentId: string, snapshot: SnapshotParts): Isol
     share: Math.random(),
     polls: new Map(),
     checking: null,
+    fetchingUntil: 0,
     circuit: new Circuit("relay", RELAY_BREAKING),
   };
 }
