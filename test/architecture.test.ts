@@ -47,7 +47,7 @@ const table: Record<string, { files: string[]; packages: string[] }> = {
   "workers/index.ts": { files: ["workers", "durable-objects"], packages: ["hono", "cloudflare:workers"] },
   workers: { files: ["workers/store", "workers", "sdk/core"], packages: [] },
   scripts: { files: ["sdk/core/index.ts", "sdk/js"], packages: ["node:"] },
-  examples: { files: ["sdk/js"], packages: [] },
+  examples: { files: ["sdk/js"], packages: ["node:"] },
   bench: {
     // The simulation decides with the functions that the product decides with.
     files: [
