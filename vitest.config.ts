@@ -49,7 +49,12 @@ export default defineConfig(async () => ({
       {
         test: {
           name: "processes",
-          include: ["test/flows/**/*.test.ts", "test/faults/**/*.test.ts", "test/validate/smoke.test.ts"],
+          include: [
+            "test/flows/**/*.test.ts",
+            "test/browser/**/*.test.ts",
+            "test/faults/**/*.test.ts",
+            "test/validate/smoke.test.ts",
+          ],
           testTimeout: 60_000,
           hookTimeout: 120_000,
           fileParallelism: false,

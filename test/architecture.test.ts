@@ -71,7 +71,7 @@ const behind: Record<string, RegExp> = {
   "node:zlib": /^workers\/(edge\/events|admin\/member-body)\.ts$/,
   "@openfeature/server-sdk": /^(sdk\/js\/openfeature-server\.ts|examples\/openfeature-node\/index\.ts)$/,
   "@openfeature/web-sdk": /^sdk\/js\/openfeature-web\.ts$/,
-  "eventsource-parser": /^sdk\/js\/transports\.ts$/,
+  "eventsource-parser": /^sdk\/js\/sse\.ts$/,
   miniflare: /^(bench|test)\//,
   ws: /^bench\//,
 };

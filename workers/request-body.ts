@@ -4,10 +4,14 @@ import { ApiError, badRequest, tooLarge } from "./problem.ts";
 /** Deeper than any document of ours, far from where recursion would hurt. */
 const MAX_DEPTH = 64;
 
-/** JSON as it was sent, for `parseJson`: what is to be recognised need not be parsed. */
-export async function readJsonText(request: Request, maxBytes: number): Promise<string> {
+/**
+ * JSON as it was sent, for `parseJson`: what is to be recognised need not be parsed. `fromPages` also takes text/plain,
+ * with which a page elsewhere may ask without a preflight.
+ */
+export async function readJsonText(request: Request, maxBytes: number, fromPages = false): Promise<string> {
   const type = request.headers.get("content-type") ?? "application/json";
-  if (type !== "application/json" && !/^application\/([\w.+-]+\+)?json\s*(;|$)/i.test(type)) {
+  const isJson = type === "application/json" || /^application\/([\w.+-]+\+)?json\s*(;|$)/i.test(type);
+  if (!isJson && !(fromPages && /^text\/plain\s*(;|$)/i.test(type))) {
     throw new ApiError(415, "unsupported-media-type", "Send JSON, with Content-Type: application/json.");
   }
   const contentLength = request.headers.get("content-length");

@@ -10,6 +10,7 @@ export type { Decision, ErrorCode, Reason } from "./decision.ts";
 export { dependents, Referrers } from "./dependents.ts";
 export { diff } from "./diff.ts";
 export { compile, type Evaluator } from "./evaluate.ts";
+export { type Exposure, exposureOf } from "./exposures.ts";
 export { isKey, KEY_PATTERN } from "./keys.ts";
 export { type Movement, movements } from "./movements.ts";
 export { type References, references } from "./references.ts";

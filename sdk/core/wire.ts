@@ -1,5 +1,6 @@
 /** What travels on streams (docs/protocol.md, "Data plane"). Unknown messages and fields are ignored (EV-36). */
 import type { ErrorCode, Reason } from "./decision.ts";
+import type { Exposure } from "./exposures.ts";
 import type { Flag, Json, Segment } from "./ruleset.ts";
 
 /** A change on top of `previous`; a document that is null has been deleted. */
@@ -42,6 +43,8 @@ export type EvaluatedFlag = {
   version: number;
   /** ERROR only. */
   errorCode?: ErrorCode;
+  /** What to tell of whoever is shown this; absent where nothing is wanted. */
+  exposure?: Exposure;
 };
 
 /** Client keys: the values of all flags. Whatever the client held before is void. */

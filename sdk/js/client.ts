@@ -1,13 +1,16 @@
-import type { Context, Decision, Json, Ruleset } from "@bunting/core";
+import { type Context, type Decision, exposureOf, type Json, type Ruleset } from "@bunting/core";
+import type { PatchMessage } from "@bunting/core/wire";
 import type { Clock } from "./clock.ts";
-import type { Feed, FeedStatus, News, Store } from "./driver.ts";
+import type { Feed, FeedStatus, Store } from "./driver.ts";
 import type { Events } from "./events.ts";
 import type { Filters } from "./filters.ts";
 import { type Change, Holding, type Origin } from "./holding.ts";
+import type { RulesetMessage } from "./ruleset-dialect.ts";
+import type { News } from "./sync-state.ts";
 
 /** The flags of an application and the types of their values; with none given, any key and any type. */
 export type FlagTypes = Record<string, Json>;
-type KeyOf<Flags extends FlagTypes, Value> = string extends keyof Flags
+export type KeyOf<Flags extends FlagTypes, Value> = string extends keyof Flags
   ? string
   : { [Key in keyof Flags & string]: Flags[Key] extends Value ? Key : never }[keyof Flags & string];
 
@@ -56,6 +59,12 @@ type Wiring = {
 };
 /** Told of each revision; asks for the ruleset when it is about to write. `settle` ends once that is done. */
 type Keep = { changed(current: () => Ruleset): void; settle?(): Promise<void> };
+export type RulesetStore = Store<RulesetMessage, PatchMessage> & {
+  /** There is nothing to evaluate with, not even from elsewhere. */
+  readonly isEmpty: boolean;
+  /** From a cache: whether it was taken, which it never is in place of what the server has sent. */
+  restore(ruleset: Ruleset): boolean;
+};
 type Listener<Name extends keyof ClientEvents> = (detail: ClientEvents[Name]) => void;
 
 /**
@@ -75,7 +84,7 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
   #cancelFlush: (() => void) | null = null;
 
   /** Applications call `createClient` instead. */
-  constructor(wiring: Wiring, makeFeed: (store: Store) => Feed) {
+  constructor(wiring: Wiring, makeFeed: (store: RulesetStore) => Feed) {
     this.#wiring = wiring;
     this.#holding = new Holding(wiring.clock);
     wiring.filters.onArrival((segment) => this.#filterArrived(segment));
@@ -194,7 +203,10 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
 
   #record(key: string, decision: Decision, context: Context): void {
     try {
-      this.#wiring.events?.evaluated(key, this.#holding.ruleset?.flags[key], decision, context);
+      const { ruleset } = this.#holding;
+      const flag = ruleset?.flags[key];
+      const exposure = flag && exposureOf(flag, decision, context, ruleset.events.exposureSampleRate);
+      this.#wiring.events?.evaluated(key, decision, context, exposure);
     } catch {
       // A context whose getters throw cannot be recorded; the value is answered all the same.
     }
@@ -212,7 +224,7 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
     this.#wiring.logger.warn(`Bunting: ${message}`);
   }
 
-  #store(): Store {
+  #store(): RulesetStore {
     const holding = this.#holding;
     return {
       get revision() {
@@ -222,7 +234,7 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
         return holding.ruleset === null;
       },
       restore: (ruleset) => this.#restore(ruleset),
-      install: (ruleset) => this.#install(ruleset),
+      install: ({ ruleset }) => this.#install(ruleset),
       apply: (patch) => this.#changed(this.#holding.apply(patch)),
       confirm: () => this.#confirm(),
       report: (news) => this.#report(news),

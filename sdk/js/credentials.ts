@@ -1,4 +1,4 @@
-import type { Fetch } from "./transports.ts";
+import type { Fetch } from "./dialect.ts";
 
 /** Kept equal to package.json by a test: an entry point cannot read that file on every platform. */
 export const VERSION = "0.1.0";

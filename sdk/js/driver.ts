@@ -1,11 +1,12 @@
-import type { Ruleset } from "@bunting/core";
-import type { PatchMessage } from "@bunting/core/wire";
-import { type AppliedMessage, PING } from "@bunting/core/wire";
+import { PING } from "@bunting/core/wire";
 import type { Clock } from "./clock.ts";
 import { transition } from "./sync.ts";
 import {
   type Effect,
   initialState,
+  type News,
+  type Patch,
+  type Put,
   type StreamName,
   type SyncEvent,
   type SyncState,
@@ -14,29 +15,19 @@ import {
 import type { Transport } from "./transports.ts";
 
 /** What a feed keeps up to date. */
-export type Store = {
+export type Store<P extends Put = Put, D extends Patch = Patch> = {
   /** What the server's revisions follow on. */
   readonly revision: number | null;
-  /** There is nothing to evaluate with, not even from elsewhere. */
-  readonly isEmpty: boolean;
-  /** From a cache: whether it was taken, which it never is in place of what the server has sent. */
-  restore(ruleset: Ruleset): boolean;
-  /** Both throw when the evaluator cannot take it, and then keep what they had. */
-  install(ruleset: Ruleset): void;
-  apply(patch: PatchMessage): void;
+  /** Both throw when they cannot take it, and then keep what they had. */
+  install(put: P): void;
+  apply(patch: D): void;
   /** The server has this revision. */
   confirm(): void;
   report(news: News): void;
 };
 
-export type News =
-  | { type: "connected"; transport: StreamName }
-  | { type: "disconnected"; transport: StreamName; reason: string }
-  | { type: "stale"; forMs: number }
-  | { type: "error"; code: "REFUSED" | "UNREACHABLE" | "GARBAGE"; message: string };
-
 export type FeedStatus = {
-  /** How rulesets arrive now. */
+  /** How changes arrive now. */
   transport: StreamName | "polling";
   /** A stream is up, or the last poll succeeded. */
   connected: boolean;
@@ -52,145 +43,134 @@ export type FeedStatus = {
 /** What keeps a store up to date. */
 export type Feed = { start(): void; close(): void; status(): FeedStatus };
 
-export type Transports = { polling: Transport; streams: Partial<Record<StreamName, Transport>> };
+/** One that can be put to sleep and be asked for something else. */
+export type LiveFeed = Feed & { tell(event: "sleep" | "wake" | "forget"): void };
+
+export type Transports<P extends Put = Put, D extends Patch = Patch> = {
+  polling: Transport<P, D>;
+  streams: Partial<Record<StreamName, Transport<P, D>>>;
+  /** What to say of a revision that is applied, over WebSocket. */
+  acknowledgement?(revision: number, waitedMs: number): string;
+};
 
 /** Carries out what sync.ts decides. */
-export function liveFeed(store: Store, transports: Transports, clock: Clock, random: () => number): Feed {
-  const order = (["websocket", "sse"] as const).filter((name) => transports.streams[name] !== undefined);
-  let state: SyncState = initialState(order, store.revision);
+export function liveFeed<P extends Put, D extends Patch>(
+  store: Store<P, D>,
+  { polling, streams, acknowledgement }: Transports<P, D>,
+  clock: Clock,
+  random: () => number,
+): LiveFeed {
+  const order = (["websocket", "sse"] as const).filter((name) => streams[name]);
+  let state = initialState(order, store.revision) as SyncState<D>;
   let garbage = 0;
-  const timers = new Map<TimerName, () => void>();
-  const queue: SyncEvent[] = [];
+  let open: Transport<P, D> | undefined;
+  let cancelTimer = () => {};
+  const queue: SyncEvent<P, D>[] = [];
   let draining = false;
 
   /** One at a time: an effect may dispatch again, and must not run inside another transition. */
-  function dispatch(event: SyncEvent): void {
+  function dispatch(...event: SyncEvent<P, D>): void {
     queue.push(event);
     if (draining) return;
     draining = true;
     try {
-      for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
-        const step = transition(state, next, clock.elapsed(), random);
+      for (let next = queue.shift(); next; next = queue.shift()) {
         const { verifiedAt } = state;
-        state = step.state;
-        for (const effect of step.effects) run(effect);
+        const [after, effects] = transition(state, next, clock.elapsed(), random);
+        state = after;
+        for (const effect of effects) carryOut(effect);
         if (state.verifiedAt !== verifiedAt) store.confirm();
       }
     } finally {
       draining = false;
     }
+    cancelTimer();
+    const [soonest] = (Object.entries(state.due) as [TimerName, number][]).sort((one, other) => one[1] - other[1]);
+    if (soonest)
+      cancelTimer = clock.timer(Math.max(0, soonest[1] - clock.elapsed()), () => dispatch("timer", soonest[0]));
   }
 
-  let open: Transport | null = null;
-
-  function run(effect: Effect): void {
-    switch (effect.type) {
+  function carryOut([type, detail, more]: Effect<P, D>): void {
+    switch (type) {
       case "fetch": {
         let delivered = false;
-        transports.polling.open(
-          { since: state.revision, atLeast: effect.atLeast },
+        polling.open(
+          { since: state.revision, atLeast: detail },
           {
             message(message) {
               delivered = true;
-              dispatch({ type: "fetched", message });
+              dispatch("fetched", message);
             },
-            closed: (end) => delivered || dispatch({ type: "fetch-failed", end }),
+            closed: (end) => delivered || dispatch("failed", end),
           },
         );
         break;
       }
-      case "open": {
-        open = transports.streams[effect.name]!;
+      case "abort":
+        polling.close();
+        break;
+      case "open":
+        open = streams[detail]!;
         open.open(
-          { since: effect.since, atLeast: null },
+          { since: more, atLeast: null },
           {
             message(message) {
-              if (message.type === "garbage") noteGarbage();
-              dispatch({ type: "message", message });
+              if (message.type === "garbage" && ++garbage === 1) complain("a message could not be read");
+              dispatch("message", message);
             },
-            closed: (end) => dispatch({ type: "closed", end }),
+            closed: (end) => dispatch("closed", end),
           },
         );
         break;
-      }
       case "disconnect":
         open?.close();
         break;
-      case "abort-fetch":
-        transports.polling.close();
-        break;
-      case "timer":
-        timers.get(effect.name)?.();
-        timers.set(
-          effect.name,
-          clock.timer(effect.inMs, () => {
-            timers.delete(effect.name);
-            dispatch({ type: "timer", name: effect.name });
-          }),
-        );
-        return;
-      case "cancel":
-        timers.get(effect.name)?.();
-        timers.delete(effect.name);
-        return;
       case "install":
-        attempt(effect.ruleset.revision, () => store.install(effect.ruleset));
+        attempt(() => store.install(detail));
         break;
       case "apply":
-        attempt(effect.patch.revision, () => store.apply(effect.patch));
+        attempt(() => store.apply(detail));
         break;
       case "acknowledge":
-        open?.send(JSON.stringify({ applied: effect.revision, waitedMs: effect.waitedMs } satisfies AppliedMessage));
+        if (acknowledgement) open?.send?.(acknowledgement(detail, more));
         break;
       case "ping":
-        open?.send(PING);
+        open?.send?.(PING);
         break;
-      case "connected":
-        store.report({ type: "connected", transport: effect.name });
-        break;
-      case "disconnected":
-        store.report({ type: "disconnected", transport: effect.name, reason: effect.reason });
-        break;
-      case "stale":
-        store.report({ type: "stale", forMs: effect.forMs });
-        break;
-      case "error":
-        store.report({ type: "error", code: effect.code, message: effect.reason });
-        break;
+      case "report":
+        store.report(detail);
     }
   }
 
-  function attempt(revision: number, change: () => void): void {
+  const complain = (message: string) => store.report({ type: "error", code: "GARBAGE", message });
+
+  function attempt(change: () => void): void {
     try {
       change();
     } catch (error) {
-      store.report({ type: "error", code: "GARBAGE", message: `revision ${revision} could not be applied: ${error}` });
-      dispatch({ type: "rejected", revision: store.revision });
+      complain(`a change could not be applied: ${error}`);
+      dispatch("rejected", store.revision);
     }
   }
 
-  function noteGarbage(): void {
-    garbage += 1;
-    if (garbage === 1)
-      store.report({ type: "error", code: "GARBAGE", message: "a stream message could not be read and was ignored" });
-  }
-
   return {
-    start: () => dispatch({ type: "start" }),
-    close: () => dispatch({ type: "close" }),
+    start: () => dispatch("start"),
+    close: () => dispatch("close"),
+    tell: (event) => dispatch(event),
     status() {
       const now = clock.elapsed();
-      const live = state.stream !== null && state.stream.helloAt !== null;
+      const { stream, verifiedAt, stale } = state;
+      const live = stream !== null && stream.helloAt !== null;
       const circuits: FeedStatus["circuits"] = {};
       for (const name of order) {
         const { failures, openUntil } = state.circuits[name];
         if (failures > 0) circuits[name] = { failures, openForMs: Math.max(0, openUntil - now) };
       }
       return {
-        transport: live ? state.stream!.name : "polling",
-        connected: live || (state.verifiedAt !== null && state.fetchFailures === 0 && !state.refused),
-        stale: state.stale,
-        verifiedAgeMs: state.verifiedAt === null ? null : Math.round(now - state.verifiedAt),
+        transport: live ? stream.name : "polling",
+        connected: live || (verifiedAt !== null && !state.fetchFailures && !state.refused),
+        stale,
+        verifiedAgeMs: verifiedAt === null ? null : Math.round(now - verifiedAt),
         circuits,
         garbage,
       };

@@ -1,9 +1,8 @@
-import type { Context, Decision, Flag, Ruleset } from "@bunting/core";
-import { MAX_EVENTS, type TelemetryEvent } from "@bunting/core/wire";
+import type { Context, Decision, Exposure, Ruleset } from "@bunting/core";
+import { MAX_EVENT_BYTES, MAX_EVENTS, type TelemetryEvent } from "@bunting/core/wire";
+import { publicAttributes } from "./attributes.ts";
 import { encodeBatch, isFinal, MAX_NAME, MAX_UNIT, summaries } from "./batches.ts";
 import type { Clock } from "./clock.ts";
-import type { Endpoint } from "./credentials.ts";
-import { isSampled, publicAttributes, unitOf } from "./exposures.ts";
 import { messageOf, retryAfter } from "./transports.ts";
 
 export type EventOptions = {
@@ -15,6 +14,9 @@ export type EventOptions = {
   maxBuffered?: number;
 };
 
+/** Sends one batch to the intake. */
+export type Post = (body: string, signal: AbortSignal) => Promise<Response>;
+
 /** A process that dies loses what it has not sent. */
 const MIN_WINDOW_MS = 1_000;
 const MAX_WINDOW_MS = 3_600_000;
@@ -25,22 +27,20 @@ const MAX_BUFFERED = 10_000;
 /** Distinct (flag, variation, reason, version) in a window; a guard against keys made up at run time. */
 const MAX_COUNTERS = 20_000;
 
-type Counter = { variation: string | null; reason: string; flagVersion: number; count: number };
+type Counter = { flag: string; variation: string | null; reason: string; flagVersion: number; count: number };
 type Outcome = "sent" | "refused" | "retry";
 
 /** Counts evaluations, keeps exposures and metrics, and sends them in batches that count once however often they are retried. */
 export class Events {
   /** Events lost: dropped from a full buffer, or refused by the server as invalid. */
   dropped = 0;
-  #exposureSampleRate = 1;
   #windowMs = 30_000;
-  readonly #endpoint: Endpoint;
+  readonly #post: Post;
   readonly #clock: Clock;
   readonly #uuid: () => string;
-  readonly #sendAttributes: boolean;
-  readonly #private: ReadonlySet<string>;
-  readonly #maxBuffered: number;
+  readonly #options: EventOptions;
   readonly #onError: (message: string) => void;
+  readonly #maxBytes: number;
   #queue: TelemetryEvent[] = [];
   #counters = new Map<string, Counter[]>();
   #counterCount = 0;
@@ -52,24 +52,23 @@ export class Events {
   #failing = false;
 
   constructor(
-    endpoint: Endpoint,
+    post: Post,
     clock: Clock,
     uuid: () => string,
     options: EventOptions,
     onError: (message: string) => void,
+    maxBytes = MAX_EVENT_BYTES,
   ) {
-    this.#endpoint = endpoint;
+    this.#post = post;
     this.#clock = clock;
     this.#uuid = uuid;
-    this.#sendAttributes = options.sendAttributes ?? false;
-    this.#private = new Set(options.privateAttributes);
-    this.#maxBuffered = options.maxBuffered ?? MAX_BUFFERED;
+    this.#options = options;
     this.#onError = onError;
+    this.#maxBytes = maxBytes;
   }
 
-  /** What the environment asks for: how many units' exposures, and how often a batch goes out. */
-  configure({ exposureSampleRate, summarySeconds }: Ruleset["events"]): void {
-    this.#exposureSampleRate = exposureSampleRate;
+  /** What the environment asks for: how often a batch goes out. */
+  configure({ summarySeconds }: Ruleset["events"]): void {
     this.#windowMs = Math.min(MAX_WINDOW_MS, Math.max(MIN_WINDOW_MS, summarySeconds * 1_000));
   }
 
@@ -91,27 +90,17 @@ export class Events {
     return this.#sending !== null && this.#clock.elapsed() - this.#sending.since < ABANDONED_MS;
   }
 
-  evaluated(key: string, flag: Flag | undefined, decision: Decision, context: Context): void {
-    this.#count(key, decision);
-    if (flag === undefined || decision.variation === null || decision.reason === "ERROR") return;
-    if (!flag.trackExposures && flag.experiment === null) return;
-    const unit = unitOf(flag, decision, context);
-    if (unit === null || unit.length > MAX_UNIT || !isSampled(unit, this.#exposureSampleRate)) return;
-    const once = `${key}\n${decision.variation}\n${unit}`;
+  evaluated(flag: string, decision: Decision, context: Context, exposure?: Exposure | null): void {
+    this.#count(flag, decision);
+    const { variation, reason, flagVersion } = decision;
+    if (!exposure || exposure.unit.length > MAX_UNIT) return;
+    const once = `${flag}\n${variation}\n${exposure.unit}`;
     if (this.#exposed.has(once)) return;
     this.#exposed.add(once);
-    this.#push({
-      kind: "exposure",
-      at: this.#clock.now(),
-      flag: key,
-      flagVersion: decision.flagVersion,
-      variation: decision.variation,
-      reason: decision.reason,
-      experiment: flag.experiment ?? null,
-      unit,
-      sampleRate: this.#exposureSampleRate,
-      ...(this.#sendAttributes && { attributes: publicAttributes(context, this.#private) }),
-    });
+    const { sendAttributes, privateAttributes = [] } = this.#options;
+    const attributes = sendAttributes && { attributes: publicAttributes(context, privateAttributes) };
+    const at = this.#clock.now();
+    this.#push({ kind: "exposure", at, flag, flagVersion, variation, reason, ...exposure, ...attributes });
   }
 
   metric(metric: string, unit: string, value: number): void {
@@ -121,10 +110,10 @@ export class Events {
 
   /** Sends what is buffered, as far as the server takes it. Never rejects: what was not taken stays for the next time. */
   flush(): Promise<void> {
-    const now = this.#clock.elapsed();
+    const since = this.#clock.elapsed();
     if (this.#sending !== null && this.isSending) return this.#sending.done;
-    if (now < this.#notBefore) return Promise.resolve();
-    const sending = { since: now, done: Promise.resolve() };
+    if (since < this.#notBefore) return Promise.resolve();
+    const sending = { since, done: Promise.resolve() };
     sending.done = this.#sendAll().finally(() => {
       if (this.#sending === sending) this.#sending = null;
     });
@@ -132,18 +121,16 @@ export class Events {
     return sending.done;
   }
 
-  #count(key: string, { variation, reason, flagVersion }: Decision): void {
-    if (typeof key !== "string" || key.length > MAX_NAME) return;
+  /** Hands everything to `post`, which cannot say how it went, as far as it takes it. What is being sent goes again: it counts once. */
+  handOver(post: (body: string) => boolean): void {
+    this.#closeWindow();
+    while (this.#nextBatch() && post(this.#batch!.body)) this.#batch = null;
+  }
+
+  #count(flag: string, { variation, reason, flagVersion }: Decision): void {
+    if (typeof flag !== "string" || flag.length > MAX_NAME) return;
     this.#windowFrom ??= this.#clock.now();
-    let counters = this.#counters.get(key);
-    if (counters === undefined) {
-      if (this.#counterCount >= MAX_COUNTERS) {
-        this.dropped += 1;
-        return;
-      }
-      counters = [];
-      this.#counters.set(key, counters);
-    }
+    const counters = this.#counters.get(flag) ?? [];
     for (const counter of counters) {
       if (counter.variation === variation && counter.reason === reason && counter.flagVersion === flagVersion) {
         counter.count += 1;
@@ -155,12 +142,13 @@ export class Events {
       return;
     }
     this.#counterCount += 1;
-    counters.push({ variation, reason, flagVersion, count: 1 });
+    counters.push({ flag, variation, reason, flagVersion, count: 1 });
+    this.#counters.set(flag, counters);
   }
 
   #push(event: TelemetryEvent): void {
     this.#queue.push(event);
-    if (this.#queue.length > this.#maxBuffered) {
+    if (this.#queue.length > (this.#options.maxBuffered ?? MAX_BUFFERED)) {
       this.#queue.shift();
       this.dropped += 1;
     }
@@ -168,61 +156,57 @@ export class Events {
 
   async #sendAll(): Promise<void> {
     this.#closeWindow();
-    while (this.#batch !== null || this.#queue.length > 0) {
-      this.#batch ??= this.#takeBatch();
-      if (this.#batch === null) return;
-      const { body, size } = this.#batch;
-      const outcome = await this.#send(body);
+    while (this.#nextBatch()) {
+      const batch = this.#batch!;
+      const outcome = await this.#send(batch.body);
       if (outcome === "retry") return;
-      if (outcome === "refused") this.dropped += size;
-      this.#batch = null;
+      // It may have been handed over meanwhile.
+      if (this.#batch === batch) this.#batch = null;
+      if (outcome === "refused") this.dropped += batch.size;
     }
   }
 
   /** Turns the counts into summary events and lets every unit be exposed again. */
   #closeWindow(): void {
     this.#exposed.clear();
-    if (this.#counterCount === 0) return;
-    const counts = [...this.#counters].flatMap(([flag, counters]) => counters.map((counter) => ({ flag, ...counter })));
     const to = this.#clock.now();
-    const from = this.#windowFrom ?? to;
+    const counts = [...this.#counters.values()].flat();
+    for (const summary of summaries(this.#windowFrom ?? to, to, counts)) this.#push(summary);
     this.#counters = new Map();
     this.#counterCount = 0;
     this.#windowFrom = null;
-    for (const summary of summaries(from, to, counts)) this.#push(summary);
   }
 
-  #takeBatch(): { body: string; size: number } | null {
-    const { body, taken, tooLarge } = encodeBatch(this.#uuid(), this.#queue);
-    this.#queue.splice(0, taken);
-    this.dropped += tooLarge;
-    return taken === tooLarge ? null : { body, size: taken - tooLarge };
+  /** Whether there is one. */
+  #nextBatch(): boolean {
+    if (this.#batch === null && this.#queue.length > 0) {
+      const { body, taken, tooLarge } = encodeBatch(this.#uuid(), this.#queue, this.#maxBytes);
+      this.#queue.splice(0, taken);
+      this.dropped += tooLarge;
+      if (taken > tooLarge) this.#batch = { body, size: taken - tooLarge };
+    }
+    return this.#batch !== null;
   }
 
   async #send(body: string): Promise<Outcome> {
-    let response: Response;
     const abort = new AbortController();
     const cancel = this.#clock.timer(SEND_DEADLINE_MS, () => abort.abort(new Error("no answer in 10 s")));
     try {
-      response = await this.#endpoint.fetch(`${this.#endpoint.url}/sdk/v1/events`, {
-        method: "POST",
-        headers: { ...this.#endpoint.headers(), "Content-Type": "application/json" },
-        body,
-        signal: abort.signal,
-      });
+      const response = await this.#post(body, abort.signal);
       await response.body?.cancel();
+      if (response.ok) {
+        this.#failing = false;
+        return "sent";
+      }
+      const { status, headers } = response;
+      const waitMs = retryAfter(headers.get("Retry-After"));
+      if (waitMs !== null) this.#notBefore = this.#clock.elapsed() + waitMs;
+      return this.#failed(isFinal(status) ? "refused" : "retry", `the server answered ${status}`);
     } catch (error) {
       return this.#failed("retry", messageOf(error));
     } finally {
       cancel();
     }
-    if (response.ok) {
-      this.#failing = false;
-      return "sent";
-    }
-    const waitMs = retryAfter(response.headers.get("Retry-After"));
-    if (waitMs !== null) this.#notBefore = this.#clock.elapsed() + waitMs;
-    return this.#failed(isFinal(response.status) ? "refused" : "retry", `the server answered ${response.status}`);
   }
 
   /** One report for an outage, not one for each flush. */

@@ -1,114 +1,51 @@
-import type { Flag, Ruleset, Segment } from "@bunting/core";
-import type { MemberChange, PatchMessage, ServerMessage } from "@bunting/core/wire";
+import type { Incoming, Patch, Put } from "./sync-state.ts";
 
-/** What a transport can deliver. `heard` proves that the other side lives and says nothing else. */
-export type Incoming =
-  | ServerMessage
-  | { type: "ruleset"; ruleset: Ruleset }
-  | { type: "unchanged" }
-  | { type: "heard" }
-  | { type: "garbage" };
+export type Fields = Record<string, unknown>;
 
-type Fields = Record<string, unknown>;
-
-const isObject = (value: unknown): value is Fields =>
+export const isObject = (value: unknown): value is Fields =>
   typeof value === "object" && value !== null && !Array.isArray(value);
-const isRevision = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
+export const isRevision = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
 /** A window that is absent or absurd is an hour at most: nobody may be sent away for ever by one bad number. */
-const windowMs = (value: unknown): number => (typeof value === "number" && value > 0 ? Math.min(value, 3_600_000) : 0);
+export const windowMs = (value: unknown): number => (Number(value) > 0 ? Math.min(Number(value), 3_600_000) : 0);
 
-function documents<T>(value: unknown, mayDelete: boolean): Record<string, T> | null {
-  if (value === undefined) return {};
-  if (!isObject(value)) return null;
-  for (const key of Object.keys(value)) if (!isObject(value[key]) && !(mayDelete && value[key] === null)) return null;
-  return value as Record<string, T>;
+/** Undefined for what is not JSON. */
+export function parse(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
 }
+
+/** Whether these are documents by key, null where one may be gone. */
+export const areDocuments = (value: unknown, mayDelete: boolean): boolean =>
+  isObject(value) && Object.values(value).every((document) => isObject(document) || (mayDelete && document === null));
 
 /**
- * Reads one stream message. Over SSE the type is the event's name, over WebSocket a field.
- * What is not understood is `garbage`, or `heard` when only its type is unknown (EV-36).
+ * Reads one stream message; `readChange` those that bring something. What is not understood is `garbage`, or `heard`
+ * when only its type is unknown (EV-36).
  */
-export function readMessage(text: string, eventName?: string): Incoming {
-  let body: unknown;
-  try {
-    body = JSON.parse(text);
-  } catch {
-    return { type: "garbage" };
-  }
+export function readMessage<P extends Put, D extends Patch>(
+  text: string,
+  eventName: string | undefined,
+  readChange: (body: Fields & { type: string; revision: number }) => P | D | undefined,
+): Incoming<P, D> {
+  const body = parse(text);
   if (!isObject(body)) return { type: "garbage" };
-  const type = typeof body.type === "string" ? body.type : eventName;
+  const { type = eventName, revision } = body;
   switch (type) {
     case "hello":
-      if (!isRevision(body.revision)) return { type: "garbage" };
-      return { type, revision: body.revision, reconnectWithinMs: windowMs(body.reconnectWithinMs) };
-    case "patch":
-      return readPatch(body) ?? { type: "garbage" };
     case "resync":
-      if (!isRevision(body.revision)) return { type: "garbage" };
-      return { type, revision: body.revision, withinMs: windowMs(body.withinMs) };
     case "heartbeat":
-      return isRevision(body.revision) ? { type, revision: body.revision } : { type: "heard" };
+    case "patch":
+    case "put":
+      if (!isRevision(revision)) return { type: type === "heartbeat" ? "heard" : "garbage" };
+      if (type === "hello") return { type, revision, reconnectWithinMs: windowMs(body.reconnectWithinMs) };
+      if (type === "resync") return { type, revision, withinMs: windowMs(body.withinMs) };
+      if (type === "heartbeat") return { type, revision };
+      return readChange({ ...body, type, revision }) ?? { type: "garbage" };
     case "goodbye":
       return { type, withinMs: windowMs(body.withinMs), reason: String(body.reason ?? "") };
-    default:
-      return type !== undefined ? { type: "heard" } : { type: "garbage" };
   }
-}
-
-function readPatch(body: Fields): PatchMessage | null {
-  const flags = documents<Flag | null>(body.flags, true);
-  const segments = documents<Segment | null>(body.segments, true);
-  const members = memberChanges(body.members);
-  if (!isRevision(body.revision) || !isRevision(body.previous)) return null;
-  if (flags === null || segments === null || members === null) return null;
-  return {
-    type: "patch",
-    revision: body.revision,
-    previous: body.previous,
-    publishedAt: typeof body.publishedAt === "number" ? body.publishedAt : 0,
-    ackWithinMs: windowMs(body.ackWithinMs),
-    flags,
-    segments,
-    ...(members !== undefined && { members }),
-  };
-}
-
-function memberChanges(value: unknown): Record<string, MemberChange> | undefined | null {
-  if (value === undefined) return undefined;
-  const changes = documents<Fields>(value, false);
-  const areTexts = (list: unknown) => Array.isArray(list) && list.every((member) => typeof member === "string");
-  if (changes === null || !Object.values(changes).every(({ added, removed }) => areTexts(added) && areTexts(removed)))
-    return null;
-  return changes as Record<string, unknown> as Record<string, MemberChange>;
-}
-
-/** A whole ruleset, or why it is none. A document inside it that is malformed is the evaluator's matter (EV-8). */
-export function readRuleset(text: string): { ruleset: Ruleset } | { mistake: string } {
-  let body: unknown;
-  try {
-    body = JSON.parse(text);
-  } catch {
-    return { mistake: "the ruleset was cut off or is not JSON" };
-  }
-  if (!isObject(body) || !isRevision(body.revision)) return { mistake: "the answer is not a ruleset" };
-  if (body.schema !== 1)
-    return { mistake: `the ruleset has schema ${String(body.schema)}: this SDK reads 1; update it` };
-  const flags = documents<Flag>(body.flags, false);
-  const segments = documents<Segment>(body.segments, false);
-  if (flags === null || segments === null) return { mistake: "the ruleset's flags or segments are not objects" };
-  const events = isObject(body.events) ? body.events : {};
-  const rate = events.exposureSampleRate;
-  return {
-    ruleset: {
-      schema: 1,
-      environment: String(body.environment ?? ""),
-      revision: body.revision,
-      events: {
-        exposureSampleRate: typeof rate === "number" && rate >= 0 && rate <= 1 ? rate : 1,
-        summarySeconds: typeof events.summarySeconds === "number" ? events.summarySeconds : 30,
-      },
-      flags,
-      segments,
-    },
-  };
+  return { type: typeof type === "string" ? "heard" : "garbage" };
 }

@@ -5,7 +5,7 @@ import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from "node:fs
 import { join } from "node:path";
 import type { Ruleset } from "@bunting/core";
 import { type Clock, pause } from "./clock.ts";
-import { readRuleset } from "./messages.ts";
+import { readRuleset } from "./ruleset-dialect.ts";
 
 /** Several times the largest ruleset that a deployment serves. */
 const MAX_BYTES = 64 * 1_048_576;
@@ -153,7 +153,7 @@ export class RulesetFile {
     const text = body.toString();
     if (this.#revisionOf(text.slice(0, 256)) < 0) throw new Error("it is of another environment or version");
     const read = readRuleset(text.slice(text.indexOf("\n")));
-    if ("mistake" in read) throw new Error(read.mistake);
+    if (typeof read === "string") throw new Error(read);
     return read.ruleset;
   }
 

@@ -1,20 +1,24 @@
 import { randomUUID } from "node:crypto";
 import type { Ruleset } from "@bunting/core";
+import type { PatchMessage } from "@bunting/core/wire";
 import { Client, type FlagTypes, type Logger } from "./client.ts";
 import { systemClock } from "./clock.ts";
 import { checkUrl, clientHeader, type Endpoint, environmentOf, serverKeyMistake } from "./credentials.ts";
+import type { Fetch } from "./dialect.ts";
 import { liveFeed, type Transports } from "./driver.ts";
 import { type EventOptions, Events } from "./events.ts";
 import { Filters } from "./filters.ts";
 import { RulesetFile } from "./node-cache.ts";
 import { outlivedBy } from "./node-process.ts";
 import {
-  type Fetch,
-  pollingTransport,
+  acknowledgement,
+  postEvents,
+  type RulesetMessage,
+  rulesetDialect,
   type SocketConstructor,
-  sseTransport,
-  webSocketTransport,
-} from "./transports.ts";
+} from "./ruleset-dialect.ts";
+import { sseTransport } from "./sse.ts";
+import { pollingTransport, webSocketTransport } from "./transports.ts";
 
 export type { Context, Decision, Json, Ruleset } from "@bunting/core";
 export type { Client, ClientEvents, FlagTypes, Logger, Status } from "./client.ts";
@@ -65,7 +69,7 @@ export function createClient<Flags extends FlagTypes = FlagTypes>(options: NodeO
   const events =
     options.events === false
       ? null
-      : new Events(endpoint, systemClock, randomUUID, options.events ?? {}, (message) =>
+      : new Events(postEvents(endpoint), systemClock, randomUUID, options.events ?? {}, (message) =>
           logger.error(`Bunting: ${message}`),
         );
   const file = cacheFor(options, logger);
@@ -101,13 +105,15 @@ function cacheFor({ cache, serverKey }: NodeOptions, logger: Logger): RulesetFil
   return new RulesetFile(cache.directory, environmentOf(serverKey), systemClock, warn);
 }
 
-function transportsFor(endpoint: Endpoint, streams: readonly string[]): Transports {
+function transportsFor(endpoint: Endpoint, streams: readonly string[]): Transports<RulesetMessage, PatchMessage> {
   const Socket = globalThis.WebSocket as unknown as SocketConstructor | undefined;
+  const dialect = rulesetDialect(endpoint, Socket);
   return {
-    polling: pollingTransport(endpoint, systemClock),
+    polling: pollingTransport(dialect, systemClock),
     streams: {
-      ...(streams.includes("websocket") && Socket !== undefined && { websocket: webSocketTransport(endpoint, Socket) }),
-      ...(streams.includes("sse") && { sse: sseTransport(endpoint) }),
+      ...(streams.includes("websocket") && Socket !== undefined && { websocket: webSocketTransport(dialect) }),
+      ...(streams.includes("sse") && { sse: sseTransport(dialect) }),
     },
+    acknowledgement,
   };
 }

@@ -1,10 +1,12 @@
 import type { Ruleset } from "@bunting/core";
+import type { PatchMessage } from "@bunting/core/wire";
+import type { RulesetStore } from "./client.ts";
 import { type Clock, pause } from "./clock.ts";
-import type { Feed, FeedStatus, Store } from "./driver.ts";
+import type { Feed, FeedStatus } from "./driver.ts";
 import type { Filters } from "./filters.ts";
 import { answered, type Freshness, failed, isStale, type Limits, plan } from "./freshness.ts";
-import type { Incoming } from "./messages.ts";
-import type { End } from "./sync-state.ts";
+import type { RulesetMessage } from "./ruleset-dialect.ts";
+import type { End, Incoming } from "./sync-state.ts";
 import type { Transport } from "./transports.ts";
 
 /** What a handler's third argument can do. */
@@ -18,8 +20,8 @@ export type Take = (ruleset: Ruleset) => boolean;
 
 /** Keeps a store fresh from request to request. Shared state is plain data; what belongs to a request stays with it. */
 export class Revalidator implements Feed {
-  readonly #store: Store;
-  readonly #polling: Transport;
+  readonly #store: RulesetStore;
+  readonly #polling: Transport<RulesetMessage, PatchMessage>;
   readonly #restore: ((take: Take) => Promise<void>) | null;
   readonly #filters: Filters;
   readonly #clock: Clock;
@@ -33,8 +35,8 @@ export class Revalidator implements Feed {
   #startsUntil = 0;
 
   constructor(
-    store: Store,
-    polling: Transport,
+    store: RulesetStore,
+    polling: Transport<RulesetMessage, PatchMessage>,
     restore: ((take: Take) => Promise<void>) | null,
     filters: Filters,
     clock: Clock,
@@ -146,21 +148,19 @@ export class Revalidator implements Feed {
   }
 
   /** With the filters of big segments: nobody else has the time to fetch them. */
-  async #takeWhole(message: Incoming): Promise<boolean> {
+  async #takeWhole(message: Incoming<RulesetMessage, PatchMessage>): Promise<boolean> {
     const taken = this.#take(message);
     await this.#filters.fetchMissing();
     return taken;
   }
 
-  #take(message: Incoming): boolean {
+  #take(message: Incoming<RulesetMessage, PatchMessage>): boolean {
     const own = this.#store.revision ?? -1;
     const isFirst = this.#freshness.verifiedAt === null;
     try {
-      if (message.type === "ruleset") {
-        const { revision } = message.ruleset;
-        // Of a revision that came from a cache, the server's own copy is news as well.
-        if (revision > own || (revision === own && isFirst)) this.#store.install(message.ruleset);
-      }
+      // Of a revision that came from a cache, the server's own copy is news as well.
+      if (message.type === "put" && (message.revision > own || (message.revision === own && isFirst)))
+        this.#store.install(message);
     } catch (error) {
       this.#store.report({ type: "error", code: "GARBAGE", message: `the ruleset could not be used: ${error}` });
       this.#fail({ reason: "" });
@@ -169,7 +169,7 @@ export class Revalidator implements Feed {
     const { verifiedAt } = this.#freshness;
     this.#freshness = answered(this.#clock.elapsed(), this.#limits);
     // An older ruleset than the one held confirms nothing: that place of the edge is behind.
-    if (message.type === "ruleset" && message.ruleset.revision < own) this.#freshness.verifiedAt = verifiedAt;
+    if (message.type === "put" && message.revision < own) this.#freshness.verifiedAt = verifiedAt;
     else {
       this.#staleTold = false;
       this.#store.confirm();

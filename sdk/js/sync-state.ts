@@ -1,20 +1,32 @@
-import type { Ruleset } from "@bunting/core";
-import type { PatchMessage } from "@bunting/core/wire";
-import type { Incoming } from "./messages.ts";
+import type { GoodbyeMessage, HeartbeatMessage, HelloMessage, ResyncMessage } from "@bunting/core/wire";
 
 /** What staying in step with an environment is made of: state, events, effects and their times (milliseconds). */
 
 export type StreamName = "websocket" | "sse";
 export type TimerName = "fetch" | "connect" | "silence" | "ping" | "ack" | "stale";
 
+/** Everything, and a change to it: of a ruleset with a server key, of the values for one context with a client key. */
+export type Put = { type: "put"; revision: number };
+export type Patch = { type: "patch"; revision: number; previous: number; ackWithinMs?: number };
+
+/** What a transport can deliver. `heard` proves that the other side lives and says nothing else. */
+export type Incoming<P extends Put = Put, D extends Patch = Patch> =
+  | HelloMessage
+  | ResyncMessage
+  | HeartbeatMessage
+  | GoodbyeMessage
+  | P
+  | D
+  | { type: "unchanged" | "heard" | "garbage" };
+
 /** Why a request or a stream ended. `refused`: the key was not accepted. `clean`: nothing is wrong. */
 export type End = { reason: string; refused?: boolean; clean?: boolean; retryAfterMs?: number };
 
-export type Circuit = { failures: number; openUntil: number };
+type Circuit = { failures: number; openUntil: number };
 
-export type SyncState = {
+export type SyncState<D extends Patch = Patch> = {
   readonly closed: boolean;
-  /** What the evaluator holds; null before the first ruleset. */
+  /** What is held; null before the first. */
   readonly revision: number | null;
   /** Since when. */
   readonly appliedAt: number;
@@ -31,38 +43,47 @@ export type SyncState = {
   /** The server's window for the next reconnect, from the last hello. */
   readonly windowMs: number;
   /** Patches that arrived ahead of what they build on. */
-  readonly early: readonly PatchMessage[];
+  readonly early: readonly D[];
   readonly verifiedAt: number | null;
   readonly stale: boolean;
+  /** When each timer is due. */
   readonly due: Readonly<Partial<Record<TimerName, number>>>;
 };
 
-export type SyncEvent =
-  | { type: "start" }
-  | { type: "timer"; name: TimerName }
-  | { type: "fetched"; message: Incoming }
-  | { type: "fetch-failed"; end: End }
-  | { type: "message"; message: Incoming }
-  | { type: "closed"; end: End }
-  /** The evaluator could not take a patch and still has this revision. */
-  | { type: "rejected"; revision: number | null }
-  | { type: "close" };
+export type SyncEvent<P extends Put = Put, D extends Patch = Patch> =
+  | [type: "start"]
+  | [type: "timer", name: TimerName]
+  | [type: "fetched", message: Incoming<P, D>]
+  | [type: "failed", end: End]
+  | [type: "message", message: Incoming<P, D>]
+  | [type: "closed", end: End]
+  /** A patch could not be taken, and this revision is still held. */
+  | [type: "rejected", revision: number | null]
+  /** The network went, or the page is being put away. */
+  | [type: "sleep"]
+  /** The network is back, or the page is. */
+  | [type: "wake"]
+  /** What is held answers another question than the one asked from now on. */
+  | [type: "forget"]
+  | [type: "close"];
 
-export type Effect =
-  | { type: "fetch"; atLeast: number | null }
-  | { type: "open"; name: StreamName; since: number }
-  | { type: "disconnect" }
-  | { type: "abort-fetch" }
-  | { type: "timer"; name: TimerName; inMs: number }
-  | { type: "cancel"; name: TimerName }
-  | { type: "install"; ruleset: Ruleset }
-  | { type: "apply"; patch: PatchMessage }
-  | { type: "acknowledge"; revision: number; waitedMs: number }
-  | { type: "ping" }
-  | { type: "connected"; name: StreamName }
-  | { type: "disconnected"; name: StreamName; reason: string }
+export type News =
+  | { type: "connected"; transport: StreamName }
+  | { type: "disconnected"; transport: StreamName; reason: string }
   | { type: "stale"; forMs: number }
-  | { type: "error"; code: "REFUSED" | "UNREACHABLE"; reason: string };
+  | { type: "error"; code: "REFUSED" | "UNREACHABLE" | "GARBAGE"; message: string };
+
+/** Timers are no effects: whoever carries these out looks at `due`. */
+export type Effect<P extends Put = Put, D extends Patch = Patch> =
+  | [type: "fetch", atLeast: number | null]
+  | [type: "abort"]
+  | [type: "open", name: StreamName, since: number]
+  | [type: "disconnect"]
+  | [type: "install", whole: P]
+  | [type: "apply", change: D]
+  | [type: "acknowledge", revision: number, waitedMs: number]
+  | [type: "ping"]
+  | [type: "report", news: News];
 
 const POLL_MS = 30_000;
 export const PING_MS = 25_000;
@@ -92,23 +113,22 @@ export const backoffMs = (failures: number, random: () => number): number => ran
 /** ±20 %, so that pollers started together drift apart. */
 export const pollMs = (random: () => number): number => Math.round(POLL_MS * (0.8 + 0.4 * random()));
 
-export function initialState(order: readonly StreamName[], revision: number | null = null): SyncState {
-  const circuit: Circuit = { failures: 0, openUntil: 0 };
-  return {
-    closed: false,
-    revision,
-    appliedAt: 0,
-    wanted: 0,
-    fetching: false,
-    fetchFailures: 0,
-    refused: false,
-    stream: null,
-    order,
-    circuits: { websocket: circuit, sse: circuit },
-    windowMs: 0,
-    early: [],
-    verifiedAt: null,
-    stale: false,
-    due: {},
-  };
-}
+const CLOSED: Circuit = { failures: 0, openUntil: 0 };
+
+export const initialState = (order: readonly StreamName[], revision: number | null = null): SyncState => ({
+  closed: false,
+  revision,
+  appliedAt: 0,
+  wanted: 0,
+  fetching: false,
+  fetchFailures: 0,
+  refused: false,
+  stream: null,
+  order,
+  circuits: { websocket: CLOSED, sse: CLOSED },
+  windowMs: 0,
+  early: [],
+  verifiedAt: null,
+  stale: false,
+  due: {},
+});

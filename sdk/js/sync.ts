@@ -1,6 +1,3 @@
-import type { PatchMessage } from "@bunting/core/wire";
-import type { Incoming } from "./messages.ts";
-import { Step } from "./step.ts";
 import {
   BACKOFF_MAX_MS,
   BACKOFF_MIN_MS,
@@ -8,14 +5,16 @@ import {
   backoffMs,
   CATCH_UP_MS,
   CIRCUIT_FAILURES,
-  type Circuit,
   CONNECT_MS,
   EARLY_PATCHES,
   type Effect,
   type End,
   FIRST_RETRY_MS,
   GAP_MS,
+  type Incoming,
+  type Patch,
   PING_MS,
+  type Put,
   pollMs,
   SETTLED_MS,
   SILENCE_MS,
@@ -26,356 +25,331 @@ import {
   type TimerName,
 } from "./sync-state.ts";
 
-/** The next state and what to do about it. Touches nothing: the same inputs give the same answer. */
-export function transition(
-  state: SyncState,
-  event: SyncEvent,
+/**
+ * The next state and what to do about it. Touches nothing: the same inputs give the same answer.
+ * Local functions and not methods: browsers load this, and minifiers keep the names of methods.
+ */
+export function transition<P extends Put, D extends Patch>(
+  before: SyncState<D>,
+  [type, detail]: SyncEvent<P, D>,
   now: number,
   random: () => number,
-): { state: SyncState; effects: Effect[] } {
-  if (state.closed) return { state, effects: [] };
-  const step = new SyncStep(state, now, random);
-  step.take(event);
-  return { state: step.state, effects: step.effects };
-}
+): [SyncState<D>, Effect<P, D>[]] {
+  const effects: Effect<P, D>[] = [];
+  if (before.closed) return [before, effects];
+  type Draft<State> = { -readonly [Name in keyof State]: State[Name] };
+  const due: Draft<SyncState["due"]> = { ...before.due };
+  const state: Draft<SyncState<D>> = { ...before, due };
 
-class SyncStep extends Step {
-  take(event: SyncEvent): void {
-    switch (event.type) {
-      case "start":
-        this.fetch();
-        break;
-      case "timer":
-        this.timerFired(event.name);
-        break;
-      case "fetched":
-        this.fetched(event.message);
-        break;
-      case "fetch-failed":
-        this.fetchFailed(event.end);
-        break;
-      case "message":
-        this.message(event.message);
-        break;
-      case "closed":
-        this.streamEnded(event.end);
-        break;
-      case "rejected":
-        this.state.revision = event.revision;
-        this.repairWithin(backoffCap(1));
-        break;
-      case "close":
-        this.close();
-        break;
-    }
+  const act = (...effect: Effect<P, D>) => void effects.push(effect);
+  const arm = (name: TimerName, inMs: number) => {
+    due[name] = now + inMs;
+  };
+  const armSooner = (name: TimerName, inMs: number) => arm(name, Math.min(inMs, (due[name] ?? Infinity) - now));
+  const disarm = (...names: TimerName[]) => {
+    for (const name of names) delete due[name];
+  };
+
+  const held = () => state.revision ?? -1;
+  const isInStep = () => held() >= Math.max(0, state.wanted);
+  const isLive = () => state.stream !== null && state.stream.helloAt !== null;
+  const hasSettled = () => isLive() && now - state.stream!.helloAt! >= SETTLED_MS;
+  const isShut = (name: StreamName) => state.circuits[name].openUntil > now;
+  const wantMore = (revision: number) => {
+    state.wanted = Math.max(state.wanted, revision);
+  };
+  const setCircuit = (name: StreamName, failures: number, openUntil: number) => {
+    state.circuits = { ...state.circuits, [name]: { failures, openUntil } };
+  };
+
+  // Everything at once
+
+  function fetch(): void {
+    disarm("fetch");
+    if (!state.fetching) act("fetch", isInStep() ? null : state.wanted || null);
+    state.fetching = true;
   }
 
-  private timerFired(name: TimerName): void {
-    const { [name]: _, ...rest } = this.state.due;
-    this.state.due = rest;
-    switch (name) {
-      case "fetch":
-        this.fetch();
-        break;
-      case "connect":
-        this.connect();
-        break;
-      case "silence":
-        this.do({ type: "disconnect" });
-        this.streamEnded({
-          reason: this.state.stream?.helloAt == null ? "no hello in 15 s" : "silent for 60 s",
-        });
-        break;
-      case "ping":
-        this.do({ type: "ping" });
-        this.arm("ping", PING_MS);
-        break;
-      case "ack":
-        this.acknowledge();
-        break;
-      case "stale":
-        this.state.stale = true;
-        this.do({ type: "stale", forMs: this.now - (this.state.verifiedAt ?? this.now) });
-        break;
-    }
+  function install(whole: P): void {
+    // What the server itself says takes the place of what was held before it was asked.
+    if (whole.revision < held() + (state.verifiedAt === null ? 0 : 1)) return;
+    move(whole.revision);
+    act("install", whole);
+    applyEarly();
+    acknowledge();
   }
 
-  // Whole rulesets
-
-  private fetch(): void {
-    this.disarm("fetch");
-    if (this.state.fetching) return;
-    this.state.fetching = true;
-    this.do({ type: "fetch", atLeast: this.isInStep() || this.state.wanted === 0 ? null : this.state.wanted });
-  }
-
-  private fetched(message: Incoming): void {
-    const { state } = this;
-    state.fetching = false;
-    state.refused = false;
-    if (message.type === "ruleset" && this.isNews(message.ruleset.revision)) {
-      state.revision = message.ruleset.revision;
-      state.appliedAt = this.now;
-      this.do({ type: "install", ruleset: message.ruleset });
-      this.applyEarly();
-      this.acknowledge();
-    }
-    if (!this.isInStep() || this.isBehind(message)) {
-      // The edge is behind what a stream or a cache has already told us: ask again, more and more slowly.
-      state.fetchFailures += 1;
-      this.arm("fetch", backoffMs(state.fetchFailures, this.random));
-    } else {
+  function fetched(message: Incoming<P, D>): void {
+    state.fetching = state.refused = false;
+    const isBehind = message.type === "put" && message.revision < held();
+    if (message.type === "put") install(message as P);
+    if (isInStep() && !isBehind) {
       state.fetchFailures = 0;
-      this.verified();
-      if (!this.isLive()) this.arm("fetch", pollMs(this.random));
+      verified();
+      if (!isLive()) arm("fetch", pollMs(random));
+    } else {
+      // The edge is behind what we have already been told: ask again, more and more slowly.
+      arm("fetch", backoffMs(++state.fetchFailures, random));
     }
-    if (state.revision !== null && state.stream === null && state.due.connect === undefined) this.connect();
+    connectIfNone();
   }
 
-  /** Of a revision that came from a cache, the server's own copy is news as well. */
-  private isNews(revision: number): boolean {
-    const { revision: own, verifiedAt } = this.state;
-    return own === null || revision > own || (revision === own && verifiedAt === null);
-  }
-
-  private isBehind(message: Incoming): boolean {
-    return message.type === "ruleset" && message.ruleset.revision < (this.state.revision ?? 0);
-  }
-
-  private fetchFailed(end: End): void {
-    const { state } = this;
+  function failed(end: End): void {
     state.fetching = false;
     if (end.refused) {
-      this.refuse(end);
+      refuse(end);
       return;
     }
-    state.fetchFailures += 1;
-    if (state.fetchFailures === 1) this.do({ type: "error", code: "UNREACHABLE", reason: end.reason });
-    if (state.verifiedAt === null && !state.stale) this.timerFired("stale");
-    const quick = state.fetchFailures === 1 && state.revision === null;
-    const delay = quick ? this.random() * FIRST_RETRY_MS : backoffMs(state.fetchFailures, this.random);
-    if (!this.isLive() || !this.isInStep()) this.arm("fetch", delay + (end.retryAfterMs ?? 0));
-    if (state.revision !== null && state.stream === null && state.due.connect === undefined) this.connect();
+    const first = ++state.fetchFailures === 1;
+    if (first) complain("UNREACHABLE", end.reason);
+    if (state.verifiedAt === null && !state.stale) timer("stale");
+    const delay = first && held() < 0 ? random() * FIRST_RETRY_MS : backoffMs(state.fetchFailures, random);
+    if (!isLive() || !isInStep()) arm("fetch", delay + (end.retryAfterMs ?? 0));
+    connectIfNone();
   }
 
-  private refuse(end: End): void {
-    const { state } = this;
+  function refuse({ reason, retryAfterMs = 0 }: End): void {
     state.refused = true;
-    if (state.stream !== null) {
-      this.do({ type: "disconnect" });
-      this.leaveStream(end.reason);
-    }
-    this.disarm("connect");
-    this.do({ type: "error", code: "REFUSED", reason: end.reason });
-    this.arm("fetch", BACKOFF_MAX_MS * (0.5 + this.random()) + (end.retryAfterMs ?? 0));
+    leave(reason);
+    disarm("connect");
+    complain("REFUSED", reason);
+    arm("fetch", BACKOFF_MAX_MS * (0.5 + random()) + retryAfterMs);
   }
 
-  private repairWithin(windowMs: number): void {
-    this.armSooner("fetch", this.random() * windowMs);
-  }
+  const complain = (code: "REFUSED" | "UNREACHABLE", message: string) =>
+    act("report", { type: "error", code, message });
 
-  private verified(): void {
-    this.state.verifiedAt = this.now;
-    this.state.stale = false;
-    if (this.isLive()) this.disarm("stale");
-    else this.arm("stale", STALE_MS);
-  }
-
-  private isInStep(): boolean {
-    return this.state.revision !== null && this.state.revision >= this.state.wanted;
+  function verified(): void {
+    state.verifiedAt = now;
+    state.stale = false;
+    arm("stale", STALE_MS);
+    if (isLive()) disarm("stale");
   }
 
   // Streams
 
-  private isLive(): boolean {
-    return this.state.stream !== null && this.state.stream.helloAt !== null;
+  function connectIfNone(): void {
+    if (state.stream === null && due.connect === undefined) connect();
   }
 
-  private connect(): void {
-    const { state } = this;
-    if (state.refused || state.revision === null || state.order.length === 0) return;
-    if (state.stream !== null) {
-      this.do({ type: "disconnect" });
-      this.leaveStream("reconnecting as told");
-    }
-    const name = state.order.find((candidate) => state.circuits[candidate].openUntil <= this.now);
+  function connect(): void {
+    if (state.refused || state.revision === null || !state.order.length) return;
+    leave("reconnecting as told");
+    const name = state.order.find((candidate) => !isShut(candidate));
     if (name === undefined) {
-      const soonest = Math.min(...state.order.map((candidate) => state.circuits[candidate].openUntil));
-      this.arm("connect", soonest - this.now);
+      due.connect = Math.min(...state.order.map((candidate) => state.circuits[candidate].openUntil));
       return;
     }
     state.stream = { name, helloAt: null, leaving: false };
-    this.do({ type: "open", name, since: state.revision });
-    this.arm("silence", CONNECT_MS);
-    this.armSooner("fetch", pollMs(this.random));
+    act("open", name, state.revision);
+    arm("silence", CONNECT_MS);
+    armSooner("fetch", pollMs(random));
   }
 
-  private leaveStream(reason: string): void {
-    const { stream, verifiedAt } = this.state;
-    if (this.hasSettled()) this.setCircuit(stream!.name, { failures: 0, openUntil: 0 });
-    this.state.stream = null;
-    this.disarm("silence", "ping", "ack");
-    if (stream === null || stream.helloAt === null) return;
-    this.do({ type: "disconnected", name: stream.name, reason });
-    this.arm("stale", Math.max(0, STALE_MS - (this.now - (verifiedAt ?? this.now))));
-  }
-
-  private hasSettled(): boolean {
-    const helloAt = this.state.stream?.helloAt ?? null;
-    return helloAt !== null && this.now - helloAt >= SETTLED_MS;
-  }
-
-  /** The server's window as it is, but never a hot loop around streams that end as soon as they begin. */
-  private windowMs(told: number): number {
-    return this.hasSettled() ? told : Math.max(told, BACKOFF_MIN_MS);
-  }
-
-  private streamEnded(end: End): void {
-    const { state } = this;
+  /** `ended`: it has closed by itself. */
+  function leave(reason: string, ended?: boolean): void {
     const { stream } = state;
     if (stream === null) return;
-    const settled = this.hasSettled();
-    this.leaveStream(end.reason);
-    if (end.refused) {
-      this.refuse(end);
-      return;
+    if (!ended) act("disconnect");
+    if (hasSettled()) setCircuit(stream.name, 0, 0);
+    if (isLive()) {
+      act("report", { type: "disconnected", transport: stream.name, reason });
+      arm("stale", Math.max(0, STALE_MS - now + (state.verifiedAt ?? now)));
     }
-    this.armSooner("fetch", pollMs(this.random));
-    if (stream.leaving) return;
-    if (settled) this.arm("connect", this.random() * state.windowMs);
-    else this.streamFailed(stream.name, end);
+    state.stream = null;
+    disarm("silence", "ping", "ack");
   }
 
-  private streamFailed(name: StreamName, end: End): void {
-    const { state } = this;
+  function closed(end: End): void {
+    const { stream } = state;
+    if (stream === null) return;
+    const settled = hasSettled();
+    leave(end.reason, true);
+    armSooner("fetch", pollMs(random));
+    if (end.refused) refuse(end);
+    else if (stream.leaving) return;
+    else if (settled) arm("connect", random() * state.windowMs);
+    else streamFailed(stream.name, end);
+  }
+
+  function streamFailed(name: StreamName, { reason, retryAfterMs = 0 }: End): void {
     const failures = state.circuits[name].failures + 1;
     if (failures < CIRCUIT_FAILURES) {
-      this.setCircuit(name, { failures, openUntil: 0 });
-      const withinMs = Math.max(backoffCap(failures), state.windowMs);
+      setCircuit(name, failures, 0);
       // After it, not at it: everybody who was refused was told the same.
-      this.arm("connect", this.random() * withinMs + (end.retryAfterMs ?? 0));
+      arm("connect", random() * Math.max(backoffCap(failures), state.windowMs) + retryAfterMs);
       return;
     }
-    const shutMs = BACKOFF_MIN_MS + this.random() * (BACKOFF_MAX_MS - BACKOFF_MIN_MS);
-    this.setCircuit(name, { failures, openUntil: this.now + shutMs + (end.retryAfterMs ?? 0) });
-    if (failures === CIRCUIT_FAILURES) {
-      const reason = `${name} failed ${failures} times in a row, so something else is used for a while: ${end.reason}`;
-      this.do({ type: "error", code: "UNREACHABLE", reason });
-    }
-    const another = state.order.some((candidate) => state.circuits[candidate].openUntil <= this.now);
-    if (another) this.arm("connect", this.random() * BACKOFF_MIN_MS);
-    else this.connect();
+    const shutMs = BACKOFF_MIN_MS + random() * (BACKOFF_MAX_MS - BACKOFF_MIN_MS) + retryAfterMs;
+    setCircuit(name, failures, now + shutMs);
+    if (failures === CIRCUIT_FAILURES) complain("UNREACHABLE", `${name} failed ${failures} times in a row: ${reason}`);
+    if (state.order.every(isShut)) connect();
+    else arm("connect", random() * BACKOFF_MIN_MS);
   }
 
-  private setCircuit(name: StreamName, circuit: Circuit): void {
-    this.state.circuits = { ...this.state.circuits, [name]: circuit };
-  }
-
-  private message(message: Incoming): void {
-    const { state } = this;
-    if (state.stream === null) return;
+  function message(message: Incoming<P, D>): void {
+    const { stream } = state;
+    if (stream === null) return;
     // Until the hello only the deadline for connecting counts; whatever arrives later proves life.
-    if (state.stream.helloAt !== null) {
-      this.arm("silence", SILENCE_MS);
-      if (this.isInStep()) this.verified();
+    if (isLive()) {
+      arm("silence", SILENCE_MS);
+      if (isInStep()) verified();
     }
     switch (message.type) {
       case "hello":
-        this.hello(message.revision, message.reconnectWithinMs);
-        break;
-      case "patch":
-        this.patch(message);
-        break;
-      case "resync":
-        if (message.revision <= (state.revision ?? -1)) {
-          this.acknowledge();
-          return;
-        }
-        state.wanted = Math.max(state.wanted, message.revision);
-        this.repairWithin(message.withinMs);
+        if (isLive()) return;
+        state.stream = { ...stream, helloAt: now };
+        state.windowMs = message.reconnectWithinMs;
+        arm("silence", SILENCE_MS);
+        if (stream.name === "websocket") arm("ping", PING_MS);
+        act("report", { type: "connected", transport: stream.name });
+        disarm("stale", "fetch");
+        expect(message.revision);
         break;
       case "heartbeat":
-        this.expect(message.revision);
+        expect(message.revision);
         break;
-      case "goodbye":
-        state.stream = { ...state.stream, leaving: true };
-        this.arm("connect", this.random() * this.windowMs(message.withinMs || state.windowMs));
+      case "put":
+        wantMore(message.revision);
+        install(message as P);
+        caughtUp();
         break;
+      case "patch":
+        patch(message as D);
+        break;
+      case "resync":
+        if (message.revision > held()) {
+          wantMore(message.revision);
+          armSooner("fetch", random() * message.withinMs);
+        } else acknowledge();
+        break;
+      case "goodbye": {
+        state.stream = { ...stream, leaving: true };
+        const windowMs = message.withinMs || state.windowMs;
+        // The server's window as it is, but never a hot loop around streams that end as soon as they begin.
+        arm("connect", random() * (hasSettled() ? windowMs : Math.max(windowMs, BACKOFF_MIN_MS)));
+      }
     }
-  }
-
-  private hello(revision: number, reconnectWithinMs: number): void {
-    const { state } = this;
-    const { name } = state.stream!;
-    if (state.stream!.helloAt !== null) return;
-    state.stream = { name, helloAt: this.now, leaving: false };
-    state.windowMs = reconnectWithinMs;
-    this.arm("silence", SILENCE_MS);
-    if (name === "websocket") this.arm("ping", PING_MS);
-    this.do({ type: "connected", name });
-    this.disarm("stale");
-    this.disarm("fetch");
-    this.expect(revision);
   }
 
   /** The server is at this revision: in step, or about to send what is missing, or it must be fetched. */
-  private expect(revision: number): void {
-    const { state } = this;
-    state.wanted = Math.max(state.wanted, revision);
-    if (this.isInStep()) this.verified();
-    else this.armSooner("fetch", CATCH_UP_MS * (1 + this.random()));
+  function expect(revision: number): void {
+    wantMore(revision);
+    if (isInStep()) verified();
+    else armSooner("fetch", CATCH_UP_MS * (1 + random()));
   }
 
-  private patch(patch: PatchMessage): void {
-    const { state } = this;
-    state.wanted = Math.max(state.wanted, patch.revision);
-    if (state.revision !== null && patch.revision > state.revision && patch.previous !== state.revision) {
-      state.early = [...state.early.slice(1 - EARLY_PATCHES), patch];
-      this.repairWithin(GAP_MS);
-      return;
-    }
-    if (state.revision !== null && patch.revision > state.revision) {
-      this.apply(patch);
-      this.applyEarly();
-      if (this.isInStep()) {
-        this.verified();
-        if (this.isLive()) this.disarm("fetch");
+  function patch(change: D): void {
+    wantMore(change.revision);
+    if (state.revision !== null && change.revision > state.revision) {
+      state.early = [...state.early.slice(1 - EARLY_PATCHES), change];
+      if (change.previous !== state.revision) {
+        armSooner("fetch", random() * GAP_MS);
+        return;
       }
+      applyEarly();
+      caughtUp();
     }
-    const inMs = this.random() * patch.ackWithinMs;
-    if (inMs < 1) this.acknowledge();
-    else this.armSooner("ack", inMs);
+    const inMs = random() * (change.ackWithinMs ?? 0);
+    if (inMs < 1) acknowledge();
+    else armSooner("ack", inMs);
   }
 
-  private apply(patch: PatchMessage): void {
-    this.state.revision = patch.revision;
-    this.state.appliedAt = this.now;
-    this.do({ type: "apply", patch });
+  function applyEarly(): void {
+    state.early = state.early.filter(({ revision }) => revision > held());
+    const next = state.early.find(({ previous }) => previous === state.revision);
+    if (next === undefined) return;
+    move(next.revision);
+    act("apply", next);
+    applyEarly();
   }
 
-  private applyEarly(): void {
-    const { state } = this;
-    for (let next = this.nextEarly(); next !== undefined; next = this.nextEarly()) this.apply(next);
-    state.early = state.early.filter((patch) => patch.revision > (state.revision ?? -1));
+  function caughtUp(): void {
+    if (!isInStep()) return;
+    verified();
+    if (isLive()) disarm("fetch");
   }
 
-  private nextEarly(): PatchMessage | undefined {
-    return this.state.early.find((patch) => patch.previous === this.state.revision);
+  function move(revision: number): void {
+    state.revision = revision;
+    state.appliedAt = now;
   }
 
-  private acknowledge(): void {
-    this.disarm("ack");
-    const { stream, revision, appliedAt } = this.state;
-    if (stream?.name !== "websocket" || stream.helloAt === null || revision === null) return;
-    this.do({ type: "acknowledge", revision, waitedMs: this.now - appliedAt });
+  function acknowledge(): void {
+    disarm("ack");
+    if (isLive() && state.stream!.name === "websocket" && state.revision !== null)
+      act("acknowledge", state.revision, now - state.appliedAt);
   }
 
-  private close(): void {
-    this.state.closed = true;
-    this.disarm("fetch", "connect", "silence", "ping", "ack", "stale");
-    if (this.state.stream !== null) this.do({ type: "disconnect" });
-    if (this.state.fetching) this.do({ type: "abort-fetch" });
-    this.state.stream = null;
-    this.state.fetching = false;
+  function sleep(): void {
+    leave("asleep");
+    if (state.fetching) act("abort");
+    state.fetching = false;
+    disarm("fetch", "connect");
   }
+
+  function timer(name: TimerName): void {
+    disarm(name);
+    if (name === "fetch") fetch();
+    else if (name === "connect") connect();
+    else if (name === "ack") acknowledge();
+    else if (name === "silence") {
+      const reason = isLive() ? "silent for 60 s" : "no hello in 15 s";
+      act("disconnect");
+      closed({ reason });
+    } else if (name === "ping") {
+      act("ping");
+      arm("ping", PING_MS);
+    } else {
+      state.stale = true;
+      act("report", { type: "stale", forMs: now - (state.verifiedAt ?? now) });
+    }
+  }
+
+  switch (type) {
+    case "start":
+      fetch();
+      break;
+    case "timer":
+      timer(detail);
+      break;
+    case "fetched":
+      fetched(detail);
+      break;
+    case "failed":
+      failed(detail);
+      break;
+    case "message":
+      message(detail);
+      break;
+    case "closed":
+      closed(detail);
+      break;
+    case "rejected":
+      state.revision = detail;
+      armSooner("fetch", random() * backoffCap(1));
+      break;
+    case "sleep":
+      sleep();
+      break;
+    case "wake":
+      // Whoever slept with a stream may have slept through its end.
+      if (due.ping !== undefined) {
+        act("ping");
+        armSooner("silence", CONNECT_MS);
+      }
+      if (!isLive() || now - (state.verifiedAt ?? 0) > PING_MS) fetch();
+      break;
+    case "forget":
+      sleep();
+      state.revision = null;
+      state.early = [];
+      fetch();
+      break;
+    case "close":
+      sleep();
+      disarm("stale");
+      state.closed = true;
+  }
+  return [state, effects];
 }

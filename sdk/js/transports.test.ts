@@ -2,16 +2,10 @@ import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { booleanFlag, Peer, rulesetOf, SERVER_KEY } from "../../test/support/peer.ts";
 import { systemClock } from "./clock.ts";
 import type { Endpoint } from "./credentials.ts";
-import type { Incoming } from "./messages.ts";
-import type { End } from "./sync-state.ts";
-import {
-  pollingTransport,
-  retryAfter,
-  type SocketConstructor,
-  sseTransport,
-  type Transport,
-  webSocketTransport,
-} from "./transports.ts";
+import { rulesetDialect, type SocketConstructor } from "./ruleset-dialect.ts";
+import { sseTransport } from "./sse.ts";
+import type { End, Incoming } from "./sync-state.ts";
+import { pollingTransport, retryAfter, type Transport, webSocketTransport } from "./transports.ts";
 
 let peer: Peer;
 beforeEach(async () => {
@@ -24,16 +18,17 @@ const endpoint = (key = SERVER_KEY): Endpoint => ({
   headers: () => ({ Authorization: `Bearer ${key}` }),
   fetch: (url, init) => fetch(url, init),
 });
+const dialect = (key?: string) => rulesetDialect(endpoint(key), WebSocket as unknown as SocketConstructor);
 const make = {
-  websocket: (key?: string) => webSocketTransport(endpoint(key), WebSocket as unknown as SocketConstructor),
-  sse: (key?: string) => sseTransport(endpoint(key)),
-  polling: (key?: string) => pollingTransport(endpoint(key), systemClock),
+  websocket: (key?: string): Transport => webSocketTransport(dialect(key)),
+  sse: (key?: string): Transport => sseTransport(dialect(key)),
+  polling: (key?: string): Transport => pollingTransport(dialect(key), systemClock),
 };
 
 type Heard = { messages: Incoming[]; ends: End[] };
-function listen(transport: Transport, heard: Heard = { messages: [], ends: [] }): Heard {
+function listen(transport: Transport, since = 10, heard: Heard = { messages: [], ends: [] }): Heard {
   transport.open(
-    { since: 10, atLeast: null },
+    { since, atLeast: null },
     {
       message(message) {
         expect(heard.ends, "nothing comes after the end").toEqual([]);
@@ -50,7 +45,7 @@ describe.each(["websocket", "sse", "polling"] as const)("the transport contract:
   test("delivers what the server says", async () => {
     const transport = make[kind]();
     const heard = listen(transport);
-    await vi.waitFor(() => expect(heard.messages[0]?.type).toBe(kind === "polling" ? "ruleset" : "hello"));
+    await vi.waitFor(() => expect(heard.messages[0]?.type).toBe(kind === "polling" ? "put" : "hello"));
     transport.close();
   });
 
@@ -80,7 +75,7 @@ describe.each(["websocket", "sse", "polling"] as const)("the transport contract:
     const heard = listen(transport);
     transport.close();
     transport.close();
-    transport.send("ping");
+    transport.send?.("ping");
     await settle();
     expect(heard).toEqual({ messages: [], ends: [] });
   });
@@ -112,6 +107,14 @@ test("a poll after a poll asks with the ETag and hears that nothing changed", as
   await vi.waitFor(() => expect(again.messages).toEqual([{ type: "unchanged" }]));
 });
 
+test("an answer that was not taken is not what a later one may call unchanged", async () => {
+  const transport = make.polling();
+  const heard = listen(transport, 11);
+  await vi.waitFor(() => expect(heard.ends).toHaveLength(1));
+  const again = listen(transport, 11);
+  await vi.waitFor(() => expect(again.messages).toMatchObject([{ type: "put", revision: 10 }]));
+});
+
 test("a server that does not finish its answer is given up on", async () => {
   vi.spyOn(systemClock, "timer").mockImplementation((ms, fire) => {
     const handle = setTimeout(fire, ms / 1_000);
@@ -122,7 +125,7 @@ test("a server that does not finish its answer is given up on", async () => {
     fetch: (_, { signal }) =>
       new Promise((_, reject) => signal?.addEventListener("abort", () => reject(signal.reason))),
   };
-  const heard = listen(pollingTransport(hanging, systemClock));
+  const heard = listen(pollingTransport(rulesetDialect(hanging), systemClock));
   await vi.waitFor(() => expect(heard.ends).toEqual([{ reason: "no answer in 30 s" }]));
   vi.restoreAllMocks();
 });

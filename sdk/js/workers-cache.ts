@@ -1,9 +1,9 @@
 /** The last ruleset outside the isolate, for isolates that start while Bunting is slow or away. */
 import type { Ruleset } from "@bunting/core";
 import { type Clock, pause } from "./clock.ts";
-import { readRuleset } from "./messages.ts";
+import type { Fetch } from "./dialect.ts";
 import type { RequestContext, Take } from "./revalidator.ts";
-import type { Fetch } from "./transports.ts";
+import { readRuleset } from "./ruleset-dialect.ts";
 
 /** What is used of a KV namespace. */
 export type KVBinding = {
@@ -47,7 +47,7 @@ export class RulesetCache {
     try {
       const kept = await this.#place.read();
       const read = kept === null ? null : readRuleset(kept.text);
-      if (kept === null || read === null || "mistake" in read) return;
+      if (kept === null || read === null || typeof read === "string") return;
       if (read.ruleset.revision === kept.label.revision && take(read.ruleset)) this.#restored = kept.label.etag;
     } catch {
       // A cache that cannot be used is none.

@@ -2,10 +2,12 @@ import type { Json, Ruleset } from "@bunting/core";
 import { Client, type FlagTypes, type Logger } from "./client.ts";
 import { type Clock, pause, systemClock } from "./clock.ts";
 import { checkUrl, clientHeader, type Endpoint, environmentOf, serverKeyMistake } from "./credentials.ts";
+import type { Fetch } from "./dialect.ts";
 import { type EventOptions, Events } from "./events.ts";
 import { Filters } from "./filters.ts";
 import { type RequestContext, Revalidator, type Take } from "./revalidator.ts";
-import { type Fetch, pollingTransport } from "./transports.ts";
+import { postEvents, rulesetDialect } from "./ruleset-dialect.ts";
+import { pollingTransport } from "./transports.ts";
 import { inDataCentre, inKV, type KVBinding, RulesetCache } from "./workers-cache.ts";
 
 export type { Context, Decision, Json, Ruleset } from "@bunting/core";
@@ -91,7 +93,7 @@ export class WorkersClient<Flags extends FlagTypes = Record<string, Json>> {
     this.#events =
       options.events === false
         ? null
-        : new Events(endpoint, clock, () => crypto.randomUUID(), options.events ?? {}, report);
+        : new Events(postEvents(endpoint), clock, () => crypto.randomUUID(), options.events ?? {}, report);
     const filters = new Filters(endpoint, clock, random, report);
     const wiring = {
       clock,
@@ -104,7 +106,7 @@ export class WorkersClient<Flags extends FlagTypes = Record<string, Json>> {
     };
     let revalidator: Revalidator | undefined;
     this.#client = new Client<Flags>(wiring, (store) => {
-      const polling = pollingTransport(endpoint, clock, DEADLINE_MS);
+      const polling = pollingTransport(rulesetDialect(endpoint), clock, DEADLINE_MS);
       const restore = cache && ((take: Take) => cache.read(take));
       revalidator = new Revalidator(store, polling, restore, filters, clock, limits, random);
       return revalidator;

@@ -2,7 +2,7 @@
 import { VERSION, xxh32 } from "@bunting/core";
 import { authenticate, type Caller } from "./authenticate.ts";
 import { openValueSocket, openValueStream } from "./client-stream.ts";
-import { contextInQuery, contextOf, MAX_STREAM_CONTEXT_BYTES, readContext } from "./context.ts";
+import { contextInQuery, contextOf, MAX_CONTEXT_BYTES, MAX_STREAM_CONTEXT_BYTES, readContext } from "./context.ts";
 import { answerUnlessKnown, etagOf } from "./etag.ts";
 import { acceptEvents, senderOf } from "./events.ts";
 import { filtersReady } from "./filters.ts";
@@ -11,7 +11,7 @@ import { refuseHead } from "./stream.ts";
 import { valuesFor } from "./values.ts";
 
 /** Changes when the same values would be said in other words. */
-const VIEW = "values-1";
+const VIEW = "values-2";
 
 export const client = new Plane(
   "/client/v1",
@@ -21,7 +21,7 @@ export const client = new Plane(
         answerFlags(incoming, await authenticate(incoming, "client"), contextInQuery(incoming.request)),
       POST: async (incoming) => {
         const caller = await authenticate(incoming, "client");
-        return answerFlags(incoming, caller, await readContext(incoming.request));
+        return answerFlags(incoming, caller, await readContext(incoming.request, MAX_CONTEXT_BYTES, true));
       },
     },
     "/stream": {
@@ -34,7 +34,7 @@ export const client = new Plane(
       POST: async (incoming) => {
         const { request } = incoming;
         const caller = await authenticate(incoming, "client");
-        return openValueStream(caller, request, contextOf(await readContext(request, MAX_STREAM_CONTEXT_BYTES)));
+        return openValueStream(caller, request, contextOf(await readContext(request, MAX_STREAM_CONTEXT_BYTES, true)));
       },
     },
     "/socket": { GET: async (incoming) => openValueSocket(await authenticate(incoming, "client"), incoming.request) },

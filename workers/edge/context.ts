@@ -5,15 +5,15 @@ import { parseJson, readJsonText } from "../request-body.ts";
 export type EvaluationContext = Record<string, unknown>;
 
 /** UTF-8 bytes of the body. */
-const MAX_CONTEXT_BYTES = 256 * 1024;
+export const MAX_CONTEXT_BYTES = 256 * 1024;
 /** A stream keeps its context in memory for as long as it lives. */
 export const MAX_STREAM_CONTEXT_BYTES = 64 * 1024;
 /** Of the JSON. URLs end up in logs and histories, and proxies cut long ones: for plain EventSource only. */
 const MAX_QUERY_CONTEXT_BYTES = 4 * 1024;
 
 /** The text as it was sent, by which an answer can be recognised without parsing it; `contextOf` reads it. */
-export const readContext = (request: Request, maxBytes = MAX_CONTEXT_BYTES): Promise<string> =>
-  readJsonText(request, maxBytes);
+export const readContext = (request: Request, maxBytes = MAX_CONTEXT_BYTES, fromPages = false): Promise<string> =>
+  readJsonText(request, maxBytes, fromPages);
 
 /** Of a body `{"context": {…}}`. 400 with a pointer for what is no context. */
 export const contextOf = (body: string): EvaluationContext => checkContext(parseJson(body));

@@ -1,5 +1,5 @@
 /** What a client key is told: values for one context, of flags that are for clients, and nothing else of the ruleset. */
-import type { Decision, Flag } from "@bunting/core";
+import { type Decision, exposureOf, type Flag } from "@bunting/core";
 import type { EvaluatedFlag, PutMessage, ValuesMessage } from "@bunting/core/wire";
 import type { KeyKind } from "../store/schema.ts";
 import type { IsolateRuleset } from "./isolate-ruleset.ts";
@@ -14,13 +14,19 @@ export type Position = { seen: number; told: number } | { since: number };
 
 export function valuesFor({ evaluator }: Held, context: object): Record<string, EvaluatedFlag> {
   const decisions = evaluator.all(context, { clientSide: true });
-  return Object.fromEntries(Object.entries(decisions).map(([key, decision]) => [key, evaluated(decision)]));
+  return Object.fromEntries(
+    Object.entries(decisions).map(([key, decision]) => [key, evaluated(evaluator, key, decision, context)]),
+  );
 }
 
-/** Only what a client may know: which rule or prerequisite decided is private. */
-function evaluated({ value, variation, reason, flagVersion, errorCode }: Decision): EvaluatedFlag {
-  const told = { value, variation, reason, version: flagVersion };
-  return errorCode === undefined ? told : { ...told, errorCode };
+/** Only what a client may know: which rule or prerequisite decided is private. The unit of an exposure is from its context. */
+function evaluated({ ruleset }: Held["evaluator"], key: string, decision: Decision, context: object): EvaluatedFlag {
+  const { value, variation, reason, flagVersion, errorCode } = decision;
+  const told: EvaluatedFlag = { value, variation, reason, version: flagVersion };
+  if (errorCode !== undefined) told.errorCode = errorCode;
+  const exposure = exposureOf(ruleset.flags[key]!, decision, context, ruleset.events.exposureSampleRate);
+  if (exposure !== null) told.exposure = exposure;
+  return told;
 }
 
 /**
@@ -43,7 +49,8 @@ export function nextValues(
   }
   const flags: [string, EvaluatedFlag | null][] = touched.withdrawn.map((key) => [key, null]);
   for (const key of touched.flags) {
-    if (isForClients(ruleset.flags[key])) flags.push([key, evaluated(evaluator.evaluate(key, context, null))]);
+    if (isForClients(ruleset.flags[key]))
+      flags.push([key, evaluated(evaluator, key, evaluator.evaluate(key, context, null), context)]);
   }
   const told = toldAt(position, revision);
   if (flags.length === 0 && !("since" in position)) return { message: null, position: { seen: revision, told } };

@@ -1,0 +1,340 @@
+import type { Context, Decision, Json } from "@bunting/core";
+import type { EvaluatedFlag, PutMessage, ValuesMessage } from "@bunting/core/wire";
+import type { FlagTypes, KeyOf } from "./client.ts";
+import { systemClock } from "./clock.ts";
+import { VERSION } from "./credentials.ts";
+import type { Fetch } from "./dialect.ts";
+import { type FeedStatus, liveFeed } from "./driver.ts";
+import { type EventOptions, Events } from "./events.ts";
+import { beacon, deviceStorage, watchPage } from "./page.ts";
+import type { News } from "./sync-state.ts";
+import { pollingTransport, type Transport, webSocketTransport } from "./transports.ts";
+import { type DeviceStorage, valueCache } from "./value-cache.ts";
+import { type Values, type ValuesDialect, valuesDialect } from "./values-dialect.ts";
+
+export type { Context, Decision, Json } from "@bunting/core";
+export type { EvaluatedFlag } from "@bunting/core/wire";
+export type { FlagTypes } from "./client.ts";
+export type { EventOptions } from "./events.ts";
+export type { DeviceStorage } from "./value-cache.ts";
+export type { Values } from "./values-dialect.ts";
+
+/** A way to stream: `"websocket"`, or `sse` of `@bunting/sdk/sse`. */
+export type Stream = "websocket" | ((dialect: ValuesDialect) => Transport<PutMessage, ValuesMessage>);
+
+export type BrowserOptions = {
+  /** The environment's client key (`bnt_cli_…`), which is public. */
+  clientKey: string;
+  /** The address of your Bunting Worker. */
+  url: string;
+  /** Whom the flags are for. Without a `targetingKey` it is the visitor's `anonymousId`, which is added in any case. */
+  context?: Context;
+  /** The application's name, as receipts show it. */
+  name?: string;
+  /** The answer of an earlier `POST /client/v1/flags` for the same context, as the page was served with it. */
+  bootstrap?: { revision: number; flags: Values };
+  /** Where values and the anonymous id are kept: `localStorage` unless told; `false` keeps nothing on the device. */
+  cache?: DeviceStorage | false;
+  /** WebSocket unless told; polling every 30 s is always the last resort, and the only one with `[]`. */
+  streams?: readonly Stream[];
+  /** What is recorded about evaluations; `false` sends nothing at all. */
+  events?: EventOptions | false;
+  /** Asks nobody and serves what `bootstrap` says: for rendering on a server. */
+  offline?: boolean;
+  logger?: Pick<Console, "warn" | "error">;
+  fetch?: Fetch;
+};
+
+export type BrowserStatus = FeedStatus & {
+  ready: boolean;
+  revision: number | null;
+  closed: boolean;
+  events: { buffered: number; dropped: number };
+};
+
+export type BrowserEvents = {
+  /** The first values have come from the server. */
+  ready: { revision: number };
+  /** Flags whose values, or whose reasons for them, have changed. */
+  change: { revision: number; flags: string[] };
+  /** Nobody has confirmed the values for a while; they are still served. */
+  stale: { forMs: number };
+  connected: { transport: string };
+  disconnected: { transport: string; reason: string };
+  /** REFUSED: the key, or this origin. UNREACHABLE: the server. GARBAGE: an answer that could not be used. EVENTS: telemetry is not being taken. */
+  error: { code: "REFUSED" | "UNREACHABLE" | "GARBAGE" | "EVENTS"; message: string };
+};
+
+export type BrowserClient<Flags extends FlagTypes = FlagTypes> = {
+  boolean(key: KeyOf<Flags, boolean>, defaultValue: boolean): boolean;
+  string(key: KeyOf<Flags, string>, defaultValue: string): string;
+  number(key: KeyOf<Flags, number>, defaultValue: number): number;
+  /** Of whatever shape the flag has: check it as you would any input. */
+  json<Value extends Json>(key: KeyOf<Flags, Json>, defaultValue: Value): Value;
+  /**
+   * The value and how it came about. A value of another type than the default's becomes the default with reason
+   * `ERROR` and `TYPE_MISMATCH`; a default that is null, a list or an object takes any type.
+   */
+  details(key: keyof Flags & string, defaultValue: Json): Decision;
+  /** All values as they came, the same object until one changes. Counts no evaluations and makes no exposures. */
+  all(): Values;
+  /** A metric of the visitor; `value` is 1 unless told. */
+  track(metric: string, value?: number): void;
+  /** With what was added to the one given. */
+  readonly context: Context;
+  /** Until the values for this context are here, which the promise waits for, those of the one before are served. Never rejects. */
+  setContext(context: Context): Promise<void>;
+  /** Calls the listener from now on, until the answer is called. What a listener throws is logged and goes no further. */
+  on<Name extends keyof BrowserEvents>(name: Name, listener: (detail: BrowserEvents[Name]) => void): () => void;
+  /** Waits for the first values of the server: false when the time (5,000 ms unless told) is up first, the key is refused or the client closed. Never rejects. */
+  ready(options?: { timeoutMs?: number }): Promise<boolean>;
+  status(): BrowserStatus;
+  /** Sends the buffered events. Never rejects. */
+  flush(): Promise<void>;
+  /** Ends every connection and sends the buffered events, once. The last values are still served. */
+  close(): Promise<void>;
+};
+
+/** What a beacon may carry: browsers allow 64 KB for all that are under way. */
+const MAX_BATCH_BYTES = 60_000;
+/** Keys made up at run time must not fill the memory. */
+const MAX_WARNINGS = 1_000;
+
+/**
+ * Flags for one visitor of a page, evaluated at the edge: every getter is synchronous, never throws and never waits.
+ * @throws TypeError for options that can never work.
+ */
+export function createClient<Flags extends FlagTypes = FlagTypes>(options: BrowserOptions): BrowserClient<Flags> {
+  const { clientKey, url, name, logger = console, streams = ["websocket"] } = options;
+  const say = (message: string) => `Bunting: ${message}`;
+  if (!/^bnt_cli_/.test(clientKey)) throw new TypeError(say("clientKey must be a client key (bnt_cli_…)"));
+  if (!/^https?:/.test(url)) throw new TypeError(say("url must be the address of your Bunting Worker (https://…)"));
+
+  const cache = valueCache(clientKey, options.cache === false ? undefined : (options.cache ?? deviceStorage()), uuid);
+  const anonymousId = cache.anonymousId();
+  const listeners: { [Name in keyof BrowserEvents]?: Set<(detail: BrowserEvents[Name]) => void> } = {};
+  const warned = new Set<string>();
+  /** Who waits for the first answer, and who for the values of the newest context. */
+  const waiting = new Set<(ready: boolean) => void>();
+  const pending: (() => void)[] = [];
+  let context: Context;
+  let body: string;
+  let values: Values = { __proto__: null } as unknown as Values;
+  let revision: number | null = null;
+  let isReady = false;
+  let closed = false;
+
+  become(options.context);
+  const cached = cache.read(body!);
+  const { bootstrap = cached } = options;
+  const first = cached && bootstrap && cached.revision > bootstrap.revision ? cached : bootstrap;
+  if (first) hold(first.flags, first.revision);
+
+  const client = `bunting-browser/${VERSION};instance=${uuid()}${name ? `;name=${encodeURIComponent(name)}` : ""}`;
+  const dialect = valuesDialect(
+    url.replace(/\/+$/, ""),
+    clientKey,
+    client,
+    options.fetch ?? ((to, init) => fetch(to, init)),
+    () => body,
+  );
+  const events =
+    options.events === false
+      ? null
+      : new Events(
+          (batch, signal) => dialect.fetch(dialect.eventsUrl, { method: "POST", body: batch, signal, keepalive: true }),
+          systemClock,
+          uuid,
+          options.events ?? {},
+          (message) => report({ type: "error", code: "EVENTS", message }),
+          MAX_BATCH_BYTES,
+        );
+  const custom = streams.find((stream) => typeof stream === "function");
+  const feed = liveFeed<PutMessage, ValuesMessage>(
+    {
+      // What came with the page gives way to whatever the server says.
+      revision: first === cached ? revision : null,
+      install: ({ flags, revision }) => hold(flags, revision),
+      apply({ flags, revision }) {
+        const next: Record<string, EvaluatedFlag | null> = { ...values, ...flags };
+        for (const key in flags) if (!flags[key]) delete next[key];
+        hold(next as Values, revision);
+      },
+      confirm: arrived,
+      report,
+    },
+    {
+      polling: pollingTransport(dialect, systemClock),
+      streams: {
+        ...(streams.includes("websocket") && { websocket: webSocketTransport(dialect) }),
+        ...(custom && { sse: custom(dialect) }),
+      },
+    },
+    systemClock,
+    Math.random,
+  );
+  let unwatch = () => {};
+  let cancelFlush = () => {};
+  if (!options.offline) {
+    feed.start();
+    unwatch = watchPage({
+      leave: () => events?.handOver((batch) => beacon(dialect.eventsUrl, batch)),
+      sleep: () => feed.tell("sleep"),
+      wake: () => feed.tell("wake"),
+    });
+    flushLater();
+  }
+
+  function flushLater(): void {
+    if (!events) return;
+    cancelFlush = systemClock.timer(events.nextWindow(Math.random), () => {
+      void events.flush();
+      flushLater();
+    });
+  }
+
+  function become(given: Context = {}): void {
+    context = { targetingKey: anonymousId, anonymousId, ...given };
+    body = JSON.stringify({ context });
+  }
+
+  /** What is as it was stays the same object, so that nobody draws it again. */
+  function hold(next: Values, to: number): void {
+    const changed: string[] = [];
+    const kept = { __proto__: null } as unknown as Values;
+    for (const key in { ...values, ...next }) {
+      const now = next[key];
+      const same = JSON.stringify(now) === JSON.stringify(values[key]);
+      if (!same) changed.push(key);
+      if (now) kept[key] = same ? values[key]! : now;
+    }
+    revision = to;
+    if (changed.length) values = kept;
+    cache.write(body, { revision: to, flags: values });
+    if (!changed.length) return;
+    emit("change", { revision: to, flags: changed });
+  }
+
+  function arrived(): void {
+    for (const resolve of pending.splice(0)) resolve();
+    if (isReady) return;
+    isReady = true;
+    emit("ready", { revision: revision! });
+    for (const settle of waiting) settle(true);
+  }
+
+  function report(news: News | { type: "error"; code: "EVENTS"; message: string }): void {
+    const { type, ...detail } = news;
+    if (news.type === "error") {
+      logger.error(say(news.message));
+      if (news.code === "REFUSED") for (const settle of waiting) settle(false);
+      // Nobody answers for this context: what it was served last is nearer than another's values.
+      const kept = pending.length > 0 && news.code === "UNREACHABLE" && cache.read(body);
+      if (kept) {
+        hold(kept.flags, kept.revision);
+        for (const resolve of pending.splice(0)) resolve();
+      }
+    }
+    emit(type, detail as never);
+  }
+
+  function emit<Name extends keyof BrowserEvents>(name: Name, detail: BrowserEvents[Name]): void {
+    for (const listener of [...(listeners[name] ?? [])]) {
+      try {
+        listener(detail);
+      } catch (error) {
+        logger.error(say(`a listener failed: ${error}`));
+      }
+    }
+  }
+
+  function decide(key: string, defaultValue: Json, type: string): Decision {
+    const flag = values[key];
+    let decision: Decision = {
+      value: defaultValue,
+      variation: null,
+      reason: "ERROR",
+      errorCode: "FLAG_NOT_FOUND",
+      flagVersion: 0,
+    };
+    if (flag) {
+      const { value, variation, reason, version: flagVersion, errorCode } = flag;
+      if (variation === null) decision = { ...decision, reason, errorCode, flagVersion };
+      else if (type !== "object" && typeof value !== type)
+        decision = { ...decision, errorCode: "TYPE_MISMATCH", flagVersion };
+      else decision = { value, variation, reason, flagVersion };
+    } else if (revision !== null && warned.size < MAX_WARNINGS && !warned.has(key)) {
+      warned.add(key);
+      logger.warn(say(`there is no flag "${key}" for this key: its default is used`));
+    }
+    if (!closed) events?.evaluated(key, decision, context, decision.variation === null ? null : flag?.exposure);
+    return decision;
+  }
+
+  const getter = (type: string) => (key: string, defaultValue: Json) => decide(key, defaultValue, type).value as never;
+
+  return {
+    boolean: getter("boolean"),
+    string: getter("string"),
+    number: getter("number"),
+    json: getter("object"),
+    details: (key, defaultValue) => decide(key, defaultValue, typeof defaultValue),
+    all: () => values,
+    track(metric, value = 1) {
+      if (!closed && Number.isFinite(value)) events?.metric(metric, String(context.targetingKey), value);
+    },
+    get context() {
+      return context;
+    },
+    setContext(given) {
+      become(given);
+      if (closed || options.offline) return Promise.resolve();
+      return new Promise((resolve) => {
+        pending.push(resolve);
+        feed.tell("forget");
+      });
+    },
+    on(name, listener) {
+      const set: Set<typeof listener> = listeners[name] ?? new Set();
+      listeners[name] = set as never;
+      set.add(listener);
+      return () => void set.delete(listener);
+    },
+    ready: ({ timeoutMs = 5_000 } = {}) =>
+      new Promise((resolve) => {
+        if (isReady || closed) return resolve(isReady);
+        const settle = (ready: boolean) => {
+          clearTimeout(timer);
+          waiting.delete(settle);
+          resolve(ready);
+        };
+        const timer = setTimeout(settle, timeoutMs, false);
+        waiting.add(settle);
+      }),
+    status: () => ({
+      ...feed.status(),
+      ready: isReady,
+      revision,
+      closed,
+      events: { buffered: events?.buffered ?? 0, dropped: events?.dropped ?? 0 },
+    }),
+    flush: async () => events?.flush(),
+    async close() {
+      if (closed) return;
+      closed = true;
+      unwatch();
+      cancelFlush();
+      feed.close();
+      for (const settle of waiting) settle(false);
+      for (const resolve of pending.splice(0)) resolve();
+      await events?.flush();
+    },
+  };
+}
+
+/** A version 4 UUID. `crypto.randomUUID` is not there on pages without TLS. */
+function uuid(): string {
+  return "10000000-1000-4000-8000-100000000000".replace(/[018]/g, (digit) =>
+    (+digit ^ (crypto.getRandomValues(new Uint8Array(1))[0]! & (15 >> (+digit / 4)))).toString(16),
+  );
+}

@@ -1,0 +1,44 @@
+import { createParser } from "eventsource-parser";
+import type { Dialect } from "./dialect.ts";
+import type { End, Patch, Put } from "./sync-state.ts";
+import { endOf, messageOf, oneAtATime, type Sink, type Transport } from "./transports.ts";
+
+/** A server's largest message is 64 KB, all values of a large environment a few times that. */
+const MAX_BUFFER = 1_048_576;
+
+/** Server-sent events by `fetch`, which can send a body and headers where EventSource cannot. */
+export function sseTransport<P extends Put, D extends Patch>(dialect: Dialect<P, D>): Transport<P, D> {
+  return oneAtATime(({ since }, sink) => {
+    const abort = new AbortController();
+    readEvents(dialect, since, abort.signal, sink).then(sink.closed, (error: unknown) =>
+      sink.closed({ reason: `stream: ${messageOf(error)}` }),
+    );
+    return () => abort.abort();
+  });
+}
+
+async function readEvents<P extends Put, D extends Patch>(
+  dialect: Dialect<P, D>,
+  since: number | null,
+  signal: AbortSignal,
+  sink: Sink<P, D>,
+): Promise<End> {
+  const { url, ...question } = dialect.stream(since);
+  question.headers.Accept = "text/event-stream";
+  if (since !== null) question.headers["Last-Event-ID"] = String(since);
+  const response = await dialect.fetch(url, { ...question, signal });
+  if (response.status !== 200 || response.body === null) return endOf(dialect, response);
+  const parser = createParser({
+    onEvent: (event) => sink.message(dialect.readMessage(event.data, event.event)),
+    onComment: () => sink.message({ type: "heard" }),
+    onError: () => sink.message({ type: "garbage" }),
+    maxBufferSize: MAX_BUFFER,
+  });
+  const decoder = new TextDecoder();
+  const reader = response.body.getReader();
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return { reason: "the server ended the stream" };
+    parser.feed(decoder.decode(value, { stream: true }));
+  }
+}
