@@ -1,6 +1,7 @@
 import type { Flag, Rule, Serve } from "@bunting/core";
 import { describe, expect, test } from "vitest";
-import { conflictsBetween } from "./conflicts.ts";
+import { conflictsBetween, conflictsOf } from "./conflicts.ts";
+import { baseOf, type Touched } from "./touched.ts";
 
 const split = (on: number): Serve => ({
   split: {
@@ -102,6 +103,53 @@ describe("what was asked for and what has changed since are in conflict (R10)", 
   ];
   test.each(cases)("%s", (_, current, proposed, paths) => {
     expect(conflictsBetween(BASE, current, proposed).map(({ path }) => path)).toEqual(paths);
+  });
+
+  const SEGMENT = {
+    ...{ key: "beta", version: 2, included: ["ada", "__proto__"], excluded: [] },
+    rules: [{ id: "a", conditions: [] }],
+  };
+  const segments: [string, object | null, object | null, string[]][] = [
+    [
+      "nowhere, where each lists a member of its own",
+      { included: ["ada", "__proto__", "bob"] },
+      { included: ["ada", "__proto__", "bob", "eve"] },
+      [],
+    ],
+    ["where a member that they have listed would go", { included: ["ada", "__proto__", "bob"] }, {}, ["included.bob"]],
+    ["where a member that they have taken away would come back", { included: ["ada"] }, {}, ["included.__proto__"]],
+    [
+      "where they have changed a rule that would go",
+      { rules: [{ id: "a", conditions: [{}] }] },
+      { rules: [] },
+      ["rules.a.conditions[0]"],
+    ],
+    ["where it has gone and would be there again", null, {}, ["included", "excluded", "rules", "order"]],
+  ];
+  test.each(segments)("of a segment %s", (_, current, proposed, paths) => {
+    const document = (fields: object | null) => fields && { ...SEGMENT, ...fields };
+    const found = conflictsBetween(SEGMENT, document(current), document(proposed));
+    expect(found.map(({ path }) => path)).toEqual(paths);
+  });
+
+  test("in what goes as a whole, and in what it is made of, wherever that has changed", () => {
+    const touched = (before: Flag, after: Flag | null): Touched => {
+      return { environment: "production", kind: "flag", key: "checkout", before, after };
+    };
+    const source = (version: number) => ({ environment: "staging", kind: "flag" as const, key: "checkout", version });
+    const base = [baseOf(touched(BASE, null)), source(7)];
+    expect(base[0]).not.toHaveProperty("document");
+    expect(conflictsOf(base, [touched(BASE, null)], [source(7)])).toEqual([]);
+    const place = { kind: "flag", key: "checkout", path: "version" };
+    expect(conflictsOf(base, [touched({ ...BASE, version: 4 }, null)], [source(8)])).toEqual([
+      { ...place, environment: "production", base: 3, current: 4 },
+      { ...place, environment: "staging", base: 7, current: 8 },
+    ]);
+  });
+
+  test("in a document that it did not change when it was asked for", () => {
+    const touched: Touched = { environment: "production", kind: "flag", key: "checkout", before: on, after: BASE };
+    expect(conflictsOf([], [touched], []).map(({ path }) => path)).toEqual(["on"]);
   });
 
   test("tells what it was, what it is and what it would become", () => {
