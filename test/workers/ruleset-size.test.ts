@@ -168,6 +168,16 @@ test("20 MB of flags are accepted over HTTP, more is a 413 that names the larges
   const targets = [{ variation: "v0", values: values.slice(0, 15_000) }];
   const enlarged = await api("PATCH", `${path}/flags/small/environments/production`, { targets });
   expect([enlarged.status, enlarged.body.code]).toEqual([413, "ruleset-too-large"]);
+  const fewer = [{ variation: "v0", values: values.slice(0, 5_000) }];
+  const inAnHour = Date.now() + 3_600_000;
+  const small = { environment: "production", flag: "small" };
+  for (const [method, where, body] of [
+    ["PATCH", `${path}/flags/small/environments/production?dryRun=true`, { targets }],
+    ["POST", `${path}/schedules`, { ...small, at: inAnHour, fields: { targets: fewer } }],
+  ] as const) {
+    const { status, body: told } = await api(method, where, body);
+    expect([where, status, told.code]).toEqual([where, 413, "ruleset-too-large"]);
+  }
   const longer = [{ key: "v0", value: "x".repeat(60_000) }];
   const everywhere = await api("PATCH", `${path}/flags/small`, { variations: longer });
   const named = everywhere.body.environments.map(({ environment }: { environment: string }) => environment).sort();
@@ -184,6 +194,25 @@ test("20 MB of flags are accepted over HTTP, more is a 413 that names the larges
   expect((await api("PATCH", segmentPath, { included: values.slice(0, 10_000) })).status).toBe(200);
   const back = await api("POST", `${path}/flags/large-1/unarchive`, {});
   expect([back.status, back.body.code]).toEqual([413, "ruleset-too-large"]);
+  const { items } = (await api("GET", `/audit?project=${project}&action=flag.archive`)).body;
+  const reverted = await api("POST", `/audit/${items[0].id}/revert?dryRun=true`, {});
+  expect([reverted.status, reverted.body.code]).toEqual([413, "ruleset-too-large"]);
+  const long = { key: "long", included: values };
+  await api("POST", `${path}/environments`, { key: "roomy" });
+  for (let n = 2; n < 8; n++) await api("POST", `${path}/flags/large-${n}/archive`, {});
+  for (const [environment, key] of [
+    ["roomy", "long"],
+    ["roomy", "longer"],
+    ["production", "there"],
+    ["production", "here"],
+  ]) {
+    const { status } = await api("POST", `${path}/environments/${environment}/segments`, { ...long, key });
+    expect([environment, key, status]).toEqual([environment, key, 201]);
+  }
+  const asked = { from: "roomy", to: "production", items: [{ segment: "long" }, { segment: "longer" }] };
+  const promoted = await api("POST", `${path}/promote`, { ...asked, dryRun: true });
+  expect([promoted.status, promoted.body.code]).toEqual([413, "ruleset-too-large"]);
+  expect((await api("POST", `${path}/promote`, asked)).body.code).toBe("ruleset-too-large");
 }, 120_000);
 
 test("an environment that would begin with more than 20 MB is not made", async () => {

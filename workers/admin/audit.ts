@@ -23,7 +23,7 @@ import {
 } from "./contract.ts";
 import { delivery, killsThere } from "./hubs.ts";
 import { planRevert } from "./revert.ts";
-import { write } from "./write.ts";
+import { requireRoom, write } from "./write.ts";
 
 const entryPath = z.object({ id: whole(1) });
 
@@ -153,7 +153,11 @@ export const audit = resource()
     const { dryRun } = c.req.valid("query");
     const asked = askedOf(c, c.req.valid("param"), c.req.valid("json"), c.req.valid("query"));
     const plan = (now: number) => planReverting(asked, now);
-    if (dryRun === "true") return c.json({ ...(await plan(c.var.now())).body, environments: {} }, 200);
+    if (dryRun === "true") {
+      const { body, write } = await plan(c.var.now());
+      await requireRoom(c.var.db, write?.edits);
+      return c.json({ ...body, environments: {} }, 200);
+    }
     const done = await write(c, plan, c.req.valid("json").reason);
     return c.json({ ...done.body, environments: done.deliveries }, 200);
   })

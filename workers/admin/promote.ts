@@ -20,7 +20,7 @@ import { mistaken } from "./mistakes.ts";
 import { PARTS, type Part, promotedFlag, promotedSegment } from "./promotion.ts";
 import { segmentFields } from "./segment-fields.ts";
 import { flagThere } from "./targeting-edit.ts";
-import { type Source, write } from "./write.ts";
+import { requireRoom, type Source, write } from "./write.ts";
 
 const parts = z.array(z.enum(PARTS)).min(1).max(PARTS.length);
 
@@ -88,6 +88,7 @@ export const promotions = resource().openapi(promote, async (c) => {
   const pair = { from, to };
   if (dryRun) {
     const { body, write } = await plan(c.var.now());
+    await requireRoom(c.var.db, write?.edits);
     const { met, bypassed } = await approvalOf(c.var.db, proposedBy(write), c.var.caller.role);
     const policies = met.map((one) => ({ ...shownGiven(one), bypassed: bypassed.includes(one.policy) }));
     return c.json({ ...pair, ...body, policies }, 200);

@@ -8,7 +8,7 @@ import type { PlanFailure, ScheduleStatus } from "../store/schema.ts";
 import { proposedBy, requireApproval } from "./approval.ts";
 import { failureOf, NOBODY, plannedBy, requireAuthor } from "./planned.ts";
 import { flagThere, planTargeting, type TargetingEdit } from "./targeting-edit.ts";
-import { type Audited, type Plan, writeAs } from "./write.ts";
+import { type Audited, type Plan, requireRoom, writeAs } from "./write.ts";
 
 /** What it would do now, as nobody in particular: nobody asks when it is done. @throws ApiError as the edit itself would. */
 export async function rehearsed(
@@ -21,6 +21,7 @@ export async function rehearsed(
   const { flag: row } = await flagThere(db, environment, flag);
   const { changes, moved, body, write } = await planTargeting(db, environment, flag, edit, now);
   await requireApproval(db, proposedBy(write), null);
+  await requireRoom(db, write?.edits);
   return { flagId: row.id, would: { warnings: body.warnings ?? [], preview: { changes, moved } } };
 }
 

@@ -27,7 +27,7 @@ import { shownTargeting, targeting, writtenTargeting } from "./flag-shape.ts";
 import { catchUp, killsThere, withReceipt } from "./hubs.ts";
 import { instructions } from "./instructions.ts";
 import { flagThere, planTargeting, type TargetingEdit } from "./targeting-edit.ts";
-import { etagOf, write } from "./write.ts";
+import { etagOf, requireRoom, write } from "./write.ts";
 
 type ShownTargeting = z.infer<typeof targeting>;
 
@@ -202,6 +202,7 @@ async function edited<Body extends { reason?: string | undefined }>(
   const plan = (now: number) => planned(asked, now);
   if (dryRun === "true") {
     const { body, changes, moved, write } = await plan(c.var.now());
+    await requireRoom(c.var.db, write?.edits);
     const { met, bypassed } = await approvalOf(c.var.db, proposedBy(write), c.var.caller.role);
     const policies = met.map((one) => ({ ...shownGiven(one), bypassed: bypassed.includes(one.policy) }));
     return { ...body, dryRun: { changes, moved, policies } };

@@ -14,7 +14,7 @@ import type { EnvironmentName } from "../store/credentials.ts";
 import type { Database, Statement } from "../store/database.ts";
 import { findAnswer } from "../store/idempotency.ts";
 import type { Approver } from "../store/policy.ts";
-import { RulesetTooLarge, type TooLarge } from "../store/ruleset-size.ts";
+import { documentSizes, RulesetTooLarge, type TooLarge, wouldBe } from "../store/ruleset-size.ts";
 import type { FieldChange, Role } from "../store/schema.ts";
 import { proposedBy, requireApproval } from "./approval.ts";
 import type { AdminContext } from "./contract.ts";
@@ -183,6 +183,16 @@ export async function writeAs<Body>(
     return [name.environment, await publish(author.env, name, change)] as const;
   });
   return { body: made.body, etag: made.etag, deliveries: Object.fromEntries(await Promise.all(published)) };
+}
+
+/** For who only asks what a write would do. @throws ApiError 413 as the write itself would */
+export async function requireRoom(db: Database, edits: Edit[] = []): Promise<void> {
+  const each = edits.map(async ({ name, documents: { flags = {}, segments = {} } }) => {
+    const found = await wouldBe(db, name.id, documentSizes({ flags, segments }), MAX_RULESET_BYTES);
+    return found && { ...found, environment: name.environment };
+  });
+  const tooLarge = (await within(Promise.all(each), D1_MS, "reading")).filter((one) => one !== null);
+  if (tooLarge.length > 0) throw rulesetTooLarge(tooLarge);
 }
 
 const UNASKED: Awaited<ReturnType<typeof requireApproval>> = { guard: () => [], bypassed: [] };

@@ -84,28 +84,28 @@ export function sizeStatements(db: Database, environmentId: string, sizes: Docum
   return statements;
 }
 
-/** After a refusal: what it would have come to. Null where that does not hold any more. */
+/** What a write would come to that is refused, or was. Null where it would not be. */
 export async function wouldBe(
   db: Database,
   environmentId: string,
   sizes: DocumentSize[],
   max: number,
 ): Promise<TooLarge | null> {
-  const [sums, largest] = await db.batch([
-    db
-      .select({ bytes: newSum(environmentId, sizes, Number.MAX_SAFE_INTEGER).mapWith(Number) })
-      .from(table.environments)
-      .where(eq(table.environments.id, environmentId)),
-    // Over all of them, but only after a refusal: an index would be written with each edit.
-    db
-      .select({ kind: table.documentSizes.kind, key: table.documentSizes.key, bytes: table.documentSizes.bytes })
-      .from(table.documentSizes)
-      .where(and(eq(table.documentSizes.environmentId, environmentId), not(isOneOf(environmentId, sizes) as SQL)))
-      .orderBy(desc(table.documentSizes.bytes))
-      .limit(LARGEST),
-  ]);
-  const bytes = sums[0]?.bytes ?? 0;
-  return bytes <= max ? null : { environmentId, bytes, largest: first([...largest, ...sizes.filter(isThere)]) };
+  if (sizes.length === 0) return null;
+  const after = newSum(environmentId, sizes, Number.MAX_SAFE_INTEGER).mapWith(Number);
+  const [sum] = await db
+    .select({ before: table.environments.rulesetBytes, after })
+    .from(table.environments)
+    .where(eq(table.environments.id, environmentId));
+  if (sum === undefined || sum.after <= max || sum.after <= sum.before) return null;
+  // Over all of them, but only where it is refused: an index would be written with each edit.
+  const largest = await db
+    .select({ kind: table.documentSizes.kind, key: table.documentSizes.key, bytes: table.documentSizes.bytes })
+    .from(table.documentSizes)
+    .where(and(eq(table.documentSizes.environmentId, environmentId), not(isOneOf(environmentId, sizes) as SQL)))
+    .orderBy(desc(table.documentSizes.bytes))
+    .limit(LARGEST);
+  return { environmentId, bytes: sum.after, largest: first([...largest, ...sizes.filter(isThere)]) };
 }
 
 /** What a new environment would hold: every flag of its project in its defaults. */
