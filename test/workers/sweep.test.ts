@@ -7,6 +7,7 @@ import {
   LostRace,
   laggingEnvironments,
   markPublished,
+  retryingLostRaces,
   trimOutbox,
   trimProjectEdits,
 } from "../../workers/store/changes.ts";
@@ -105,4 +106,21 @@ test("a token that KV missed when it was made is mirrored by the sweep, and revo
     .where(eq(table.apiTokens.id, row.id));
   await sweep();
   expect(await env.KV.get(`token:${row.hash}`, "json")).toMatchObject({ revokedAt: expect.any(Number) });
+});
+
+test("who keeps losing races gives up after ten seconds, and after sixty times", async () => {
+  for (const [each, atMost] of [
+    [3_000, 5],
+    [0, 61],
+  ] as const) {
+    let [time, tries] = [0, 0];
+    const losing = () => {
+      tries++;
+      time += each;
+      return Promise.reject(new LostRace());
+    };
+    await expect(retryingLostRaces(losing, () => time)).rejects.toThrow(LostRace);
+    expect(tries).toBeLessThanOrEqual(atMost);
+    expect(tries).toBeGreaterThan(2);
+  }
 });

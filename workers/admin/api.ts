@@ -85,7 +85,7 @@ const answerProblem: ErrorHandler<AdminEnv> = async (error, c) => {
 };
 
 function asProblem(error: unknown): unknown {
-  if (error instanceof LostRace) return unavailable("Too many others are changing this at the moment.", 1);
+  if (error instanceof LostRace) return unavailable("Too many others are changing this. Nothing was changed.", 1);
   if (error instanceof HTTPException) return new ApiError(error.status, "invalid-request", error.message);
   if (!isDatabaseFailure(error)) return error;
   console.error(JSON.stringify({ level: "error", message: "D1 failed", error: messages(error) }));

@@ -1,7 +1,7 @@
 /** How every write is made: read, validate, commit in one transaction, again if somebody was first; then publish. */
-import { D1_MS, RACES_MS, within } from "../deadline.ts";
+import { D1_MS, within } from "../deadline.ts";
 import type { Env } from "../env.ts";
-import { ApiError, badRequest, unavailable } from "../problem.ts";
+import { ApiError, badRequest } from "../problem.ts";
 import {
   AlreadyAnswered,
   commit,
@@ -131,11 +131,8 @@ export async function writeAs<Body>(
   reason?: string,
 ): Promise<Written<Body>> {
   const { db, once } = author;
-  let begunAt: number | undefined;
   const { made, changes } = await retryingLostRaces(async () => {
     const now = author.now();
-    begunAt ??= now;
-    if (now - begunAt > RACES_MS) throw unavailable("Too many others are changing this. Nothing was changed.", 1);
     const made = await within(plan(now), D1_MS, "reading").catch(async (error: unknown) => {
       // What is in the way may be what an earlier request with the same key has made.
       if (once !== undefined && (await findAnswer(db, once.tokenId, once.key)) !== undefined)
@@ -175,7 +172,7 @@ export async function writeAs<Body>(
       );
     });
     return { made, changes };
-  });
+  }, author.now);
   if (once !== undefined) once.incomplete = made.secret !== true && made.status !== 204;
   const edits = made.write?.edits ?? [];
   const published = changes.map(async (change, index) => {

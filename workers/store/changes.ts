@@ -2,6 +2,7 @@
 import type { Flag, Segment } from "@bunting/core";
 import type { MemberChange } from "@bunting/core/wire";
 import { and, asc, eq, gt, gte, lte, sql } from "drizzle-orm";
+import { RACES_MS } from "../deadline.ts";
 import { type Database, newId, type Statement, transaction } from "./database.ts";
 import { inPieces, insertRows } from "./rows.ts";
 import { documentSizes, isTooLarge, newSum, RulesetTooLarge, sizeStatements, wouldBe } from "./ruleset-size.ts";
@@ -178,13 +179,14 @@ function allMessages(error: unknown): string {
   return messages.join("\n");
 }
 
-/** Runs a read–validate–commit again, from the read, each time it lost a race. */
-export async function retryingLostRaces<T>(attempt: () => Promise<T>): Promise<T> {
+/** Runs a read–validate–commit again, from the read, each time it lost a race: so often and so long, then it has lost. */
+export async function retryingLostRaces<T>(attempt: () => Promise<T>, now: () => number = Date.now): Promise<T> {
+  const begunAt = now();
   for (let tries = 0; ; tries++) {
     try {
       return await attempt();
     } catch (error) {
-      if (!(error instanceof LostRace) || tries >= 60) throw error;
+      if (!(error instanceof LostRace) || tries >= 60 || now() - begunAt > RACES_MS) throw error;
       await new Promise((resolve) => setTimeout(resolve, Math.random() * Math.min(5 * (tries + 1), 100)));
     }
   }
