@@ -49,8 +49,10 @@ export class Peer {
   readonly serverKeys = new Set([SERVER_KEY]);
   /** Status codes to answer with instead of serving, by path; for the socket, the status of the handshake. */
   refuse: Partial<Record<"ruleset" | "socket" | "stream" | "events", number>> = {};
-  /** Takes requests and answers none. */
+  /** Takes requests, messages and pings, and answers none: to a client the line is dead, though nobody says so. */
   silent = false;
+  /** Milliseconds between the bytes of an answer: enough of them to look alive, never enough to be of use. */
+  trickleMs: number | null = null;
   headers: Record<string, string> = {};
   /** Sent in place of the ruleset. */
   body: string | null = null;
@@ -81,6 +83,7 @@ export class Peer {
     server.on("upgrade", (request, socket, head) => {
       this.#note(request);
       if (this.silent) return;
+      if (this.trickleMs !== null) return this.#trickle(socket);
       const status = this.refuse.socket ?? (this.#mayEnter(request) ? null : 401);
       if (status !== null) {
         socket.end(`HTTP/1.1 ${status} No\r\nConnection: close\r\n\r\n`);
@@ -166,6 +169,7 @@ export class Peer {
     this.sockets.add(socket);
     socket.on("close", () => this.sockets.delete(socket));
     socket.on("message", (data) => {
+      if (this.silent) return;
       const text = data.toString();
       if (text === "ping") socket.send("pong");
       else this.applied.push((JSON.parse(text) as { applied: number }).applied);
@@ -178,6 +182,7 @@ export class Peer {
     const path = (request.url ?? "").replace(/^\/sdk\/v1\//, "").replace(/\?.*/, "");
     const text = await bodyOf(request);
     if (this.silent) return;
+    if (this.trickleMs !== null) return this.#trickle(response.writeHead(200));
     const status = this.refuse[path as "ruleset"] ?? (this.#mayEnter(request) ? null : 401);
     if (status !== null) {
       response.writeHead(status, this.headers).end("{}");
@@ -199,6 +204,11 @@ export class Peer {
       const filter = this.filters.get(`/sdk/v1/${path}`);
       response.writeHead(filter === undefined ? 404 : 200).end(filter);
     }
+  }
+
+  #trickle(to: { write(text: string): unknown; on(event: "close", listener: () => void): unknown }): void {
+    const timer = setInterval(() => to.write(" "), this.trickleMs!);
+    to.on("close", () => clearInterval(timer));
   }
 
   #sendRuleset(request: IncomingMessage, response: ServerResponse): void {
