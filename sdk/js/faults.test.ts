@@ -105,8 +105,8 @@ describe.each(STREAMS)("over %s", (stream) => {
       peer.refuse = {};
       await vi.waitFor(() => expect(client.status().transport).toBe(stream), 25_000);
       const change = next(client, "change");
-    peer.publish(on(2));
-    expect((await change).revision).toBe(11);
+      peer.publish(on(2));
+      expect((await change).revision).toBe(11);
     },
   );
 
