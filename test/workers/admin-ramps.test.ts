@@ -2,6 +2,7 @@ import { env } from "cloudflare:workers";
 import { describe, expect, test, vi } from "vitest";
 import { runDue } from "../../workers/admin/due.ts";
 import { newFlag, newProject, newToken } from "../support/admin.ts";
+import { setFaults, withFaults } from "../support/faults.ts";
 
 const MINUTE = 60_000;
 const ada = await newToken({ name: "Ada" });
@@ -197,6 +198,30 @@ describe("a ramp", () => {
     expect([await weights(), (await read()).pause.code]).toEqual([{ on: 5_000, off: 95_000 }, "killed"]);
     expect((await log(`type=ramp&key=${id}`))[0]).toMatchObject({ action: "ramp.pause", actor: "Ada" });
     expect((await say("abort")).body.restored).toBe(true);
+  });
+
+  test("takes no step of a killed flag that D1 has not heard of yet, nor while the hub does not say (R7)", async () => {
+    const { there, weights, read, say, next } = await ramped();
+    await env.DB.exec("CREATE TRIGGER unheard BEFORE INSERT ON kills BEGIN SELECT RAISE(ABORT, 'later'); END");
+    try {
+      expect((await ada("POST", `${there}/kill`, { reason: "fire" })).body.mirrored).toBe("pending");
+      setFaults({ HUB: { mode: "fail" } });
+      await runDue(withFaults(env), () => next);
+      expect([await weights(), (await read()).status]).toEqual([{ on: 5_000, off: 95_000 }, "running"]);
+      setFaults({});
+      await run(next);
+      expect([await weights(), (await read()).pause?.code]).toEqual([{ on: 5_000, off: 95_000 }, "killed"]);
+      expect((await say("resume")).body.code).toBe("killed");
+      await ada("POST", `${there}/restore`, {});
+      expect((await say("resume")).body.status).toBe("running");
+    } finally {
+      setFaults({});
+      await env.DB.exec("DROP TRIGGER unheard");
+    }
+    // What was looked at before going on is no obstacle once D1 hears of it.
+    const { nextAt } = await read();
+    await run(nextAt);
+    expect([(await read()).step, await weights()]).toEqual([1, { on: 25_000, off: 75_000 }]);
   });
 
   test.each([

@@ -102,6 +102,24 @@ export async function killsThere(
   return within(hubOf(env, name).kills(), HUB_READ_MS, "hub").catch(() => null);
 }
 
+/**
+ * The last kill or restore of a flag that the hub or D1, which hears of it later, knows of; null: there was none. `heard` is
+ * false where the hub does not answer.
+ */
+export async function lastKillOf(
+  env: Env,
+  name: Pick<EnvironmentName, "id" | "location">,
+  flag: string,
+  mirrored: { seq: number; killed: boolean } | null,
+): Promise<{ kill: { seq: number; killed: boolean } | null; heard: boolean }> {
+  const there = await killsThere(env, name);
+  if (there === null) return { kill: mirrored, heard: false };
+  const killed = Object.hasOwn(there.killed, flag) ? there.killed[flag] : undefined;
+  const lifted = there.pending.filter((record) => record.flag === flag && record.changed).map(({ seq }) => seq);
+  const seq = Math.max(mirrored?.seq ?? 0, killed?.seq ?? 0, ...lifted);
+  return { kill: seq === 0 ? null : { seq, killed: killed !== undefined }, heard: true };
+}
+
 export async function readReceipt(env: Env, name: EnvironmentName, revision: number): Promise<Receipt | null> {
   try {
     return await within(hubOf(env, name).receipt(revision), HUB_PUBLISH_MS, "the receipt");

@@ -1,11 +1,13 @@
 /** A ramp's step, and all else that becomes of it, as one write: the split and the ramp's row change together or not at all. */
-import { ApiError, conflict } from "../problem.ts";
+import type { Env } from "../env.ts";
+import { ApiError, conflict, unavailable } from "../problem.ts";
 import type { EnvironmentName } from "../store/credentials.ts";
 import type { Database } from "../store/database.ts";
 import { type FlagThere, flagIn } from "../store/flags.ts";
 import { type Ramped, type RampRow, updateRamp } from "../store/ramps.ts";
 import type { PlanFailure } from "../store/schema.ts";
 import { difference, same } from "./audit-diff.ts";
+import { lastKillOf } from "./hubs.ts";
 import { shownRamp } from "./ramp-shape.ts";
 import { decide, isOver, type RampEvent, type RampState } from "./ramp-state.ts";
 import { asSeen, planTargeting, serveAt } from "./targeting-edit.ts";
@@ -15,10 +17,10 @@ type Shown = ReturnType<typeof shownRamp>;
 
 /**
  * A tick that meets what it must not write over holds the ramp instead.
- * @throws ApiError 409 for what a person asks and cannot be done; what the step itself would be answered with.
+ * @throws ApiError 503 for a step while the hub does not say whether the flag is killed, 409 for what a person asks and cannot be done; what the step itself would be answered with.
  */
 export async function planRamp(
-  db: Database,
+  { db, env }: { db: Database; env: Env },
   { row, environment }: Ramped,
   asked: RampEvent,
   now: number,
@@ -26,19 +28,22 @@ export async function planRamp(
 ): Promise<Plan<Shown>> {
   const there = await flagIn(db, environment.projectId, environment.id, row.flagKey);
   const ticks = asked.kind === "tick";
-  const obstacle = obstacleOf(row, there, ticks);
+  const { kill, heard } = await lastKillOf(env, environment, row.flagKey, there?.kill ?? null);
+  const obstacle = obstacleOf(row, there, kill, ticks);
   const event: RampEvent =
     ticks && obstacle !== null ? { kind: "hold", pause: { ...obstacle, by: null, at: now } } : asked;
   const decision = decide(row, event, now);
   if ("refused" in decision) throw refusal(decision.refused, row);
   const shown = (one: RampRow) => shownRamp({ ...one, environment: environment.environment });
   if ("unchanged" in decision) return { status: 200, body: shown(row), etag: etagOf(row.version) };
+  // It could be killed, and D1 not know it yet.
+  if (event.kind === "tick" && !heard) throw unavailable("The environment's hub does not answer.");
   const next: RampRow = { ...row, ...decision.next, attempts: 0, version: row.version + 1, updatedAt: now };
   if (event.kind === "resume" || event.kind === "jump") {
     if (obstacle !== null) throw conflict(obstacle.code, obstacle.detail);
     // Whoever lets it go on answers for its next steps.
     Object.assign(next, {
-      killSeq: there?.kill?.seq ?? 0,
+      killSeq: kill?.seq ?? 0,
       actor: by?.actor ?? row.actor,
       tokenId: by?.tokenId ?? row.tokenId,
     });
@@ -65,10 +70,15 @@ export async function planRamp(
 }
 
 /** What there is now that a ramp must not write over, or that nobody would see. Null: what it wrote last is served. */
-function obstacleOf(row: RampRow, there: FlagThere | null, ticks: boolean): PlanFailure | null {
+function obstacleOf(
+  row: RampRow,
+  there: FlagThere | null,
+  kill: { seq: number; killed: boolean } | null,
+  ticks: boolean,
+): PlanFailure | null {
   if (there === null || there.flag.id !== row.flagId)
     return failure("flag-gone", `The flag ${row.flagKey} was deleted.`);
-  const { flag, configuration, kill } = there;
+  const { flag, configuration } = there;
   if (flag.archivedAt !== null) return failure("archived", `The flag ${row.flagKey} is archived.`);
   const serve = serveAt(configuration, row.ruleId === "" ? null : row.ruleId);
   if (serve === null) return failure("rule-gone", `There is no rule ${row.ruleId}: somebody has removed it.`);

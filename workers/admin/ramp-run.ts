@@ -20,7 +20,7 @@ export async function runRamp(env: Env, now: () => number, id: string): Promise<
         if (ramp === undefined) return { status: 200, body: null };
         const event = eventAt(at);
         if (event.kind === "tick") await requireAuthor(db, ramp.row.tokenId, ramp.environment);
-        return planRamp(db, ramp, event, at);
+        return planRamp(author, ramp, event, at);
       },
       found.row.reason ?? undefined,
     );

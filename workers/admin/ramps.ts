@@ -9,7 +9,7 @@ import { proposedBy, requireApproval } from "./approval.ts";
 import { difference } from "./audit-diff.ts";
 import { wakeAt } from "./clock.ts";
 import { type AdminContext, body, json, page, problems, projectPath, reason, resource } from "./contract.ts";
-import { catchUp } from "./hubs.ts";
+import { catchUp, lastKillOf } from "./hubs.ts";
 import { listing, rampedQuery } from "./list.ts";
 import { environmentInBody, plannedPath, plannedThere, projectThere } from "./planned.ts";
 import { auditedRamp, planRamp } from "./ramp-plan.ts";
@@ -81,8 +81,9 @@ export const ramps = resource()
     const steps = stepsOf(sent.steps);
     const plan = async (now: number) => {
       const there = await flagThere(db, environment, flagKey);
-      const { flag, configuration, kill } = there;
-      requireServing(there);
+      const { flag, configuration } = there;
+      const { kill } = await lastKillOf(c.env, environment, flagKey, there.kill);
+      requireServing(there, kill);
       const began = serveAt(configuration, rule);
       if (began === null) throw ruleGone(rule!);
       const other = await store.rampAt(db, environment.id, flag.id, rule ?? "");
@@ -171,14 +172,14 @@ async function happen(c: AdminContext, event: (now: number) => RampEvent, reason
   const plan = async (now: number) => {
     const ramp = await plannedThere(c, "ramp", store.findRamp);
     requireMatch(c, etagOf(ramp.row.version));
-    return planRamp(c.var.db, ramp, event(now), now, origin(c));
+    return planRamp({ db: c.var.db, env: c.env }, ramp, event(now), now, origin(c));
   };
   const done = await write(c, plan, reason);
   await wakeAt(c.env, done.body.nextAt);
   return { ...done.body, ...(done.deliveries[environment.environment] ?? (await catchUp(c.env, environment))) };
 }
 
-function requireServing({ flag, configuration, kill }: FlagThere): void {
+function requireServing({ flag, configuration }: FlagThere, kill: { killed: boolean } | null): void {
   if (flag.archivedAt !== null) throw conflict("archived", `The flag ${flag.key} is archived.`);
   if (kill?.killed) throw conflict("killed", `The flag ${flag.key} is killed: restore it first.`);
   if (!configuration.on) throw conflict("flag-off", `The flag ${flag.key} is off: turn it on first.`);
