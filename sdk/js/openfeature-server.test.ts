@@ -209,7 +209,7 @@ describe("events", () => {
   test("say FATAL where the key is refused from the start", async () => {
     peer.refuse = { ruleset: 401, stream: 401, socket: 401 };
     const { features, initialised } = await registered();
-    await expect(initialised).rejects.toThrow("refuses the server key: make a new one");
+    await expect(initialised).rejects.toThrow("refuses the SDK key: make a new one");
     expect(features.providerStatus).toBe("FATAL");
   });
 });

@@ -1,18 +1,46 @@
 /** What both OpenFeature providers say alike: our decisions in OpenFeature's words, its contexts in ours. */
-import type { Context, Decision, ErrorCode, Json } from "@bunting/core";
+import type { Context, Decision, Json } from "@bunting/core";
 
 /** OpenFeature's error codes that a resolution can have, by name: each of its SDKs has an enum of its own for them. */
-export type ResolutionError =
+type ResolutionError =
   | "FLAG_NOT_FOUND"
   | "PARSE_ERROR"
   | "TYPE_MISMATCH"
   | "TARGETING_KEY_MISSING"
   | "PROVIDER_NOT_READY";
 
-export type FlagMetadata = Record<string, string | number | boolean>;
+/** OpenFeature's types of flags. */
+export type Type = "boolean" | "string" | "number" | "object";
+
+type Resolution<Value> = {
+  value: Value;
+  reason: string;
+  flagMetadata: Record<string, string | number | boolean>;
+  variant?: string;
+  error?: { code: ResolutionError; message: string };
+};
+
+export const NOT_READY = "no flags have been received from Bunting yet: check the address, the key and the network";
+export const REFUSED = "Bunting refuses the SDK key: make a new one, or check the address";
+
+/** A decision in OpenFeature's words. `isEmpty`: the client has nothing to decide with yet. */
+export function resolutionOf<Value>(
+  decision: Decision,
+  { key, defaultValue, type, isEmpty }: { key: string; defaultValue: Value; type: Type; isEmpty: boolean },
+): Resolution<Value> {
+  const flagMetadata = metadataOf(decision);
+  const code = errorOf(decision, defaultValue as Json, type, isEmpty);
+  if (code !== null) {
+    const message = messageOf(code, key, type);
+    return { value: defaultValue, reason: "ERROR", flagMetadata, error: { code, message } };
+  }
+  const { variation } = decision;
+  const value = decision.value as Value;
+  return { value, reason: reasonOf(decision), flagMetadata, ...(variation !== null && { variant: variation }) };
+}
 
 /** The words of docs/evaluation.md, "Decisions". A decision with a bucket was drawn by lot, whatever led to it. */
-export function reasonOf({ reason, bucket }: Pick<Decision, "reason" | "bucket">): string {
+function reasonOf({ reason, bucket }: Pick<Decision, "reason" | "bucket">): string {
   if (bucket !== undefined) return "SPLIT";
   switch (reason) {
     case "OFF":
@@ -29,10 +57,18 @@ export function reasonOf({ reason, bucket }: Pick<Decision, "reason" | "bucket">
   }
 }
 
-export const errorOf = (code: ErrorCode): ResolutionError => (code === "MALFORMED_FLAG" ? "PARSE_ERROR" : code);
+function errorOf(decision: Decision, defaultValue: Json, type: Type, isEmpty: boolean): ResolutionError | null {
+  const { errorCode, value, variation } = decision;
+  if (errorCode === "FLAG_NOT_FOUND" && isEmpty) return "PROVIDER_NOT_READY";
+  if (errorCode !== undefined) return errorCode === "MALFORMED_FLAG" ? "PARSE_ERROR" : errorCode;
+  // An object getter is answered with objects, lists and null, and with a scalar only where the default is one of its type.
+  const fits =
+    type !== "object" || variation === null || typeof value === "object" || typeof value === typeof defaultValue;
+  return fits ? null : "TYPE_MISMATCH";
+}
 
 /** What OpenFeature has no words for. Its metadata is flat. */
-export function metadataOf(decision: Decision): FlagMetadata {
+function metadataOf(decision: Decision): Resolution<Json>["flagMetadata"] {
   const { flagVersion, reason, ruleId, ruleIndex, prerequisite, bucket } = decision;
   return {
     flagVersion,
@@ -44,25 +80,64 @@ export function metadataOf(decision: Decision): FlagMetadata {
   };
 }
 
-/** Says to a developer what to do; `type` is what was asked for. */
-export function messageOf(error: ResolutionError, key: string, type: string): string {
+/** Says to a developer what to do. */
+function messageOf(error: ResolutionError, key: string, type: Type): string {
   switch (error) {
     case "FLAG_NOT_FOUND":
       return `flag "${key}" does not exist in this environment: create it, or check its spelling`;
     case "PARSE_ERROR":
-      return `flag "${key}" is malformed: its page in Bunting names the mistake`;
+      return `flag "${key}" is malformed: save it again in Bunting, which names the mistake`;
     case "TYPE_MISMATCH":
       return `flag "${key}" has no ${type} value: ask for the type that it has`;
     case "TARGETING_KEY_MISSING":
       return `flag "${key}" is split by the targeting key: pass a targetingKey in the evaluation context`;
     case "PROVIDER_NOT_READY":
-      return "no flags have been received from Bunting yet: check the address, the key and the network";
+      return NOT_READY;
   }
 }
 
-/** An object getter is answered with objects, lists and null, and with a scalar only where the default is one of its type. */
-export const isStructure = (value: Json, defaultValue: Json): boolean =>
-  typeof value === "object" || typeof value === typeof defaultValue;
+type Impairment = "Stale" | "Error";
+
+/** What OpenFeature's SDK is told of a provider's state, which the SDK keeps. */
+export class Health {
+  readonly #isWell: () => boolean;
+  readonly #tell: (event: "Ready" | Impairment, message?: string) => void;
+  /** Before that the SDK is told nothing: it says READY or ERROR itself, later, and would say it over ours. */
+  #initialised = false;
+  #impaired = false;
+
+  constructor(isWell: () => boolean, tell: (event: "Ready" | Impairment, message?: string) => void) {
+    this.#isWell = isWell;
+    this.#tell = tell;
+  }
+
+  /** Called when initialising is about to settle; `found` is what makes the provider STALE. */
+  initialised(found: string | null): void {
+    setTimeout(() => {
+      this.#initialised = true;
+      if (found !== null) this.impair("Stale", found);
+      this.recover();
+    }, 0);
+  }
+
+  /** The SDK will say ERROR by itself, of what is thrown. */
+  failed(): void {
+    this.#impaired = true;
+  }
+
+  impair(event: Impairment, message: string): void {
+    if (!this.#initialised) return;
+    this.#impaired = true;
+    this.#tell(event, message);
+  }
+
+  /** Also asked at each evaluation: a poll that finds nothing new is no event. */
+  recover(): void {
+    if (!this.#impaired || !this.#initialised || !this.#isWell()) return;
+    this.#impaired = false;
+    this.#tell("Ready");
+  }
+}
 
 /** A protocol's limit (docs/protocol.md), and a guard of the stack. */
 const MAX_DEPTH = 64;
