@@ -1,0 +1,153 @@
+import type { Json } from "@bunting/core";
+import {
+  ErrorCode,
+  type EvaluationContext,
+  type JsonValue,
+  OpenFeatureEventEmitter,
+  type Provider,
+  ProviderEvents,
+  ProviderFatalError,
+  ProviderNotReadyError,
+  type ResolutionDetails,
+  type TrackingEventDetails,
+} from "@openfeature/web-sdk";
+import type { BrowserClient } from "./browser.ts";
+import { contextOf, Health, NOT_READY, REFUSED, resolutionOf, type Type } from "./openfeature.ts";
+
+/** What a provider asks of a client: those of `/browser` and `/testing` have it. */
+export type WebProviderClient = Pick<
+  BrowserClient,
+  "details" | "track" | "on" | "ready" | "status" | "close" | "setContext"
+>;
+
+export type WebProviderOptions = {
+  /** The longest that initialising, or a new context, waits for values. 5,000 ms unless told. */
+  readyMs?: number;
+};
+
+/**
+ * Bunting as a provider for `@openfeature/web-sdk`:
+ *
+ *     await OpenFeature.setContext({ targetingKey: "user-42" });
+ *     await OpenFeature.setProviderAndWait(new BuntingWebProvider(createClient({ clientKey, url })));
+ *
+ * OpenFeature's context is the client's, unless it is empty: then the client keeps its own. The provider owns its client:
+ * `OpenFeature.close()`, or another provider in its place, closes it.
+ */
+export class BuntingWebProvider implements Provider {
+  readonly metadata = { name: "bunting" } as const;
+  readonly runsOn = "client";
+  /** One visitor at a time. */
+  readonly domainScoped = true;
+  readonly events = new OpenFeatureEventEmitter();
+  readonly #client: WebProviderClient;
+  readonly #readyMs: number;
+  readonly #health: Health;
+  #refused = false;
+  /** Contexts whose values are still to come. */
+  #awaited = 0;
+
+  constructor(client: WebProviderClient, { readyMs = 5_000 }: WebProviderOptions = {}) {
+    this.#client = client;
+    this.#readyMs = readyMs;
+    this.#health = new Health(
+      () => {
+        const { ready, connected, stale } = client.status();
+        return ready && connected && !stale && this.#awaited === 0;
+      },
+      (event, message) => this.events.emit(ProviderEvents[event], message === undefined ? {} : { message }),
+    );
+    client.on("change", ({ revision, flags }) => {
+      this.#health.recover();
+      this.events.emit(ProviderEvents.ConfigurationChanged, { flagsChanged: flags, metadata: { revision } });
+    });
+    client.on("ready", () => this.#health.recover());
+    client.on("connected", () => this.#health.recover());
+    client.on("stale", ({ forMs }) =>
+      this.#health.impair("Stale", `the values have not been confirmed for ${Math.round(forMs)} ms`),
+    );
+    client.on("error", ({ code, message }) => {
+      if (code !== "REFUSED") return;
+      this.#refused = true;
+      this.#health.impair("Error", message);
+    });
+  }
+
+  /**
+   * Waits for the values of the context. Those of last time or of a bootstrap will do: then the provider is STALE.
+   * @throws ProviderFatalError where the server refuses the key, ProviderNotReadyError where it cannot be reached.
+   */
+  async initialize(context: EvaluationContext = {}): Promise<void> {
+    const isOwn = Object.keys(context).length === 0;
+    const arrived = isOwn ? this.#client.ready({ timeoutMs: this.#readyMs }) : this.#become(context);
+    const ready = await arrived;
+    const failed = !ready && this.#client.status().revision === null;
+    this.#health.initialised(ready || failed ? null : "the server has not confirmed the values yet");
+    if (!failed) return;
+    this.#health.failed();
+    throw this.#refused ? new ProviderFatalError(REFUSED) : new ProviderNotReadyError(NOT_READY);
+  }
+
+  /**
+   * Until the values for the new context are here, those of the one before are served.
+   * @throws ProviderNotReadyError where they do not come in time; they are served as soon as they do.
+   */
+  async onContextChange(_before: EvaluationContext, context: EvaluationContext): Promise<void> {
+    if (await this.#become(context)) return;
+    this.#health.failed();
+    throw new ProviderNotReadyError(
+      "the values for the new context have not arrived: those of the last one are served",
+    );
+  }
+
+  async onClose(): Promise<void> {
+    await this.#client.close();
+  }
+
+  resolveBooleanEvaluation(key: string, defaultValue: boolean) {
+    return this.#resolve(key, defaultValue, "boolean");
+  }
+
+  resolveStringEvaluation(key: string, defaultValue: string) {
+    return this.#resolve(key, defaultValue, "string");
+  }
+
+  resolveNumberEvaluation(key: string, defaultValue: number) {
+    return this.#resolve(key, defaultValue, "number");
+  }
+
+  resolveObjectEvaluation<Value extends JsonValue>(key: string, defaultValue: Value) {
+    return this.#resolve(key, defaultValue, "object");
+  }
+
+  /** A metric of the visitor. OpenFeature's further details have no place in it. */
+  track(metric: string, _context: EvaluationContext, details: TrackingEventDetails = {}): void {
+    this.#client.track(metric, details.value);
+  }
+
+  /** Whether the values for this context came in time. */
+  async #become(context: EvaluationContext): Promise<boolean> {
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const late = new Promise<false>((resolve) => {
+      timer = setTimeout(resolve, this.#readyMs, false);
+    });
+    this.#awaited += 1;
+    const arrived = this.#client.setContext(contextOf(context)).then(() => {
+      this.#awaited -= 1;
+      this.#health.recover();
+      return this.#client.status().ready;
+    });
+    const inTime = await Promise.race([arrived, late]);
+    clearTimeout(timer);
+    return inTime;
+  }
+
+  #resolve<Value extends JsonValue>(key: string, defaultValue: Value, type: Type): ResolutionDetails<Value> {
+    this.#health.recover();
+    const decision = this.#client.details(key, defaultValue as Json);
+    const isEmpty = decision.errorCode === "FLAG_NOT_FOUND" && this.#client.status().revision === null;
+    const { error, ...resolution } = resolutionOf(decision, { key, defaultValue, type, isEmpty });
+    if (error === undefined) return resolution;
+    return { ...resolution, errorCode: ErrorCode[error.code], errorMessage: error.message };
+  }
+}
