@@ -1,10 +1,12 @@
 /** People who write while the runtime dies under them and comes back: each of their changes is made once, or refused. */
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, test, vi } from "vitest";
+import { readyClient } from "../support/sdk.ts";
 import { bundle, Server } from "../support/server.ts";
 
+const ENTRY = "test/support/faulty-worker.ts";
 let server: Server;
 beforeAll(async () => {
-  server = await Server.start("workers/index.ts", bundle("workers/index.ts"));
+  server = await Server.start(ENTRY, bundle(ENTRY));
 });
 afterAll(() => server.dispose());
 
@@ -29,8 +31,12 @@ async function untilAnswered(path: string, user: string): Promise<{ version: num
   throw new Error(`${user} was never answered`);
 }
 
-test("hubs and Workers killed twice under eight writers: each edit lands once, in one order, and is delivered", async () => {
-  const { serverKey, flags } = await server.environment();
+/** A flag that eight people add themselves to, one after the other's answer, while `interfere` does as it likes. */
+async function written(
+  project: string,
+  interfere: (enough: (edits: number) => Promise<void>, place: Place) => Promise<void>,
+) {
+  const { serverKey, flags } = await server.environment(project);
   const variations = [
     { key: "on", value: true },
     { key: "off", value: false },
@@ -41,16 +47,15 @@ test("hubs and Workers killed twice under eight writers: each edit lands once, i
   const writing = Array.from({ length: WRITERS }, async (_, writer) => {
     const versions: number[] = [];
     for (let n = 0; n < EACH; n++) {
-      versions.push((await untilAnswered(`${there}/instructions`, `writer-${writer}-${n}`)).version);
+      versions.push((await untilAnswered(`${there}/instructions`, `${project}-${writer}-${n}`)).version);
       answered++;
     }
     return versions;
   });
-  for (const enough of [WRITERS, 3 * WRITERS]) {
-    while (answered < enough) await new Promise((resolve) => setTimeout(resolve, 10));
-    await server.kill();
-    await server.resume();
-  }
+  const enough = async (edits: number) => {
+    while (answered < edits) await new Promise((resolve) => setTimeout(resolve, 10));
+  };
+  await interfere(enough, { serverKey, there });
   const versions = await Promise.all(writing);
   const count = WRITERS * EACH;
 
@@ -63,13 +68,42 @@ test("hubs and Workers killed twice under eight writers: each edit lands once, i
   expect(targets[0]?.values).toHaveLength(count);
   const { items } = await server.ask<{ items: { correlation_id: string }[] }>(
     "GET",
-    "/audit?key=busy&action=flag.update&limit=100",
+    `/audit?project=${project}&key=busy&action=flag.update&limit=100`,
   );
   expect(items.map(({ correlation_id }) => correlation_id).reverse()).toEqual(targets[0]?.values);
 
   // What was committed just before a death, and never published by who committed it, is brought by the sweep.
   await server.sweep();
-  const ruleset = await fetch(`${server.url}/sdk/v1/ruleset`, { headers: { authorization: `Bearer ${serverKey}` } });
-  const { flags: served } = (await ruleset.json()) as { flags: Record<string, { version: number; targets: unknown }> };
-  expect(served.busy).toMatchObject({ version, targets });
-});
+  await vi.waitFor(async () => {
+    const ruleset = await fetch(`${server.url}/sdk/v1/ruleset`, { headers: { authorization: `Bearer ${serverKey}` } });
+    const { flags: served } = (await ruleset.json()) as { flags: Record<string, object> };
+    expect(served.busy).toMatchObject({ version, targets });
+  }, 20_000);
+}
+
+type Place = { serverKey: string; there: string };
+
+test("hubs and Workers killed twice under eight writers: each edit lands once, in one order, and is delivered", () =>
+  written("killed", async (enough) => {
+    for (const edits of [WRITERS, 3 * WRITERS]) {
+      await enough(edits);
+      await server.kill();
+      await server.resume();
+    }
+  }));
+
+test("a hub restarted again and again under eight writers: the same, and an SDK sees them in that order", () =>
+  written("restarted", async (enough, { serverKey }) => {
+    const environmentId = `env_${serverKey.split("_")[2]}`;
+    const sdk = await readyClient({ url: server.url, serverKey });
+    const revisions: number[] = [];
+    sdk.on("change", ({ revision }) => void revisions.push(revision));
+    for (let edits = 4; edits < WRITERS * EACH; edits += 6) {
+      await enough(edits);
+      await server.abort("HUB", environmentId);
+    }
+    await enough(WRITERS * EACH);
+    expect(revisions.length).toBeGreaterThan(0);
+    expect(revisions).toEqual([...new Set(revisions)].sort((a, b) => a - b));
+    await sdk.close();
+  }));
