@@ -58,6 +58,10 @@ test.each([
   [0, 399, 4_000, false],
   [0, 400, 4_000, true],
   [4_000, 3_600, 4_000, true],
+  [130_000, 142_999, 4_000, false],
+  [130_000, 143_000, 4_000, true],
+  [130_000, 117_001, 4_000, false],
+  [130_000, 0, 4_000, true],
   [0, 1, 1, true],
 ])("told of %i, with %i of %i now: worth a report: %s", (told, now, cap, expected) => {
   expect(worthReporting(told, now, cap)).toBe(expected);

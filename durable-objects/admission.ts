@@ -38,7 +38,10 @@ export function excess(here: number, everywhere: number, limit: number): number 
   return all <= limit ? 0 : Math.ceil((here * (all - limit)) / all);
 }
 
-/** Whether the node above should hear that this one has grown or shrunk: by a tenth of what a relay holds. */
+/**
+ * Whether the node above should hear that this one has grown or shrunk: by a tenth of what a relay holds, or of what it was
+ * told, so that a node with a thousand relays below it does not report each of their steps.
+ */
 export function worthReporting(told: number, now: number, cap: number): boolean {
-  return Math.abs(now - told) >= Math.max(1, cap / 10);
+  return Math.abs(now - told) >= Math.max(1, cap / 10, told / 10);
 }

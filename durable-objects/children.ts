@@ -72,11 +72,14 @@ export class Children {
     return this.#all().length === 0;
   }
 
-  /** To all of them, in the background: whoever does not take it is asked again by alarm. */
-  deliver(delivery: Delivery, standing: Standing): void {
+  /** To all but those already `told`, in the background: whoever does not take it is asked again by alarm. */
+  deliver(delivery: Delivery, standing: Standing, told = new Set<string>()): Set<string> {
     for (const child of this.#all()) {
+      if (told.has(child.name)) continue;
+      told.add(child.name);
       this.#ctx.waitUntil(this.#hear(child, (relay) => relay.deliver(delivery, standing), child.failures));
     }
+    return told;
   }
 
   /** Those that have not come as far as `revision`. */

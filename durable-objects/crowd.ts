@@ -1,6 +1,7 @@
 /** Whom a relay lets in, by what it, their keys and their environment may have, and whom it cuts. */
 import { type GoodbyeMessage, SILENCE_SECONDS } from "@bunting/core/wire";
 import { excess, type Limits, refusal, spreadMs } from "./admission.ts";
+import type { KeyEnds } from "./delivery.ts";
 import type { RelayStorage } from "./relay-storage.ts";
 import { KEY_REVOKED, SILENT, type Sockets, send, TOO_MUCH, TOO_SLOW } from "./sockets.ts";
 
@@ -53,6 +54,19 @@ export class Crowd {
     }
     for (const hash of this.#storage.expiredKeys(now)) {
       for (const socket of this.#sockets.open(hash)) this.#sockets.close(socket, KEY_REVOKED, "key-expired");
+    }
+  }
+
+  /** A key dies on open sockets as fast as a flag changes. */
+  cutKey(hash: string): void {
+    this.#storage.dropKey(hash);
+    for (const socket of this.#sockets.open(hash)) this.#sockets.close(socket, KEY_REVOKED, "key-revoked");
+  }
+
+  cutAllBut(keys: KeyEnds): void {
+    for (const socket of this.#sockets.open()) {
+      if (Object.hasOwn(keys, this.#sockets.of(socket).keyHash)) continue;
+      this.#sockets.close(socket, KEY_REVOKED, "key-revoked");
     }
   }
 

@@ -1,6 +1,6 @@
 /** What a relay remembers, in its SQLite: where it is, what it was lately sent, which keys are good. All synchronous. */
 import { type Delivery, type KeyEnds, runAfter, type Standing } from "./delivery.ts";
-import type { Tally } from "./tallies.ts";
+import type { Departure, Tally } from "./tallies.ts";
 
 const RING_BYTES = 1024 * 1024;
 /** Receipts are asked for soon, if at all. */
@@ -168,6 +168,15 @@ export class RelayStorage {
       "DELETE FROM tallies WHERE revision <= (SELECT revision FROM tallies ORDER BY revision DESC LIMIT 1 OFFSET ?)",
       KEPT_TALLIES,
     );
+  }
+
+  /** In one row, however many there are. */
+  saveDepartures(departures: Departure[]): void {
+    this.#storage.kv.put("departures", departures);
+  }
+
+  departures(): Departure[] {
+    return this.#storage.kv.get<Departure[]>("departures") ?? [];
   }
 
   tallies(): Tally[] {

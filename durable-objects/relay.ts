@@ -44,8 +44,6 @@ const ROUND_MS = 60_000;
 const TRUSTED_MS = 30_000;
 /** How old the number of relays may be that a full one tells. */
 const FULL_ASKS_MS = 1_000;
-/** Acknowledgements come in a burst, and are written down after it. */
-const SAVE_MS = 5_000;
 
 export class Relay extends DurableObject<Env> implements Upstream, Downstream {
   readonly #storage: RelayStorage;
@@ -60,6 +58,7 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
   #askedAt = 0;
   #reported = 0;
   #telling: Promise<void> | null = null;
+  #passing: Promise<void> = Promise.resolve();
   #roundAt = 0;
   /** Who has come and not yet been let in: until then the relay may not leave. */
   #arriving = 0;
@@ -79,9 +78,12 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
 
   /** Sends first and stores after: only the hub must be durable before it speaks. */
   async deliver(delivery: Delivery, standing: Standing): Promise<Report> {
-    this.#storage.stand(standing);
+    // In the order in which they come.
+    this.#passing = this.#passing.then(() => this.#passDown(delivery, standing)).catch(() => {});
+    await this.#passing;
     // An attach that was under way may have been answered before this was published: then another.
-    for (let asked = 0; asked < 2 && !this.#take(delivery); asked++) await this.#attach();
+    for (let asked = 0; asked < 2 && !this.#take(delivery, standing); asked++) await this.#attach();
+    this.#storage.stand(standing);
     this.#above.heardAt = Date.now();
     return this.#report();
   }
@@ -218,18 +220,19 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
     this.#tally(() => this.#tallies.left(this.#sockets.of(socket)));
   }
 
-  /** The first of a burst sets the alarm for all of it. */
   #tally(change: () => void): void {
-    const isWaiting = this.#tallies.hasUnsaved;
     change();
-    if (!isWaiting && this.#tallies.hasUnsaved) this.#alarm.wake(SAVE_MS);
+    const now = Date.now();
+    const inMs = this.#tallies.saveInMs(now);
+    if (inMs === 0) this.#tallies.save(now);
+    else if (inMs !== null) this.#alarm.wake(inMs);
   }
 
   // What can wait: an alarm at a time does all of it that is due.
 
   override async alarm(): Promise<void> {
     this.#alarm.wentOff();
-    this.#tallies.save();
+    this.#tallies.save(Date.now());
     try {
       if (Date.now() - this.#roundAt < ROUND_MS / 2) await this.#children.refresh(this.#storage.revision ?? 0);
       else await this.#round();
@@ -309,19 +312,27 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
   // Deliveries.
 
   /** Passes on what fits on top of what every socket has. Whether the relay has it now. */
-  #take(delivery: Delivery): boolean {
+  #take(delivery: Delivery, standing: Standing, told?: Set<string>): boolean {
     const { revision } = this.#storage;
-    if (delivery.previous === revision) this.#pass(delivery);
+    if (delivery.previous === revision) this.#pass(delivery, standing, told);
     return this.#storage.revision !== null && this.#storage.revision >= delivery.revision;
   }
 
-  /** To the relays below, the same bytes to all sockets, and keys that ended take theirs along. */
-  #pass(delivery: Delivery): void {
-    this.#children.deliver(delivery, this.#storage.standing);
+  /** Relays below are told in a step of their own: what is sent in one step with thousands of sockets leaves after them. */
+  async #passDown(delivery: Delivery, standing: Standing): Promise<void> {
+    if (delivery.previous !== this.#storage.revision || this.#children.isEmpty) return;
+    const told = this.#children.deliver(delivery, standing);
+    await scheduler.wait(0);
+    this.#take(delivery, standing, told);
+  }
+
+  /** To the relays below but those `told`, the same bytes to all sockets, and keys that ended take theirs along. */
+  #pass(delivery: Delivery, standing: Standing, told?: Set<string>): void {
+    this.#children.deliver(delivery, standing, told);
     const connected = this.#sockets.sendToAll(delivery.message);
     for (const [hash, grant] of Object.entries(delivery.keys)) {
       if (grant !== null) this.#storage.putKey(hash, grant.expiresAt);
-      else this.#endKey(hash);
+      else this.#crowd.cutKey(hash);
     }
     const first = this.#storage.firstOfRing();
     this.#storage.log(delivery);
@@ -329,20 +340,11 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
     if (this.#storage.firstOfRing() > first) this.#crowd.cutSlow();
   }
 
-  /** A key dies on open sockets as fast as a flag changes. */
-  #endKey(hash: string): void {
-    this.#storage.dropKey(hash);
-    for (const socket of this.#sockets.open(hash)) this.#sockets.close(socket, KEY_REVOKED, "key-revoked");
-  }
-
   /** What lies between cannot be told: every socket fetches the ruleset, if its key is still good. */
   #leapTo(revision: number, keys: KeyEnds): void {
     if (this.#storage.revision !== null && revision <= this.#storage.revision) return;
     this.#storage.leapTo(revision, keys);
-    for (const socket of this.#sockets.open()) {
-      if (!Object.hasOwn(keys, this.#sockets.of(socket).keyHash))
-        this.#sockets.close(socket, KEY_REVOKED, "key-revoked");
-    }
+    this.#crowd.cutAllBut(keys);
     this.#sockets.sendToAll(JSON.stringify(resync(revision, spreadMs(this.#sockets.open().length))));
     this.ctx.waitUntil(this.#children.refresh(revision));
   }
@@ -366,7 +368,7 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
       ({ revision, deliveries, keys, standing }) => {
         // A delivery may have passed meanwhile: only what still fits on top is taken.
         if (deliveries === null) this.#leapTo(revision, keys ?? {});
-        else for (const delivery of deliveries) this.#take(delivery);
+        else for (const delivery of deliveries) this.#take(delivery, standing);
         this.#storage.stand(standing);
         this.#alarm.wake(ROUND_MS);
       },

@@ -16,7 +16,7 @@ export type Place = { environmentId: string; region: Region; n: number };
 const FULL = 0.8;
 const EMPTY = 0.2;
 const COMFORTABLE = 0.5;
-/** Of one region: with the defaults 16 million clients. A bound for what is made by counting, not a plan. */
+/** Of one region: with the defaults 10 million clients. A bound for what is made by counting, not a plan. */
 const MAX_RELAYS = 4_096;
 
 export const relayName = ({ environmentId, region, n }: Place) => `relay:${environmentId}:${region}:${n}`;

@@ -58,6 +58,7 @@ const table: Record<string, { files: string[]; packages: string[] }> = {
       "durable-objects/tree.ts",
       "durable-objects/regions.ts",
       "durable-objects/admission.ts",
+      "durable-objects/tallies.ts",
     ],
     packages: ["node:"],
   },

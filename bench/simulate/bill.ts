@@ -1,5 +1,6 @@
 /** What a month of 30 days costs on Cloudflare's price list, line by line. US dollars. */
 import { spreadMs } from "../../durable-objects/admission.ts";
+import { FIRST_PAUSE_MS, LAST_PAUSE_MS, MAX_DEPARTURES } from "../../durable-objects/tallies.ts";
 
 type Price = { per: number; dollars: number; included: number };
 
@@ -46,9 +47,13 @@ const MESSAGE_SECONDS = 0.001;
 const QUESTION_SECONDS = 0.005;
 const ROUND_SECONDS = 0.25;
 const ROUNDS = SECONDS / 60;
-/** Acknowledgements are written down every five seconds while they come. */
-const SAVE_MS = 5_000;
-const ROWS = { delivery: 5, round: 3, save: 2, change: 6 };
+/**
+ * A delivery: into the ring and out of it, a tally and the oldest one, the revision, the standing, its parent's row. A round:
+ * the alarm, the standing, its parent's row. A save: the tally, the alarm. Who leaves was
+ * there for half of the deliveries that are kept.
+ */
+const ROWS = { delivery: 7, round: 3, save: 2, change: 6 };
+const DELIVERIES_OF_WHO_LEAVES = 16;
 const BATCH_BYTES_STORED = 250;
 const MESSAGES_A_DELIVERY = 100;
 const QUICKEST_DELIVERY_SECONDS = 5;
@@ -61,7 +66,9 @@ export function use({ clients, relays, reconnects, publishesPerDay, summarySecon
   const publishes = publishesPerDay * DAYS;
   const deliveries = relays * publishes;
   const acknowledged = clients * publishes;
-  const saves = deliveries * Math.ceil(spreadMs(clients) / SAVE_MS);
+  const saves = deliveries * savesWithin(spreadMs(clients));
+  // A row for each, and for a hundred together one for each delivery.
+  const left = opened * (1 + DELIVERIES_OF_WHO_LEAVES / MAX_DEPARTURES);
   const questions = isolates * SECONDS;
   const rounds = relays * ROUNDS;
   const queued = Math.min(batches, Math.max(batches / MESSAGES_A_DELIVERY, SECONDS / QUICKEST_DELIVERY_SECONDS));
@@ -76,7 +83,7 @@ export function use({ clients, relays, reconnects, publishesPerDay, summarySecon
     // Incoming WebSocket messages count a twentieth; pings that the runtime answers are not charged.
     "Durable Object requests": opened + batches + acknowledged / 20 + deliveries + saves + questions + rounds * 2,
     "Durable Object GB-s": awake * OBJECT_GB,
-    "Durable Object rows written": deliveries * ROWS.delivery + saves * ROWS.save + rounds * ROWS.round,
+    "Durable Object rows written": deliveries * ROWS.delivery + saves * ROWS.save + rounds * ROWS.round + left,
     "KV reads": (2 * isolates * SECONDS) / ISOLATE_LIVES_SECONDS,
     "KV writes": publishes * 2,
     "D1 rows written": publishes * ROWS.change,
@@ -86,6 +93,16 @@ export function use({ clients, relays, reconnects, publishesPerDay, summarySecon
     "Analytics Engine points": queued * POINTS_A_DELIVERY,
   };
   return { used, batchesPerSecond: batches / SECONDS };
+}
+
+/** How often a relay writes down what comes without a pause for so long. */
+function savesWithin(ms: number): number {
+  let saves = 1;
+  for (let at = 0, pauseMs = FIRST_PAUSE_MS; at + pauseMs <= ms; pauseMs = Math.min(2 * pauseMs, LAST_PAUSE_MS)) {
+    at += pauseMs;
+    saves++;
+  }
+  return saves;
 }
 
 export function cost(item: Item, amount: number): number {

@@ -70,8 +70,8 @@ export const parameters = {
     what: "a cold isolate reads: pointer and snapshot",
     source: "workers/store/snapshot.ts",
   },
-  cap: { value: 4_000, unit: "sockets", what: "a relay holds at most", source: "wrangler.toml, RELAY_CAP" },
-  fanOut: { value: 64, unit: "nodes", what: "stand below a node at most", source: "wrangler.toml, RELAY_FAN_OUT" },
+  cap: { value: 2_500, unit: "sockets", what: "a relay holds at most", source: "wrangler.toml, RELAY_CAP" },
+  fanOut: { value: 100, unit: "nodes", what: "stand below a node at most", source: "wrangler.toml, RELAY_FAN_OUT" },
 } satisfies Record<string, Parameter>;
 
 export type Costs = Record<keyof typeof parameters, number>;

@@ -68,8 +68,10 @@ export class Reports {
     const arrived = this.#underWay.filter(({ at }) => at <= now).sort((one, other) => one.at - other.at);
     this.#underWay = this.#underWay.filter(({ at }) => at > now);
     for (const message of arrived) {
-      if ("relays" in message) this.#relaysAsOf[message.n] = message.relays;
-      else this.#arrive(message.n, message.at, message.clients);
+      if ("relays" in message) {
+        this.#relaysAsOf[message.n] = message.relays;
+        this.#mayReport(message.n, message.at);
+      } else this.#arrive(message.n, message.at, message.clients);
     }
   }
 
@@ -98,13 +100,13 @@ export class Reports {
     this.#shrinking = decided.shrinking;
   }
 
-  /** One at a time, and what grew meanwhile waits until it is worth another. */
+  /** One at a time, and what grew meanwhile is told after it. */
   #mayReport(n: number, at: number): void {
+    if (at < (this.#askingUntil[n] as number)) return;
     const clients = this.#sum(n);
     const grown = worthReporting(this.#told[n] as number, clients, this.#costs.cap);
     if (!grown && at < (this.#trustedUntil[n] as number)) return;
     this.#told[n] = clients;
-    if (at < (this.#askingUntil[n] as number)) return;
     this.#askingUntil[n] = Number.POSITIVE_INFINITY;
     this.#underWay.push({ at: at + (this.#tree.upMs[n] as number), n, clients });
   }

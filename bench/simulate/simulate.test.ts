@@ -57,8 +57,9 @@ describe("a storm", () => {
       for (const [second, count] of each.workers.seconds.entries()) {
         expect(Math.abs((summed.workers.seconds[second] ?? 0) - count)).toBeLessThan(few);
       }
-      expect(summed.hub.max / each.hub.max).toBeGreaterThan(0.8);
-      expect(summed.hub.max / each.hub.max).toBeLessThan(1.25);
+      // Three deviations of the difference of two counts: a tenth of the clients makes few reports.
+      const deviations = Math.abs(summed.hub.max - each.hub.max) / Math.sqrt(summed.hub.max + each.hub.max);
+      expect(deviations).toBeLessThan(3);
       expect(summed.relayPeak / each.relayPeak).toBeGreaterThan(0.7);
       expect(summed.relayPeak / each.relayPeak).toBeLessThan(1.5);
     }

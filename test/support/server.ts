@@ -50,8 +50,8 @@ export class Server {
       EVENTS_BURST: "1000",
       CLIENT_EVENTS_PER_SECOND: "1000",
       CLIENT_EVENTS_BURST: "1000",
-      RELAY_CAP: "4000",
-      RELAY_FAN_OUT: "64",
+      RELAY_CAP: "2500",
+      RELAY_FAN_OUT: "100",
       CLIENTS_PER_KEY: "1000000",
       CLIENTS_PER_ENVIRONMENT: "10000000",
     };

@@ -7,6 +7,7 @@ import { Hub, Relay } from "../../workers/index.ts";
 import * as table from "../../workers/store/schema.ts";
 import { latestPointer } from "../../workers/store/snapshot.ts";
 import { db, flag } from "../support/environment.ts";
+import { killRequest } from "../support/kill.ts";
 import { away, hubOf, livingEnvironment, RelaySocket, relayOf } from "../support/relay-socket.ts";
 
 const open = (environmentId: string, n: number, since?: number) => RelaySocket.open(environmentId, since, {}, n);
@@ -49,6 +50,34 @@ test("a change goes down three levels of relays, with the same bytes to every so
   expect(await below(hubOf(environmentId))).toEqual([0]);
   expect(await below(relayOf(environmentId, 0))).toEqual([1, 2]);
   expect(await below(relayOf(environmentId, 1))).toEqual([3]);
+});
+
+test("relays below are told before the sockets here, however many these are (Q3)", async () => {
+  const { environmentId, publish } = await livingEnvironment();
+  const low = await open(environmentId, 1);
+  const here = await Promise.all(Array.from({ length: 300 }, () => open(environmentId, 0)));
+  await publish({ flags: { a: flag("a") } });
+  await vi.waitFor(() => expect(here.every(({ told }) => told.length === 2)).toBe(true));
+  let toldHere = 0;
+  for (const { socket } of here) socket.addEventListener("message", () => toldHere++);
+  const before = new Promise<number>((resolve) => low.socket.addEventListener("message", () => resolve(toldHere)));
+  await publish({ flags: { b: flag("b") } });
+  expect(await before).toBeLessThan(here.length / 2);
+});
+
+test("many changes at once arrive at every level in order, and nobody has to ask for any of them (Q8)", async () => {
+  const { environmentId, publish } = await livingEnvironment();
+  await publish({ flags: { a: flag("a") } });
+  const sockets = await Promise.all([0, 1, 3].map((n) => open(environmentId, n)));
+  const attached = vi.spyOn(Relay.prototype, "attach");
+  onTestFinished(() => attached.mockRestore());
+  const kills = Array.from({ length: 20 }, (_, index) =>
+    hubOf(environmentId).setKilled(killRequest("a", index % 2 ? "restore" : "kill")),
+  );
+  await Promise.all(kills);
+  const all = ["hello 2", ...Array.from({ length: 20 }, (_, index) => `patch ${index + 3}`)];
+  for (const socket of sockets) await vi.waitFor(() => expect(socket.told).toEqual(all));
+  expect(timesAsked(attached, environmentId)).toBe(0);
 });
 
 test("relays that were asleep at every level pass on what comes", async () => {
