@@ -8,7 +8,7 @@ import { consume, type QueuedEvents } from "./consumer.ts";
 import { DEAD_LETTERS, keepDeadLetters } from "./dead-letters.ts";
 import { client } from "./edge/client.ts";
 import { ofrep } from "./edge/ofrep.ts";
-import { answerFrom, Plane } from "./edge/routes.ts";
+import { answerFrom, Incoming, Plane } from "./edge/routes.ts";
 import { sdk } from "./edge/sdk.ts";
 import type { Env } from "./env.ts";
 import { notFound, problemResponse } from "./problem.ts";
@@ -35,11 +35,11 @@ const management = new Hono<{ Bindings: Env }>()
 const health = new Plane("", { "/healthz": { GET: () => Response.json({ status: "ok" }) } });
 const data = [sdk, client, ofrep, health];
 
-const isManagement = ({ url }: Request) => url.startsWith("/api/", url.indexOf("/", "https://".length));
-
 export default {
-  fetch: (request, env, ctx) =>
-    isManagement(request) ? management.fetch(request, env, ctx) : answerFrom(data, request, env, ctx),
+  fetch: (request, env, ctx) => {
+    const incoming = new Incoming(request, env, ctx);
+    return incoming.path.startsWith("/api/") ? management.fetch(request, env, ctx) : answerFrom(data, incoming);
+  },
   queue: (batch, env) => (batch.queue === DEAD_LETTERS ? keepDeadLetters(batch, env) : consume(batch, env)),
   // Side by side: none waits for what another cannot reach.
   scheduled: async (controller, env) => {

@@ -269,6 +269,39 @@ describe("keys and origins of client routes", () => {
   });
 });
 
+describe("a context's bytes", () => {
+  const bytesOf = (text: string) => new TextEncoder().encode(text);
+  const around = (bytes: number[]) =>
+    Uint8Array.from([...bytesOf('{"context":{"name":"'), ...bytes, ...bytesOf('"}}')]);
+  const bodies: [string, Uint8Array, number][] = [
+    ["ASCII", around([0x61]), 200],
+    ["two, three and four bytes a character", around([...bytesOf("é€🐦")]), 200],
+    ["a replacement character that was sent as one", around([...bytesOf("\ufffd")]), 200],
+    ["a byte that begins nothing", around([0xff]), 400],
+    ["a character cut after the first of two", around([0xc3]), 400],
+    ["a character cut after two of three", around([0xe2, 0x82]), 400],
+    ["a lone surrogate", around([0xed, 0xa0, 0x80]), 400],
+    ["a byte order mark", Uint8Array.from([0xef, 0xbb, 0xbf, ...bytesOf('{"context":{}}')]), 400],
+  ];
+  for (const [what, body, status] of bodies) {
+    test(`${what}: ${status}, whether or not the length is told`, async () => {
+      for (const told of [{}, { "content-length": String(body.byteLength) }]) {
+        const headers = withKey(place.clientKey, { "content-type": "application/json", ...told });
+        const response = await fetchPath("/client/v1/flags", { method: "POST", headers, body });
+        expect([told, response.status]).toEqual([told, status]);
+        await response.arrayBuffer();
+      }
+    });
+  }
+
+  test("a length that is not the body's is a 400, and not a way past the limit", async () => {
+    const body = JSON.stringify({ context: { name: "a".repeat(300_000) } });
+    const headers = withKey(place.clientKey, { "content-type": "application/json", "content-length": "100" });
+    const response = await fetchPath("/client/v1/flags", { method: "POST", headers, body });
+    expect(response.status).toBe(400);
+  });
+});
+
 describe("wrong methods", () => {
   const wrong: [string, string, string][] = [
     ["POST", "/sdk/v1/ruleset", "GET"],

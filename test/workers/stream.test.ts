@@ -1,8 +1,9 @@
 /** The bridge between an SSE client and its relay: what becomes of the relay's socket when the client misbehaves. */
 import { env } from "cloudflare:workers";
 import { expect, test, vi } from "vitest";
-import type { Caller } from "../../workers/edge/authenticate.ts";
-import { isolateRuleset, type Visit } from "../../workers/edge/isolate-ruleset.ts";
+import { Caller } from "../../workers/edge/authenticate.ts";
+import { isolateRuleset } from "../../workers/edge/isolate-ruleset.ts";
+import { Incoming } from "../../workers/edge/routes.ts";
 import { openEventStream } from "../../workers/edge/stream.ts";
 import { commitDocuments, newEnvironment } from "../support/environment.ts";
 import { relayOf } from "../support/relay-socket.ts";
@@ -15,10 +16,9 @@ async function environment() {
   const hub = env.HUB.get(env.HUB.idFromName(environmentId));
   await hub.create(environmentId);
   await hub.publish((await commitDocuments(head, { keys: { hash: grant } })).change);
-  const visit: Visit = { env, ctx: { waitUntil: () => {} }, request: {} };
+  const visit = new Incoming(request(), env, { waitUntil: () => {} });
   const ruleset = (await isolateRuleset(visit, environmentId))!;
-  const client = { sdk: "s", instance: "i", name: "n" };
-  const caller: Caller = { environmentId, keyHash: "hash", grant, ruleset, client, visit };
+  const caller = new Caller(visit, ruleset, "hash", grant);
   const connected = async () => (await relayOf(environmentId).receipt(Number.MAX_SAFE_INTEGER, 800)).connected;
   return { caller, connected };
 }

@@ -19,14 +19,26 @@ import type { Incoming } from "./routes.ts";
 
 type ClientName = { sdk: string; instance: string; name: string };
 
-export type Caller = {
-  environmentId: string;
-  keyHash: string;
-  grant: KeyGrant;
-  ruleset: IsolateRuleset;
-  readonly client: ClientName;
-  visit: Visit;
-};
+export class Caller {
+  readonly environmentId: string;
+  readonly keyHash: string;
+  readonly grant: KeyGrant;
+  readonly ruleset: IsolateRuleset;
+  readonly visit: Incoming;
+
+  constructor(visit: Incoming, ruleset: IsolateRuleset, keyHash: string, grant: KeyGrant) {
+    this.visit = visit;
+    this.ruleset = ruleset;
+    this.environmentId = ruleset.environmentId;
+    this.keyHash = keyHash;
+    this.grant = grant;
+  }
+
+  /** Read only where it is asked for: few requests do. */
+  get client(): ClientName {
+    return clientName(clientText(this.visit));
+  }
+}
 
 const KEY = /^bnt_(srv|cli)_([0-9a-z]{20})_([0-9a-z]{16,64})$/;
 
@@ -76,16 +88,7 @@ export async function admit(incoming: Incoming, environmentId: string, find: Fin
   // Of a public key anybody may name any number of instances.
   const instance = grant.kind === "client" ? null : INSTANCE.exec(clientText(incoming));
   limitReader(incoming, keyHash, instance?.[1] ?? addressOf(incoming));
-  return {
-    environmentId,
-    keyHash,
-    grant,
-    ruleset,
-    visit: incoming,
-    get client() {
-      return clientName(clientText(incoming));
-    },
-  };
+  return new Caller(incoming, ruleset, keyHash, grant);
 }
 
 export const addressOf = ({ headers }: Incoming): string => headers.get("cf-connecting-ip") ?? "";

@@ -47,7 +47,11 @@ export const client = new Plane(
 );
 
 /** `body` is the context as it was sent. */
-function answerFlags(incoming: Incoming, { ruleset, environmentId, visit }: Caller, body: string): Promise<Response> {
+function answerFlags(
+  incoming: Incoming,
+  { ruleset, environmentId, visit }: Caller,
+  body: string,
+): Response | Promise<Response> {
   const hash = hashOf(body);
   return answerUnlessKnown(
     incoming,

@@ -5,13 +5,13 @@ import type { Incoming } from "./routes.ts";
 /** `isWhole` is false where the same revision may be answered otherwise in a moment. */
 export type Answer = { revision: number; text: string; isWhole: boolean };
 
-/** 304, which costs no answer, or what `make` answers. */
-export async function answerUnlessKnown(
+/** 304, which costs no answer and waits for nothing, or what `make` answers. */
+export function answerUnlessKnown(
   incoming: Incoming,
   ruleset: IsolateRuleset,
   etagAt: (revision: number) => string,
   make: () => Answer | Promise<Answer>,
-): Promise<Response> {
+): Response | Promise<Response> {
   const headers: Record<string, string> = { "cache-control": "private, max-age=0", vary: "authorization, x-api-key" };
   const staleMs = staleFor(ruleset);
   if (staleMs > 0) headers["x-bunting-stale"] = String(staleMs);
@@ -24,6 +24,14 @@ export async function answerUnlessKnown(
     headers.etag = etag;
     return new Response(null, { status: 304, headers });
   }
+  return answered(headers, etagAt, make);
+}
+
+async function answered(
+  headers: Record<string, string>,
+  etagAt: (revision: number) => string,
+  make: () => Answer | Promise<Answer>,
+): Promise<Response> {
   // Meanwhile the ruleset may move on.
   const { revision, text, isWhole } = await make();
   if (isWhole) headers.etag = etagAt(revision);

@@ -71,7 +71,6 @@ export function freshRuleset(
   const now = Date.now();
   if (ruleset === undefined || now - ruleset.checkedAt > maxAgeMs(ruleset)) return null;
   ruleset.usedAt = now;
-  newestSeen.note(environmentId, ruleset.evaluator.revision);
   return ruleset;
 }
 
@@ -164,6 +163,7 @@ async function check(visit: Visit, ruleset: IsolateRuleset): Promise<void> {
   } else if (since.deliveries === null || since.deliveries.some(isTooLarge)) {
     await fetchWhole(visit, ruleset, since.revision);
   } else for (const delivery of since.deliveries) applyDelivery(ruleset, delivery);
+  newestSeen.note(ruleset.environmentId, ruleset.evaluator.revision);
   ruleset.checkedAt = Math.max(ruleset.checkedAt, startedAt);
 }
 

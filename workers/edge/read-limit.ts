@@ -17,7 +17,7 @@ const READS_EACH = 100;
 const PLATFORM_MS = 10_000;
 const MAX_READERS = 10_000;
 
-type Reader = { bucket: Bucket; reads: number; refusedUntil: number };
+type Reader = Bucket & { reads: number; refusedUntil: number };
 
 const readers = new Map<string, Reader>();
 
@@ -50,14 +50,17 @@ export function noteStranger(address: string): void {
 
 function take(name: string, limit: Limit, cost: number): Reader {
   const known = readers.get(name);
-  const { bucket, allowed, retryAfterMs } = takeFrom(known?.bucket ?? null, Math.max(cost, 1), limit, Date.now());
+  const { bucket, allowed, retryAfterMs } = takeFrom(known ?? null, Math.max(cost, 1), limit, Date.now());
   if (!allowed) throw tooManyReads(Math.ceil(retryAfterMs / 1_000));
-  const reader = known ?? { bucket, reads: 0, refusedUntil: 0 };
+  const reader = known ?? { ...bucket, reads: 0, refusedUntil: 0 };
   if (cost === 0) return reader;
-  reader.bucket = bucket;
-  if (known !== undefined) return known;
-  if (readers.size >= MAX_READERS) readers.clear();
-  readers.set(name, reader);
+  if (known === undefined) {
+    if (readers.size >= MAX_READERS) readers.clear();
+    readers.set(name, reader);
+  }
+  // In place: a new object for each request would outlive the collector's quick rounds.
+  reader.tokens = bucket.tokens;
+  reader.at = bucket.at;
   return reader;
 }
 

@@ -10,6 +10,7 @@ import { letPagesRead, preflight } from "./origins.ts";
 export class Incoming {
   readonly request: Request;
   readonly url: string;
+  readonly path: string;
   readonly headers: Headers;
   readonly env: Env;
   readonly ctx: Pick<ExecutionContext, "waitUntil">;
@@ -18,6 +19,7 @@ export class Incoming {
   constructor(request: Request, env: Env, ctx: Pick<ExecutionContext, "waitUntil">) {
     this.request = request;
     this.url = request.url;
+    this.path = pathOf(this.url);
     this.headers = request.headers;
     this.env = env;
     this.ctx = ctx;
@@ -54,7 +56,8 @@ export class Plane {
   }
 
   /** Throws 404 and 405. HEAD is a GET whose answer is sent without its body. */
-  answer(incoming: Incoming, path: string): Response | Promise<Response> {
+  answer(incoming: Incoming): Response | Promise<Response> {
+    const { path } = incoming;
     const { method } = incoming.request;
     if (this.forPages && method === "OPTIONS") return preflight();
     let rest = "";
@@ -74,19 +77,13 @@ export class Plane {
 }
 
 /** By the first of the planes that the path belongs to. */
-export async function answerFrom(
-  planes: Plane[],
-  request: Request,
-  env: Env,
-  ctx: Pick<ExecutionContext, "waitUntil">,
-): Promise<Response> {
-  const incoming = new Incoming(request, env, ctx);
-  const path = pathOf(incoming.url);
+export async function answerFrom(planes: Plane[], incoming: Incoming): Promise<Response> {
+  const { path } = incoming;
   const plane = planes.find(({ prefix }) => path.startsWith(prefix));
   let response: Response;
   try {
-    if (plane === undefined) throw notFound(`${request.method} ${path}`);
-    response = await plane.answer(incoming, path);
+    if (plane === undefined) throw notFound(`${incoming.request.method} ${path}`);
+    response = await plane.answer(incoming);
   } catch (error) {
     response = problemResponse(error, crypto.randomUUID());
   }
