@@ -285,7 +285,7 @@ describe("a context's bytes", () => {
   ];
   for (const [what, body, status] of bodies) {
     test(`${what}: ${status}, whether or not the length is told`, async () => {
-      for (const told of [{}, { "content-length": String(body.byteLength) }]) {
+      for (const told of [{}, { "content-length": String(body.byteLength) }] as Record<string, string>[]) {
         const headers = withKey(place.clientKey, { "content-type": "application/json", ...told });
         const response = await fetchPath("/client/v1/flags", { method: "POST", headers, body });
         expect([told, response.status]).toEqual([told, status]);
