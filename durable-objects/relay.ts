@@ -30,7 +30,6 @@ import {
   ATTACHMENT_HEADER,
   acknowledgementIn,
   type Introduction,
-  KEY_REVOKED,
   RELAYS_HEADER,
   Sockets,
   TOO_MUCH,
