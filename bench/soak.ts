@@ -161,6 +161,10 @@ for (const [name, of] of [
   );
 }
 
+const minutes = samples.filter((_, index) => index % (60_000 / SAMPLE_MS) === 0);
+const curve = (of: (sample: Sample) => number) => minutes.map((sample) => megabytes(of(sample), 0)).join(", ");
+console.log(`\nMB by the minute: heap ${curve(({ heap }) => heap)}; workerd ${curve(({ runtime }) => runtime)}`);
+
 await Promise.all(followers.map(({ client }) => client.close()));
 await server.dispose();
 process.exit(missed > 0 || breaks.length > 0 || grew ? 1 : 0);

@@ -1,4 +1,4 @@
-import { type Context, type Decision, exposureOf, type Json, type Ruleset } from "@bunting/core";
+import { type Context, type Decision, type Evaluator, exposureOf, type Json, type Ruleset } from "@bunting/core";
 import type { PatchMessage } from "@bunting/core/wire";
 import type { Clock } from "./clock.ts";
 import type { Feed, FeedStatus, Store } from "./driver.ts";
@@ -161,6 +161,11 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
       };
       this.#waiting.add(settle);
     });
+  }
+
+  /** The rules as they are now, for `explain()` of `@bunting/sdk/explain`; null before the first ruleset. */
+  get evaluator(): Evaluator | null {
+    return this.#holding.evaluator;
   }
 
   status(): Status {

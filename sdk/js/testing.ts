@@ -54,6 +54,7 @@ export function createTestClient<Flags extends FlagTypes = FlagTypes>({
       return () => void all.delete(listener);
     },
     ready: async () => true,
+    evaluator: null,
     status: () => ({
       transport: "polling",
       connected: !closed,
