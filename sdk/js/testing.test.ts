@@ -1,8 +1,11 @@
 import { OpenFeature } from "@openfeature/server-sdk";
+import { OpenFeature as WebOpenFeature } from "@openfeature/web-sdk";
 import { describe, expect, expectTypeOf, test, vi } from "vitest";
+import type { BrowserClient } from "./browser.ts";
 import type { Client } from "./node.ts";
 import { BuntingProvider } from "./openfeature-server.ts";
-import { createTestClient } from "./testing.ts";
+import { BuntingWebProvider } from "./openfeature-web.ts";
+import { createTestBrowserClient, createTestClient } from "./testing.ts";
 
 type Flags = { "new-checkout": boolean; theme: string; limit: number; layout: { columns: number } };
 
@@ -112,5 +115,55 @@ describe("a client for tests", () => {
     bunting.set("new-checkout", "yes");
     // @ts-expect-error: there is no such flag
     bunting.set("new-chekout", true);
+  });
+});
+
+describe("a client for tests of what runs in browsers", () => {
+  const visited = (context = {}) =>
+    createTestBrowserClient<Flags>({
+      flags: { "new-checkout": true, theme: ({ plan }) => (plan === "gold" ? "dark" : "light") },
+      context,
+    });
+
+  test("answers for its context, and again when that changes", async () => {
+    const bunting = visited();
+    const changed = vi.fn();
+    bunting.on("change", changed);
+    expect(bunting.string("theme", "")).toBe("light");
+    await bunting.setContext({ plan: "gold" });
+    expect(bunting.string("theme", "")).toBe("dark");
+    expect(bunting.context).toEqual({ targetingKey: "anonymous", anonymousId: "anonymous", plan: "gold" });
+    expect(changed.mock.calls).toEqual([[{ revision: 1, flags: ["theme"] }]]);
+    expect(bunting.evaluations.map(({ decision }) => decision.value)).toEqual(["light", "dark"]);
+  });
+
+  test("keeps all values the same object until one of them changes", () => {
+    const bunting = visited();
+    const before = bunting.all();
+    expect(bunting.all()).toBe(before);
+    expect(before["new-checkout"]).toMatchObject({ value: true, variation: "test", reason: "STATIC" });
+    bunting.set("new-checkout", false);
+    expect(bunting.all()).not.toBe(before);
+    expect(bunting.boolean("new-checkout", true)).toBe(false);
+  });
+
+  test("records what is tracked, of the visitor", () => {
+    const bunting = visited({ targetingKey: "ada" });
+    bunting.track("ordered", 99.5);
+    expect(bunting.tracked).toMatchObject([{ metric: "ordered", unit: "ada", value: 99.5 }]);
+  });
+
+  test("serves OpenFeature's provider", async () => {
+    const bunting = visited();
+    await WebOpenFeature.setProviderAndWait("testing", new BuntingWebProvider(bunting));
+    const features = WebOpenFeature.getClient("testing");
+    expect(features.getStringValue("theme", "")).toBe("light");
+    await WebOpenFeature.setContext("testing", { plan: "gold" });
+    expect(features.getStringValue("theme", "")).toBe("dark");
+    await WebOpenFeature.clearProviders();
+  });
+
+  test("has the real client's type", () => {
+    expectTypeOf(visited()).toExtend<BrowserClient<Flags>>();
   });
 });

@@ -2,7 +2,7 @@
 import { execFileSync, spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { basename, join, resolve } from "node:path";
+import { join, resolve } from "node:path";
 import { checkPackage, createPackageFromTarballData } from "@arethetypeswrong/core";
 import { publint } from "publint";
 import { formatMessage } from "publint/utils";
@@ -65,7 +65,7 @@ test("the packages hold what is used, a licence and a page to read, and neither 
       "package/README.md",
       "package/package.json",
     ]);
-    expect(files.filter((file) => /test|vectors/.test(basename(file)) && !/testing\./.test(file))).toEqual([]);
+    expect(files.filter((file) => /\.test\./.test(file))).toEqual([]);
     const readme = readFileSync(join(project, "node_modules", name, "README.md"), "utf8");
     for (const path of exportsOf(folder)) expect(readme).toContain(join(name, path));
   }
