@@ -413,6 +413,7 @@ CREATE TABLE `ramps` (
 	`remaining_ms` integer,
 	`pause` text,
 	`kill_seq` integer NOT NULL,
+	`change_request_id` text,
 	`ended_at` integer,
 	`restored` integer
 );

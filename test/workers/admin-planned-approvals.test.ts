@@ -66,6 +66,42 @@ test("what meets a policy that came later does not run, and says so", async () =
   expect((await ada("GET", there)).body.fallthrough.split.weights).toEqual({ on: 5_000, off: 95_000 });
 });
 
+test("a ramp that a change request has begun takes its steps with the approvals of that, as long as they are enough", async () => {
+  const { project, require, there, read } = await guarded();
+  await require(20_000);
+  const ed = await newToken({ name: "Ed", role: "editor" });
+  const ann = await newToken({ name: "Ann", role: "approver" });
+  const steps = [{ weight: 5_000, forMs: 10 * MINUTE }, { weight: 50_000, forMs: 10 * MINUTE }, { weight: 100_000 }];
+  const body = { environment: "production", flag: "checkout", variation: "on", steps };
+  const requests = `/projects/${project}/change-requests`;
+  const asked = await ed("POST", requests, { title: "Launch", change: { operation: "createRamp", body } });
+  expect(asked.body.outlook).toMatchObject({
+    policies: [{ key: "many-users", given: 0 }],
+    documents: [{ proposed: { fallthrough: { split: { weights: { on: 100_000 } } } }, moved: [{ rule: null }] }],
+  });
+  const request = `${requests}/${asked.body.id}`;
+  expect((await ed("POST", `${request}/publish`)).status).toBe(403);
+  await ann("POST", `${request}/approve`, { revision: 1 });
+  expect((await ed("POST", `${request}/publish`)).status).toBe(200);
+  const [climbing] = (await read("ramps")).items;
+  expect(climbing).toMatchObject({ status: "running", step: 0, changeRequest: asked.body.id, author: { actor: "Ed" } });
+  await run(climbing.nextAt);
+  expect(await read(`ramps/${climbing.id}`)).toMatchObject({ status: "running", step: 1 });
+
+  await ada("PATCH", `/projects/${project}/policies/many-users`, { approvals: 2 });
+  await run((await read(`ramps/${climbing.id}`)).nextAt);
+  expect(await read(`ramps/${climbing.id}`)).toMatchObject({
+    status: "paused",
+    step: 1,
+    pause: { code: "approval-required" },
+  });
+  expect((await ada("GET", there)).body.fallthrough.split.weights).toEqual({ on: 50_000, off: 50_000 });
+  await ada("PATCH", `/projects/${project}/policies/many-users`, { approvals: 1 });
+  expect((await ed("POST", `/projects/${project}/ramps/${climbing.id}/resume`, {})).status).toBe(200);
+  await run((await read(`ramps/${climbing.id}`)).nextAt);
+  expect((await ada("GET", there)).body.fallthrough.split.weights).toEqual({ on: 100_000 });
+});
+
 test("no policy holds up the way back to where a ramp began", async () => {
   const { require, ramp, there, project } = await guarded();
   const { body } = await ramp(ada, 90_000);

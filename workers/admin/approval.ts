@@ -34,7 +34,7 @@ export type Proposed = {
 
 /** `write` of a plan; nothing where it changes nothing. */
 export const proposedBy = (write: Plan<unknown>["write"]): Proposed => ({
-  edits: write?.edits ?? [],
+  edits: write?.comesTo ?? write?.edits ?? [],
   audits: write === undefined ? [] : [write.audit, ...(write.alsoAudited ?? [])],
   projectId: write?.project?.id,
 });

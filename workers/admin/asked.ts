@@ -3,19 +3,25 @@ import type { Env } from "../env.ts";
 import type { Database } from "../store/database.ts";
 import type { Scope } from "../store/schema.ts";
 import type { AdminContext } from "./contract.ts";
-import { etagMismatch, isMatch } from "./write.ts";
+import { etagMismatch, isMatch, type Origin, origin } from "./write.ts";
 
 export type Asked<Path = unknown, Body = unknown, Query = unknown> = {
   env: Env;
   db: Database;
   /** Of whoever asks. */
   scope: Scope;
+  by: Pick<Origin, "actor" | "tokenId">;
+  /** What carries it: for what goes on by itself, with the approvals that it was begun with. */
+  changeRequest?: string;
   path: Path;
   body: Body;
   query: Query;
   /** Whether an ETag is the one that it was asked of, as If-Match sends it. */
   matches: (etag: string) => boolean;
 };
+
+/** Who asks, and where everything is. */
+export type Asking = Pick<Asked, "env" | "db" | "scope" | "by" | "changeRequest">;
 
 export const askedOf = <Path, Body = unknown, Query = unknown>(
   c: AdminContext,
@@ -26,6 +32,7 @@ export const askedOf = <Path, Body = unknown, Query = unknown>(
   env: c.env,
   db: c.var.db,
   scope: c.var.caller.scope,
+  by: origin(c),
   path,
   body,
   query: query as Query,

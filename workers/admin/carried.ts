@@ -3,12 +3,14 @@ import { z } from "@hono/zod-openapi";
 import { ApiError } from "../problem.ts";
 import type { AskedChange } from "../store/schema.ts";
 import { requireScope } from "./access.ts";
-import type { Asked } from "./asked.ts";
+import type { Asked, Asking } from "./asked.ts";
 import { planReverting, revert } from "./audit.ts";
 import { archive, planArchiving, planDeletion, planUnarchiving, remove, unarchive } from "./flag-archive.ts";
 import { change as bulk, planWholeBulk } from "./flag-bulk.ts";
 import * as flags from "./flags.ts";
 import { planPromotion, promote } from "./promote.ts";
+import { planBeginning } from "./ramp-begin.ts";
+import { begin } from "./ramps.ts";
 import * as segments from "./segments.ts";
 import * as targeting from "./targeting.ts";
 import type { Plan } from "./write.ts";
@@ -36,6 +38,7 @@ const carried = {
   updateSegment: carry(segments.patch, segments.planSegment),
   promoteChanges: carry(promote, planPromotion, "own"),
   revertAuditEntry: carry(revert, planReverting, "own"),
+  createRamp: carry(begin, planBeginning, "own"),
 };
 
 /** `reach` as in `needs`: "own" where the plan itself looks at the caller's scope. */
@@ -88,7 +91,7 @@ export const change = z.discriminatedUnion("operation", [first!, ...others]).ope
 /** As the request itself would be, as it stands and by whoever has this scope. @throws ApiError what it would be answered. */
 export async function planChange(
   { operation, path = {}, query = {}, body = {} }: Change,
-  asked: Pick<Asked, "env" | "db" | "scope">,
+  asked: Asking,
   project: string,
   now: number,
 ): Promise<Plan<unknown>> {

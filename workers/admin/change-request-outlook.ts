@@ -6,7 +6,7 @@ import type { Database } from "../store/database.ts";
 import type { Approver } from "../store/policy.ts";
 import type { AffectedByChange } from "../store/schema.ts";
 import { affectedBy, approvalOf, proposedBy, shownGiven, tagsBeforeAndAfter } from "./approval.ts";
-import type { Asked } from "./asked.ts";
+import type { Asked, Asking } from "./asked.ts";
 import type { Changes } from "./audit-diff.ts";
 import { type Change, planChange } from "./carried.ts";
 import type { changeRequest } from "./change-request-shape.ts";
@@ -17,16 +17,14 @@ import { authorThere } from "./planned.ts";
 import { baseOf, movedIn, shownDocument, type Touched, touchedBy } from "./touched.ts";
 import type { Audited, Plan } from "./write.ts";
 
+/** Where everything is. */
+export type Place = Pick<Asked, "env" | "db">;
+
 type Outlook = NonNullable<z.infer<typeof changeRequest>["outlook"]>;
 type Write = NonNullable<Plan<unknown>["write"]>;
 
 /** What a revision is of, and where its row is found. @throws ApiError where it cannot be done, does nothing, or is too large to keep. */
-export async function asOfNow(
-  asked: Pick<Asked, "env" | "db" | "scope">,
-  project: { id: string; key: string },
-  change: Change,
-  now: number,
-) {
+export async function asOfNow(asked: Asking, project: { id: string; key: string }, change: Change, now: number) {
   const plan = await planChange(change, asked, project.key, now);
   const { write, sources = [] } = plan;
   if (write === undefined) throw conflict("changes-nothing", "That is as it is already.");
@@ -36,7 +34,7 @@ export async function asOfNow(
     const detail = `What is asked for, and the documents that it changes, come to more than ${MAX_ASKED_BYTES / 1_000} KB: ask for less at once.`;
     throw new ApiError(413, "change-too-large", detail);
   }
-  const environment = write.audit.environment === undefined ? null : write.edits![0]!.name;
+  const environment = write.audit.environment === undefined ? null : proposedBy(write).edits[0]!.name;
   const fields = {
     operation: change.operation,
     path: change.path ?? {},
@@ -47,8 +45,8 @@ export async function asOfNow(
 }
 
 async function affectedOf(db: Database, write: Write): Promise<AffectedByChange> {
-  const all = await Promise.all((write.edits ?? []).map(({ name, documents }) => affectedBy(db, name, documents)));
-  const affected = all.flat();
+  const { edits } = proposedBy(write);
+  const affected = (await Promise.all(edits.map((one) => affectedBy(db, one.name, one.documents)))).flat();
   const shares: Record<string, number> = {};
   for (const { environment, share } of affected) shares[environment] = Math.max(shares[environment] ?? 0, share);
   const untagged = auditsOf(write)
@@ -66,16 +64,21 @@ function subjectsOf(touched: Touched[], audits: Audited[]): Subject[] {
   return [...new Map(all.map((one) => [`${one.kind} ${one.key}`, one])).values()];
 }
 
+/** Its author, as they are now. @throws ApiError 403 where they may no longer write. */
+export async function askingFor({ env, db }: Place, { row }: ChangeRequestThere): Promise<Asking> {
+  const { scope } = await authorThere(db, row.authorId);
+  return { env, db, scope, by: { actor: row.author, tokenId: row.authorId }, changeRequest: row.id };
+}
+
 export async function outlookOf(
-  place: Pick<Asked, "env" | "db">,
+  place: Place,
   there: ChangeRequestThere,
   approvedBy: Approver[],
   now: number,
 ): Promise<Outlook> {
   const { row, revision, project, events } = there;
   try {
-    const { scope } = await authorThere(place.db, row.authorId);
-    const plan = await planChange(revision.change as Change, { ...place, scope }, project.key, now);
+    const plan = await planChange(revision.change as Change, await askingFor(place, there), project.key, now);
     const touched = await touchedBy(place.db, plan);
     const conflicts = conflictsOf(revision.base, touched, plan.sources ?? []);
     const { met, lacking } = await approvalOf(place.db, proposedBy(plan.write), null, approvedBy);
@@ -99,7 +102,11 @@ function changesOf(audits: Audited[]): Changes {
   if (audits.length === 1) return audits[0]!.changes;
   return Object.fromEntries(
     audits.flatMap(({ type, key, changes }) =>
-      Object.entries(changes).map(([path, change]) => [`${type}s.${key}.${path}`, change]),
+      Object.entries(changes).map(([path, change]) => [
+        // What has an id of its own has another each time that it is looked at.
+        type === "flag" || type === "segment" ? `${type}s.${key}.${path}` : `${type}.${path}`,
+        change,
+      ]),
     ),
   );
 }

@@ -7,7 +7,6 @@ import { isInScope, needs, requireScope } from "./access.ts";
 import type { Change } from "./carried.ts";
 import { planPublication, planRevision, planStep, type Step } from "./change-request.ts";
 import { changeRequest, comment, publishedChangeRequest } from "./change-request-shape.ts";
-import { wakeAt } from "./clock.ts";
 import { type AdminContext, body, json, problems, projectPath, reason, resource, waitQuery } from "./contract.ts";
 import { withReceipt } from "./hubs.ts";
 import { etagOf, requireMatch, write } from "./write.ts";
@@ -99,9 +98,7 @@ const publish = createRoute({
 export const changeRequestSteps = resource()
   .openapi(submit, async (c) => {
     const { comment } = c.req.valid("json");
-    const submitted = await taken(c, { kind: "submit", comment }, (there) => requireOwn(c, there));
-    await wakeAt(c.env, submitted.publishAt);
-    return c.json(submitted, 200);
+    return c.json(await taken(c, { kind: "submit", comment }, (there) => requireOwn(c, there)), 200);
   })
   .openapi(say, async (c) => c.json(await taken(c, { kind: "comment", ...c.req.valid("json") }), 200))
   .openapi(approve, async (c) => {
@@ -134,7 +131,6 @@ export const changeRequestSteps = resource()
       const change = there.revision.change as Change;
       return planRevision({ env: c.env, db }, there, caller, change, { kind: "rebase", comment }, { now });
     });
-    await wakeAt(c.env, done.body.publishAt);
     return c.json(done.body, 200);
   })
   .openapi(publish, async (c) => {

@@ -3,30 +3,24 @@ import type { z } from "@hono/zod-openapi";
 import { conflict } from "../problem.ts";
 import {
   type ChangeRequestThere,
-  findTokens,
   insertRevision,
   type NewChangeRequest,
   stepStatements,
 } from "../store/change-requests.ts";
 import type { Database } from "../store/database.ts";
-import { type Approver, isAtLeast } from "../store/policy.ts";
+import type { Approver } from "../store/policy.ts";
 import type { ChangeRequestEventKind, FieldChange, Scope } from "../store/schema.ts";
-import { isInScope } from "./access.ts";
-import type { Asked } from "./asked.ts";
+import { approversOf } from "./approvers.ts";
 import { type Change, planChange } from "./carried.ts";
-import { asOfNow, outlookOf } from "./change-request-outlook.ts";
+import { askingFor, asOfNow, outlookOf, type Place } from "./change-request-outlook.ts";
 import { type changeRequest, shownRow, shownSaid } from "./change-request-shape.ts";
 import { statusAfter, verdicts } from "./change-request-state.ts";
 import { conflictsOf } from "./conflicts.ts";
 import { MAX_EVENTS } from "./limits.ts";
-import { authorThere } from "./planned.ts";
 import { touchedBy } from "./touched.ts";
 import { type Audited, etagOf, type Plan } from "./write.ts";
 
 export type ShownChangeRequest = z.infer<typeof changeRequest>;
-
-/** Where everything is. */
-export type Place = Pick<Asked, "env" | "db">;
 
 /** Who takes a step. */
 export type Actor = { id: string; name: string };
@@ -103,10 +97,12 @@ export async function planStep(
   now: number,
 ): Promise<Plan<ShownChangeRequest>> {
   const { next, statements, audit } = stepOf(place.db, there, actor, step, now);
+  const { status, publishAt, version } = next.row;
   return {
     status: 200,
     body: await shownChangeRequest(place, next, now),
-    etag: etagOf(next.row.version),
+    etag: etagOf(version),
+    wakeAt: status === "open" ? publishAt : null,
     write: { statements, audit },
   };
 }
@@ -121,7 +117,7 @@ export async function planRevision(
   { changes = {}, now }: { changes?: Record<string, FieldChange>; now: number },
 ): Promise<Plan<ShownChangeRequest>> {
   const { row, project } = there;
-  const asking = { ...place, scope: actor.scope };
+  const asking = { ...place, scope: actor.scope, by: { actor: actor.name, tokenId: actor.id } };
   const { base, environment, fields, subjects } = await asOfNow(asking, project, change, now);
   const revision = { changeRequestId: row.id, revision: row.revision + 1, change, base, createdAt: now };
   const { publishAt } = row;
@@ -166,8 +162,7 @@ export async function planPublication(
     const by = objections.map(({ actor }) => actor).join(", ");
     throw conflict("changes-requested", `${by} asked for changes: edit it, or have it approved.`);
   }
-  const { scope } = await authorThere(place.db, row.authorId);
-  const plan = await planChange(revision.change as Change, { ...place, scope }, project.key, now);
+  const plan = await planChange(revision.change as Change, await askingFor(place, there), project.key, now);
   const conflicts = conflictsOf(revision.base, await touchedBy(place.db, plan), plan.sources ?? []);
   if (conflicts.length > 0) {
     const detail = "Something that it changes has been changed since. Look at both, then rebase it, or edit it.";
@@ -184,6 +179,7 @@ export async function planPublication(
     status: 200,
     body: await shownChangeRequest(place, step.next, now),
     etag: etagOf(step.next.row.version),
+    wakeAt: plan.wakeAt ?? null,
     write: {
       ...write,
       statements: [...step.statements, ...write.statements],
@@ -204,25 +200,6 @@ const BY_AUTHOR = ({ authorId, author }: ChangeRequestThere["row"]): Audited["by
 
 const approved = (by: (Approver & { name: string })[]): Record<string, FieldChange> =>
   by.length === 0 ? {} : { approvedBy: { to: by.map(({ id, name }) => ({ id, name })) } };
-
-/** Who has approved of it as it is, as far as they still may: whose token is revoked or has lost its role or scope may not. */
-async function approversOf(db: Database, { row, events, project, environment }: ChangeRequestThere) {
-  const { approvals } = verdicts(events, row.revision);
-  if (approvals.length === 0) return [];
-  const tokens = await findTokens(
-    db,
-    approvals.map(({ actorId }) => actorId),
-  );
-  return tokens.filter(
-    ({ id, revokedAt, role, scope }) =>
-      id !== row.authorId &&
-      revokedAt === null &&
-      isAtLeast(role, "approver") &&
-      // What all environments have in common takes somebody who has the whole project.
-      (environment !== null || scope.environments.length === 0) &&
-      isInScope(scope, project.key, environment?.environment ?? ""),
-  );
-}
 
 export async function shownChangeRequest(
   place: Place,

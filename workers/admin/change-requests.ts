@@ -28,7 +28,6 @@ import {
   status,
 } from "./change-request-shape.ts";
 import { changeRequestOf, changeRequestPath } from "./change-request-steps.ts";
-import { wakeAt } from "./clock.ts";
 import { body, json, page, pageOf, pageQuery, problems, projectPath, resource } from "./contract.ts";
 import { MAX_CHANGE_REQUESTS, MAX_NAME } from "./limits.ts";
 import { projectThere } from "./planned.ts";
@@ -123,7 +122,7 @@ export const changeRequests = resource()
       if ((await countUndecided(db, project.id)) >= MAX_CHANGE_REQUESTS) {
         throw conflict("too-many-change-requests", `Decide on some first: at most ${MAX_CHANGE_REQUESTS} can wait.`);
       }
-      const asking = { ...place, scope: caller.scope };
+      const asking = { ...place, scope: caller.scope, by: { actor: caller.name, tokenId: caller.id } };
       const { base, environment, fields, subjects } = await asOfNow(asking, project, change, now);
       const status = draft ? ("draft" as const) : ("open" as const);
       const row = {
@@ -148,6 +147,7 @@ export const changeRequests = resource()
       const there = { row: { ...row, seq: 0 }, revision, events: [event], project, environment };
       return {
         status: 201,
+        wakeAt: status === "open" ? publishAt : null,
         body: await shownChangeRequest(place, there, now),
         etag: etagOf(1),
         write: {
@@ -160,7 +160,6 @@ export const changeRequests = resource()
         },
       };
     });
-    await wakeAt(c.env, publishAt);
     return c.json(done.body, 201);
   })
   .openapi(list, async (c) => {
@@ -247,7 +246,6 @@ export const changeRequests = resource()
         },
       );
     });
-    await wakeAt(c.env, done.body.publishAt);
     return c.json(done.body, 200);
   })
   .openapi(events, async (c) => {

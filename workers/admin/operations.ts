@@ -27,6 +27,7 @@ const STATE = ["wrong-state", "too-many-events"] as const;
 const CARRIED = [
   ...["changes-nothing", "archived", "not-archived", "rule-gone", "rule-exists", "in-use", "would-not-work"],
   ...["has-members", "already-exists", "not-revertible", "changed-since", "too-many-tags"],
+  ...["killed", "flag-off", "ramp-at-work"],
 ] as const;
 const CARRIED_SIZE = ["change-too-large", ...TOO_LARGE] as const;
 const changeRequest = "/projects/{project}/change-requests/{changeRequest}";

@@ -10,6 +10,7 @@ import { findProject, type ProjectRow } from "../store/projects.ts";
 import type { PlanFailure } from "../store/schema.ts";
 import { findTokenById, type TokenRow } from "../store/tokens.ts";
 import { isInScope, requireScope, visibleEnvironments } from "./access.ts";
+import type { Asked } from "./asked.ts";
 import { type AdminContext, mistake, projectPath } from "./contract.ts";
 import { environmentNamed } from "./environments.ts";
 import type { Author } from "./write.ts";
@@ -68,10 +69,16 @@ export function failureOf(error: unknown, { attempts }: Planned, lateMs: number)
 }
 
 /** The environment that a body names, within the caller's scope. */
-export async function environmentInBody(c: AdminContext, environment: string): Promise<EnvironmentName> {
-  const { project = "" } = c.req.param() as { project?: string };
-  requireScope(c.var.caller.scope, project, environment, false);
-  return environmentNamed({ env: c.env, db: c.var.db, path: { project, environment } });
+export async function environmentInBody({
+  env,
+  db,
+  scope,
+  path,
+  body,
+}: Asked<{ project: string }, { environment: string }>): Promise<EnvironmentName> {
+  const { project } = path;
+  requireScope(scope, project, body.environment, false);
+  return environmentNamed({ env, db, path: { project, environment: body.environment } });
 }
 
 export async function projectThere(c: AdminContext): Promise<ProjectRow> {

@@ -6,6 +6,7 @@ import type { Database } from "../store/database.ts";
 import { type FlagThere, flagIn } from "../store/flags.ts";
 import { type Ramped, type RampRow, updateRamp } from "../store/ramps.ts";
 import type { PlanFailure } from "../store/schema.ts";
+import { approversBy } from "./approvers.ts";
 import { difference, same } from "./audit-diff.ts";
 import { lastKillOf } from "./hubs.ts";
 import { shownRamp } from "./ramp-shape.ts";
@@ -59,9 +60,11 @@ export async function planRamp(
     status: 200,
     body: shown(next),
     etag: etagOf(next.version),
+    wakeAt: next.nextAt,
     write: {
       edits: split?.write?.edits ?? [],
       goesBack: event.kind === "abort",
+      approvedBy: split === undefined ? [] : await approversBy(db, row.changeRequestId),
       statements: [...(split?.write?.statements ?? []), updateRamp(db, row, next)],
       audit: auditedRamp(actionOf(event, next), environment, row, difference(told(row), told(next))),
       alsoAudited: split?.write === undefined ? [] : [{ ...split.write.audit, ramp: row.id }],

@@ -107,6 +107,9 @@ export const ramp = z
       description: "After an abort: false where somebody else had changed the split, and it was left as it was",
     }),
     author,
+    changeRequest: z.string().nullable().openapi({
+      description: "The change request that has begun it: who has approved of that has approved of each of its steps",
+    }),
     version: z.number().int(),
     createdAt: time,
     updatedAt: time,
@@ -143,6 +146,7 @@ export const shownRamp = (row: RampRow & { environment: string }): z.infer<typeo
   began: shownServe(row.serves[0]!),
   restored: row.restored,
   author: { actor: row.actor, token: row.tokenId },
+  changeRequest: row.changeRequestId,
   version: row.version,
   createdAt: row.createdAt,
   updatedAt: row.updatedAt,

@@ -1,27 +1,21 @@
 /** Splits that are moved step by step. Whoever begins one has planned all of its steps. */
 import { createRoute, z } from "@hono/zod-openapi";
-import { type ApiError, badRequest, conflict, type Mistake } from "../problem.ts";
-import { newId } from "../store/database.ts";
-import type { FlagThere } from "../store/flags.ts";
 import * as store from "../store/ramps.ts";
 import { needs, visibleEnvironments } from "./access.ts";
-import { proposedBy, requireApproval } from "./approval.ts";
-import { difference } from "./audit-diff.ts";
-import { wakeAt } from "./clock.ts";
+import { askedOf } from "./asked.ts";
 import { type AdminContext, body, json, page, problems, projectPath, reason, resource } from "./contract.ts";
-import { catchUp, lastKillOf } from "./hubs.ts";
+import { catchUp } from "./hubs.ts";
 import { listing, rampedQuery } from "./list.ts";
-import { environmentInBody, plannedPath, plannedThere, projectThere } from "./planned.ts";
-import { auditedRamp, planRamp } from "./ramp-plan.ts";
-import { servesOf, weightsServed } from "./ramp-serves.ts";
-import { begunRamp, type NewRamp, newRamp, ramp, shownRamp, status, stepsOf, writtenRamp } from "./ramp-shape.ts";
-import { begun, type RampEvent } from "./ramp-state.ts";
-import { asSeen, flagThere, planTargeting, ruleGone, serveAt } from "./targeting-edit.ts";
+import { plannedPath, plannedThere, projectThere } from "./planned.ts";
+import { planBeginning } from "./ramp-begin.ts";
+import { planRamp } from "./ramp-plan.ts";
+import { begunRamp, newRamp, ramp, shownRamp, status, writtenRamp } from "./ramp-shape.ts";
+import type { RampEvent } from "./ramp-state.ts";
 import { etagOf, origin, requireMatch, write } from "./write.ts";
 
 const path = "/projects/{project}/ramps" as const;
 
-const create = createRoute({
+export const begin = createRoute({
   method: "post",
   path,
   tags: ["ramps"],
@@ -72,73 +66,10 @@ const jump = verb("jump", "Go to a step, forwards or back; it has its whole time
 const abort = verb("abort", "End it: everybody is served what they were before it began", because);
 
 export const ramps = resource()
-  .openapi(create, async (c) => {
-    const sent = c.req.valid("json");
-    const environment = await environmentInBody(c, sent.environment);
-    const { actor, tokenId } = origin(c);
-    const { db } = c.var;
-    const { flag: flagKey, rule = null, others = null, variation, guards = [], reason } = sent;
-    const steps = stepsOf(sent.steps);
-    const plan = async (now: number) => {
-      const there = await flagThere(db, environment, flagKey);
-      const { flag, configuration } = there;
-      const { kill } = await lastKillOf(c.env, environment, flagKey, there.kill);
-      requireServing(there, kill);
-      const began = serveAt(configuration, rule);
-      if (began === null) throw ruleGone(rule!);
-      const other = await store.rampAt(db, environment.id, flag.id, rule ?? "");
-      if (other !== undefined) throw atWork(other);
-      requireFit(sent, there, weightsServed(began));
-      const serves = servesOf(began, { variation, others, steps }, flag);
-      const seen = asSeen(configuration.version);
-      const placed = (serve = began) => ({ placed: { rule, serve } });
-      // Whole before its first step: what its last one would not be allowed to do is refused now. As nobody in particular:
-      // nobody asks when that step is due.
-      const whole = await planTargeting(db, environment, flagKey, placed(serves.at(-1)), now, seen);
-      await requireApproval(db, proposedBy(whole.write), null);
-      const first = await planTargeting(db, environment, flagKey, placed(serves[1]), now, seen);
-      const row: store.RampRow = {
-        ...begun(steps, now),
-        id: newId("rmp"),
-        projectId: environment.projectId,
-        environmentId: environment.id,
-        flagId: flag.id,
-        flagKey,
-        ruleId: rule ?? "",
-        variation,
-        others,
-        guards,
-        serves,
-        reason: reason ?? null,
-        killSeq: kill?.seq ?? 0,
-        restored: null,
-        actor,
-        tokenId,
-        attempts: 0,
-        version: 1,
-        createdAt: now,
-        updatedAt: now,
-      };
-      const told = { flag: flagKey, rule, variation, others, steps, guards };
-      return {
-        status: 201 as const,
-        body: {
-          ...shownRamp({ ...row, environment: environment.environment }),
-          warnings: whole.body.warnings ?? [],
-          preview: { changes: whole.changes, moved: whole.moved },
-        },
-        etag: etagOf(row.version),
-        write: {
-          edits: first.write?.edits ?? [],
-          statements: [...(first.write?.statements ?? []), store.insertRamp(db, row)],
-          audit: auditedRamp("ramp.create", environment, row, difference({}, told)),
-          alsoAudited: first.write === undefined ? [] : [{ ...first.write.audit, ramp: row.id }],
-        },
-      };
-    };
-    const done = await write(c, plan, reason);
-    await wakeAt(c.env, done.body.nextAt);
-    return c.json({ ...done.body, ...done.deliveries[environment.environment] }, 201);
+  .openapi(begin, async (c) => {
+    const asked = askedOf(c, c.req.valid("param"), c.req.valid("json"));
+    const done = await write(c, (now) => planBeginning(asked, now), asked.body.reason);
+    return c.json({ ...done.body, ...done.deliveries[asked.body.environment] }, 201);
   })
   .openapi(list, async (c) => {
     const { environment, flag, status, q, ...query } = c.req.valid("query");
@@ -175,41 +106,5 @@ async function happen(c: AdminContext, event: (now: number) => RampEvent, reason
     return planRamp({ db: c.var.db, env: c.env }, ramp, event(now), now, origin(c));
   };
   const done = await write(c, plan, reason);
-  await wakeAt(c.env, done.body.nextAt);
   return { ...done.body, ...(done.deliveries[environment.environment] ?? (await catchUp(c.env, environment))) };
-}
-
-function requireServing({ flag, configuration }: FlagThere, kill: { killed: boolean } | null): void {
-  if (flag.archivedAt !== null) throw conflict("archived", `The flag ${flag.key} is archived.`);
-  if (kill?.killed) throw conflict("killed", `The flag ${flag.key} is killed: restore it first.`);
-  if (!configuration.on) throw conflict("flag-off", `The flag ${flag.key} is off: turn it on first.`);
-}
-
-/** Variations of the flag, and weights that it can grow to from what it has. */
-function requireFit({ variation, others = [], steps }: NewRamp, { flag }: FlagThere, present: Record<string, number>) {
-  const mistakes: Mistake[] = [];
-  const mistake = (pointer: string, code: string, message: string) => mistakes.push({ pointer, code, message });
-  const isKnown = (key: string) => flag.variations.some((one) => one.key === key);
-  if (!isKnown(variation)) mistake("/variation", "unknown-variation", `The flag has no variation ${variation}.`);
-  others.forEach((key, index) => {
-    if (!isKnown(key)) mistake(`/others/${index}`, "unknown-variation", `The flag has no variation ${key}.`);
-    if (key === variation) mistake(`/others/${index}`, "grows", `${key} is what grows.`);
-    if (others.indexOf(key) < index) mistake(`/others/${index}`, "twice", `${key} is there twice.`);
-  });
-  const has = (key: string) => (Object.hasOwn(present, key) ? present[key]! : 0);
-  const last = steps.at(-1)?.weight ?? 0;
-  if ((steps[0]?.weight ?? 0) <= has(variation)) {
-    const message = `${variation} has ${has(variation)} thousandths of a percent already: the first step is larger.`;
-    mistake("/steps/0/weight", "not-larger", message);
-  }
-  const room = has(variation) + [...new Set(others)].reduce((sum, key) => sum + has(key), 0);
-  if (others.length > 0 && last > room) {
-    mistake("/others", "too-little", `Together with what ${variation} has they come to ${room}, and not to ${last}.`);
-  }
-  if (mistakes.length > 0) throw badRequest("The ramp does not fit the flag; each mistake is listed.", mistakes);
-}
-
-function atWork({ id, status }: store.RampRow): ApiError {
-  const detail = `The ramp ${id} is ${status} there: abort it first, or let it finish.`;
-  return conflict("ramp-at-work", detail, { ramp: id });
 }

@@ -4,8 +4,8 @@ import { badRequest, conflict } from "../problem.ts";
 import { type Database, newId } from "../store/database.ts";
 import * as store from "../store/schedules.ts";
 import { needs, visibleEnvironments } from "./access.ts";
+import { askedOf } from "./asked.ts";
 import { difference, isEmpty } from "./audit-diff.ts";
-import { wakeAt } from "./clock.ts";
 import { body, json, page, problems, projectPath, resource } from "./contract.ts";
 import { MAX_AHEAD_MS, MAX_PENDING_SCHEDULES, MAX_SCHEDULED_BYTES } from "./limits.ts";
 import { listing, scheduledQuery } from "./list.ts";
@@ -72,7 +72,7 @@ export const schedules = resource()
     const { environment: named, flag, at, reason = null, ...sent } = c.req.valid("json");
     const edit = editOf(sent);
     if (edit === null) throw notOneEdit();
-    const environment = await environmentInBody(c, named);
+    const environment = await environmentInBody(askedOf(c, c.req.valid("param"), c.req.valid("json")));
     const { actor, tokenId } = origin(c);
     const plan = async (now: number) => {
       requireTime(at, now);
@@ -99,6 +99,7 @@ export const schedules = resource()
       };
       return {
         status: 201 as const,
+        wakeAt: at,
         body: { ...shownSchedule({ ...row, environment: named }), ...would },
         etag: etagOf(row.version),
         write: {
@@ -108,7 +109,6 @@ export const schedules = resource()
       };
     };
     const done = await write(c, plan, reason ?? undefined);
-    await wakeAt(c.env, at);
     return c.json(done.body, 201);
   })
   .openapi(list, async (c) => {
@@ -147,6 +147,7 @@ export const schedules = resource()
       Object.assign(next, { flagId, actor, tokenId, version: row.version + 1, updatedAt: now });
       return {
         status: 200,
+        wakeAt: next.at,
         body: told(),
         etag: etagOf(next.version),
         write: {
@@ -155,7 +156,6 @@ export const schedules = resource()
         },
       };
     });
-    await wakeAt(c.env, done.body.at);
     return c.json(done.body, 200);
   })
   .openapi(cancel, async (c) => {

@@ -19,7 +19,7 @@ export type Touched = { environment: string; kind: DocumentKind; key: string; be
 /** @throws LostRace where they are no longer what the plan was made on. */
 export async function touchedBy(db: Database, { write }: Plan<unknown>): Promise<Touched[]> {
   if (write === undefined) return [];
-  const { edits = [] } = write;
+  const edits = write.comesTo ?? write.edits ?? [];
   const environments = await Promise.all(
     edits.map(async ({ name, documents: { flags = {}, segments = {} } }) => {
       const keys = { flags: Object.keys(flags), segments: Object.keys(segments) };

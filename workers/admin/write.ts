@@ -17,6 +17,7 @@ import type { Approver } from "../store/policy.ts";
 import { documentSizes, RulesetTooLarge, type TooLarge, wouldBe } from "../store/ruleset-size.ts";
 import type { FieldChange, Role } from "../store/schema.ts";
 import { proposedBy, requireApproval } from "./approval.ts";
+import { wakeAt } from "./clock.ts";
 import type { AdminContext } from "./contract.ts";
 import { type Delivery, publish } from "./hubs.ts";
 import { MAX_REASON, MAX_RULESET_BYTES } from "./limits.ts";
@@ -71,6 +72,8 @@ export type Plan<Body> = {
     alsoAudited?: Audited[];
     /** Who has approved of it, where a change request is what is written. */
     approvedBy?: Approver[];
+    /** What it will come to by itself: approval is asked for that, as nobody in particular. */
+    comesTo?: Edit[];
     /** A way back to what was there before: no policy holds it up. */
     goesBack?: boolean;
   };
@@ -78,6 +81,8 @@ export type Plan<Body> = {
   secret?: boolean;
   /** What else it was made of, which is not written: what it makes of others. */
   sources?: Source[];
+  /** When something of it is due. */
+  wakeAt?: number | null;
 };
 
 /** A document of an environment, by the environment's key. */
@@ -142,7 +147,9 @@ export async function writeAs<Body>(
     const { edits = [], statements = [], project, approvedBy } = made.write ?? {};
     if (made.write === undefined && once === undefined) return { made, changes: [] };
     const proposed = proposedBy(made.write);
-    const asked = () => requireApproval(db, proposed, author.role ?? null, approvedBy);
+    // Nobody asks any more by then.
+    const role = made.write?.comesTo === undefined ? (author.role ?? null) : null;
+    const asked = () => requireApproval(db, proposed, role, approvedBy);
     const { guard, bypassed } = made.write?.goesBack ? UNASKED : await within(asked(), D1_MS, "reading");
     const pending = edits.length === 1 ? { delivery: "pending" } : {};
     const committed = commit(db, {
@@ -173,6 +180,7 @@ export async function writeAs<Body>(
     });
     return { made, changes };
   }, author.now);
+  await wakeAt(author.env, made.wakeAt ?? null);
   if (once !== undefined) once.incomplete = made.secret !== true && made.status !== 204;
   const edits = made.write?.edits ?? [];
   const published = changes.map(async (change, index) => {

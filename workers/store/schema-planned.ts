@@ -93,6 +93,8 @@ export const ramps = sqliteTable(
     pause: json<Pause>("pause"),
     /** The last kill or restore of the flag that it has seen. */
     killSeq: integer("kill_seq").notNull(),
+    /** What has begun it: its steps have the approvals of that. */
+    changeRequestId: text("change_request_id"),
     endedAt: time("ended_at"),
     /** Of one that was aborted: whether what was served before it began is served again. */
     restored: integer({ mode: "boolean" }),
