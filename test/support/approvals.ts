@@ -40,6 +40,24 @@ export async function underPolicies(...policies: object[]) {
   return { project, flag, there, requests, policies: `/projects/${project}/policies`, ask };
 }
 
+/** A flag on in production that a segment decides on, in a project where a policy, once it is made, holds up all that touches it. */
+export async function underSegment() {
+  const there = await underPolicies();
+  const { project, policies } = there;
+  const segments = `/projects/${project}/environments/production/segments`;
+  await admin("POST", segments, { key: "beta", included: ["ada"] });
+  const rule = { id: "beta", conditions: [{ segment: ["beta"] }], serve: { variation: "on" } };
+  await admin("POST", `${there.there}/instructions`, { instructions: [{ kind: "addRule", rule }] });
+  const protect = () => admin("POST", policies, PAYMENT);
+  const approved = async (change: object) => {
+    const asked = await there.ask({ change });
+    expect(await outcome(payer("POST", `${asked.at}/approve`, { revision: 1 }))).toEqual([200, "open"]);
+    return asked;
+  };
+  const segment = `${segments}/beta`;
+  return { ...there, segments, segment, protect, approved };
+}
+
 export const outcome = async (answer: ReturnType<Api>) => {
   const { status, body } = await answer;
   return status === 200 ? [status, body.status] : [status, body.code];
