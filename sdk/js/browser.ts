@@ -10,7 +10,7 @@ import { beacon, deviceStorage, watchPage } from "./page.ts";
 import type { News } from "./sync-state.ts";
 import { pollingTransport, type Transport, webSocketTransport } from "./transports.ts";
 import { type DeviceStorage, valueCache } from "./value-cache.ts";
-import { type Values, type ValuesDialect, valuesDialect } from "./values-dialect.ts";
+import { isServed, type Values, type ValuesDialect, valuesDialect } from "./values-dialect.ts";
 
 export type { Context, Decision, Json } from "@bunting/core";
 export type { EvaluatedFlag } from "@bunting/core/wire";
@@ -47,6 +47,8 @@ export type BrowserOptions = {
 
 export type BrowserStatus = FeedStatus & {
   ready: boolean;
+  /** The server does not take the key from here. */
+  refused: boolean;
   revision: number | null;
   closed: boolean;
   events: { buffered: number; dropped: number };
@@ -78,6 +80,8 @@ export type BrowserClient<Flags extends FlagTypes = FlagTypes> = {
   details(key: keyof Flags & string, defaultValue: Json): Decision;
   /** All values as they came, the same object until one changes. Counts no evaluations and makes no exposures. */
   all(): Values;
+  /** What the page was served with. */
+  readonly bootstrap: Values;
   /** A metric of the visitor; `value` is 1 unless told. */
   track(metric: string, value?: number): void;
   /** With what was added to the one given. */
@@ -122,6 +126,7 @@ export function createClient<Flags extends FlagTypes = FlagTypes>(options: Brows
   let values: Values = { __proto__: null } as unknown as Values;
   let revision: number | null = null;
   let isReady = false;
+  let refused = false;
   let closed = false;
 
   become(options.context);
@@ -216,6 +221,7 @@ export function createClient<Flags extends FlagTypes = FlagTypes>(options: Brows
   }
 
   function arrived(): void {
+    refused = false;
     for (const resolve of pending.splice(0)) resolve();
     if (isReady) return;
     isReady = true;
@@ -227,7 +233,10 @@ export function createClient<Flags extends FlagTypes = FlagTypes>(options: Brows
     const { type, ...detail } = news;
     if (news.type === "error") {
       logger.error(say(news.message));
-      if (news.code === "REFUSED") for (const settle of waiting) settle(false);
+      if (news.code === "REFUSED") {
+        refused = true;
+        for (const settle of waiting) settle(false);
+      }
       // Nobody answers for this context: what it was served last is nearer than another's values.
       const kept = pending.length > 0 && news.code === "UNREACHABLE" && cache.read(body);
       if (kept) {
@@ -259,10 +268,9 @@ export function createClient<Flags extends FlagTypes = FlagTypes>(options: Brows
     };
     if (flag) {
       const { value, variation, reason, version: flagVersion, errorCode } = flag;
-      if (variation === null) decision = { ...decision, reason, errorCode, flagVersion };
-      else if (type !== "object" && typeof value !== type)
-        decision = { ...decision, errorCode: "TYPE_MISMATCH", flagVersion };
-      else decision = { value, variation, reason, flagVersion };
+      if (isServed(flag, type)) decision = { value, variation, reason, flagVersion };
+      else if (variation === null) decision = { ...decision, reason, errorCode, flagVersion };
+      else decision = { ...decision, errorCode: "TYPE_MISMATCH", flagVersion };
     } else if (revision !== null && warned.size < MAX_WARNINGS && !warned.has(key)) {
       warned.add(key);
       logger.warn(say(`there is no flag "${key}" for this key: its default is used`));
@@ -280,6 +288,7 @@ export function createClient<Flags extends FlagTypes = FlagTypes>(options: Brows
     json: getter("object"),
     details: (key, defaultValue) => decide(key, defaultValue, typeof defaultValue),
     all: () => values,
+    bootstrap: options.bootstrap?.flags ?? {},
     track(metric, value = 1) {
       if (!closed && Number.isFinite(value)) events?.metric(metric, String(context.targetingKey), value);
     },
@@ -302,7 +311,7 @@ export function createClient<Flags extends FlagTypes = FlagTypes>(options: Brows
     },
     ready: ({ timeoutMs = 5_000 } = {}) =>
       new Promise((resolve) => {
-        if (isReady || closed) return resolve(isReady);
+        if (isReady || refused || closed || options.offline) return resolve(isReady);
         const settle = (ready: boolean) => {
           clearTimeout(timer);
           waiting.delete(settle);
@@ -314,6 +323,7 @@ export function createClient<Flags extends FlagTypes = FlagTypes>(options: Brows
     status: () => ({
       ...feed.status(),
       ready: isReady,
+      refused,
       revision,
       closed,
       events: { buffered: events?.buffered ?? 0, dropped: events?.dropped ?? 0 },

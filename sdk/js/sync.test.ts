@@ -300,6 +300,41 @@ describe("a refused key", () => {
   });
 });
 
+describe("what is held no longer answers what is asked", () => {
+  test("so that everything is asked for again, at least at the revision that was heard of, and nothing before is taken", () => {
+    const { did, state } = run(live, say(patch(13, 12)), ["forget"]);
+    expect(did).toEqual(expect.arrayContaining(["disconnect", "disconnected", "fetch ≥ 13", "no silence", "no ping"]));
+    expect(state).toMatchObject({ revision: null, early: [], stream: null });
+    expect(run(state, say(patch(14, 13)), ["closed", { reason: "gone" }]).allDid).toEqual([]);
+    expect(run(state, fetched(13)).did).toEqual(expect.arrayContaining(["install 13", "open websocket since 13"]));
+  });
+
+  test("a failure to hear is told of again", () => {
+    const failing = run(both, start, failed).state;
+    expect(run(failing, ["forget"], failed).did).toContain("error");
+  });
+});
+
+describe("sleeping", () => {
+  test("ends everything; only that nobody confirms what is held is still noticed", () => {
+    const { did, state } = run(live, [1_000, ["sleep"]]);
+    expect(did).toEqual(expect.arrayContaining(["disconnect", "no silence", "no ping"]));
+    expect(Object.keys(state.due)).toEqual(["stale"]);
+    expect(run(both, start, ["sleep"]).did).toContain("abort");
+  });
+
+  test("ends with asking for what was missed, and a stream", () => {
+    const woken = run(live, [1_000, ["sleep"]], [90_000, ["wake"]]);
+    expect(woken.did).toContain("fetch");
+    expect(run(woken.state, [90_001, unchanged]).did).toContain("open websocket since 10");
+  });
+
+  test("that nobody has told of is noticed on waking: the stream has to prove itself, and is not waited for", () => {
+    expect(run(live, [30_000, ["wake"]]).did).toEqual(["ping", "fetch", "silence in 15000"]);
+    expect(run(live, [1_000, ["wake"]]).did).toEqual(["ping", "silence in 15000"]);
+  });
+});
+
 test("after close nothing happens, whatever arrives", () => {
   const closed = run(live, ["close"]);
   expect(closed.did).toContain("disconnect");

@@ -344,6 +344,7 @@ export function transition<P extends Put, D extends Patch>(
       sleep();
       state.revision = null;
       state.early = [];
+      state.fetchFailures = 0;
       fetch();
       break;
     case "close":

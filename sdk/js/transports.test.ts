@@ -90,6 +90,21 @@ describe.each(["websocket", "sse", "polling"] as const)("the transport contract:
     transport.close();
   });
 
+  test("can be opened again by who hears its first message, and goes on from there", async () => {
+    const transport = make[kind]();
+    const first: string[] = [];
+    const second: Heard = { messages: [], ends: [] };
+    const message = ({ type }: Incoming) => {
+      first.push(type);
+      if (first.length === 1) listen(transport, 10, second);
+    };
+    transport.open({ since: 10, atLeast: null }, { message, closed: () => void first.push("closed") });
+    await vi.waitFor(() => expect(second.messages).not.toEqual([]));
+    await settle();
+    expect(first).toHaveLength(1);
+    transport.close();
+  });
+
   test("says whether the key was refused, where the platform lets it know", async () => {
     const transport = make[kind]("bnt_srv_env-1_other");
     const heard = listen(transport);

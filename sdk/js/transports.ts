@@ -32,12 +32,13 @@ export function oneAtATime<P extends Put, D extends Patch>(
   let close = () => {};
   return {
     open(resume, sink) {
+      close();
       let isOpen = true;
       const stop = begin(resume, {
         message: (message) => isOpen && sink.message(message),
         closed(end) {
-          if (isOpen) close();
-          else return;
+          if (!isOpen) return;
+          close();
           sink.closed(end);
         },
       });

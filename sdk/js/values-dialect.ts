@@ -40,6 +40,10 @@ export function valuesDialect(
   };
 }
 
+/** Whether this flag has a value of the type that the default has; an object's takes any. */
+export const isServed = (flag: EvaluatedFlag | undefined, type: string): flag is EvaluatedFlag =>
+  flag !== undefined && flag.variation !== null && (type === "object" || typeof flag.value === type);
+
 export function readValues(body: unknown): PutMessage | undefined {
   if (!isObject(body)) return undefined;
   const { revision, flags } = body;

@@ -1,54 +1,133 @@
-/** The client for browsers against the real Worker: the same sentences wherever it runs. */
+/** The client for browsers against the real Worker, in this process and in a page of a real browser. */
+import type { Browser, BrowserContext, Page } from "playwright-core";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
+import { launchChromium } from "../support/chromium.ts";
+import { ClientPlace, clientSentences } from "../support/client-sentences.ts";
+import { PageServer } from "../support/page-server.ts";
+import { pageVisitor } from "../support/page-visitor.ts";
 import { bundle, Server } from "../support/server.ts";
-import { NodeVisitor, type Visitor, type VisitorOptions } from "../support/visitor.ts";
+import { newStorage, Visitor } from "../support/visitor.ts";
 
-const ENTRY = "workers/index.ts";
-let server: Server;
-let clientKey: string;
-let flags: string;
-let keys: string;
-
-async function makeFlag(key: string, fields: object = {}, targeting: object = {}): Promise<string> {
-  const variations = [
-    { key: "on", value: true },
-    { key: "off", value: false },
-  ];
-  await server.ask("POST", flags, { key, type: "boolean", variations, clientSide: true, ...fields });
-  const path = `${flags}/${key}/environments/production`;
-  await server.ask("PATCH", path, { on: true, ...targeting });
-  return path;
-}
+const ENTRY = "test/support/faulty-worker.ts";
+let place: ClientPlace;
 
 beforeAll(async () => {
-  server = await Server.start(ENTRY, bundle(ENTRY));
-  const environment = await server.environment();
-  flags = environment.flags;
-  keys = `${environment.path}/keys`;
-  ({ key: clientKey } = await server.ask<{ key: string }>("POST", keys, { kind: "client" }));
+  place = await ClientPlace.on(await Server.start(ENTRY, bundle(ENTRY)));
 });
-afterAll(() => server.dispose());
+afterAll(() => place.server.dispose());
 
-describe.each([["Node", () => new NodeVisitor()]] as [string, () => Visitor][])("in %s", (_, newVisitor) => {
+describe("in Node", () => {
   let visitor: Visitor;
-  const open = (options: Partial<VisitorOptions> = {}) =>
-    visitor.open({ clientKey, url: server.url, context: { targetingKey: "user-42" }, ...options });
-  const heard = async (name: string) => (await visitor.heard()).filter((one) => one.name === name);
-
   beforeEach(() => {
-    visitor = newVisitor();
+    visitor = new Visitor(newStorage());
   });
   afterEach(() => visitor.close());
 
-  test("values are there once it is ready, and come as they are over a stream (R14, R15)", async () => {
-    const targeting = await makeFlag("streamed");
-    await open();
+  clientSentences({ prefix: "node", place: () => place, visitor: () => visitor });
+});
+
+describe("in Chromium", () => {
+  let pages: PageServer;
+  let browser: Browser;
+  let context: BrowserContext;
+  let page: Page;
+  let visitor: Awaited<ReturnType<typeof pageVisitor>>["visitor"];
+
+  beforeAll(async () => {
+    pages = await PageServer.start({ "/visitor": "test/browser/visitor-page.ts" });
+    browser = await launchChromium();
+  });
+  afterAll(async () => {
+    await browser?.close();
+    await pages?.stop();
+  });
+  beforeEach(async () => {
+    context = await browser.newContext();
+    ({ page, visitor } = await pageVisitor(context, pages));
+  });
+  afterEach(() => context.close());
+
+  const open = (more: object = {}) =>
+    visitor.open({ clientKey: place.clientKey, url: place.server.url, context: { targetingKey: "ada" }, ...more });
+  const value = async (key: string) => (await visitor.details(key, "default")).value;
+  const heard = async (name: string) => (await visitor.heard()).filter((one) => one.name === name);
+  const connected = (times: number) =>
+    vi.waitFor(async () => expect(await heard("connected")).toHaveLength(times), 20_000);
+
+  clientSentences({ prefix: "page", place: () => place, visitor: () => visitor });
+
+  test("a page asks for its first values without a preflight", async () => {
+    const methods: string[] = [];
+    page.on("request", (request) => request.url().includes("/flags") && methods.push(request.method()));
+    const session = await context.newCDPSession(page);
+    await session.send("Network.enable");
+    session.on("Network.requestWillBeSent", ({ request }) => void methods.push(`sent ${request.method}`));
+    await open({ streams: [] });
     expect(await visitor.ready()).toBe(true);
-    expect(await visitor.details("streamed", false)).toMatchObject({ value: true, variation: "on", reason: "STATIC" });
-    await vi.waitFor(async () => expect(await heard("connected")).toHaveLength(1));
-    await server.ask("POST", `${targeting}/kill`, { reason: "test" });
-    await vi.waitFor(async () => expect(await visitor.details("streamed", true)).toMatchObject({ value: false }));
-    expect((await heard("change")).at(-1)?.detail).toMatchObject({ flags: ["streamed"] });
-    expect(await visitor.status()).toMatchObject({ transport: "websocket", connected: true, stale: false });
+    expect(methods.some((method) => method.includes("OPTIONS"))).toBe(false);
+    expect(methods).toContain("sent POST");
+  });
+
+  test("a page of an origin that the key does not list is refused and can read why; one that it lists is served", async () => {
+    await open({ clientKey: await place.key({ origins: ["https://elsewhere.example"] }) });
+    expect(await visitor.ready()).toBe(false);
+    expect((await heard("error"))[0]?.detail).toEqual({ code: "REFUSED", message: "the server answered 403" });
+    await open({ clientKey: await place.key({ origins: [pages.origin] }) });
+    expect(await visitor.ready()).toBe(true);
+  });
+
+  test("without a network it is quiet, and with it back it has what it missed (R15)", async () => {
+    const targeting = await place.flag("missed");
+    await open();
+    await visitor.ready();
+    await connected(1);
+    await context.setOffline(true);
+    await vi.waitFor(async () => expect(await heard("disconnected")).toHaveLength(1));
+    await place.kill(targeting);
+    expect(await value("missed")).toBe("a");
+    await context.setOffline(false);
+    await vi.waitFor(async () => expect(await value("missed")).toBe("b"), 20_000);
+    await connected(2);
+  });
+
+  test("left and come back to, it is the page that it was, and has what it missed", async () => {
+    const targeting = await place.flag("left");
+    await open();
+    await visitor.ready();
+    await connected(1);
+    await page.evaluate(() => {
+      const page = globalThis as unknown as EventTarget & { persisted?: boolean };
+      page.addEventListener("pageshow", (event) => {
+        page.persisted = (event as Event & { persisted: boolean }).persisted;
+      });
+    });
+    await page.goto(`${pages.origin}/elsewhere`);
+    await place.kill(targeting);
+    await page.goBack({ waitUntil: "commit" });
+    expect(await page.evaluate(() => (globalThis as { persisted?: boolean }).persisted)).toBe(true);
+    await vi.waitFor(async () => expect(await value("left")).toBe("b"), 20_000);
+    await connected(2);
+  });
+
+  test("a page that is closed sends what it had counted, exposed and tracked (R13)", async () => {
+    await place.flag("counted", { trackExposures: true });
+    await open();
+    await visitor.ready();
+    for (let times = 0; times < 3; times++) await value("counted");
+    await visitor.track("checkout");
+    expect((await visitor.status()).events.buffered).toBe(3);
+    await page.goto(`${pages.origin}/elsewhere`);
+    const landed = async () => (await (await fetch(`${place.server.url}/__events`)).text()).split("\n").filter(Boolean);
+    const counts = [expect.objectContaining({ flag: "counted", variation: "a", count: 3 })];
+    await vi.waitFor(
+      async () => {
+        const events = (await landed()).map((line) => JSON.parse(line));
+        const exposure = { kind: "exposure", flag: "counted", unit: "ada", variation: "a" };
+        expect(events.filter(({ flag }) => flag === "counted")).toMatchObject([exposure]);
+        expect(events).toContainEqual(expect.objectContaining({ kind: "metric", metric: "checkout", unit: "ada" }));
+        expect(events).toContainEqual(expect.objectContaining({ kind: "summary", counts }));
+      },
+      { timeout: 20_000, interval: 250 },
+    );
   });
 });

@@ -1,0 +1,32 @@
+import type { BrowserContext, Page } from "playwright-core";
+import type { PageServer } from "./page-server.ts";
+import type { Visitor } from "./visitor.ts";
+
+type Remote = Pick<
+  Visitor,
+  "open" | "ready" | "details" | "all" | "track" | "flush" | "status" | "context" | "heard" | "close" | "setContext"
+>;
+
+/** A visitor in a page; what it does is done there. */
+export async function pageVisitor(
+  context: BrowserContext,
+  pages: PageServer,
+): Promise<{ page: Page; visitor: Remote }> {
+  const page = await context.newPage();
+  await page.goto(`${pages.origin}/visitor`);
+  await page.waitForFunction(() => "visitor" in globalThis);
+  const visitor = new Proxy({} as Remote, {
+    get: (_, name: keyof Remote) =>
+      name === ("then" as string)
+        ? undefined
+        : (...args: unknown[]) =>
+            page.evaluate(
+              ([method, given]) =>
+                (globalThis as unknown as { visitor: Record<string, (...args: unknown[]) => unknown> }).visitor[
+                  method as string
+                ]!(...(given as unknown[])),
+              [name, args] as const,
+            ),
+  });
+  return { page, visitor };
+}
