@@ -73,6 +73,7 @@ const behind: Record<string, RegExp> = {
   "@openfeature/server-sdk": /^(sdk\/js\/openfeature-server\.ts|examples\/openfeature-node\/index\.ts)$/,
   "@openfeature/web-sdk": /^sdk\/js\/openfeature-web\.ts$/,
   "eventsource-parser": /^sdk\/js\/sse\.ts$/,
+  react: /^sdk\/js\/react\.tsx$/,
   miniflare: /^(bench|test)\//,
   ws: /^bench\//,
 };
@@ -82,8 +83,8 @@ const peers = JSON.parse(readFileSync("bench/peers/package.json", "utf8")) as { 
 
 const packagesOf = { "@bunting/core": "sdk/core", "@bunting/sdk": "sdk/js" } as const;
 
-const sources = globSync("{sdk,workers,durable-objects,scripts,bench,examples}/**/*.ts").filter(
-  (file) => !file.includes("node_modules") && !file.endsWith(".test.ts"),
+const sources = globSync("{sdk,workers,durable-objects,scripts,bench,examples}/**/*.{ts,tsx}").filter(
+  (file) => !file.includes("node_modules") && !/\.test\.tsx?$/.test(file),
 );
 
 function importsOf(file: string): Import[] {
@@ -172,7 +173,7 @@ describe("who may import whom", () => {
   });
 
   test("no file is longer than 400 lines", () => {
-    const long = globSync("{sdk,workers,durable-objects,scripts,bench,test}/**/*.ts")
+    const long = globSync("{sdk,workers,durable-objects,scripts,bench,test}/**/*.{ts,tsx}")
       .filter((file) => !file.includes("node_modules"))
       .map((file) => ({ file, lines: readFileSync(file, "utf8").split("\n").length }))
       .filter(({ lines }) => lines > 400);

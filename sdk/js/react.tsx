@@ -70,7 +70,7 @@ function useScope(): Scope {
   if (suspense && client.status().revision === null) {
     const wait = waits.get(client) ?? { until: client.ready().finally(() => (wait.until = null)) };
     waits.set(client, wait);
-    // biome-ignore lint/style/useThrowOnlyError: this is how a component suspends
+    // This is how a component suspends.
     if (wait.until) throw wait.until;
   }
   return scope;
