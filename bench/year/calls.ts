@@ -1,8 +1,10 @@
-/** What is asked of both servers, by name. `cursors` are those of pages far into a list. */
+/** What is asked of both servers, by name. */
 
+/** Those of pages far into a list. */
 export type Cursors = Record<"projects" | "flags" | "audit" | "stale", string>;
 
-export type Call = { name: string; method: string; path: string; body?: object };
+/** `begins`: no more of the answer than its first piece is read. */
+export type Call = { name: string; method: string; path: string; body?: object; begins?: true };
 
 const READ = { method: "GET" };
 const FLAGS = "/projects/shop/flags";
@@ -53,6 +55,8 @@ export const reads = (cursors: Cursors): Call[] =>
       ["audit: reason= nowhere in a project", `${AUDIT}&project=shop&reason=nowhere`],
     ] as const
   ).map(([name, path]) => ({ name, path, ...READ }));
+
+export const EXPORT: Call = { name: "audit: export, its beginning", path: "/audit/export", begins: true, ...READ };
 
 /** Another flag each round. */
 export function writes(round: number, flags: number): Call[] {
