@@ -14,8 +14,10 @@ let server: Watched;
 let watcher: Watched;
 let development: Development;
 
+/** Where the Workers of one machine find each other: not those of other checkouts. */
+const WRANGLER_REGISTRY_PATH = join(checkout, "registry");
 const start = (...args: string[]) =>
-  new Watched(["scripts/start.ts", ...args], { cwd: checkout, env: { PORT: String(port) } });
+  new Watched(["scripts/start.ts", ...args], { cwd: checkout, env: { PORT: String(port), WRANGLER_REGISTRY_PATH } });
 
 async function change(path: string, method: string, body: unknown): Promise<Record<string, unknown>> {
   const url = `${development.url}/api/v1/projects/demo/flags/new-checkout/environments/production${path}`;
@@ -74,6 +76,36 @@ test("the watcher prints a change of targeting, and a kill whose answer counts i
   expect(killed).toMatchObject({ killed: { reason: "trying it" }, receipt: { connected: 1, applied: 1 } });
   await change("/restore", "POST", {});
   await watcher.line(/RESTORED/);
+});
+
+test("a Worker of one's own, started beside it, asks it by service binding (examples/worker)", async () => {
+  const { serverKey } = development.environments.production!;
+  const key = `BUNTING_SERVER_KEY:${serverKey}`;
+  const config = "examples/worker/beside.toml";
+  const own = await freePort();
+  const worker = new Watched(
+    [
+      "node_modules/wrangler/bin/wrangler.js",
+      "dev",
+      "--config",
+      config,
+      "--port",
+      String(own),
+      "--inspector-port",
+      "0",
+      "--var",
+      key,
+    ],
+    { cwd: checkout, env: { CI: "1", WRANGLER_SEND_METRICS: "false", WRANGLER_REGISTRY_PATH } },
+  );
+  try {
+    await worker.line(/Ready on/);
+    const visit = async () => (await fetch(`http://localhost:${own}/?user=ada`)).json();
+    await expect.poll(visit, { timeout: 20_000, interval: 250 }).toMatchObject({ source: "snapshot", stale: false });
+    expect(await visit()).toMatchObject({ user: "ada", "new-checkout": expect.any(Boolean) });
+  } finally {
+    await worker.end();
+  }
 });
 
 test("the server stops: the watcher evaluates from memory; it starts again on the same data: the watcher catches up by itself", async () => {
