@@ -1,5 +1,6 @@
 /** The management plane. Its type is the contract of the dashboard and of flagctl: `hc<AdminApi>`. */
-import type { ErrorHandler, MiddlewareHandler } from "hono";
+import type { OpenAPIHono } from "@hono/zod-openapi";
+import type { ErrorHandler, MiddlewareHandler, Schema } from "hono";
 import { HTTPException } from "hono/http-exception";
 import { D1_MS, within } from "../deadline.ts";
 import { ApiError, notFound, problemResponse, unavailable } from "../problem.ts";
@@ -36,6 +37,41 @@ import { staleFlags } from "./stale.ts";
 import { targetings } from "./targeting.ts";
 import { tokens } from "./tokens.ts";
 
+const resources = [
+  projects,
+  environments,
+  flags,
+  flagBulk,
+  flagArchive,
+  targetings,
+  killSwitch,
+  killReviews,
+  segments,
+  members,
+  dependents,
+  codeReferences,
+  staleFlags,
+  comparisons,
+  promotions,
+  sdkKeys,
+  tokens,
+  policies,
+  changeRequests,
+  changeRequestSteps,
+  schedules,
+  ramps,
+  audit,
+] as const;
+
+/** The routes of all resources. Not inferred from chained calls of `route`: each would check all paths before it again. */
+type RoutesOf<Resource> = (
+  Resource extends OpenAPIHono<AdminEnv, infer Routes, string>
+    ? (routes: Routes) => void
+    : never
+) extends (all: infer All extends Schema) => void
+  ? All
+  : never;
+
 /** Mounted at /api/v1 by workers/index.ts. `now` is epoch milliseconds. */
 export function adminApi({ now = Date.now }: { now?: () => number } = {}) {
   const app = resource();
@@ -45,32 +81,9 @@ export function adminApi({ now = Date.now }: { now?: () => number } = {}) {
   app.get("/docs", (c) => c.html(docsPage(describe(app, c.var.now())), 200, DOCS_HEADERS));
   app.use(authenticate, knownRoute(app), bodyChecked, onceOnly);
   app.use((c, next) => (c.req.method === "GET" ? within(next(), D1_MS, "reading") : next()));
-  const api = app
-    .route("/", projects)
-    .route("/", environments)
-    .route("/", flags)
-    .route("/", flagBulk)
-    .route("/", flagArchive)
-    .route("/", targetings)
-    .route("/", killSwitch)
-    .route("/", killReviews)
-    .route("/", segments)
-    .route("/", members)
-    .route("/", dependents)
-    .route("/", codeReferences)
-    .route("/", staleFlags)
-    .route("/", comparisons)
-    .route("/", promotions)
-    .route("/", sdkKeys)
-    .route("/", tokens)
-    .route("/", policies)
-    .route("/", changeRequests)
-    .route("/", changeRequestSteps)
-    .route("/", schedules)
-    .route("/", ramps)
-    .route("/", audit);
+  for (const routes of resources) app.route("/", routes);
   app.openAPIRegistry.registerComponent("securitySchemes", "token", { type: "http", scheme: "bearer" });
-  return api;
+  return app as unknown as OpenAPIHono<AdminEnv, RoutesOf<(typeof resources)[number]>>;
 }
 
 const answerProblem: ErrorHandler<AdminEnv> = async (error, c) => {
