@@ -115,7 +115,7 @@ export function createTestBrowserClient<Flags extends FlagTypes = FlagTypes>({
     },
     on: (name, listener) => listeners.add(name, listener),
     ready: async () => true,
-    status: () => ({ ...connected(closed), revision: held.revision }),
+    status: () => ({ ...connected(closed), refused: false, revision: held.revision }),
     flush: async () => {},
     async close() {
       closed = true;
