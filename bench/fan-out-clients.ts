@@ -14,8 +14,12 @@ export type Crowd = {
   headers: Record<string, string>;
   acknowledges: boolean;
 };
-/** Ages in ms from publishing to each client, sorted. `lost` is how many sockets have been closed since the beginning. */
-export type Told = { connected: true } | { listening: true } | { ages: number[]; lost: number } | { failed: string };
+/** Ages in ms from publishing to each client, sorted; `lastAt` in epoch ms. `lost` is how many sockets have been closed since the beginning. */
+export type Told =
+  | { connected: true }
+  | { listening: true }
+  | { ages: number[]; lastAt: number; lost: number }
+  | { failed: string };
 
 const CONNECT_AT_ONCE = 100;
 const BUSY_MS = 500;
@@ -28,9 +32,12 @@ const { kind, count, port, path, headers, acknowledges } = crowd;
 const sockets: Socket[] = [];
 let lost = 0;
 let round = 0;
-let publishedAt = 0;
+/** What the first client of a round was sent. */
+let first = { revision: 0, publishedAt: 0, ackWithinMs: 0 };
 let arrived: number[] = [];
 let deadline: ReturnType<typeof setTimeout> | undefined;
+
+type Client = { socket: Socket; has: number; acknowledging: boolean };
 
 const tell = (told: Told) => process.send?.(told);
 
@@ -64,11 +71,11 @@ function open(index: number): Promise<void> {
       if (!/^HTTP\/1\.1 (101|200)/.test(answer.toString("latin1"))) return reject(new Error(answer.toString()));
       sockets.push(socket);
       socket.on("close", () => lost++);
-      let has = 0;
+      const client: Client = { socket, has: 0, acknowledging: false };
       socket.on("data", (data) => {
-        if (has === round || !data.includes('"publishedAt":')) return;
-        has = round;
-        arrive(socket, data);
+        if (client.has === round || !data.includes('"publishedAt":')) return;
+        client.has = round;
+        arrive(client, data);
       });
       resolve();
     });
@@ -76,21 +83,32 @@ function open(index: number): Promise<void> {
   });
 }
 
-function arrive(socket: Socket, data: Buffer): void {
-  if (arrived.length === 0) publishedAt = Number(/"publishedAt":(\d+)/.exec(data.toString())?.[1]);
+function arrive(client: Client, data: Buffer): void {
+  if (arrived.length === 0) first = read(data);
   arrived.push(Date.now());
-  if (acknowledges) {
-    const text = data.toString("latin1", 0, 400);
-    const revision = /"revision":(\d+)/.exec(text)?.[1];
-    const withinMs = Number(/"ackWithinMs":(\d+)/.exec(text)?.[1] ?? 0);
-    setTimeout(() => socket.write(frame(`{"applied":${revision}}`)), Math.random() * withinMs).unref();
+  if (acknowledges && !client.acknowledging) {
+    client.acknowledging = true;
+    setTimeout(acknowledge, Math.random() * first.ackWithinMs, client);
   }
   if (arrived.length === count) done();
 }
 
+/** As SDKs do: of what came while an acknowledgement was held back, the last. */
+function acknowledge(client: Client): void {
+  client.acknowledging = false;
+  client.socket.write(frame(`{"applied":${first.revision}}`));
+}
+
+function read(data: Buffer): typeof first {
+  const text = data.toString();
+  const number = (name: string) => Number(new RegExp(`"${name}":(\\d+)`).exec(text)?.[1] ?? 0);
+  return { revision: number("revision"), publishedAt: number("publishedAt"), ackWithinMs: number("ackWithinMs") };
+}
+
 function done(): void {
   clearTimeout(deadline);
-  tell({ ages: arrived.map((at) => at - publishedAt).sort((one, other) => one - other), lost });
+  const ages = arrived.map((at) => at - first.publishedAt).sort((one, other) => one - other);
+  tell({ ages, lastAt: arrived.at(-1) as number, lost });
 }
 
 process.on("message", () => {

@@ -3,7 +3,8 @@
  * clients in another; all share this machine's cores.
  * Arguments: websocket or sse; clients (default 1000); rounds (default 20); then the sides, the first of which is compared
  * with each of the others: `one` relay, a `tree` of about a dozen, `acks` (one relay, clients that acknowledge, and a write that waits
- * for them), `bare` (a Node server that sends as many bytes from one loop).
+ * for them), `kill` (the same, of kills while D1 fails), `bare` (a Node server that sends as many bytes from one loop), `floor` (an
+ * object and a Worker in the same runtime that do the least that can be done).
  */
 import { type ChildProcess, fork, spawn } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
@@ -14,7 +15,6 @@ import { startFloor } from "./fan-out-floor.ts";
 const [kind = "websocket", clientCount = "1000", roundCount = "20", ...sideNames] = process.argv.slice(2);
 const count = Number(clientCount);
 const rounds = Number(roundCount);
-const ENTRY = "workers/index.ts";
 const WARM_UP_ROUNDS = 3;
 const PAUSE_MS = 200;
 
@@ -42,14 +42,15 @@ class Clients {
     });
   }
 
-  /** Milliseconds from publishing to each client, sorted. */
-  async round(publish: () => Promise<void>): Promise<number[]> {
+  /** Milliseconds from publishing to each client, sorted, and from asking for it to the last client. */
+  async round(publish: () => Promise<void>): Promise<{ ages: number[]; asked: number }> {
     this.#process.send("round");
     await this.hear();
+    const askedAt = Date.now();
     const [told] = await Promise.all([this.hear(), publish()]);
     if (!("ages" in told)) throw new Error("The clients lost count");
     this.lost = told.lost;
-    return told.ages;
+    return { ages: told.ages, asked: told.lastAt - askedAt };
   }
 
   close(): void {
@@ -60,7 +61,8 @@ class Clients {
 async function bunting(name: string): Promise<Side> {
   // A tree: few enough places for a dozen relays, all but the first of them below the first.
   const tree = { RELAY_CAP: String(Math.ceil(count / 6)), RELAY_FAN_OUT: "17" };
-  const server = await Server.start(ENTRY, bundle(ENTRY), name === "tree" ? tree : { RELAY_CAP: "50000" });
+  const entry = name === "kill" ? "test/support/faulty-worker.ts" : "workers/index.ts";
+  const server = await Server.start(entry, bundle(entry), name === "tree" ? tree : { RELAY_CAP: "50000" });
   const { serverKey, flags, path } = await server.environment();
   const variations = [
     { key: "on", value: true },
@@ -68,6 +70,7 @@ async function bunting(name: string): Promise<Side> {
   ];
   await server.ask("POST", flags, { key: "bench", name: "Bench", type: "boolean", variations });
   let revision = 0;
+  let killed = false;
   return {
     name,
     pid: workerdOf(server.pid as number),
@@ -76,9 +79,16 @@ async function bunting(name: string): Promise<Side> {
       path: kind === "websocket" ? "/sdk/v1/socket" : "/sdk/v1/stream",
       // Each by a name of its own: what one instance may ask for is limited.
       headers: { authorization: `Bearer ${serverKey}`, "x-bunting-client": "bench/1;instance={index}" },
-      acknowledges: name === "acks",
+      acknowledges: name === "acks" || name === "kill",
     },
     async publish(round) {
+      if (name === "kill") {
+        await server.setFaults({ DB: { mode: "fail" } });
+        const action = killed ? "restore" : "kill";
+        await server.ask("POST", `${flags}/bench/environments/production/${action}`, { reason: "bench" });
+        killed = !killed;
+        return;
+      }
       const targets = [{ variation: "on", values: [`user-${round}`] }];
       ({ revision } = await server.ask<{ revision: number }>(
         "PATCH",
@@ -87,11 +97,10 @@ async function bunting(name: string): Promise<Side> {
       ));
     },
     async close() {
-      const { stragglers: _, ...receipt } = await server.ask<{ stragglers: unknown }>(
-        "GET",
-        `${path}/propagation?revision=${revision}`,
-      );
-      console.log(name, JSON.stringify(receipt));
+      if (name === "acks") {
+        const receipt = await server.ask<object>("GET", `${path}/propagation?revision=${revision}`);
+        console.log("receipt:", JSON.stringify({ ...receipt, stragglers: undefined }));
+      }
       await server.dispose();
     },
   };
@@ -152,8 +161,9 @@ const sorted = (list: number[]) => [...list].sort((one, other) => one - other);
 const median = (list: number[]) => quantile(sorted(list), 0.5);
 const load = () => readFileSync("/proc/loadavg", "utf8").split(" ")[0];
 
-type Figures = { p50: number[]; p99: number[]; last: number[]; cpuMs: number };
+type Figures = { p50: number[]; p99: number[]; last: number[]; asked: number[]; cpuMs: number };
 
+for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => void end(signal));
 console.log(`load average before: ${load()}`);
 const sides: { side: Side; clients: Clients; figures: Figures }[] = [];
 for (const name of sideNames.length > 0 ? sideNames : ["one", "bare"]) {
@@ -161,7 +171,7 @@ for (const name of sideNames.length > 0 ? sideNames : ["one", "bare"]) {
   const idle = usage(side.pid);
   const startedAt = Date.now();
   const clients = new Clients({ ...side.crowd, kind: kind as Crowd["kind"], count });
-  sides.push({ side, clients, figures: { p50: [], p99: [], last: [], cpuMs: 0 } });
+  sides.push({ side, clients, figures: { p50: [], p99: [], last: [], asked: [], cpuMs: 0 } });
   await clients.hear().catch((error) => end(error));
   const seconds = ((Date.now() - startedAt) / 1_000).toFixed(1);
   const { cpuMs, rssKb } = usage(side.pid);
@@ -172,22 +182,23 @@ for (const name of sideNames.length > 0 ? sideNames : ["one", "bare"]) {
 for (let round = -WARM_UP_ROUNDS; round < rounds; round++) {
   for (const { side, clients, figures } of sides) {
     const before = usage(side.pid).cpuMs;
-    const ages = await clients.round(() => side.publish(round)).catch((error) => end(error));
+    const { ages, asked } = await clients.round(() => side.publish(round)).catch((error) => end(error));
     await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
     if (round < 0) continue;
     figures.p50.push(quantile(ages, 0.5));
     figures.p99.push(quantile(ages, 0.99));
     figures.last.push(ages.at(-1) as number);
+    figures.asked.push(asked);
     figures.cpuMs += usage(side.pid).cpuMs - before;
   }
 }
 
 console.log(`\n${count} × ${kind}: medians of ${rounds} rounds, ms from publishing to the client; load ${load()}`);
 for (const { side, clients, figures } of sides) {
-  const { p50, p99, last } = figures;
+  const { p50, p99, last, asked } = figures;
   const each = ((figures.cpuMs / rounds / count) * 1_000).toFixed(1);
   console.log(
-    `${side.name.padEnd(5)} p50 ${median(p50)}  p99 ${median(p99)}  last ${median(last)}, at worst ${Math.max(...last)}  processor ${each} µs a client  lost ${clients.lost}`,
+    `${side.name.padEnd(5)} p50 ${median(p50)}  p99 ${median(p99)}  last ${median(last)}, at worst ${Math.max(...last)}; from the request ${median(asked)}, at worst ${Math.max(...asked)}  processor ${each} µs a client  lost ${clients.lost}`,
   );
 }
 const [first, ...others] = sides;
@@ -205,8 +216,8 @@ await end(null);
 async function end(error: unknown): Promise<never> {
   if (error !== null) console.error(error);
   for (const { side, clients } of sides) {
-    await side.close().catch(() => {});
     clients.close();
+    await side.close().catch(() => {});
   }
   process.exit(error === null ? 0 : 1);
 }
