@@ -2,8 +2,8 @@
  * The clients of one side of `fan-out-wire`, in a process of their own: plain TCP sockets that speak just enough WebSocket or
  * SSE. Told by its parent when a round begins, it answers how long after publishing each client had it.
  */
-import { randomBytes } from "node:crypto";
 import { connect, type Socket } from "node:net";
+import { frame, opening, statusOf } from "./wire.ts";
 
 /** `path` and `headers` of each request; `{index}` in a header's value is the client's number. */
 export type Crowd = {
@@ -41,34 +41,20 @@ type Client = { socket: Socket; has: number; acknowledging: boolean };
 
 const tell = (told: Told) => process.send?.(told);
 
-/** One text frame from a client: masked, as RFC 6455 asks (5.3), here with a mask of zeros. */
-function frame(text: string): Buffer {
-  return Buffer.concat([Buffer.from([0x81, 0x80 | text.length, 0, 0, 0, 0]), Buffer.from(text)]);
-}
-
-function head(index: number): string {
-  const lines = Object.entries(headers).map(
-    ([name, value]) => `${name}: ${value.replace("{index}", String(index))}\r\n`,
-  );
-  const upgrade =
-    kind === "websocket"
-      ? `Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ${randomBytes(16).toString("base64")}\r\n`
-      : "Accept: text/event-stream\r\n";
-  return `GET ${path} HTTP/1.1\r\nHost: 127.0.0.1\r\n${upgrade}${lines.join("")}\r\n`;
-}
-
 function open(index: number): Promise<void> {
   return new Promise((resolve, reject) => {
     const socket = connect(port, "127.0.0.1");
-    socket.write(head(index));
+    const own = Object.entries(headers).map(([name, value]) => [name, value.replace("{index}", String(index))]);
+    socket.write(opening(kind, path, Object.fromEntries(own) as Record<string, string>));
     socket.once("data", (answer) => {
       // Relays become more while clients come: an SDK would poll meanwhile.
-      if (/^HTTP\/1\.1 503/.test(answer.toString("latin1"))) {
+      const status = statusOf(answer);
+      if (status === 503) {
         socket.destroy();
         setTimeout(() => open(index).then(resolve, reject), BUSY_MS);
         return;
       }
-      if (!/^HTTP\/1\.1 (101|200)/.test(answer.toString("latin1"))) return reject(new Error(answer.toString()));
+      if (status !== 101 && status !== 200) return reject(new Error(answer.toString()));
       sockets.push(socket);
       socket.on("close", () => lost++);
       const client: Client = { socket, has: 0, acknowledging: false };

@@ -4,7 +4,7 @@ import { basename } from "node:path";
 
 const names = globSync("bench/*.ts")
   .map((file) => basename(file, ".ts"))
-  .filter((name) => name !== "run" && !/-(peer|clients|floor)$/.test(name))
+  .filter((name) => !/^(run|wire)$|-(peer|clients|floor)$/.test(name))
   .sort();
 const [name, ...rest] = process.argv.slice(2);
 if (name === undefined || !names.includes(name)) {

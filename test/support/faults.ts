@@ -33,6 +33,9 @@ let hung = 0;
 
 export const hanging = (): number => hung;
 
+/** How often each part has been called. */
+export const calls: Partial<Record<Part, number>> = {};
+
 export function setFaults(next: Faults): void {
   faults = next;
   caught = 0;
@@ -90,6 +93,7 @@ function unwrapped(value: unknown): unknown {
 }
 
 async function behind(name: Part, what: string, call: () => unknown): Promise<unknown> {
+  calls[name] = (calls[name] ?? 0) + 1;
   const fault = faults?.[name];
   if (fault?.mode === "fail" && new RegExp(fault.at ?? "").test(what))
     throw new Error(`${name} is down (a test says so)`);

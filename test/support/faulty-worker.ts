@@ -1,6 +1,7 @@
 /**
  * The real Worker behind faulty bindings. `POST /__faults` sets them, `GET /__hung` tells how many calls they have made hang,
- * `GET /__events` reads back what landed in R2 as NDJSON, `POST /__abort` ends a hub or a relay where it stands. This
+ * `GET /__calls` how often each part was called, `GET /__events` reads back what landed in R2 as NDJSON, `POST /__abort` ends a
+ * hub or a relay where it stands. This
  * entry is never deployed.
  */
 
@@ -12,7 +13,7 @@ import worker, {
   Hub as RealHub,
   Relay as RealRelay,
 } from "../../workers/index.ts";
-import { type Faults, hanging, setFaults, withFaults } from "./faults.ts";
+import { calls, type Faults, hanging, setFaults, withFaults } from "./faults.ts";
 
 export { RateLimiter, Timer } from "../../workers/index.ts";
 
@@ -57,6 +58,7 @@ export default {
       return new Response(null, { status: 204 });
     }
     if (new URL(request.url).pathname === "/__hung") return Response.json(hanging());
+    if (new URL(request.url).pathname === "/__calls") return Response.json(calls);
     if (new URL(request.url).pathname === "/__events") return new Response(await landedEvents(env.EVENTS_BUCKET));
     if (new URL(request.url).pathname === "/__abort") {
       const { binding, name } = (await request.json()) as { binding: "HUB" | "RELAY"; name: string };

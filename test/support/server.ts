@@ -127,6 +127,11 @@ export class Server {
     }
   }
 
+  /** How often each part has been called since the server started. */
+  async calls(): Promise<Partial<Record<keyof Faults, number>>> {
+    return (await fetch(`${this.url}/__calls`)).json() as Promise<Partial<Record<keyof Faults, number>>>;
+  }
+
   /** Ends one Durable Object in the middle of whatever it does. */
   async abort(binding: "HUB" | "RELAY", name: string): Promise<void> {
     await fetch(`${this.url}/__abort`, { method: "POST", body: JSON.stringify({ binding, name }) });
