@@ -4,7 +4,7 @@
  * Arguments: websocket or sse; clients (default 1000); rounds (default 20); then the sides, the first of which is compared
  * with each of the others: `one` relay, a `tree` of about a dozen, `acks` (one relay, clients that acknowledge, and a write that waits
  * for them), `kill` (the same, of kills while D1 fails), `bare` (a Node server that sends as many bytes from one loop), `floor` (an
- * object and a Worker in the same runtime that do the least that can be done).
+ * object and a Worker in the same runtime that do the least that can be done), `woken` (one relay that has gone to sleep each time).
  */
 import { type ChildProcess, fork, spawn } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
@@ -17,6 +17,8 @@ const count = Number(clientCount);
 const rounds = Number(roundCount);
 const WARM_UP_ROUNDS = 3;
 const PAUSE_MS = 200;
+/** The runtime lets an object hibernate that has done nothing for ten seconds. */
+const ASLEEP_MS = 12_000;
 
 type Side = {
   name: string;
@@ -89,6 +91,7 @@ async function bunting(name: string): Promise<Side> {
         killed = !killed;
         return;
       }
+      if (name === "woken") await new Promise((resolve) => setTimeout(resolve, ASLEEP_MS));
       const targets = [{ variation: "on", values: [`user-${round}`] }];
       ({ revision } = await server.ask<{ revision: number }>(
         "PATCH",

@@ -164,11 +164,17 @@ export class Tallies {
 
   #worst(sockets: WebSocket[]): Straggler[] {
     let kept: Straggler[] = [];
+    let last: Straggler | undefined;
     for (const socket of sockets) {
       const { instance, name, sdk, applied: revision } = this.#sockets.of(socket);
-      kept.push({ instance, name, sdk, revision, lastSeen: this.#sockets.heardAt(socket) });
+      if (last !== undefined && revision > last.revision) continue;
+      const lastSeen = this.#sockets.heardAt(socket);
+      if (last !== undefined && revision === last.revision && lastSeen > last.lastSeen) continue;
+      kept.push({ instance, name, sdk, revision, lastSeen });
       // Sorted now and then: of ten thousand only twenty are kept.
-      if (kept.length === 500) kept = worst(kept);
+      if (kept.length < 500) continue;
+      kept = worst(kept);
+      last = kept.at(-1);
     }
     return worst(kept);
   }
