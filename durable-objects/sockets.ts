@@ -105,7 +105,7 @@ export class Sockets {
 
   #allHeld(): Map<string, Set<WebSocket>> {
     if (this.#held === null) {
-      // These are also the ones that are closing.
+      // Also those that are closing.
       const sockets = this.#ctx.getWebSockets();
       // Each is tagged with it: just woken, that is sooner told than read from what rides on the socket.
       const byKey = Map.groupBy(sockets, (socket) => this.#ctx.getTags(socket)[0] as string);

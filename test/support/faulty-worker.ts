@@ -1,8 +1,7 @@
 /**
  * The real Worker behind faulty bindings. `POST /__faults` sets them, `GET /__hung` tells how many calls they have made hang,
  * `GET /__calls` how often each part was called, `GET /__events` reads back what landed in R2 as NDJSON, `POST /__abort` ends a
- * hub or a relay where it stands. This
- * entry is never deployed.
+ * hub or a relay where it stands. This entry is never deployed.
  */
 
 import type { QueuedEvents } from "../../workers/consumer.ts";
