@@ -1,4 +1,5 @@
 /** Changes of all kinds that were asked for (R10): what others do meanwhile, and whose business they are. */
+import { env } from "cloudflare:workers";
 import { describe, expect, test } from "vitest";
 import { BOOLEAN, newFlag, newToken } from "../support/admin.ts";
 import { admin, author, outcome, payer, underSegment } from "../support/approvals.ts";
@@ -150,6 +151,22 @@ describe("a change request of a whole project", () => {
     expect((await author("GET", at)).body.outlook.obstacle.code).toBe("forbidden");
     expect(await outcome(author("POST", `${at}/publish`))).toEqual([403, "forbidden"]);
     expect((await admin("GET", there)).body.on).toBe(true);
+  });
+
+  test("outlives its environments, and goes with its project, wholly", async () => {
+    const { project, ask } = await underSegment();
+    const { at, id } = await ask({ change: rename });
+    for (const environment of ["production", "development"]) {
+      expect((await admin("DELETE", `/projects/${project}/environments/${environment}`)).status).toBe(204);
+    }
+    expect((await author("GET", at)).body).toMatchObject({ environment: null, status: "open" });
+    expect((await admin("DELETE", `/projects/${project}`)).status).toBe(204);
+    const left = ["change_requests", "change_request_revisions", "change_request_events", "change_request_subjects"];
+    for (const table of left) {
+      const column = table === "change_requests" ? "id" : "change_request_id";
+      const { results } = await env.DB.prepare(`SELECT * FROM ${table} WHERE ${column} = ?`).bind(id).all();
+      expect([table, results]).toEqual([table, []]);
+    }
   });
 
   test("is found by each flag and segment that it would change, by its last revision", async () => {

@@ -9,9 +9,6 @@ type Document = ReturnType<App["getOpenAPI31Document"]>;
 type Item = NonNullable<Document["paths"]>[string];
 type Described = NonNullable<Item["get"]>;
 
-/** Stands for codes that the table does not tell. */
-const ANY = "others";
-
 const METHODS = ["get", "put", "post", "patch", "delete"] as const;
 type Method = (typeof METHODS)[number];
 
@@ -53,8 +50,7 @@ function complete(described: Described, method: Method, path: string, now: numbe
     const [content] = Object.values(body.content);
     if (content !== undefined) content.example = typeof example === "function" ? example(now) : example;
   }
-  const told = operations[`${method.toUpperCase()} ${path}`] !== undefined || !writes;
-  answers(described, sharedProblems(method, path, guarded, writes), problems ?? (told ? {} : UNTOLD));
+  answers(described, sharedProblems(method, path, guarded, writes), problems ?? {});
 }
 
 /** Of each status that can come, the codes that it comes with. */
@@ -75,9 +71,6 @@ function answers(described: Described, shared: Codes, own: Codes): void {
   }
   described.responses = responses;
 }
-
-/** Of a write that is not in the table: it may be refused for reasons that have codes of their own. */
-const UNTOLD: Codes = { 403: [ANY], 404: [ANY], 409: [ANY], 412: [ANY], 413: [ANY] };
 
 type Codes = Partial<Record<number, readonly string[]>>;
 
@@ -114,7 +107,7 @@ const problem = (status: number, codes: readonly string[]) => ({
           { $ref: "#/components/schemas/Problem" },
           {
             type: "object",
-            properties: { status: { const: status }, ...(!codes.includes(ANY) && { code: { enum: codes } }) },
+            properties: { status: { const: status }, code: { enum: codes } },
           },
         ],
       },
