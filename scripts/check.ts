@@ -5,6 +5,7 @@ const checks: Record<string, string[]> = {
   "format and lint": ["node_modules/@biomejs/biome/bin/biome", "check", "--error-on-warnings", "."],
   // One thread: each of several would infer the whole management plane for itself.
   types: ["node_modules/typescript/bin/tsc", "--noEmit", "--singleThreaded"],
+  "types of pages": ["node_modules/typescript/bin/tsc", "--noEmit", "-p", "examples"],
   "dead code": ["node_modules/knip/bin/knip.js"],
   architecture: ["node_modules/vitest/vitest.mjs", "run", "--project", "node", "test/architecture.test.ts"],
 };

@@ -71,6 +71,8 @@ const behind: Record<string, RegExp> = {
   "itty-durable/proxy-durable.js": /^workers\/rate-limit\.ts$/,
   "node:zlib": /^workers\/(edge\/events|admin\/member-body)\.ts$/,
   "@openfeature/server-sdk": /^(sdk\/js\/openfeature-server\.ts|examples\/openfeature-node\/index\.ts)$/,
+  "@vitejs/plugin-react": /^examples\/react\/vite\.config\.ts$/,
+  vite: /^examples\/react\/vite\.config\.ts$/,
   "@openfeature/web-sdk": /^sdk\/js\/openfeature-web\.ts$/,
   "eventsource-parser": /^sdk\/js\/sse\.ts$/,
   react: /^sdk\/js\/react\.tsx$/,
