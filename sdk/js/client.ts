@@ -131,9 +131,9 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
     if (this.#closed || this.#wiring.events === null) return;
     const unit = targetingKeyOf(contextOf(context));
     if (unit === null) {
-      this.#warnOnce(`track:${metric}`, `metric "${metric}" was not recorded: its context has no targetingKey`);
+      this.#warnOnce(`track:${metric}`, `metric "${metric}" was not recorded: pass a context with a targetingKey`);
     } else if (!Number.isFinite(value)) {
-      this.#warnOnce(`track:${metric}`, `metric "${metric}" was not recorded: its value is not a finite number`);
+      this.#warnOnce(`track:${metric}`, `metric "${metric}" was not recorded: pass a finite number as its value`);
     } else this.#wiring.events.metric(metric, unit, value);
   }
 
@@ -220,7 +220,10 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
   /** EV-2. Before the first ruleset nothing is known, which is not the caller's mistake. */
   #warnUnknown(key: string): void {
     if (this.#holding.evaluator === null) return;
-    this.#warnOnce(key, `flag "${key}" does not exist in this environment: its default is used`);
+    this.#warnOnce(
+      key,
+      `flag "${key}" does not exist in this environment: its default is used; create it, or check its spelling`,
+    );
   }
 
   #warnOnce(about: string, message: string): void {
@@ -319,7 +322,7 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
 
   #report(news: News): void {
     if (news.type === "error") {
-      this.#wiring.logger.error(`Bunting: ${news.message}`);
+      this.#wiring.logger.error(`Bunting: ${advice[news.code](news.message)}`);
       this.#emit("error", { code: news.code, message: news.message });
       if (news.code !== "REFUSED") return;
       this.#refused = true;
@@ -349,6 +352,15 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
     });
   }
 }
+
+/** What an error means for whoever reads the log, and what to do: the reason alone says neither. */
+const advice: Record<ClientEvents["error"]["code"], (reason: string) => string> = {
+  REFUSED: (reason) => `${reason}; give this process a key that is good`,
+  UNREACHABLE: (reason) =>
+    `the server cannot be reached (${reason}); flags stay as they were and it is tried again: check url and the network`,
+  GARBAGE: (reason) => `${reason}; flags stay as they were: if this goes on, check that url is a Bunting Worker`,
+  EVENTS: (reason) => reason,
+};
 
 /** JavaScript callers may pass anything. */
 const contextOf = (given: unknown): Context => (typeof given === "object" && given !== null ? (given as Context) : {});

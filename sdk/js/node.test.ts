@@ -292,7 +292,9 @@ describe("getters", () => {
   test("an unknown flag answers the default and is warned of once (EV-2, R15)", async () => {
     const client = await live();
     for (let n = 0; n < 5; n++) expect(client.string("no-such", "fallback", user)).toBe("fallback");
-    expect(logged).toEqual(['Bunting: flag "no-such" does not exist in this environment: its default is used']);
+    expect(logged).toEqual([
+      'Bunting: flag "no-such" does not exist in this environment: its default is used; create it, or check its spelling',
+    ]);
   });
 
   test("a deleted flag answers the default (R15)", async () => {
