@@ -75,7 +75,8 @@ const behind: Record<string, RegExp> = {
   vite: /^examples\/react\/vite\.config\.ts$/,
   "@openfeature/web-sdk": /^sdk\/js\/openfeature-web\.ts$/,
   "eventsource-parser": /^sdk\/js\/sse\.ts$/,
-  react: /^sdk\/js\/react\.tsx$/,
+  react: /^(sdk\/js\/react|examples\/react\/index)\.tsx$/,
+  "react-dom/client": /^examples\/react\/index\.tsx$/,
   miniflare: /^(bench|test)\//,
   ws: /^bench\//,
 };

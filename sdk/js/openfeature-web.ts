@@ -43,7 +43,6 @@ export class BuntingWebProvider implements Provider {
   readonly #client: WebProviderClient;
   readonly #readyMs: number;
   readonly #health: Health;
-  #refused = false;
   /** Contexts whose values are still to come. */
   #awaited = 0;
 
@@ -67,9 +66,7 @@ export class BuntingWebProvider implements Provider {
       this.#health.impair("Stale", `the values have not been confirmed for ${Math.round(forMs)} ms`),
     );
     client.on("error", ({ code, message }) => {
-      if (code !== "REFUSED") return;
-      this.#refused = true;
-      this.#health.impair("Error", message);
+      if (code === "REFUSED") this.#health.impair("Error", message);
     });
   }
 
@@ -81,11 +78,12 @@ export class BuntingWebProvider implements Provider {
     const isOwn = Object.keys(context).length === 0;
     const arrived = isOwn ? this.#client.ready({ timeoutMs: this.#readyMs }) : this.#become(context);
     const ready = await arrived;
-    const failed = !ready && this.#client.status().revision === null;
+    const { revision, refused } = this.#client.status();
+    const failed = !ready && revision === null;
     this.#health.initialised(ready || failed ? null : "the server has not confirmed the values yet");
     if (!failed) return;
     this.#health.failed();
-    throw this.#refused ? new ProviderFatalError(REFUSED) : new ProviderNotReadyError(NOT_READY);
+    throw refused ? new ProviderFatalError(REFUSED) : new ProviderNotReadyError(NOT_READY);
   }
 
   /**

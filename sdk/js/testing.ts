@@ -54,7 +54,6 @@ export function createTestClient<Flags extends FlagTypes = FlagTypes>({
     evaluator: null,
     status: () => ({
       ...connected(closed),
-      refused: false,
       revision: held.revision,
       source: "snapshot",
     }),
@@ -91,7 +90,7 @@ export function createTestBrowserClient<Flags extends FlagTypes = FlagTypes>({
   };
   read();
   const bootstrap = values!;
-  const client: BrowserClient<Flags> & { readonly bootstrap: Values } = {
+  const client: BrowserClient<Flags> = {
     boolean: (key, defaultValue) => held.evaluate(key, defaultValue, context, "boolean").value as boolean,
     string: (key, defaultValue) => held.evaluate(key, defaultValue, context, "string").value as string,
     number: (key, defaultValue) => held.evaluate(key, defaultValue, context, "number").value as number,
@@ -136,6 +135,7 @@ const connected = (closed: boolean) => ({
   circuits: {},
   garbage: 0,
   ready: true,
+  refused: false,
   closed,
   events: { buffered: 0, dropped: 0 },
 });
