@@ -101,7 +101,9 @@ const kinds: Record<string, Kind> = {
     // Of the flag, and of the request.
     entries: 2,
     async before(project) {
-      const asked = { environment: "production", flag: "there", title: "On", instructions: [{ kind: "turnOn" }] };
+      const path = { flag: "there", environment: "production" };
+      const change = { operation: "editTargeting", path, body: { instructions: [{ kind: "turnOn" }] } };
+      const asked = { title: "On", change };
       const { id } = await ask<{ id: string }>("POST", project, "change-requests", asked);
       return `/projects/${project}/change-requests/${id}/publish`;
     },
