@@ -77,6 +77,7 @@ const behind: Record<string, RegExp> = {
   "eventsource-parser": /^sdk\/js\/sse\.ts$/,
   react: /^(sdk\/js\/react|examples\/react\/index)\.tsx$/,
   "react-dom/client": /^examples\/react\/index\.tsx$/,
+  esbuild: /^(bench|test)\//,
   miniflare: /^(bench|test)\//,
   ws: /^bench\//,
 };

@@ -34,7 +34,8 @@ async function readEvents<P extends Put, D extends Patch>(
     onError: () => sink.message({ type: "garbage" }),
     maxBufferSize: MAX_BUFFER,
   });
-  const decoder = new TextDecoder();
+  // The parser takes one byte order mark away itself, and a stream may lose only one.
+  const decoder = new TextDecoder("utf-8", { fatal: false, ignoreBOM: true });
   const reader = response.body.getReader();
   for (;;) {
     const { done, value } = await reader.read();

@@ -1,0 +1,1 @@
+export { getClient } from "@configcat/sdk/browser";
