@@ -166,6 +166,8 @@ export function liveFeed<P extends Put, D extends Patch>(
         const { failures, openUntil } = state.circuits[name];
         if (failures > 0) circuits[name] = { failures, openForMs: Math.max(0, openUntil - now) };
       }
+      const { fetchFailures: failures, due } = state;
+      if (failures > 0) circuits.polling = { failures, openForMs: Math.max(0, (due.fetch ?? now) - now) };
       return {
         transport: live ? stream.name : "polling",
         connected: live || (verifiedAt !== null && !state.fetchFailures && !state.refused),

@@ -13,12 +13,19 @@ const MAX_RETRY_MS = 60_000;
 export const retryAfterMs = (failures: number, random: () => number): number =>
   Math.min(RETRY_MS * 2 ** (failures - 1), MAX_RETRY_MS) * (0.5 + random() / 2);
 
+/** Where filters outlive the process; `read` at once. */
+export type KeptFilters = {
+  read(missing: MissingFilter): Uint8Array | null;
+  write(missing: MissingFilter, filter: Uint8Array): Promise<void>;
+};
+
 /** One fetch at a time: at most one filter more is in memory than is evaluated with. */
 export class Filters {
   readonly #endpoint: Endpoint;
   readonly #clock: Clock;
   readonly #random: () => number;
   readonly #report: (message: string) => void;
+  readonly #kept: KeptFilters | null;
   #evaluator: Evaluator | null = null;
   #arrived: (segment: string) => void = () => {};
   #fetchingSince: number | null = null;
@@ -27,11 +34,18 @@ export class Filters {
   #abort: (() => void) | null = null;
   #closed = false;
 
-  constructor(endpoint: Endpoint, clock: Clock, random: () => number, report: (message: string) => void) {
+  constructor(
+    endpoint: Endpoint,
+    clock: Clock,
+    random: () => number,
+    report: (message: string) => void,
+    kept: KeptFilters | null = null,
+  ) {
     this.#endpoint = endpoint;
     this.#clock = clock;
     this.#random = random;
     this.#report = report;
+    this.#kept = kept;
   }
 
   /** Whether some segment cannot be answered for at all: not even by an older filter. */
@@ -78,10 +92,10 @@ export class Filters {
   async #fetchAll(): Promise<boolean> {
     try {
       for (let missing = this.#next(); missing !== undefined && !this.#closed; missing = this.#next()) {
+        if (this.#set(missing, this.#kept?.read(missing))) continue;
         this.#fetchingSince = this.#clock.elapsed();
         const filter = await this.#fetch(missing);
-        const { segment, generation } = missing;
-        if (this.#evaluator?.setFilter(segment, generation, filter)) this.#arrived(segment);
+        if (this.#set(missing, filter)) void this.#kept?.write(missing, filter);
         else if (this.#next()?.url === missing.url) throw new Error("it is not as its segment says");
       }
       this.#failures = 0;
@@ -93,6 +107,12 @@ export class Filters {
     } finally {
       this.#fetchingSince = null;
     }
+  }
+
+  #set({ segment, generation }: MissingFilter, filter: Uint8Array | null | undefined): boolean {
+    if (!filter || !this.#evaluator?.setFilter(segment, generation, filter)) return false;
+    this.#arrived(segment);
+    return true;
   }
 
   close(): void {

@@ -11,7 +11,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Ruleset } from "@bunting/core";
+import { emptyFilter, filterSize, placeOf, type Ruleset, type Segment, setBits } from "@bunting/core";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { booleanFlag, Peer, rulesetOf, SERVER_KEY } from "../../test/support/peer.ts";
 import { type Change, type Client, createClient, type NodeOptions } from "./node.ts";
@@ -162,7 +162,7 @@ describe("a file that cannot be used is ignored, and said so once", () => {
         mkdirSync(file());
       },
     ],
-  ])("%s", async (_, spoil) => {
+  ])("%s", async (kind, spoil) => {
     await run();
     const other = "bnt_srv_env-2_0123456789abcdef";
     peer.serverKeys.add(other);
@@ -177,6 +177,53 @@ describe("a file that cannot be used is ignored, and said so once", () => {
     expect(client.status()).toMatchObject({ source: "bootstrap", revision: 1 });
     expect(logged).toEqual([expect.stringMatching(/the cache .*bunting-env-1\.ruleset was ignored: it /)]);
     expect(logged.join()).not.toContain("0123456789abcdef");
+    if (kind === "a directory") return;
+    await peer.start();
+    expect(await client.ready()).toBe(true);
+    await client.close();
+    await peer.stop();
+    expect(connect().status(), "it was replaced").toMatchObject({ source: "cache", revision: 10 });
+  });
+});
+
+describe("big segments (EV-20)", () => {
+  const members = ["ada", "grace"];
+  const size = filterSize(members.length);
+  const url = "/sdk/v1/segments/s/1";
+  const big = { generation: 1, count: 2, ...size, url, added: [], removed: ["grace"] };
+  const segment: Segment = { key: "s", version: 1, included: [], excluded: [], rules: [], big };
+  const rules = [{ id: "r", conditions: [{ segment: ["s"] }], serve: { variation: "on" } }];
+  const flag = booleanFlag("for-members", false, 1, { rules });
+  const ask = (client: Client) =>
+    ["ada", "grace", "eve"].map((targetingKey) => client.boolean("for-members", false, { targetingKey }));
+  const filterFile = () => join(directory, readdirSync(directory).find((name) => name.endsWith(".filter"))!);
+
+  beforeEach(async () => {
+    const filter = emptyFilter(size);
+    for (const member of members) setBits(filter, size, ...placeOf(member));
+    peer.filters.set(url, filter);
+    await run({ ...rulesetOf(10, [flag]), segments: { s: segment } });
+    await vi.waitFor(() => expect(statSync(filterFile()).mode & 0o777).toBe(0o600));
+  });
+
+  test("are answered from the first evaluation on while nothing can be reached, and their filters are fetched once", async () => {
+    expect(await connect().ready()).toBe(true);
+    expect(peer.count("segments")).toBe(1);
+    await peer.stop();
+    expect(ask(connect())).toEqual([true, false, false]);
+  });
+
+  test.each<[string, (bytes: Buffer) => Uint8Array]>([
+    ["cut off", (bytes) => bytes.subarray(0, -1)],
+    ["changed", (bytes) => bytes.fill(255, bytes.length - 70, bytes.length - 66)],
+    ["another's", () => Buffer.from("bunting-filter 1 env-1 /sdk/v1/segments/s/2")],
+  ])("whose filter is %s fetch it again", async (_, spoil) => {
+    writeFileSync(filterFile(), spoil(readFileSync(filterFile())));
+    const client = connect();
+    expect(ask(client)).toEqual([false, false, false]);
+    expect(await client.ready()).toBe(true);
+    expect(ask(client)).toEqual([true, false, false]);
+    expect(peer.count("segments")).toBe(2);
   });
 });
 

@@ -1,20 +1,16 @@
 /** The last ruleset in a file, for processes that start while everything else is down. Any number of processes may share it. */
 import { createHash } from "node:crypto";
-import { closeSync, constants, fstatSync, openSync, readSync } from "node:fs";
-import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
+import { constants } from "node:fs";
+import { mkdir, open } from "node:fs/promises";
 import { join } from "node:path";
-import type { Ruleset } from "@bunting/core";
+import type { MissingFilter, Ruleset } from "@bunting/core";
 import { type Clock, pause } from "./clock.ts";
+import { readShared, replaceShared } from "./node-files.ts";
 import { readRuleset } from "./ruleset-dialect.ts";
 
-/** Several times the largest ruleset that a deployment serves. */
-const MAX_BYTES = 64 * 1_048_576;
 const PIECE_CHARACTERS = 65_536;
 /** Changes that come sooner are written together. */
 const WRITE_EVERY_MS = 1_000;
-/** A temporary file of this age belongs to a process that died in the middle. */
-const LEFT_BEHIND_MS = 3_600_000;
-const CHECKSUM_BYTES = 65;
 
 /**
  * `bunting-<environment>.ruleset` in a directory: a line that says what it is, the ruleset, and a checksum of both.
@@ -31,6 +27,8 @@ export class RulesetFile {
   #hurry: (() => void) | null = null;
   #settling = false;
   #failing = false;
+  /** What is there cannot be used, whatever its first line says. */
+  #isDamaged = false;
 
   constructor(directory: string, environment: string, clock: Clock, warn: (message: string) => void) {
     this.#directory = directory;
@@ -44,10 +42,11 @@ export class RulesetFile {
   read(): Ruleset | null {
     const path = join(this.#directory, this.#name);
     try {
-      return this.#parse(readWhole(path));
+      return this.#parse(readShared(path));
     } catch (error) {
-      if ((error as { code?: string }).code !== "ENOENT")
-        this.#warn(`the cache ${path} was ignored: ${reasonOf(error)}`);
+      if ((error as { code?: string }).code === "ENOENT") return null;
+      this.#isDamaged = true;
+      this.#warn(`the cache ${path} was ignored: ${reasonOf(error)}`);
       return null;
     }
   }
@@ -92,34 +91,9 @@ export class RulesetFile {
     const still = { ...ruleset, flags: { ...ruleset.flags }, segments: { ...ruleset.segments } };
     await mkdir(this.#directory, { recursive: true, mode: 0o700 });
     const path = join(this.#directory, this.#name);
-    if ((await this.#revisionIn(path)) >= revision) return;
-    const temporary = `${path}.${process.pid}.${Math.random().toString(36).slice(2)}.tmp`;
-    const file = await open(temporary, "wx", 0o600);
-    try {
-      try {
-        await this.#fill(file, still);
-      } finally {
-        await file.close();
-      }
-      await rename(temporary, path);
-    } catch (error) {
-      await rm(temporary, { force: true });
-      throw error;
-    }
-    await this.#tidy((await stat(path)).mtimeMs);
-  }
-
-  /** Piece by piece: a large ruleset must not hold the process up. */
-  async #fill(file: FileHandle, ruleset: Ruleset): Promise<void> {
-    const hash = createHash("sha256");
-    const write = async (text: string) => {
-      hash.update(text);
-      await file.writeFile(text);
-    };
-    await write(`${this.#title}${ruleset.revision}\n`);
-    for (const piece of pieces(ruleset)) await write(piece);
-    await file.writeFile(`\n${hash.digest("hex")}`);
-    await file.datasync();
+    if (!this.#isDamaged && (await this.#revisionIn(path)) >= revision) return;
+    await replaceShared(path, pieces(`${this.#title}${revision}\n`, still));
+    this.#isDamaged = false;
   }
 
   get #title(): string {
@@ -145,52 +119,62 @@ export class RulesetFile {
     return title === this.#title ? Number(revision) : -1;
   }
 
-  #parse(bytes: Buffer): Ruleset {
-    const body = bytes.subarray(0, -CHECKSUM_BYTES);
-    const checksum = bytes.subarray(-CHECKSUM_BYTES).toString("latin1");
-    if (checksum !== `\n${createHash("sha256").update(body).digest("hex")}`)
-      throw new Error("it was cut off or changed");
-    const text = body.toString();
+  #parse(content: Buffer): Ruleset {
+    const text = content.toString();
     if (this.#revisionOf(text.slice(0, 256)) < 0) throw new Error("it is of another environment or version");
     const read = readRuleset(text.slice(text.indexOf("\n")));
     if (typeof read === "string") throw new Error(read);
     return read.ruleset;
   }
-
-  async #tidy(now: number): Promise<void> {
-    for (const name of await readdir(this.#directory)) {
-      if (!name.startsWith(`${this.#name}.`) || !name.endsWith(".tmp")) continue;
-      const path = join(this.#directory, name);
-      const { mtimeMs } = await stat(path).catch(() => ({ mtimeMs: now }));
-      if (now - mtimeMs > LEFT_BEHIND_MS) await rm(path, { force: true });
-    }
-  }
 }
 
-function readWhole(path: string): Buffer {
-  // A pipe in the file's place would be waited for, but for O_NONBLOCK.
-  const file = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
-  try {
-    const about = fstatSync(file);
-    const { size, uid } = about;
-    if (!about.isFile()) throw new Error("it is no file");
-    // In a directory that anybody may write to, anybody could decide what the flags say.
-    if (uid !== 0 && process.getuid !== undefined && uid !== process.getuid())
-      throw new Error("it belongs to another user");
-    if (size > MAX_BYTES) throw new Error(`it is larger than ${MAX_BYTES} bytes`);
-    const bytes = Buffer.alloc(size);
-    let length = 0;
-    for (let read = -1; read !== 0 && length < size; length += read)
-      read = readSync(file, bytes, length, size - length, length);
-    return bytes.subarray(0, length);
-  } finally {
-    closeSync(file);
+/** The filters of big segments (EV-20), the latest of each: without them a cached ruleset could not say who is in. */
+export class FilterFiles {
+  readonly #directory: string;
+  readonly #environment: string;
+  readonly #warn: (message: string) => void;
+
+  constructor(directory: string, environment: string, warn: (message: string) => void) {
+    this.#directory = directory;
+    this.#environment = environment;
+    this.#warn = warn;
+  }
+
+  /** Null where that generation is not there whole. */
+  read(missing: MissingFilter): Uint8Array | null {
+    try {
+      const content = readShared(this.#path(missing));
+      const title = this.#title(missing);
+      const isIt = content.subarray(0, title.length).equals(title);
+      return isIt && content.length === title.length + missing.bytes ? content.subarray(title.length) : null;
+    } catch {
+      return null;
+    }
+  }
+
+  /** In the background; never rejects. */
+  async write(missing: MissingFilter, filter: Uint8Array): Promise<void> {
+    try {
+      await mkdir(this.#directory, { recursive: true, mode: 0o700 });
+      await replaceShared(this.#path(missing), [this.#title(missing), filter]);
+    } catch (error) {
+      this.#warn(`the filter of segment ${missing.segment} could not be kept: ${reasonOf(error)}`);
+    }
+  }
+
+  #path({ segment }: MissingFilter): string {
+    const name = createHash("sha256").update(segment).digest("hex").slice(0, 32);
+    return join(this.#directory, `bunting-${this.#environment}.${name}.filter`);
+  }
+
+  #title({ url }: MissingFilter): Buffer {
+    return Buffer.from(`bunting-filter 1 ${this.#environment} ${url}\n`);
   }
 }
 
 /** The JSON of a ruleset in pieces of about 64 KB, of which none is longer by more than one document. */
-function* pieces({ flags, segments, ...rest }: Ruleset): Generator<string> {
-  let piece = JSON.stringify(rest).slice(0, -1);
+function* pieces(title: string, { flags, segments, ...rest }: Ruleset): Generator<string> {
+  let piece = `${title}${JSON.stringify(rest).slice(0, -1)}`;
   for (const [name, documents] of Object.entries({ flags, segments })) {
     piece += `,"${name}":{`;
     let comma = "";

@@ -8,7 +8,7 @@ import type { Fetch } from "./dialect.ts";
 import { liveFeed, type Transports } from "./driver.ts";
 import { type EventOptions, Events } from "./events.ts";
 import { Filters } from "./filters.ts";
-import { RulesetFile } from "./node-cache.ts";
+import { FilterFiles, RulesetFile } from "./node-cache.ts";
 import { outlivedBy } from "./node-process.ts";
 import {
   acknowledgement,
@@ -34,8 +34,8 @@ export type NodeOptions = {
   /** Evaluated with until the server answers: the answer of an earlier `GET /sdk/v1/ruleset`, from a file of yours. */
   bootstrap?: Ruleset;
   /**
-   * Keeps the last ruleset in a file of this directory, one for each environment, which any number of processes may
-   * share. A process that starts while nothing can be reached evaluates with it. None unless told.
+   * Keeps the last ruleset in a file of this directory, one for each environment, and the filters of its big segments;
+   * any number of processes may share it. A process that starts while nothing can be reached evaluates with it. None unless told.
    */
   cache?: { directory: string };
   /** Streams to use, WebSocket first; polling every 30 s is always the last resort. */
@@ -66,22 +66,21 @@ export function createClient<Flags extends FlagTypes = FlagTypes>(options: NodeO
     fetch: options.fetch ?? ((url, init) => fetch(url, init)),
   };
   const logger = options.logger ?? console;
+  const report = (message: string) => logger.error(`Bunting: ${message}`);
   const events =
     options.events === false
       ? null
-      : new Events(postEvents(endpoint), systemClock, randomUUID, options.events ?? {}, (message) =>
-          logger.error(`Bunting: ${message}`),
-        );
-  const file = cacheFor(options, logger);
+      : new Events(postEvents(endpoint), systemClock, randomUUID, options.events ?? {}, report);
+  const kept = cacheFor(options, logger);
   const wiring = {
     clock: systemClock,
     logger,
     events,
-    filters: new Filters(endpoint, systemClock, Math.random, (message) => logger.error(`Bunting: ${message}`)),
+    filters: new Filters(endpoint, systemClock, Math.random, report, kept?.filters),
     timers: true,
-    cached: file?.read() ?? null,
+    cached: kept?.ruleset.read() ?? null,
     bootstrap: options.bootstrap,
-    ...(file && { keep: file }),
+    ...(kept && { keep: kept.ruleset }),
   };
   const transports = transportsFor(endpoint, options.streams ?? ["websocket", "sse"]);
   let letProcessBe = () => {};
@@ -97,12 +96,18 @@ export function createClient<Flags extends FlagTypes = FlagTypes>(options: NodeO
   return client;
 }
 
-function cacheFor({ cache, serverKey }: NodeOptions, logger: Logger): RulesetFile | null {
+type Kept = { ruleset: RulesetFile; filters: FilterFiles };
+
+function cacheFor({ cache, serverKey }: NodeOptions, logger: Logger): Kept | null {
   if (cache === undefined) return null;
   if (typeof cache.directory !== "string" || cache.directory === "")
     throw new TypeError("Bunting: cache.directory is missing: pass a directory that this user may write to");
   const warn = (message: string) => logger.warn(`Bunting: ${message}`);
-  return new RulesetFile(cache.directory, environmentOf(serverKey), systemClock, warn);
+  const environment = environmentOf(serverKey);
+  return {
+    ruleset: new RulesetFile(cache.directory, environment, systemClock, warn),
+    filters: new FilterFiles(cache.directory, environment, warn),
+  };
 }
 
 function transportsFor(endpoint: Endpoint, streams: readonly string[]): Transports<RulesetMessage, PatchMessage> {
