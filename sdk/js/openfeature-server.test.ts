@@ -4,6 +4,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { booleanFlag, Peer, rulesetOf, SERVER_KEY } from "../../test/support/peer.ts";
 import { type Client, createClient, type NodeOptions } from "./node.ts";
 import { BuntingProvider } from "./openfeature-server.ts";
+import { createClient as createWorkersClient } from "./workers.ts";
 
 const flag = (more: Partial<Flag> = {}, version = 1) => booleanFlag("new-checkout", true, version, more);
 const json = (value: Flag["variations"][number]["value"]): Flag => ({
@@ -223,6 +224,15 @@ test("tracking is a metric of the targeting key", async () => {
     { kind: "metric", metric: "checkout-completed", unit: "user-42", value: 99.5 },
     { kind: "metric", metric: "visited", unit: "user-42", value: 1 },
   ]);
+});
+
+test("a Worker hands over the client of its isolate, once that has flags", async () => {
+  const worker = createWorkersClient({ serverKey: SERVER_KEY, url: peer.url, logger, events: false });
+  expect(await worker.ready({ waitUntil: () => {} })).toBe(true);
+  await OpenFeature.setProviderAndWait(new BuntingProvider(worker.client));
+  const features = OpenFeature.getClient();
+  expect(await features.getBooleanDetails("new-checkout", false)).toMatchObject({ value: true, reason: "STATIC" });
+  expect(features.providerStatus).toBe("READY");
 });
 
 test("closing OpenFeature closes the client", async () => {
