@@ -1,4 +1,4 @@
-/** The runtime is killed while it does what is due: wholly done or not at all, and in the end once (Q8, R6, R9). */
+/** The runtime is killed while it does what is due: wholly done or not at all, and in the end once (Q8, R6, R9, R10). */
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { bundle, Server } from "../support/server.ts";
 
@@ -9,7 +9,7 @@ const KILLED_AFTER_MS = [50, 250, 450, 700];
 let server: Server;
 let flags: string;
 
-type Entry = { action: string; schedule: string | null; ramp: string | null };
+type Entry = { action: string; schedule: string | null; ramp: string | null; change_request: string | null };
 
 beforeAll(async () => {
   server = await Server.start(ENTRY, bundle(ENTRY));
@@ -36,15 +36,26 @@ const written = async (key: string) => {
   return items.filter(({ schedule, ramp }) => schedule !== null || ramp !== null).length;
 };
 
+const published = async (id: string) => {
+  const { items } = await server.ask<{ items: Entry[] }>("GET", "/audit?limit=100");
+  const own = items.filter((entry) => entry.change_request === id);
+  return own.map(({ action }) => action).toReversed();
+};
+
 test.each(KILLED_AFTER_MS)(
-  "killed %i ms into it, a schedule and a step of a ramp are done once",
+  "killed %i ms into it, a schedule, a step of a ramp and a change request are done once",
   async (killedAfterMs) => {
     const [planned, climbing] = [`planned-${killedAfterMs}`, `climbing-${killedAfterMs}`];
     const there = await flag(planned);
     await flag(climbing);
+    const requested = `requested-${killedAfterMs}`;
+    await flag(requested);
     const at = Date.now() + 3_000;
     const body = { environment: "production", flag: planned, at, fields: { trackExposures: true } };
     const schedule = await server.ask<{ id: string }>("POST", "/projects/p/schedules", body);
+    const change = { operation: "updateFlag", path: { flag: requested }, body: { clientSide: true } };
+    const asked = { title: "For browsers as well", change, publishAt: at };
+    const request = await server.ask<{ id: string }>("POST", "/projects/p/change-requests", asked);
     const steps = [
       { weight: 5_000, forMs: 3_000 },
       { weight: 50_000, forMs: 3_600_000 },
@@ -65,6 +76,9 @@ test.each(KILLED_AFTER_MS)(
     expect(await server.ask("GET", `/projects/p/ramps/${ramp.id}`)).toMatchObject({ status: "running", step: 1 });
     expect(await server.ask("GET", there)).toMatchObject({ trackExposures: true, version: 3 });
     expect([await written(planned), await written(climbing)]).toEqual([1, 2]);
+    expect(await server.ask("GET", `/projects/p/change-requests/${request.id}`)).toMatchObject({ status: "published" });
+    expect(await server.ask("GET", `${flags}/${requested}`)).toMatchObject({ clientSide: true, version: 2 });
+    expect(await published(request.id)).toEqual(["change-request.open", "flag.update", "change-request.publish"]);
   },
 );
 
