@@ -2,10 +2,11 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo, Socket as NetSocket } from "node:net";
 import type { Flag, Ruleset } from "@bunting/core";
-import type { EventBatch } from "@bunting/core/wire";
+import type { EvaluatedFlag, EventBatch } from "@bunting/core/wire";
 import { type WebSocket, WebSocketServer } from "ws";
 
 export const SERVER_KEY = "bnt_srv_env-1_0123456789abcdef";
+export const CLIENT_KEY = "bnt_cli_env-1_0123456789abcdef";
 
 export function booleanFlag(key: string, value: boolean, version: number, more: Partial<Flag> = {}): Flag {
   return {
@@ -45,6 +46,8 @@ export class Peer {
   ruleset: Ruleset;
   readonly requests: { method: string; url: string; headers: IncomingMessage["headers"] }[] = [];
   readonly applied: number[] = [];
+  /** What clients with a client key said first, over sockets and by POST. */
+  readonly contexts: unknown[] = [];
   readonly batches: EventBatch[] = [];
   readonly serverKeys = new Set([SERVER_KEY]);
   /** Status codes to answer with instead of serving, by path; for the socket, the status of the handshake. */
@@ -155,6 +158,7 @@ export class Peer {
   }
 
   #mayEnter(request: IncomingMessage): boolean {
+    if (request.url?.includes(`key=${CLIENT_KEY}&`)) return true;
     return this.serverKeys.has(request.headers.authorization?.replace(/^Bearer /, "") ?? "");
   }
 
@@ -172,22 +176,26 @@ export class Peer {
       if (this.silent) return;
       const text = data.toString();
       if (text === "ping") socket.send("pong");
-      else this.applied.push((JSON.parse(text) as { applied: number }).applied);
+      else if (text.startsWith('{"context"')) {
+        this.contexts.push(JSON.parse(text));
+        socket.send(JSON.stringify({ type: "put", ...this.#values() }));
+      } else this.applied.push((JSON.parse(text) as { applied: number }).applied);
     });
     for (const message of this.#hello(sinceOf(request))) socket.send(JSON.stringify(message));
   }
 
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
     this.#note(request);
-    const path = (request.url ?? "").replace(/^\/sdk\/v1\//, "").replace(/\?.*/, "");
+    const path = (request.url ?? "").replace(/^\/(sdk|client)\/v1\//, "").replace(/\?.*/, "");
     const text = await bodyOf(request);
+    if (text.startsWith('{"context"')) this.contexts.push(JSON.parse(text));
     if (this.silent) return;
     if (this.trickleMs !== null) return this.#trickle(response.writeHead(200));
     const status = this.refuse[path as "ruleset"] ?? (this.#mayEnter(request) ? null : 401);
     if (status !== null) {
       response.writeHead(status, this.headers).end("{}");
-    } else if (path === "ruleset") {
-      this.#sendRuleset(request, response);
+    } else if (path === "ruleset" || path === "flags") {
+      this.#sendWhole(path === "flags" ? this.#values() : this.ruleset, request, response);
     } else if (path === "stream") {
       response.writeHead(200, { "Content-Type": "text/event-stream" });
       this.streams.add(response);
@@ -211,14 +219,24 @@ export class Peer {
     to.on("close", () => clearInterval(timer));
   }
 
-  #sendRuleset(request: IncomingMessage, response: ServerResponse): void {
+  /** The same for every context. */
+  #values(): { revision: number; flags: Record<string, EvaluatedFlag> } {
+    const { revision, flags } = this.ruleset;
+    const values = Object.entries(flags).map(([key, { variations, version }]): [string, EvaluatedFlag] => {
+      const { key: variation, value } = variations[0]!;
+      return [key, { value, variation, reason: "STATIC", version }];
+    });
+    return { revision, flags: Object.fromEntries(values) };
+  }
+
+  #sendWhole(whole: object, request: IncomingMessage, response: ServerResponse): void {
     const etag = `"${this.ruleset.revision}"`;
     if (this.body !== null) {
       // More is promised than comes, as when a proxy dies.
       response.writeHead(200, { "Content-Length": String(this.body.length + 100) });
       response.write(this.body, () => response.destroy());
     } else if (request.headers["if-none-match"] === etag) response.writeHead(304, { ETag: etag }).end();
-    else response.writeHead(200, { ETag: etag, "Content-Type": "application/json" }).end(JSON.stringify(this.ruleset));
+    else response.writeHead(200, { ETag: etag, "Content-Type": "application/json" }).end(JSON.stringify(whole));
   }
 }
 
