@@ -1,10 +1,13 @@
 import { OpenFeature } from "@openfeature/server-sdk";
 import { OpenFeature as WebOpenFeature } from "@openfeature/web-sdk";
+import { createElement } from "react";
+import { renderToString } from "react-dom/server";
 import { describe, expect, expectTypeOf, test, vi } from "vitest";
 import type { BrowserClient } from "./browser.ts";
 import type { Client } from "./node.ts";
 import { BuntingProvider } from "./openfeature-server.ts";
 import { BuntingWebProvider } from "./openfeature-web.ts";
+import { BuntingProvider as ReactProvider, useFlag } from "./react.tsx";
 import { createTestBrowserClient, createTestClient } from "./testing.ts";
 
 type Flags = { "new-checkout": boolean; theme: string; limit: number; layout: { columns: number } };
@@ -161,6 +164,13 @@ describe("a client for tests of what runs in browsers", () => {
     await WebOpenFeature.setContext("testing", { plan: "gold" });
     expect(features.getStringValue("theme", "")).toBe("dark");
     await WebOpenFeature.clearProviders();
+  });
+
+  test("serves components of React", () => {
+    const bunting = visited({ plan: "gold" });
+    const Theme = () => useFlag("theme", "light");
+    const drawn = () => renderToString(createElement(ReactProvider, { client: bunting }, createElement(Theme)));
+    expect(drawn()).toBe("dark");
   });
 
   test("has the real client's type", () => {
