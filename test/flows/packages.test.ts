@@ -7,6 +7,7 @@ import { checkPackage, createPackageFromTarballData } from "@arethetypeswrong/co
 import { publint } from "publint";
 import { formatMessage } from "publint/utils";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { booleanFlag, rulesetOf } from "../support/peer.ts";
 
 const packages = { "@bunting/core": "sdk/core", "@bunting/sdk": "sdk/js" };
 /** What the packages ask for, and what a customer has beside them, taken from here: the registry is not asked. */
@@ -97,6 +98,21 @@ describe.each(entries)("$specifier", ({ specifier, folder }) => {
     const printed = run("a.cjs", `console.log(JSON.stringify(Object.keys(require("${specifier}")).sort()));`);
     expect((JSON.parse(printed) as string[]).filter((name) => name !== "__esModule")).toEqual(await names());
   });
+});
+
+test("what is installed evaluates, and is the same whether imported or required", () => {
+  const ruleset = JSON.stringify(rulesetOf(1, [booleanFlag("new-checkout", true, 1)]));
+  const script = [
+    'import { createRequire } from "node:module";',
+    'import { compile } from "@bunting/core";',
+    'import { createTestClient } from "@bunting/sdk/testing";',
+    `const { value, reason } = compile(${ruleset}).evaluate("new-checkout", { targetingKey: "ada" }, false);`,
+    'const same = createRequire(import.meta.url)("@bunting/core").compile === compile;',
+    'const tested = createTestClient({ flags: { theme: "dark" } }).string("theme", "light");',
+    "console.log(JSON.stringify({ value, reason, same, tested }));",
+  ];
+  const printed = JSON.parse(run("evaluates.mjs", script.join("\n"))) as object;
+  expect(printed).toEqual({ value: true, reason: "STATIC", same: true, tested: "dark" });
 });
 
 test.each([
