@@ -1,4 +1,4 @@
-/** The client for browsers against the real Worker, in this process and in a page of a real browser. */
+/** The client for browsers against the real Worker, in this process, in workerd and in a page of a real browser. */
 import type { Browser, BrowserContext, Page } from "playwright-core";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { launchChromium } from "../support/chromium.ts";
@@ -6,7 +6,8 @@ import { ClientPlace, clientSentences } from "../support/client-sentences.ts";
 import { PageServer } from "../support/page-server.ts";
 import { pageVisitor } from "../support/page-visitor.ts";
 import { bundle, Server } from "../support/server.ts";
-import { newStorage, Visitor } from "../support/visitor.ts";
+import { newStorage, type RemoteVisitor, Visitor } from "../support/visitor.ts";
+import { WorkerVisitors } from "../support/worker-visitor.ts";
 
 const ENTRY = "test/support/faulty-worker.ts";
 let place: ClientPlace;
@@ -26,12 +27,27 @@ describe("in Node", () => {
   clientSentences({ prefix: "node", place: () => place, visitor: () => visitor });
 });
 
+describe("in workerd", () => {
+  let visitors: WorkerVisitors;
+  let visitor: RemoteVisitor;
+  beforeAll(async () => {
+    visitors = await WorkerVisitors.start();
+  });
+  afterAll(() => visitors?.stop());
+  beforeEach(() => {
+    visitor = visitors.visitor();
+  });
+  afterEach(() => visitor.close());
+
+  clientSentences({ prefix: "workerd", place: () => place, visitor: () => visitor });
+});
+
 describe("in Chromium", () => {
   let pages: PageServer;
   let browser: Browser;
   let context: BrowserContext;
   let page: Page;
-  let visitor: Awaited<ReturnType<typeof pageVisitor>>["visitor"];
+  let visitor: RemoteVisitor;
 
   beforeAll(async () => {
     pages = await PageServer.start({ "/visitor": "test/browser/visitor-page.ts" });

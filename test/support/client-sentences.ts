@@ -1,7 +1,7 @@
 /** What holds for a client of a client key, wherever it runs. */
 import { expect, test, vi } from "vitest";
 import type { Server } from "./server.ts";
-import type { Visitor, VisitorOptions } from "./visitor.ts";
+import type { RemoteVisitor, VisitorOptions } from "./visitor.ts";
 
 /** One server with an environment for these. */
 export class ClientPlace {
@@ -44,10 +44,7 @@ type Sentences = {
   prefix: string;
   place(): ClientPlace;
   /** The visitor of the test that runs. */
-  visitor(): Pick<
-    Visitor,
-    "open" | "ready" | "details" | "all" | "track" | "flush" | "status" | "context" | "heard" | "close" | "setContext"
-  >;
+  visitor(): RemoteVisitor;
 };
 
 export function clientSentences({ prefix, place, visitor }: Sentences): void {

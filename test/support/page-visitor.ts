@@ -1,22 +1,17 @@
 import type { BrowserContext, Page } from "playwright-core";
 import type { PageServer } from "./page-server.ts";
-import type { Visitor } from "./visitor.ts";
-
-type Remote = Pick<
-  Visitor,
-  "open" | "ready" | "details" | "all" | "track" | "flush" | "status" | "context" | "heard" | "close" | "setContext"
->;
+import type { RemoteVisitor } from "./visitor.ts";
 
 /** A visitor in a page; what it does is done there. */
 export async function pageVisitor(
   context: BrowserContext,
   pages: PageServer,
-): Promise<{ page: Page; visitor: Remote }> {
+): Promise<{ page: Page; visitor: RemoteVisitor }> {
   const page = await context.newPage();
   await page.goto(`${pages.origin}/visitor`);
   await page.waitForFunction(() => "visitor" in globalThis);
-  const visitor = new Proxy({} as Remote, {
-    get: (_, name: keyof Remote) =>
+  const visitor = new Proxy({} as RemoteVisitor, {
+    get: (_, name: keyof RemoteVisitor) =>
       name === ("then" as string)
         ? undefined
         : (...args: unknown[]) =>

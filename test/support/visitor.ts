@@ -10,6 +10,9 @@ export type VisitorOptions = Omit<BrowserOptions, "logger" | "fetch" | "cache" |
   streams?: ("websocket" | "sse")[];
 };
 
+/** What of a visitor can be asked from elsewhere: everything goes there and back as JSON. */
+export type RemoteVisitor = Omit<Visitor, "client">;
+
 export class Visitor {
   readonly #cache: DeviceStorage | undefined;
   #client: BrowserClient | undefined;
