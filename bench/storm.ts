@@ -2,14 +2,14 @@
  * Clients that all lose their streams at once and come back as SDKs do: at a random moment of the window that `hello` told
  * them, with the revision that they have. A change is published meanwhile, which each of them then lacks. Among them are real
  * SDKs, which evaluate all the time. Arguments: clients (default 1000); how they lose them: `reset` (all sockets, default) or
- * `killed` (the whole runtime, kill -9, and started again on its data); RELAY_CAP (default 4000).
+ * `killed` (the whole runtime, kill -9, and started again on its data); RELAY_CAP (default 2500).
  */
 import { connect, type Socket } from "node:net";
 import { createClient, type Client as Sdk } from "@bunting/sdk/node";
 import { bundle, Server } from "../test/support/server.ts";
 import { frame, opening, statusOf } from "./wire.ts";
 
-const [clientCount = "1000", how = "reset", cap = "4000"] = process.argv.slice(2);
+const [clientCount = "1000", how = "reset", cap = "2500"] = process.argv.slice(2);
 const count = Number(clientCount);
 const ENTRY = "test/support/faulty-worker.ts";
 const SDKS = 20;
