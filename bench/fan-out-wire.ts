@@ -16,9 +16,9 @@ const [kind = "websocket", clientCount = "1000", roundCount = "20", ...sideNames
 const count = Number(clientCount);
 const rounds = Number(roundCount);
 const WARM_UP_ROUNDS = 3;
-const PAUSE_MS = 200;
-/** The runtime lets an object hibernate that has done nothing for ten seconds. */
-const ASLEEP_MS = 12_000;
+/** Before each round: a kill's acknowledgements come for half a second; an object hibernates that has done nothing for ten. */
+const PAUSE_MS: Record<string, number> = { kill: 1_000, woken: 12_000 };
+const SHORT_PAUSE_MS = 200;
 
 type Side = {
   name: string;
@@ -91,7 +91,6 @@ async function bunting(name: string): Promise<Side> {
         killed = !killed;
         return;
       }
-      if (name === "woken") await new Promise((resolve) => setTimeout(resolve, ASLEEP_MS));
       const targets = [{ variation: "on", values: [`user-${round}`] }];
       ({ revision } = await server.ask<{ revision: number }>(
         "PATCH",
@@ -184,9 +183,10 @@ for (const name of sideNames.length > 0 ? sideNames : ["one", "bare"]) {
 }
 for (let round = -WARM_UP_ROUNDS; round < rounds; round++) {
   for (const { side, clients, figures } of sides) {
+    await new Promise((resolve) => setTimeout(resolve, PAUSE_MS[side.name] ?? SHORT_PAUSE_MS));
     const before = usage(side.pid).cpuMs;
     const { ages, asked } = await clients.round(() => side.publish(round)).catch((error) => end(error));
-    await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
+    await new Promise((resolve) => setTimeout(resolve, SHORT_PAUSE_MS));
     if (round < 0) continue;
     figures.p50.push(quantile(ages, 0.5));
     figures.p99.push(quantile(ages, 0.99));
