@@ -1,5 +1,5 @@
 import type { Context, Decision, Json } from "@bunting/core";
-import type { EvaluatedFlag, PutMessage, ValuesMessage } from "@bunting/core/wire";
+import type { PutMessage, ValuesMessage } from "@bunting/core/wire";
 import type { FlagTypes, KeyOf } from "./client.ts";
 import { systemClock } from "./clock.ts";
 import { VERSION } from "./credentials.ts";
@@ -160,11 +160,7 @@ export function createClient<Flags extends FlagTypes = FlagTypes>(options: Brows
       // What came with the page gives way to whatever the server says.
       revision: first === cached ? revision : null,
       install: ({ flags, revision }) => hold(flags, revision),
-      apply({ flags, revision }) {
-        const next: Record<string, EvaluatedFlag | null> = { ...values, ...flags };
-        for (const key in flags) if (!flags[key]) delete next[key];
-        hold(next as Values, revision);
-      },
+      apply: ({ flags, revision }) => hold(flags, revision, flags),
       confirm: arrived,
       report,
     },
@@ -203,15 +199,16 @@ export function createClient<Flags extends FlagTypes = FlagTypes>(options: Brows
     body = JSON.stringify({ context });
   }
 
-  /** What is as it was stays the same object, so that nobody draws it again. */
-  function hold(next: Values, to: number): void {
+  /** What is as it was stays the same object, so that nobody draws it again; null and absent is gone. */
+  function hold(next: ValuesMessage["flags"], to: number, touched: object = { ...values, ...next }): void {
     const changed: string[] = [];
-    const kept = { __proto__: null } as unknown as Values;
-    for (const key in { ...values, ...next }) {
-      const now = next[key];
-      const same = JSON.stringify(now) === JSON.stringify(values[key]);
-      if (!same) changed.push(key);
-      if (now) kept[key] = same ? values[key]! : now;
+    const kept = { __proto__: null, ...values } as unknown as Values;
+    for (const key in touched) {
+      const now = next[key] ?? undefined;
+      if (JSON.stringify(now) === JSON.stringify(values[key])) continue;
+      changed.push(key);
+      if (now) kept[key] = now;
+      else delete kept[key];
     }
     revision = to;
     if (changed.length) values = kept;

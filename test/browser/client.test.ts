@@ -1,8 +1,8 @@
 /** The client for browsers against the real Worker, in this process, in workerd and in a page of a real browser. */
 import type { Browser, BrowserContext, Page } from "playwright-core";
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { launchChromium } from "../support/chromium.ts";
-import { ClientPlace, clientSentences } from "../support/client-sentences.ts";
+import { ClientPlace, clientSentences, eventually } from "../support/client-sentences.ts";
 import { PageServer } from "../support/page-server.ts";
 import { pageVisitor } from "../support/page-visitor.ts";
 import { bundle, Server } from "../support/server.ts";
@@ -67,8 +67,7 @@ describe("in Chromium", () => {
     visitor.open({ clientKey: place.clientKey, url: place.server.url, context: { targetingKey: "ada" }, ...more });
   const value = async (key: string) => (await visitor.details(key, "default")).value;
   const heard = async (name: string) => (await visitor.heard()).filter((one) => one.name === name);
-  const connected = (times: number) =>
-    vi.waitFor(async () => expect(await heard("connected")).toHaveLength(times), 20_000);
+  const connected = (times: number) => eventually(async () => expect(await heard("connected")).toHaveLength(times));
 
   clientSentences({ prefix: "page", place: () => place, visitor: () => visitor });
 
@@ -98,11 +97,11 @@ describe("in Chromium", () => {
     await visitor.ready();
     await connected(1);
     await context.setOffline(true);
-    await vi.waitFor(async () => expect(await heard("disconnected")).toHaveLength(1));
+    await eventually(async () => expect(await heard("disconnected")).toHaveLength(1));
     await place.kill(targeting);
     expect(await value("missed")).toBe("a");
     await context.setOffline(false);
-    await vi.waitFor(async () => expect(await value("missed")).toBe("b"), 20_000);
+    await eventually(async () => expect(await value("missed")).toBe("b"));
     await connected(2);
   });
 
@@ -121,7 +120,7 @@ describe("in Chromium", () => {
     await place.kill(targeting);
     await page.goBack({ waitUntil: "commit" });
     expect(await page.evaluate(() => (globalThis as { persisted?: boolean }).persisted)).toBe(true);
-    await vi.waitFor(async () => expect(await value("left")).toBe("b"), 20_000);
+    await eventually(async () => expect(await value("left")).toBe("b"));
     await connected(2);
   });
 
@@ -135,15 +134,12 @@ describe("in Chromium", () => {
     await page.goto(`${pages.origin}/elsewhere`);
     const landed = async () => (await (await fetch(`${place.server.url}/__events`)).text()).split("\n").filter(Boolean);
     const counts = [expect.objectContaining({ flag: "counted", variation: "a", count: 3 })];
-    await vi.waitFor(
-      async () => {
-        const events = (await landed()).map((line) => JSON.parse(line));
-        const exposure = { kind: "exposure", flag: "counted", unit: "ada", variation: "a" };
-        expect(events.filter(({ flag }) => flag === "counted")).toMatchObject([exposure]);
-        expect(events).toContainEqual(expect.objectContaining({ kind: "metric", metric: "checkout", unit: "ada" }));
-        expect(events).toContainEqual(expect.objectContaining({ kind: "summary", counts }));
-      },
-      { timeout: 20_000, interval: 250 },
-    );
+    await eventually(async () => {
+      const events = (await landed()).map((line) => JSON.parse(line));
+      const exposure = { kind: "exposure", flag: "counted", unit: "ada", variation: "a" };
+      expect(events.filter(({ flag }) => flag === "counted")).toMatchObject([exposure]);
+      expect(events).toContainEqual(expect.objectContaining({ kind: "metric", metric: "checkout", unit: "ada" }));
+      expect(events).toContainEqual(expect.objectContaining({ kind: "summary", counts }));
+    });
   });
 });

@@ -1,8 +1,8 @@
 /** The React adapter in a page of a real browser, against the real Worker. */
 import type { Browser, BrowserContext, Page } from "playwright-core";
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test, vi } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
 import { launchChromium } from "../support/chromium.ts";
-import { ClientPlace } from "../support/client-sentences.ts";
+import { ClientPlace, eventually } from "../support/client-sentences.ts";
 import { PageServer } from "../support/page-server.ts";
 import { bundle, Server } from "../support/server.ts";
 
@@ -45,7 +45,7 @@ const start = (mode: string, flags: string[], more: object = {}) =>
     flags,
     mode,
   );
-const shows = (id: string, text: string) => vi.waitFor(async () => expect(await page.textContent(`#${id}`)).toBe(text));
+const shows = (id: string, text: string) => eventually(async () => expect(await page.textContent(`#${id}`)).toBe(text));
 
 test("a change draws the components that read it again, and no others (R15)", async () => {
   const targeting = await place.flag("moving");
@@ -95,7 +95,7 @@ test("what a page kept from its last visit does not mix with what a server drew"
 test("with suspense nothing is drawn before there are values; with a bootstrap there is nothing to wait for", async () => {
   await place.flag("awaited");
   await page.route("**/client/v1/**", async (route) => {
-    await vi.waitFor(async () => expect(await page.textContent("#waiting")).toBe("waiting"));
+    await eventually(async () => expect(await page.textContent("#waiting")).toBe("waiting"));
     await route.continue();
   });
   await start("suspended", ["awaited"]);

@@ -1,6 +1,12 @@
 /** Whoever has a client for browsers, so that the same sentences hold for one in this process and one in a page. */
 import type { Json } from "@bunting/core";
-import { type BrowserClient, type BrowserOptions, createClient, type DeviceStorage } from "@bunting/sdk/browser";
+import {
+  type BrowserClient,
+  type BrowserOptions,
+  createClient,
+  type DeviceStorage,
+  type Values,
+} from "@bunting/sdk/browser";
 import { sseTransport } from "@bunting/sdk/sse";
 
 export type Heard = { name: string; detail: Record<string, unknown> };
@@ -26,8 +32,8 @@ export class Visitor {
     return this.#client!;
   }
 
-  /** A new client, on what earlier ones of this visitor have kept. */
-  async open({ streams = ["websocket"], ...options }: VisitorOptions): Promise<void> {
+  /** A new client, on what earlier ones of this visitor have kept. Answers what it has before anybody was asked. */
+  async open({ streams = ["websocket"], ...options }: VisitorOptions): Promise<Values> {
     await this.#client?.close();
     const heard: Heard[] = [];
     this.#heard = heard;
@@ -40,6 +46,7 @@ export class Visitor {
     for (const name of ["ready", "change", "stale", "connected", "disconnected", "error"] as const)
       client.on(name, (detail) => void heard.push({ name, detail }));
     this.#client = client;
+    return client.all();
   }
 
   ready = async () => this.client.ready({ timeoutMs: 15_000 });
