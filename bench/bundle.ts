@@ -9,7 +9,14 @@ import { build } from "esbuild";
 
 const PEERS = "bench/peers";
 
-type Bundle = { name: string; code: string; from: string; platform?: "browser" | "neutral" | "node"; goal?: number };
+type Bundle = {
+  name: string;
+  code: string;
+  from: string;
+  platform?: "browser" | "neutral" | "node";
+  goal?: number;
+  goalMore?: number;
+};
 
 const ours: Bundle[] = [
   {
@@ -27,6 +34,7 @@ const ours: Bundle[] = [
     name: "… with `@bunting/sdk/react` (React itself left out)",
     from: ".",
     code: `export * from "@bunting/sdk/browser"; export * from "@bunting/sdk/react"`,
+    goalMore: 0.6,
   },
   {
     name: "`@bunting/sdk/workers`, evaluation included",
@@ -80,10 +88,9 @@ let browser: number | undefined;
 for (const bundle of [...ours, ...theirs]) {
   const { minified, gzipped } = await sizes(bundle);
   browser ??= gzipped;
-  const goal =
-    bundle.goal === undefined
-      ? ""
-      : `${bundle.goal.toFixed(1)}: ${gzipped <= bundle.goal * 1_024 ? "**met**" : "missed"}`;
+  const limit = bundle.goalMore === undefined ? bundle.goal : browser / 1_024 + bundle.goalMore;
+  const said = bundle.goalMore === undefined ? bundle.goal?.toFixed(1) : `+${bundle.goalMore}`;
+  const goal = limit === undefined ? "" : `${said}: ${gzipped <= limit * 1_024 ? "**met**" : "missed"}`;
   const more = bundle.name.startsWith("…") ? ` (+${kilobytes(gzipped - browser)})` : "";
   console.log(`| ${bundle.name} | ${kilobytes(minified)} | ${kilobytes(gzipped)}${more} | ${goal} |`);
 }

@@ -53,6 +53,72 @@ const sequences = fc
     })),
   );
 
+describe("exposures (R13)", () => {
+  const flagged = (exposureSampleRate: number): Ruleset => {
+    const by = (attribute: string): Partial<Flag> => ({
+      fallthrough: {
+        split: { by: attribute, seed: "s", hash: "xxh32", ranges: [{ from: 0, to: 100_000, variation: "on" }] },
+      },
+    });
+    const flag = (key: string, fields: Partial<Flag>): Flag => ({
+      key,
+      version: 1,
+      type: "boolean",
+      on: true,
+      variations: [
+        { key: "on", value: true },
+        { key: "off", value: false },
+      ],
+      offVariation: "off",
+      prerequisites: [],
+      targets: [],
+      rules: [],
+      fallthrough: { variation: "on" },
+      clientSide: true,
+      trackExposures: false,
+      experiment: null,
+      killed: false,
+      ...fields,
+    });
+    const flags = [
+      flag("quiet", {}),
+      flag("tracked", { trackExposures: true }),
+      flag("split", { trackExposures: true, ...by("company") }),
+      flag("experiment", { experiment: "exp_1" }),
+    ];
+    return {
+      schema: 1,
+      environment: "env-1",
+      revision: 1,
+      events: { exposureSampleRate, summarySeconds: 30 },
+      flags: Object.fromEntries(flags.map((one) => [one.key, one])),
+      segments: {},
+    };
+  };
+  const exposures = (rate: number, context: object) =>
+    Object.fromEntries(
+      Object.entries(valuesFor(held(flagged(rate)), context)).map(([key, { exposure }]) => [key, exposure]),
+    );
+
+  test("are asked for where a flag tracks or runs an experiment, of the unit that was split by", () => {
+    expect(exposures(1, { targetingKey: "u1", company: "acme" })).toEqual({
+      quiet: undefined,
+      tracked: { unit: "u1", experiment: null, sampleRate: 1 },
+      split: { unit: "acme", experiment: null, sampleRate: 1 },
+      experiment: { unit: "u1", experiment: "exp_1", sampleRate: 1 },
+    });
+  });
+
+  test("are not asked for of nobody, nor of units that are not in the sample", () => {
+    expect(exposures(1, {})).toMatchObject({ tracked: undefined, experiment: undefined });
+    const sampled = Array.from({ length: 1_000 }, (_, n) => exposures(0.1, { targetingKey: `user-${n}` }).tracked);
+    const asked = sampled.filter((exposure) => exposure !== undefined);
+    expect(asked.length).toBeGreaterThan(50);
+    expect(asked.length).toBeLessThan(150);
+    expect(asked.every(({ sampleRate }) => sampleRate === 0.1)).toBe(true);
+  });
+});
+
 describe("a stream of values", () => {
   test("leaves its client with what evaluating everything would give, wherever it looked on the way (X5)", () => {
     fc.assert(
