@@ -80,8 +80,9 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
     // In the order in which they come.
     this.#passing = this.#passing.then(() => this.#passDown(delivery, standing)).catch(() => {});
     await this.#passing;
-    // An attach that was under way may have been answered before this was published: then another.
-    for (let asked = 0; asked < 2 && !this.#take(delivery, standing); asked++) await this.#attach();
+    // An attach that was under way may have been answered before this was published: then another, after which it fits if
+    // it is not there already: the node above may have passed it on before taking it.
+    for (let asked = 0; !this.#take(delivery, standing) && asked < 2; asked++) await this.#attach();
     this.#storage.stand(standing);
     this.#above.heardAt = Date.now();
     return this.#report();

@@ -3,6 +3,7 @@ import { env } from "cloudflare:workers";
 import type { PatchMessage } from "@bunting/core/wire";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
 import type { Standing } from "../../durable-objects/delivery.ts";
+import { Relay } from "../../durable-objects/relay.ts";
 import { KEY_REVOKED } from "../../durable-objects/sockets.ts";
 import { flag } from "../support/environment.ts";
 import { hubOf, livingEnvironment, RelaySocket, relayOf } from "../support/relay-socket.ts";
@@ -74,6 +75,30 @@ describe("delivery", () => {
       // The hub has only heard of 2 when it answers.
       const asking = relay.alarm();
       expect(await relay.deliver(delivery, standing)).toMatchObject({ revision: 3, connected: 1 });
+      await asking;
+    });
+    await vi.waitFor(() => expect(client.told).toEqual(["hello 1", "patch 2", "patch 3"]));
+  });
+
+  test("a delivery that comes before the node above has it itself is passed on once what came before it is there", async () => {
+    const { environmentId } = await livingEnvironment();
+    const client = await RelaySocket.open(environmentId);
+    const delivered = (revision: number) => {
+      const previous = revision - 1;
+      const patch = { type: "patch", revision, previous, publishedAt: 0, ackWithinMs: 0, flags: {}, segments: {} };
+      return { revision, previous, publishedAt: 0, message: JSON.stringify(patch), keys: {} };
+    };
+    // It is asked once before either was published, and once between the two.
+    const answers = [
+      { revision: 1, deliveries: [], standing },
+      { revision: 2, deliveries: [delivered(2)], standing },
+    ];
+    const above = { attach: () => scheduler.wait(10).then(() => answers.shift()) };
+    const HUB = { idFromName: () => "hub", get: () => above } as unknown as typeof env.HUB;
+    await runInDurableObject(relayOf(environmentId), async (_, state) => {
+      const relay = new Relay(state, { ...env, HUB });
+      const asking = relay.refresh();
+      expect(await relay.deliver(delivered(3), standing)).toMatchObject({ revision: 3 });
       await asking;
     });
     await vi.waitFor(() => expect(client.told).toEqual(["hello 1", "patch 2", "patch 3"]));
