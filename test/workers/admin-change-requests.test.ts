@@ -268,5 +268,16 @@ describe("a list of change requests", () => {
     await author("PATCH", large.at, { title: "Again" });
     expect(await waiting(payer)).toEqual([large.id, small.id]);
     expect(own.body.status).toBe("open");
+    // What is over waits for nobody, and there may be any number of it.
+    await author("POST", `${small.at}/withdraw`);
+    expect(await waiting(payer)).toEqual([large.id]);
+    for (const [status, ids] of [
+      ["open", [large.id]],
+      ["withdrawn", []],
+      ["draft", []],
+    ] as const) {
+      const { body } = await payer("GET", `${requests}?waitingForMe=true&status=${status}`);
+      expect([status, body.items.map(({ id }: { id: string }) => id)]).toEqual([status, ids]);
+    }
   });
 });

@@ -188,13 +188,10 @@ export const changeRequests = resource()
         200,
       );
     }
-    const waiting = {
-      ...filter,
-      status: filter.status ?? (["open", "failed"] as const).slice(),
-      waitingFor: caller.id,
-    };
+    const undecided = (["open", "failed"] as const).filter((one) => status === undefined || one === status);
+    const waiting = { ...filter, status: undecided, waitingFor: caller.id };
     const found: Awaited<ReturnType<typeof listChangeRequests>> = [];
-    if (isAtLeast(caller.role, "approver")) {
+    if (undecided.length > 0 && isAtLeast(caller.role, "approver")) {
       const { policies } = await policiesOf(db, project.id);
       const mine = policies.filter(({ approvers }) => isNamed(approvers, caller));
       // As many can wait as MAX_CHANGE_REQUESTS says, so this ends.
