@@ -101,6 +101,19 @@ describe("SDK keys", () => {
     expect(await asked("another")).toBe(200);
   });
 
+  test("history has its limit whatever the one who asks for it is called, and does not use up anybody's own", async () => {
+    const ask = async (path: string, instance: string) => {
+      const headers = withKey(place.serverKey, { "x-bunting-client": `sdk;instance=${instance}` });
+      const response = await fetchPath(path, { headers });
+      await response.body?.cancel();
+      return response.status;
+    };
+    const past = () => ask("/sdk/v1/ruleset?exact&revision=0", "history");
+    const statuses = await Promise.all(Array.from({ length: 150 }, past));
+    expect([...new Set(statuses)].sort()).toEqual([404, 429]);
+    expect(await ask("/sdk/v1/ruleset", "history")).toBe(200);
+  });
+
   test("one that asks too often over several isolates is refused once the platform has said so", async () => {
     const waiting: Promise<unknown>[] = [];
     const asking = { env, ctx: { waitUntil: (promise: Promise<unknown>) => void waiting.push(promise) } };

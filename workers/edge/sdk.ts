@@ -53,7 +53,8 @@ async function exactly(incoming: Incoming, caller: Caller): Promise<Response> {
   const headers = { etag: etagIn(caller)(revision), "cache-control": "private, max-age=0" };
   if (matches(incoming.headers.get("if-none-match"), headers.etag)) return new Response(null, { status: 304, headers });
   const { ruleset, environmentId, keyHash } = caller;
-  limitReader(incoming, keyHash, "history", HISTORIAN);
+  // No instance's name begins so: what is sent for one has no semicolon.
+  limitReader(incoming, keyHash, ";history", HISTORIAN);
   const isCurrent = ruleset.evaluator.revision === revision;
   const text = isCurrent
     ? rulesetText(ruleset)
