@@ -2,7 +2,7 @@
 import { env } from "cloudflare:workers";
 import { describe, expect, test } from "vitest";
 import { BOOLEAN, newFlag, newToken } from "../support/admin.ts";
-import { admin, author, outcome, payer, underSegment } from "../support/approvals.ts";
+import { admin, author, outcome, PAYMENT, payer, underSegment } from "../support/approvals.ts";
 
 const RULES = [{ conditions: [{ attribute: "plan", op: "in", values: ["pro"] }] }];
 const production = { environment: "production", flag: "pay" };
@@ -70,6 +70,21 @@ describe("what has changed since it was asked for", () => {
     expect(await conflicts(at)).toEqual(["development flag pay version"]);
     expect(await outcome(author("POST", `${at}/publish`))).toEqual([409, "change-request-conflicts"]);
     expect((await admin("GET", there)).body.version).toBe(3);
+  });
+
+  test("is in the way of turning a flag on, whatever it was: nobody has approved of serving that", async () => {
+    const { approved, there, policies } = await underSegment();
+    await admin("POST", `${there}/off`);
+    // Who edits a flag that is off moves nobody: this policy does not hold that up.
+    await admin("POST", policies, { ...PAYMENT, share: 50_001 });
+    const { at } = await approved({ operation: "turnFlagOn", path: production });
+    expect(await outcome(author("PATCH", there, { fallthrough: { variation: "on" } }))).toEqual([200, undefined]);
+    const places = ["split", "variation"].map((part) => `production flag pay fallthrough.${part}`);
+    expect(await conflicts(at)).toEqual(places);
+    expect(await outcome(author("POST", `${at}/publish`))).toEqual([409, "change-request-conflicts"]);
+    expect((await admin("GET", there)).body.on).toBe(false);
+    expect(await outcome(author("POST", `${at}/rebase`, {}))).toEqual([200, "open"]);
+    expect(await outcome(author("POST", `${at}/publish`))).toEqual([403, "approval-required"]);
   });
 
   test("to what was asked for is no conflict, and nothing is left to do", async () => {

@@ -46,6 +46,18 @@ describe("what was asked for and what has changed since are in conflict (R10)", 
     [
       "nowhere, where others have changed other things",
       { ...BASE, fallthrough: split(20_000) },
+      { ...BASE, fallthrough: split(20_000), offVariation: "on" },
+      [],
+    ],
+    [
+      "where it would turn on what others have changed",
+      { ...BASE, fallthrough: split(20_000) },
+      { ...on, fallthrough: split(20_000) },
+      ["fallthrough.split.weights.on", "fallthrough.split.weights.off"],
+    ],
+    [
+      "nowhere, where others have turned it on and changed it, and it stays on",
+      { ...on, fallthrough: split(20_000) },
       { ...on, fallthrough: split(20_000) },
       [],
     ],

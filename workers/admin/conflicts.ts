@@ -39,8 +39,8 @@ const otherVersion = (base: number | null, current: number | null): Place[] =>
   base === current ? [] : [{ path: "version", base, current }];
 
 /**
- * Whatever both have changed to the same is no conflict, nor is a part of a list that an instruction leaves alone. Null is a
- * document that is not there.
+ * Whatever both have changed to the same is no conflict, nor is a part of a list that an instruction leaves alone. What turns
+ * a flag on serves all of it, of which nobody was moved, nor had to approve, while it was off. Null is a document that is not there.
  */
 export function conflictsBetween(base: Document, current: Document, proposed: Document): Place[] {
   const lasting = [base, current, proposed].map(idsOf).reduce((all, ids) => all.intersection(ids));
@@ -51,10 +51,14 @@ export function conflictsBetween(base: Document, current: Document, proposed: Do
   return theirs
     .flatMap(([path, change]) => {
       const other = within.get(path) ?? above(path).find((part) => Object.hasOwn(ours, part));
-      return other === undefined ? [] : [conflict(path, change, ours[other]!)];
+      if (other !== undefined) return [conflict(path, change, ours[other]!)];
+      return isTurnedOn(current, proposed) ? [conflict(path, change, change)] : [];
     })
     .slice(0, MAX_MISTAKES);
 }
+
+const isTurnedOn = (current: Document, proposed: Document): boolean =>
+  isFlag(current) && isFlag(proposed) && !current.on && proposed.on;
 
 const conflict = (path: string, theirs: FieldChange, ours: FieldChange): Place => ({
   path,
