@@ -1,7 +1,9 @@
 import { env } from "cloudflare:workers";
 import type { Ruleset } from "@bunting/core";
 import { beforeAll, describe, expect, test, vi } from "vitest";
+import { Relay } from "../../durable-objects/relay.ts";
 import { limitReader } from "../../workers/edge/read-limit.ts";
+import { sha256 } from "../../workers/store/credentials.ts";
 import { evaluateRemotely, fetchPath, newPlace, type Place, turnedOn, withKey } from "../support/data-plane.ts";
 
 let place: Place;
@@ -112,6 +114,28 @@ describe("SDK keys", () => {
     const statuses = await Promise.all(Array.from({ length: 150 }, past));
     expect([...new Set(statuses)].sort()).toEqual([404, 429]);
     expect(await ask("/sdk/v1/ruleset", "history")).toBe(200);
+  });
+
+  test("one that asks in a loop for what is not there yet costs the relay nothing beyond its limit", async () => {
+    const keyHash = await sha256(place.clientKey);
+    const address = "192.0.2.9";
+    const headers = withKey(place.clientKey, { "cf-connecting-ip": address });
+    const ask = () => fetchPath("/client/v1/flags?context=e30&revision=999999999", { headers });
+    expect((await ask()).status).toBe(200);
+    const asked = vi.spyOn(Relay.prototype, "since");
+    const useUp = () => {
+      for (;;) limitReader({ env, ctx: { waitUntil: () => {} } }, keyHash, address);
+    };
+    const refused: number[] = [];
+    for (let times = 0; times < 20; times++) {
+      expect(useUp).toThrow(expect.objectContaining({ status: 429 }));
+      const before = asked.mock.calls.length;
+      const { status } = await ask();
+      if (status === 429) refused.push(asked.mock.calls.length - before);
+    }
+    asked.mockRestore();
+    expect(refused.length).toBeGreaterThan(0);
+    expect(new Set(refused)).toEqual(new Set([0]));
   });
 
   test("one that asks too often over several isolates is refused once the platform has said so", async () => {

@@ -1,6 +1,7 @@
 /** OFREP in bulk and its event streams. Single evaluations are in data-plane.test.ts, official clients in test/flows. */
 import { env } from "cloudflare:workers";
 import { beforeEach, describe, expect, onTestFinished, test, vi } from "vitest";
+import { Relay } from "../../durable-objects/relay.ts";
 import { heldRuleset } from "../../workers/edge/isolate-ruleset.ts";
 import { bulkEtag, contextHashOf, dayOf, eventStreamUrl } from "../../workers/edge/ofrep-stream.ts";
 import { limitReader } from "../../workers/edge/read-limit.ts";
@@ -192,6 +193,15 @@ describe("an event stream of OFREP's", () => {
     const yesterday = await follow(await onDay(today - 1), { "last-event-id": "1" });
     // So that the client gets today's.
     await vi.waitFor(() => expect(yesterday.events).toHaveLength(1));
+  });
+
+  test("costs the relay nothing where the signature is not good, whatever is asked for", async () => {
+    const path = await streamUrl(place.clientKey);
+    const asked = vi.spyOn(Relay.prototype, "since");
+    onTestFinished(() => asked.mockRestore());
+    const forged = path.replace(/signature=.*/, `signature=${"0".repeat(64)}&revision=999999999`);
+    expect((await fetchPath(forged, { headers: { "cf-connecting-ip": "192.0.2.77" } })).status).toBe(401);
+    expect(asked).not.toHaveBeenCalled();
   });
 
   test("costs its key nothing where the signature is not good: a key's id is no secret", async () => {

@@ -62,9 +62,14 @@ export async function admit(incoming: Incoming, environmentId: string, find: Fin
     if (find(ruleset) === null) return EARLY_MS;
     return atLeast > ruleset.evaluator.revision ? -1 : FRESH_MS;
   };
-  // A good key passes whatever others behind the same address do.
+  // Before anybody is asked for it. A good key passes whatever others behind the same address do.
   const held = heldRuleset(environmentId);
-  if (held === undefined || find(held) === null) refuseStranger(addressOf(incoming));
+  const counted = held === undefined ? null : find(held);
+  if (held === undefined || counted === null) refuseStranger(addressOf(incoming));
+  else {
+    if (prove !== undefined) await prove(counted);
+    limitHolder(incoming, counted, held.keys[counted]);
+  }
   let ruleset = freshRuleset(environmentId, maxAgeMs) ?? (await look(incoming, environmentId, maxAgeMs));
   if (ruleset !== null && find(ruleset) === null) {
     // A key made a moment ago may still be on its way here, and an SDK takes a refusal for final.
@@ -81,14 +86,20 @@ export async function admit(incoming: Incoming, environmentId: string, find: Fin
     noteStranger(addressOf(incoming));
     throw unauthenticated("This SDK key is unknown or has been revoked.");
   }
-  // Before anything is said of the key or counted for it.
-  if (prove !== undefined) await prove(keyHash);
+  if (counted !== keyHash) {
+    // Before anything is said of the key or counted for it.
+    if (prove !== undefined) await prove(keyHash);
+    limitHolder(incoming, keyHash, grant);
+  }
   if (grant.expiresAt !== null && grant.expiresAt <= Date.now()) throw unauthenticated("This SDK key has expired.");
   checkOrigin(incoming, grant);
-  // Of a public key anybody may name any number of instances.
-  const instance = grant.kind === "client" ? null : INSTANCE.exec(clientText(incoming));
-  limitReader(incoming, keyHash, instance?.[1] ?? addressOf(incoming));
   return new Caller(incoming, ruleset, keyHash, grant);
+}
+
+function limitHolder(incoming: Incoming, keyHash: string, grant: KeyGrant | undefined): void {
+  // Of a public key anybody may name any number of instances.
+  const instance = grant?.kind === "server" ? INSTANCE.exec(clientText(incoming)) : null;
+  limitReader(incoming, keyHash, instance?.[1] ?? addressOf(incoming));
 }
 
 export const addressOf = ({ headers }: Incoming): string => headers.get("cf-connecting-ip") ?? "";
