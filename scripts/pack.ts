@@ -22,7 +22,8 @@ mkdirSync(".bunting", { recursive: true });
 const work = mkdtempSync(resolve(".bunting/pack-"));
 try {
   const manifests = new Map(packages.map((folder) => [folder, manifestOf(folder)]));
-  build([...manifests].flatMap(([folder, { exports }]) => Object.values(exports).map((file) => join(folder, file))));
+  // One by one: the compiler leaves out what it meets as a dependency of another package before it meets it as a file.
+  for (const [folder, { exports }] of manifests) build(Object.values(exports).map((file) => join(folder, file)));
   for (const [folder, manifest] of manifests) {
     const built = join(work, "built", basename(folder));
     for (const file of ["README.md", "LICENSE"])
