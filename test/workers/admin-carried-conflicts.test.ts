@@ -142,6 +142,29 @@ describe("a change request of a whole project", () => {
     });
   });
 
+  test("shows of environments beyond the reader's scope that they would change, and nothing of what they hold", async () => {
+    const { project, ask, flag, there } = await underSegment();
+    const scope = { environments: [`${project}/development`] };
+    const part = await newToken({ name: "Part", role: "viewer", scope });
+    expect((await part("GET", there)).status).toBe(403);
+    const variations = [BOOLEAN[0], { ...BOOLEAN[1], name: "Old" }];
+    const { at } = await ask({ change: { operation: "updateFlag", path: { flag: "pay" }, body: { variations } } });
+    await admin("PATCH", flag, { variations: [BOOLEAN[0], { ...BOOLEAN[1], name: "Legacy" }] });
+    const { documents, conflicts } = (await part("GET", at)).body.outlook;
+    const text = { current: expect.any(Object), proposed: expect.any(Object) };
+    const place = { kind: "flag", key: "pay", moved: [] };
+    expect(documents).toEqual([
+      { ...place, environment: "development", ...text },
+      { ...place, environment: "production" },
+    ]);
+    const path = "variations.off.name";
+    expect(conflicts).toEqual([
+      { environment: "development", kind: "flag", key: "pay", path, current: "Legacy", proposed: "Old" },
+      { environment: "production", kind: "flag", key: "pay", path },
+    ]);
+    expect((await admin("GET", at)).body.outlook.documents[1]).toMatchObject(text);
+  });
+
   test("is never carried over to another project, or beyond what its author may", async () => {
     const { project, ask, there } = await underSegment();
     const elsewhere = await underSegment();

@@ -122,6 +122,23 @@ function shownTouched(touched: Touched[]): Outlook["documents"] {
   });
 }
 
+/** Of environments that a reader may not look into: that they would change. `visible` null is all. */
+export function outlookWithin(outlook: Outlook, visible: string[] | null): Outlook {
+  const isSeen = ({ environment }: { environment: string | null }) =>
+    environment === null || visible === null || visible.includes(environment);
+  return {
+    ...outlook,
+    documents: outlook.documents.map((one) => {
+      const { environment, kind, key } = one;
+      return isSeen(one) ? one : { environment, kind, key, moved: [] };
+    }),
+    conflicts: outlook.conflicts.map((one) => {
+      const { environment, kind, key, path } = one;
+      return isSeen(one) ? one : { environment, kind, key, path };
+    }),
+  };
+}
+
 /** What is the request's own fault is shown; what failed on the way is not. */
 function shownObstacle(error: unknown): NonNullable<Outlook["obstacle"]> {
   if (!(error instanceof ApiError) || error.status >= 500) throw error;

@@ -62,7 +62,8 @@ const outlook = z
         }),
       )
       .openapi({
-        description: "The first hundred that it would change; those that are too large to show without their text",
+        description:
+          "The first hundred that it would change; those that are too large to show, or beyond the reader's scope, without their text",
       }),
     conflicts: z
       .array(

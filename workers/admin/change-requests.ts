@@ -17,7 +17,7 @@ import { needs, visibleEnvironments } from "./access.ts";
 import { difference, isEmpty } from "./audit-diff.ts";
 import { type Change, change } from "./carried.ts";
 import { auditedStep, planRevision, shownChangeRequest } from "./change-request.ts";
-import { asOfNow } from "./change-request-outlook.ts";
+import { asOfNow, outlookWithin } from "./change-request-outlook.ts";
 import {
   about,
   changeRequest,
@@ -211,7 +211,9 @@ export const changeRequests = resource()
     const there = await changeRequestOf(c, true);
     c.header("etag", etagOf(there.row.version));
     const place = { env: c.env, db: c.var.db };
-    return c.json(await retryingLostRaces(() => shownChangeRequest(place, there, c.var.now())), 200);
+    const shown = await retryingLostRaces(() => shownChangeRequest(place, there, c.var.now()));
+    const visible = visibleEnvironments(c.var.caller.scope, there.project.key);
+    return c.json({ ...shown, outlook: shown.outlook && outlookWithin(shown.outlook, visible) }, 200);
   })
   .openapi(patch, async (c) => {
     const input = c.req.valid("json");
