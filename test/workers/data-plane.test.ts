@@ -1,6 +1,6 @@
 import { env } from "cloudflare:workers";
 import type { Ruleset } from "@bunting/core";
-import { beforeAll, describe, expect, test, vi } from "vitest";
+import { beforeAll, describe, expect, onTestFinished, test, vi } from "vitest";
 import { Relay } from "../../durable-objects/relay.ts";
 import { limitReader } from "../../workers/edge/read-limit.ts";
 import { sha256 } from "../../workers/store/credentials.ts";
@@ -86,6 +86,22 @@ describe("SDK keys", () => {
     expect(Number(last?.headers.get("retry-after"))).toBeGreaterThan(0);
     expect((await attempt("192.0.2.8", place.serverKey)).status).toBe(200);
     expect((await attempt("192.0.2.7", place.serverKey)).status).toBe(200);
+  });
+
+  test("an IPv6 network counts as one address, however it is written: whoever has one of them has all", async () => {
+    const attempt = async (address: string) => {
+      const key = `bnt_srv_${"0".repeat(20)}_${"3".repeat(40)}`;
+      return (await fetchPath("/sdk/v1/ruleset", { headers: withKey(key, { "cf-connecting-ip": address }) })).status;
+    };
+    // So that nothing is granted meanwhile.
+    vi.useFakeTimers({ toFake: ["Date"] });
+    onTestFinished(() => void vi.useRealTimers());
+    const hosts = Array.from({ length: 150 }, (_, host) => attempt(`2001:db8:0:7::${host.toString(16)}`));
+    expect(new Set(await Promise.all(hosts))).toEqual(new Set([401, 429]));
+    for (const same of ["2001:db8:0:7:1:2:3:4", "2001:db8::7:1:2:3:4"]) expect(await attempt(same)).toBe(429);
+    for (const other of ["2001:db8:0:8::1", "2001:db8::7", "::1", "::ffff:192.0.2.1", "a:b:c:d:e:f:g:h:i::j"]) {
+      expect(await attempt(other)).toBe(401);
+    }
   });
 
   test("one instance that asks in a loop is told to wait, and no other (Q9)", async () => {

@@ -102,7 +102,17 @@ function limitHolder(incoming: Incoming, keyHash: string, grant: KeyGrant | unde
   limitReader(incoming, keyHash, instance?.[1] ?? addressOf(incoming));
 }
 
-export const addressOf = ({ headers }: Incoming): string => headers.get("cf-connecting-ip") ?? "";
+/** Of IPv6 the network: whoever has one of its addresses has them all. */
+export function addressOf({ headers }: Incoming): string {
+  const address = headers.get("cf-connecting-ip") ?? "";
+  return address.includes(":") && !address.includes(".") ? networkOf(address) : address;
+}
+
+function networkOf(address: string): string {
+  const [head = [], tail = []] = address.split("::").map((part) => part.split(":").filter((group) => group !== ""));
+  const zeros = Array.from({ length: Math.max(0, 8 - head.length - tail.length) }, () => "0");
+  return [...head, ...zeros, ...tail].slice(0, 4).join(":");
+}
 
 function look(
   visit: Visit,
