@@ -39,7 +39,7 @@ export type BrowserOptions = {
   streams?: readonly Stream[];
   /** What is recorded about evaluations; `false` sends nothing at all. */
   events?: EventOptions | false;
-  /** Asks nobody and serves what `bootstrap` says: for rendering on a server. */
+  /** Asks and tells nobody, keeps nothing on the device and serves what `bootstrap` says: for rendering on a server. */
   offline?: boolean;
   logger?: Pick<Console, "warn" | "error">;
   fetch?: Fetch;
@@ -86,7 +86,10 @@ export type BrowserClient<Flags extends FlagTypes = FlagTypes> = {
   track(metric: string, value?: number): void;
   /** With what was added to the one given. */
   readonly context: Context;
-  /** Until the values for this context are here, which the promise waits for, those of the one before are served. Never rejects. */
+  /**
+   * Until the values for this context are here, which the promise waits for, those of the one before are served. Never rejects.
+   * @throws TypeError for a context that is no JSON; the one before stays then.
+   */
   setContext(context: Context): Promise<void>;
   /** Calls the listener from now on, until the answer is called. What a listener throws is logged and goes no further. */
   on<Name extends keyof BrowserEvents>(name: Name, listener: (detail: BrowserEvents[Name]) => void): () => void;
@@ -114,7 +117,10 @@ export function createClient<Flags extends FlagTypes = FlagTypes>(options: Brows
   if (!/^bnt_cli_/.test(clientKey)) throw new TypeError(say("clientKey must be a client key (bnt_cli_…)"));
   if (!/^https?:/.test(url)) throw new TypeError(say("url must be the address of your Bunting Worker (https://…)"));
 
-  const cache = valueCache(clientKey, options.cache === false ? undefined : (options.cache ?? deviceStorage()), uuid);
+  const { offline } = options;
+  // What a server draws is for many visitors, and some servers have a localStorage.
+  const storage = offline || options.cache === false ? undefined : (options.cache ?? deviceStorage());
+  const cache = valueCache(clientKey, storage, uuid);
   const anonymousId = cache.anonymousId();
   const listeners: { [Name in keyof BrowserEvents]?: Set<(detail: BrowserEvents[Name]) => void> } = {};
   const warned = new Set<string>();
@@ -144,7 +150,7 @@ export function createClient<Flags extends FlagTypes = FlagTypes>(options: Brows
     () => body,
   );
   const events =
-    options.events === false
+    offline || options.events === false
       ? null
       : new Events(
           (batch, signal) => dialect.fetch(dialect.eventsUrl, { method: "POST", body: batch, signal, keepalive: true }),
@@ -159,7 +165,12 @@ export function createClient<Flags extends FlagTypes = FlagTypes>(options: Brows
     {
       // What came with the page gives way to whatever the server says.
       revision: first === cached ? revision : null,
-      install: ({ flags, revision }) => hold(flags, revision),
+      install({ flags, revision }) {
+        // A listener may ask for another context meanwhile, which waits for its own.
+        const asked = pending.splice(0);
+        hold(flags, revision);
+        for (const resolve of asked) resolve();
+      },
       apply: ({ flags, revision }) => hold(flags, revision, flags),
       confirm: arrived,
       report,
@@ -176,7 +187,7 @@ export function createClient<Flags extends FlagTypes = FlagTypes>(options: Brows
   );
   let unwatch = () => {};
   let cancelFlush = () => {};
-  if (!options.offline) {
+  if (!offline) {
     feed.start();
     unwatch = watchPage({
       leave: () => events?.handOver((batch) => beacon(dialect.eventsUrl, batch)),
@@ -195,8 +206,10 @@ export function createClient<Flags extends FlagTypes = FlagTypes>(options: Brows
   }
 
   function become(given: Context = {}): void {
-    context = { targetingKey: anonymousId, anonymousId, ...given };
-    body = JSON.stringify({ context });
+    const next = { anonymousId, ...given };
+    next.targetingKey ??= anonymousId;
+    body = JSON.stringify({ context: next });
+    context = next;
   }
 
   /** What is as it was stays the same object, so that nobody draws it again; null and absent is gone. */
@@ -219,7 +232,6 @@ export function createClient<Flags extends FlagTypes = FlagTypes>(options: Brows
 
   function arrived(): void {
     refused = false;
-    for (const resolve of pending.splice(0)) resolve();
     if (isReady) return;
     isReady = true;
     emit("ready", { revision: revision! });
@@ -294,7 +306,7 @@ export function createClient<Flags extends FlagTypes = FlagTypes>(options: Brows
     },
     setContext(given) {
       become(given);
-      if (closed || options.offline) return Promise.resolve();
+      if (closed || offline) return Promise.resolve();
       return new Promise((resolve) => {
         pending.push(resolve);
         feed.tell("forget");
@@ -308,13 +320,13 @@ export function createClient<Flags extends FlagTypes = FlagTypes>(options: Brows
     },
     ready: ({ timeoutMs = 5_000 } = {}) =>
       new Promise((resolve) => {
-        if (isReady || refused || closed || options.offline) return resolve(isReady);
+        if (isReady || refused || closed || offline) return resolve(isReady);
         const settle = (ready: boolean) => {
           clearTimeout(timer);
           waiting.delete(settle);
           resolve(ready);
         };
-        const timer = setTimeout(settle, timeoutMs, false);
+        const timer = setTimeout(settle, Math.min(timeoutMs, 2 ** 31 - 1), false);
         waiting.add(settle);
       }),
     status: () => ({

@@ -1,0 +1,111 @@
+/** What a page's client says and keeps, with a server that answers whatever it is asked; test/browser has the real one. */
+import { afterEach, describe, expect, test, vi } from "vitest";
+import { type BrowserClient, type BrowserOptions, type Context, createClient } from "./browser.ts";
+
+let client: BrowserClient;
+let asked: { path: string; body: { context: Context; events: object[] } }[] = [];
+afterEach(async () => {
+  await client.close();
+  vi.restoreAllMocks();
+  asked = [];
+});
+
+/** Answers each visitor's own name as the flag "who". */
+const answer: NonNullable<BrowserOptions["fetch"]> = async (url, init) => {
+  const { pathname: path } = new URL(url);
+  const body = JSON.parse(init.body!);
+  asked.push({ path, body });
+  if (path.endsWith("/events")) return new Response(null, { status: 202 });
+  const flag = { value: String(body.context.targetingKey), variation: "a", reason: "FALLTHROUGH", version: 1 };
+  return Response.json({ revision: 5, flags: { who: flag } });
+};
+
+function open(options: Partial<BrowserOptions> = {}): BrowserClient {
+  const logger = { warn: () => {}, error: () => {} };
+  const url = "http://flags.test";
+  client = createClient({
+    clientKey: "bnt_cli_e_x",
+    url,
+    streams: [],
+    cache: false,
+    fetch: answer,
+    logger,
+    ...options,
+  });
+  return client;
+}
+
+describe("whom the flags are for", () => {
+  test("a visitor without a user has the anonymous id, for metrics too, however the context says that there is none", async () => {
+    for (const nobody of [undefined, null]) {
+      asked = [];
+      open({ context: { targetingKey: nobody, plan: "pro" } as unknown as Context });
+      await client.ready();
+      const { anonymousId } = client.context;
+      expect(client.context).toEqual({ targetingKey: anonymousId, anonymousId, plan: "pro" });
+      expect(client.string("who", "")).toBe(anonymousId);
+      client.track("bought");
+      await client.close();
+      expect(asked.at(-1)?.body.events[0]).toMatchObject({ kind: "metric", metric: "bought", unit: anonymousId });
+    }
+  });
+
+  test("a context that is no JSON is refused and changes nothing", async () => {
+    open({ context: { targetingKey: "ada" } });
+    await client.ready();
+    expect(() => client.setContext({ targetingKey: "ben", age: 1n })).toThrow(TypeError);
+    expect(client.context).toMatchObject({ targetingKey: "ada" });
+  });
+
+  test("a context that a listener sets has its values when its promise says so", async () => {
+    open({ context: { targetingKey: "ada" } });
+    await client.ready();
+    const seen = new Promise((resolve) => {
+      const off = client.on("change", () => {
+        off();
+        void client.setContext({ targetingKey: "cem" }).then(() => resolve(client.string("who", "")));
+      });
+    });
+    await client.setContext({ targetingKey: "ben" });
+    expect(await seen).toBe("cem");
+  });
+
+  test("contexts that change within one tick of a coarse clock all settle", async () => {
+    open({ context: { targetingKey: "ada" } });
+    await client.ready();
+    vi.spyOn(performance, "now").mockReturnValue(performance.now());
+    for (const targetingKey of ["ben", "cem", "dora"]) {
+      const settled = client.setContext({ targetingKey }).then(() => true);
+      expect(await Promise.race([settled, new Promise((resolve) => setTimeout(resolve, 1_000, false))])).toBe(true);
+      expect(client.string("who", "")).toBe(targetingKey);
+    }
+  });
+});
+
+test("waits for the first values for as long as it is told, however long that is", async () => {
+  let reply = () => {};
+  const late = new Promise<void>((resolve) => {
+    reply = resolve;
+  });
+  open({ fetch: async (url, init) => late.then(() => answer(url, init)) });
+  const ready = client.ready({ timeoutMs: Number.POSITIVE_INFINITY });
+  setTimeout(reply, 20);
+  expect(await ready).toBe(true);
+});
+
+describe("where a server draws", () => {
+  const who = { value: "from the page", variation: "a", reason: "STATIC", version: 1 } as const;
+
+  test("nobody is asked or told anything, and visitors share no storage", async () => {
+    const getItem = vi.fn(() => null);
+    const setItem = vi.fn();
+    open({ offline: true, bootstrap: { revision: 1, flags: { who } }, cache: { getItem, setItem } });
+    expect(client.string("who", "")).toBe("from the page");
+    client.track("seen");
+    await client.flush();
+    await client.close();
+    expect(asked).toEqual([]);
+    expect(getItem).not.toHaveBeenCalled();
+    expect(setItem).not.toHaveBeenCalled();
+  });
+});
