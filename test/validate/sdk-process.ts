@@ -111,6 +111,9 @@ async function open(number: number): Promise<Client> {
   return client;
 }
 
+// From here on the parent holds this process: no client does.
+process.on("disconnect", () => process.exit(1));
+
 const clients: Client[] = [];
 for (let made = 0; made < options.clients; made += 10) {
   const batch = Array.from({ length: Math.min(10, options.clients - made) }, (_, index) => open(made + index));
@@ -180,5 +183,4 @@ async function close(): Promise<never> {
 
 const tasks = { report, streaming, rest, close };
 process.on("message", async (task: keyof typeof tasks) => process.send!(await tasks[task]()));
-process.on("disconnect", () => process.exit(1));
 process.send!("ready");
