@@ -54,11 +54,23 @@ describe("a change request whose time has come", () => {
     await author("PATCH", at, { publishAt: publishAt - MINUTE });
     expect(await runDue(env, () => publishAt - MINUTE - 1)).toBe(publishAt - MINUTE);
     const change = targeting({ instructions: serving(20_000) });
-    const draft = { title: "Later", change, draft: true, publishAt: Date.now() + 1_500 };
+    const draft = { title: "Later", change, draft: true, publishAt: Date.now() + 4_000 };
     const { body } = await author("POST", `/projects/${project}/change-requests`, draft);
     const request = `/projects/${project}/change-requests/${body.id}`;
     await author("POST", `${request}/submit`, {});
     await vi.waitFor(async () => expect((await author("GET", request)).body.status).toBe("published"), 20_000);
+  });
+
+  test("while it was a draft is to be looked at first, and then published by somebody", async () => {
+    const { ask, flag } = await underPolicies();
+    const publishAt = Date.now() + 2_000;
+    const { at } = await ask({ change: shared, draft: true, publishAt });
+    await vi.waitFor(() => expect(Date.now()).toBeGreaterThan(publishAt), 10_000);
+    const { body } = await author("POST", `${at}/submit`, {});
+    expect(body).toMatchObject({ status: "open", publishAt: null });
+    await runDue(env, Date.now);
+    expect((await author("GET", at)).body.status).toBe("open");
+    expect((await admin("GET", flag)).body.clientSide).toBe(false);
   });
 
   test("is published once, by the timer and by cron at the same time, and by hand as well", async () => {

@@ -44,7 +44,8 @@ function stepOf(db: Database, there: ChangeRequestThere, actor: Actor, step: Ste
   if (row.version >= MAX_EVENTS && !["withdraw", "publish", "fail"].includes(step.kind)) {
     throw conflict("too-many-events", `So much has happened to it (${MAX_EVENTS} times): open another.`);
   }
-  const fields = { ...step.fields, id: row.id, status };
+  const planned = step.kind === "submit" ? { publishAt: stillMeant(row, now) } : {};
+  const fields = { ...planned, ...step.fields, id: row.id, status };
   const event = {
     changeRequestId: row.id,
     version: row.version + 1,
@@ -72,6 +73,10 @@ function stepOf(db: Database, there: ChangeRequestThere, actor: Actor, step: Ste
     audit: auditedStep(there, row.id, step.kind, changes),
   };
 }
+
+/** A time that is over is not meant any more: somebody publishes it. */
+const stillMeant = ({ publishAt }: Pick<ChangeRequestThere["row"], "publishAt">, now: number): number | null =>
+  publishAt !== null && publishAt <= now ? null : publishAt;
 
 export const auditedStep = (
   { project, environment }: Pick<ChangeRequestThere, "project" | "environment">,
@@ -120,14 +125,12 @@ export async function planRevision(
   const asking = { ...place, scope: actor.scope, by: { actor: actor.name, tokenId: actor.id } };
   const { base, environment, fields, subjects } = await asOfNow(asking, project, change, now);
   const revision = { changeRequestId: row.id, revision: row.revision + 1, change, base, createdAt: now };
-  const { publishAt } = row;
   const anew = {
     ...fields,
     revision: revision.revision,
     failure: null,
     attempts: 0,
-    // What is over is not meant any more: somebody publishes it.
-    publishAt: publishAt !== null && publishAt <= now ? null : publishAt,
+    publishAt: stillMeant(row, now),
   };
   const next = { ...step, fields: { ...anew, ...step.fields } };
   const plan = await planStep(place, { ...there, revision, environment }, actor, next, now);
