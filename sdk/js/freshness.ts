@@ -28,14 +28,18 @@ export const ABANDONED_MS = 15_000;
 /** Whether to ask now, and how long to wait for an answer that is or will be under way. */
 export function plan(freshness: Freshness, now: number, limits: Limits): { ask: boolean; waitMs: number } {
   const { askingSince, verifiedAt, held } = freshness;
-  const asking = askingSince !== null && now - askingSince < ABANDONED_MS;
+  const asking = isAsking(freshness, now);
   const ask = !asking && now >= freshness.notBefore;
   const patience = !held ? limits.startMs : isStale(freshness, now, limits) ? limits.waitMs : 0;
   if (ask) return { ask, waitMs: patience };
   // Counted from when it was asked, so that a server that hangs costs one wait and not one for each request.
-  const left = asking ? askingSince + patience - now : 0;
+  const left = asking ? askingSince! + patience - now : 0;
   return { ask, waitMs: verifiedAt !== null && patience === 0 ? 0 : Math.max(0, left) };
 }
+
+/** An answer is still to be expected. */
+export const isAsking = ({ askingSince }: Freshness, now: number): boolean =>
+  askingSince !== null && now - askingSince < ABANDONED_MS;
 
 export const isStale = ({ verifiedAt }: Freshness, now: number, limits: Limits): boolean =>
   verifiedAt === null || now - verifiedAt > limits.verifyMs;

@@ -88,11 +88,17 @@ export class BuntingWebProvider implements Provider {
 
   /**
    * Until the values for the new context are here, those of the one before are served.
-   * @throws ProviderNotReadyError where they do not come in time; they are served as soon as they do.
+   * @throws ProviderNotReadyError where they do not come in time; they are served as soon as they do. TypeError for a
+   * context that is no JSON.
    */
   async onContextChange(_before: EvaluationContext, context: EvaluationContext): Promise<void> {
-    if (await this.#become(context)) return;
-    this.#health.failed();
+    let arrived = false;
+    try {
+      arrived = await this.#become(context);
+    } finally {
+      if (!arrived) this.#health.failed();
+    }
+    if (arrived) return;
     throw new ProviderNotReadyError(
       "the values for the new context have not arrived: those of the last one are served",
     );
@@ -125,12 +131,13 @@ export class BuntingWebProvider implements Provider {
 
   /** Whether the values for this context came in time. */
   async #become(context: EvaluationContext): Promise<boolean> {
+    const asked = this.#client.setContext(contextOf(context));
+    this.#awaited += 1;
     let timer: ReturnType<typeof setTimeout> | undefined;
     const late = new Promise<false>((resolve) => {
       timer = setTimeout(resolve, this.#readyMs, false);
     });
-    this.#awaited += 1;
-    const arrived = this.#client.setContext(contextOf(context)).then(() => {
+    const arrived = asked.then(() => {
       this.#awaited -= 1;
       this.#health.recover();
       return this.#client.status().ready;

@@ -4,7 +4,7 @@ import type { RulesetStore } from "./client.ts";
 import { type Clock, pause } from "./clock.ts";
 import type { Feed, FeedStatus } from "./driver.ts";
 import type { Filters } from "./filters.ts";
-import { answered, type Freshness, failed, isStale, type Limits, plan } from "./freshness.ts";
+import { ABANDONED_MS, answered, type Freshness, failed, isAsking, isStale, type Limits, plan } from "./freshness.ts";
 import type { RulesetMessage } from "./ruleset-dialect.ts";
 import type { End, Incoming } from "./sync-state.ts";
 import type { Transport } from "./transports.ts";
@@ -73,7 +73,10 @@ export class Revalidator implements Feed {
     this.#tellIfStale();
   }
 
-  refresh(ctx: RequestContext): Promise<boolean> {
+  async refresh(ctx: RequestContext): Promise<boolean> {
+    const isFree = () => !isAsking(this.#freshness, this.#clock.elapsed());
+    // To ask in the middle of another request's question would leave that one without its answer.
+    while (!isFree()) await this.#until(isFree, ABANDONED_MS);
     return this.#ask(ctx);
   }
 

@@ -4,7 +4,7 @@ import { createElement } from "react";
 import { renderToString } from "react-dom/server";
 import { describe, expect, expectTypeOf, test, vi } from "vitest";
 import type { BrowserClient } from "./browser.ts";
-import type { Client } from "./node.ts";
+import type { Client, Context } from "./node.ts";
 import { BuntingProvider } from "./openfeature-server.ts";
 import { BuntingWebProvider } from "./openfeature-web.ts";
 import { BuntingProvider as ReactProvider, useFlag } from "./react.tsx";
@@ -135,6 +135,8 @@ describe("a client for tests of what runs in browsers", () => {
     expect(bunting.string("theme", "")).toBe("light");
     await bunting.setContext({ plan: "gold" });
     expect(bunting.string("theme", "")).toBe("dark");
+    expect(bunting.context).toEqual({ targetingKey: "anonymous", anonymousId: "anonymous", plan: "gold" });
+    await bunting.setContext({ targetingKey: undefined, plan: "gold" } as unknown as Context);
     expect(bunting.context).toEqual({ targetingKey: "anonymous", anonymousId: "anonymous", plan: "gold" });
     expect(changed.mock.calls).toEqual([[{ revision: 1, flags: ["theme"] }]]);
     expect(bunting.evaluations.map(({ decision }) => decision.value)).toEqual(["light", "dark"]);

@@ -125,7 +125,11 @@ export function createTestBrowserClient<Flags extends FlagTypes = FlagTypes>({
 }
 
 /** As the real one adds it, for a visitor who is always the same. */
-const contextFor = (given: Context): Context => ({ targetingKey: "anonymous", anonymousId: "anonymous", ...given });
+function contextFor(given: Context): Context {
+  const context = { anonymousId: "anonymous", ...given };
+  context.targetingKey ??= "anonymous";
+  return context;
+}
 
 const connected = (closed: boolean) => ({
   transport: "polling" as const,

@@ -91,6 +91,15 @@ describe("a Worker's ruleset (R14)", () => {
     expect(bunting.client.status()).toMatchObject({ revision: 10 });
   });
 
+  test("asked for by several at once, each has an answer to its own question", async () => {
+    const bunting = connect();
+    const asking = [bunting.forRequest(ctx), bunting.refresh(ctx), bunting.refresh(ctx)];
+    expect(await Promise.all(asking)).toEqual([bunting.client, true, true]);
+    expect(peer.count("ruleset")).toBe(3);
+    // Nobody's `waitUntil` is left with what will never end.
+    await Promise.all(kept);
+  });
+
   test("survives a request that was ended before its answer came", async () => {
     const never = new Promise<Response>(() => {});
     let hang = true;
