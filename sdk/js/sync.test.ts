@@ -352,3 +352,8 @@ test("a transition changes none of its inputs", () => {
   });
   expect(() => run(frozen, say(patch(13, 12)), [10_000, ended], timer("connect"))).not.toThrow();
 });
+
+test.each(["sleep", "forget", "close"] as const)("a stream that is left says that it was for this: %s", (reason) => {
+  const report = { type: "disconnected", transport: "websocket", reason };
+  expect(run(live, [reason]).effects).toContainEqual(["report", report]);
+});

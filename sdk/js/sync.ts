@@ -282,7 +282,7 @@ export function transition<P extends Put, D extends Patch>(
   }
 
   function sleep(): void {
-    leave("asleep");
+    leave(type);
     if (state.fetching) act("abort");
     state.fetching = false;
     disarm("fetch", "connect");
