@@ -110,4 +110,4 @@ export type Ruleset = {
 };
 
 /** OpenFeature's evaluation context: a targeting key and any attributes. */
-export type Context = { targetingKey?: string; [attribute: string]: unknown };
+export type Context = { targetingKey?: string | undefined; [attribute: string]: unknown };

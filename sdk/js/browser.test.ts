@@ -37,9 +37,9 @@ function open(options: Partial<BrowserOptions> = {}): BrowserClient {
 
 describe("whom the flags are for", () => {
   test("a visitor without a user has the anonymous id, for metrics too, however the context says that there is none", async () => {
-    for (const nobody of [undefined, null]) {
+    for (const nobody of [undefined, null as unknown as undefined]) {
       asked = [];
-      open({ context: { targetingKey: nobody, plan: "pro" } as unknown as Context });
+      open({ context: { targetingKey: nobody, plan: "pro" } });
       await client.ready();
       const { anonymousId } = client.context;
       expect(client.context).toEqual({ targetingKey: anonymousId, anonymousId, plan: "pro" });

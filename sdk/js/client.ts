@@ -8,7 +8,7 @@ import { type Change, Holding, type Origin } from "./holding.ts";
 import type { RulesetMessage } from "./ruleset-dialect.ts";
 import type { News } from "./sync-state.ts";
 
-/** The flags of an application and the types of their values; with none given, any key and any type. */
+/** The flags of an application and the types of their values, as a `type` and no `interface`; with none given, any key and any type. */
 export type FlagTypes = Record<string, Json>;
 export type KeyOf<Flags extends FlagTypes, Value> = string extends keyof Flags
   ? string

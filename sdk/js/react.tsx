@@ -4,7 +4,8 @@ import type { BrowserClient, Values } from "./browser.ts";
 import { isServed } from "./values-dialect.ts";
 
 export type ProviderProps = {
-  client: BrowserClient;
+  /** Of any flags: by its members, since one of known flags is no `BrowserClient` of just any. */
+  client: Pick<BrowserClient, keyof BrowserClient>;
   /** The nearest Suspense boundary shows its fallback until there are values, for 5,000 ms at most; a bootstrap is values. */
   suspense?: boolean;
   children?: ReactNode;

@@ -4,10 +4,10 @@ import { createElement } from "react";
 import { renderToString } from "react-dom/server";
 import { describe, expect, expectTypeOf, test, vi } from "vitest";
 import type { BrowserClient } from "./browser.ts";
-import type { Client, Context } from "./node.ts";
+import type { Client } from "./node.ts";
 import { BuntingProvider } from "./openfeature-server.ts";
 import { BuntingWebProvider } from "./openfeature-web.ts";
-import { BuntingProvider as ReactProvider, useFlag } from "./react.tsx";
+import { type ProviderProps, BuntingProvider as ReactProvider, useFlag } from "./react.tsx";
 import { createTestBrowserClient, createTestClient } from "./testing.ts";
 
 type Flags = { "new-checkout": boolean; theme: string; limit: number; layout: { columns: number } };
@@ -136,7 +136,7 @@ describe("a client for tests of what runs in browsers", () => {
     await bunting.setContext({ plan: "gold" });
     expect(bunting.string("theme", "")).toBe("dark");
     expect(bunting.context).toEqual({ targetingKey: "anonymous", anonymousId: "anonymous", plan: "gold" });
-    await bunting.setContext({ targetingKey: undefined, plan: "gold" } as unknown as Context);
+    await bunting.setContext({ targetingKey: undefined, plan: "gold" });
     expect(bunting.context).toEqual({ targetingKey: "anonymous", anonymousId: "anonymous", plan: "gold" });
     expect(changed.mock.calls).toEqual([[{ revision: 1, flags: ["theme"] }]]);
     expect(bunting.evaluations.map(({ decision }) => decision.value)).toEqual(["light", "dark"]);
@@ -177,5 +177,6 @@ describe("a client for tests of what runs in browsers", () => {
 
   test("has the real client's type", () => {
     expectTypeOf(visited()).toExtend<BrowserClient<Flags>>();
+    expectTypeOf<BrowserClient<Flags>>().toExtend<ProviderProps["client"]>();
   });
 });
