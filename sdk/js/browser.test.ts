@@ -93,6 +93,15 @@ test("waits for the first values for as long as it is told, however long that is
   expect(await ready).toBe(true);
 });
 
+test.each([
+  ["REFUSED", async () => new Response(null, { status: 401 }), "Bunting: REFUSED, the server answered 401"],
+  ["UNREACHABLE", () => Promise.reject(new TypeError("Failed to fetch")), "Bunting: UNREACHABLE, Failed to fetch"],
+] as const)("the log tells by its code what is documented of it: %s", async (_, fetch, message) => {
+  const error = vi.fn();
+  open({ fetch, logger: { warn: () => {}, error }, events: false });
+  await vi.waitFor(() => expect(error).toHaveBeenCalledWith(message));
+});
+
 describe("where a server draws", () => {
   const who = { value: "from the page", variation: "a", reason: "STATIC", version: 1 } as const;
 

@@ -165,12 +165,7 @@ export function createClient<Flags extends FlagTypes = FlagTypes>(options: Brows
     {
       // What came with the page gives way to whatever the server says.
       revision: first === cached ? revision : null,
-      install({ flags, revision }) {
-        // A listener may ask for another context meanwhile, which waits for its own.
-        const asked = pending.splice(0);
-        hold(flags, revision);
-        for (const resolve of asked) resolve();
-      },
+      install: answer,
       apply: ({ flags, revision }) => hold(flags, revision, flags),
       confirm: arrived,
       report,
@@ -212,6 +207,13 @@ export function createClient<Flags extends FlagTypes = FlagTypes>(options: Brows
     context = next;
   }
 
+  /** All values of the newest context. A listener that asks for another one waits for that one's own. */
+  function answer({ flags, revision }: Pick<PutMessage, "flags" | "revision">): void {
+    const asked = pending.splice(0);
+    hold(flags, revision);
+    for (const resolve of asked) resolve();
+  }
+
   /** What is as it was stays the same object, so that nobody draws it again; null and absent is gone. */
   function hold(next: ValuesMessage["flags"], to: number, touched: object = { ...values, ...next }): void {
     const changed: string[] = [];
@@ -241,17 +243,14 @@ export function createClient<Flags extends FlagTypes = FlagTypes>(options: Brows
   function report(news: News | { type: "error"; code: "EVENTS"; message: string }): void {
     const { type, ...detail } = news;
     if (news.type === "error") {
-      logger.error(say(news.message));
+      logger.error(say(`${news.code}, ${news.message}`));
       if (news.code === "REFUSED") {
         refused = true;
         for (const settle of waiting) settle(false);
       }
       // Nobody answers for this context: what it was served last is nearer than another's values.
       const kept = pending.length > 0 && news.code === "UNREACHABLE" && cache.read(body);
-      if (kept) {
-        hold(kept.flags, kept.revision);
-        for (const resolve of pending.splice(0)) resolve();
-      }
+      if (kept) answer(kept);
     }
     emit(type, detail as never);
   }
