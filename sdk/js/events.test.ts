@@ -246,6 +246,18 @@ describe("sending (Q8)", () => {
     expect(sent()[0]).toMatchObject({ unit: "u15" });
   });
 
+  test("who has been exposed is not remembered without bound while nothing can be sent (Q9)", () => {
+    const events = buffer({ maxBuffered: 5 });
+    for (let n = 0; n < 20_000; n++) see(events, `user-${n}`);
+    expect(events.dropped).toBe(19_995);
+    see(events, "user-19999");
+    expect(events.dropped).toBe(19_995);
+    see(events, "one more");
+    // Forgotten with all the others, so that it goes out again.
+    see(events, "user-19999");
+    expect(events.dropped).toBe(19_997);
+  });
+
   test("flushes at the same time send once", async () => {
     const events = buffer();
     events.metric("paid", "u1", 1);

@@ -26,6 +26,8 @@ const ABANDONED_MS = 2 * SEND_DEADLINE_MS;
 const MAX_BUFFERED = 10_000;
 /** Distinct (flag, variation, reason, version) in a window; a guard against keys made up at run time. */
 const MAX_COUNTERS = 20_000;
+/** Units remembered in a window, which lasts until something can be sent: after `Retry-After` that may be an hour. */
+const MAX_EXPOSED = 20_000;
 
 type Counter = { flag: string; variation: string | null; reason: string; flagVersion: number; count: number };
 type Outcome = "sent" | "refused" | "retry";
@@ -96,6 +98,7 @@ export class Events {
     if (!exposure || exposure.unit.length > MAX_UNIT) return;
     const once = `${flag}\n${variation}\n${exposure.unit}`;
     if (this.#exposed.has(once)) return;
+    if (this.#exposed.size >= MAX_EXPOSED) this.#exposed.clear();
     this.#exposed.add(once);
     const { sendAttributes, privateAttributes = [] } = this.#options;
     const attributes = sendAttributes && { attributes: publicAttributes(context, privateAttributes) };
