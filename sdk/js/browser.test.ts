@@ -1,5 +1,6 @@
 /** What a page's client says and keeps, with a server that answers whatever it is asked; test/browser has the real one. */
 import { afterEach, describe, expect, test, vi } from "vitest";
+import { newStorage } from "../../test/support/visitor.ts";
 import { type BrowserClient, type BrowserOptions, type Context, createClient } from "./browser.ts";
 
 let client: BrowserClient;
@@ -79,6 +80,75 @@ describe("whom the flags are for", () => {
       expect(await Promise.race([settled, new Promise((resolve) => setTimeout(resolve, 1_000, false))])).toBe(true);
       expect(client.string("who", "")).toBe(targetingKey);
     }
+  });
+});
+
+describe("a new context that gets no values", () => {
+  const unauthorised = async () => new Response(null, { status: 401 });
+  const unreachable = () => Promise.reject(new TypeError("no network"));
+  const silent: NonNullable<BrowserOptions["fetch"]> = (_, { signal }) =>
+    new Promise((_, reject) => signal?.addEventListener("abort", () => reject(signal.reason)));
+  const after = (next: NonNullable<BrowserOptions["fetch"]>, options: Partial<BrowserOptions> = {}) => {
+    let reply = answer;
+    open({ context: { targetingKey: "ada" }, fetch: (url, init) => reply(url, init), events: false, ...options });
+    return async () => {
+      await client.ready();
+      reply = next;
+      return () => {
+        reply = answer;
+      };
+    };
+  };
+
+  test("is told so when the key is refused, and those of the one before are served", async () => {
+    await after(unauthorised)();
+    expect(await client.setContext({ targetingKey: "ben" }, { timeoutMs: Number.POSITIVE_INFINITY })).toBe(false);
+    expect(client.status()).toMatchObject({ refused: true, connected: false });
+    expect(client.string("who", "")).toBe("ada");
+  });
+
+  test.each([
+    ["cannot be reached", unreachable],
+    ["says nothing", silent],
+  ])("is told so when the time is up and the server %s; nobody calls them confirmed", async (_, next) => {
+    await after(next)();
+    expect(await client.setContext({ targetingKey: "ben" }, { timeoutMs: 20 })).toBe(false);
+    expect(client.status()).toMatchObject({ connected: false, verifiedAgeMs: null });
+    expect(client.string("who", "")).toBe("ada");
+    expect(client.context).toMatchObject({ targetingKey: "ben" });
+  });
+
+  test("has them as soon as somebody answers, though its time was up", async () => {
+    const back = await after(unreachable)();
+    const changed = new Promise((resolve) => client.on("change", resolve));
+    expect(await client.setContext({ targetingKey: "ben" }, { timeoutMs: 1 })).toBe(false);
+    back();
+    await changed;
+    expect(client.string("who", "")).toBe("ben");
+    expect(client.status()).toMatchObject({ connected: true });
+  });
+
+  test.each([
+    ["refuses the key", unauthorised],
+    ["cannot be reached", unreachable],
+    ["says nothing", silent],
+  ])("has what the device kept for it, when the server %s", async (_, next) => {
+    const make = after(next, { cache: newStorage() });
+    await client.ready();
+    expect(await client.setContext({ targetingKey: "ben" })).toBe(true);
+    expect(await client.setContext({ targetingKey: "ada" })).toBe(true);
+    await make();
+    expect(await client.setContext({ targetingKey: "ben" }, { timeoutMs: 50 })).toBe(true);
+    expect(client.string("who", "")).toBe("ben");
+  });
+
+  test("settles when the client is closed, and at once where it is or where a server draws", async () => {
+    await after(silent)();
+    const asked = client.setContext({ targetingKey: "ben" }, { timeoutMs: Number.POSITIVE_INFINITY });
+    await client.close();
+    expect(await asked).toBe(false);
+    expect(await client.setContext({ targetingKey: "cem" })).toBe(false);
+    expect(await open({ offline: true }).setContext({ targetingKey: "cem" })).toBe(false);
   });
 });
 

@@ -87,10 +87,12 @@ export type BrowserClient<Flags extends FlagTypes = FlagTypes> = {
   /** With what was added to the one given. */
   readonly context: Context;
   /**
-   * Until the values for this context are here, which the promise waits for, those of the one before are served. Never rejects.
+   * Until the values for this context are here, those of the one before are served. Answers true when they are, the server's or
+   * what the device kept; false when the time (5,000 ms unless told) is up first, the key is refused or the client closed: they
+   * are still served as soon as they come. Never rejects.
    * @throws TypeError for a context that is no JSON; the one before stays then.
    */
-  setContext(context: Context): Promise<void>;
+  setContext(context: Context, options?: { timeoutMs?: number }): Promise<boolean>;
   /** Calls the listener from now on, until the answer is called. What a listener throws is logged and goes no further. */
   on<Name extends keyof BrowserEvents>(name: Name, listener: (detail: BrowserEvents[Name]) => void): () => void;
   /** Waits for the first values of the server: false when the time (5,000 ms unless told) is up first, the key is refused or the client closed. Never rejects. */
@@ -125,8 +127,10 @@ export function createClient<Flags extends FlagTypes = FlagTypes>(options: Brows
   const listeners: { [Name in keyof BrowserEvents]?: Set<(detail: BrowserEvents[Name]) => void> } = {};
   const warned = new Set<string>();
   /** Who waits for the first answer, and who for the values of the newest context. */
-  const waiting = new Set<(ready: boolean) => void>();
-  const pending: (() => void)[] = [];
+  const waiting: Waiting = new Set();
+  const pending: Waiting = new Set();
+  /** The values are still those of the context before. */
+  let isForeign = false;
   let context: Context;
   let body: string;
   let values: Values = { __proto__: null } as unknown as Values;
@@ -209,9 +213,10 @@ export function createClient<Flags extends FlagTypes = FlagTypes>(options: Brows
 
   /** All values of the newest context. A listener that asks for another one waits for that one's own. */
   function answer({ flags, revision }: Pick<PutMessage, "flags" | "revision">): void {
-    const asked = pending.splice(0);
+    const asked = [...pending];
+    isForeign = false;
     hold(flags, revision);
-    for (const resolve of asked) resolve();
+    settle(asked, true);
   }
 
   /** What is as it was stays the same object, so that nobody draws it again; null and absent is gone. */
@@ -237,7 +242,14 @@ export function createClient<Flags extends FlagTypes = FlagTypes>(options: Brows
     if (isReady) return;
     isReady = true;
     emit("ready", { revision: revision! });
-    for (const settle of waiting) settle(true);
+    settle(waiting, true);
+  }
+
+  /** Nobody answers for this context: what it was served last is nearer than another's values. Answers whether the values are its own. */
+  function recall(): boolean {
+    const kept = isForeign && !closed && cache.read(body);
+    if (kept) answer(kept);
+    return !isForeign;
   }
 
   function report(news: News | { type: "error"; code: "EVENTS"; message: string }): void {
@@ -246,11 +258,9 @@ export function createClient<Flags extends FlagTypes = FlagTypes>(options: Brows
       logger.error(say(`${news.code}, ${news.message}`));
       if (news.code === "REFUSED") {
         refused = true;
-        for (const settle of waiting) settle(false);
-      }
-      // Nobody answers for this context: what it was served last is nearer than another's values.
-      const kept = pending.length > 0 && news.code === "UNREACHABLE" && cache.read(body);
-      if (kept) answer(kept);
+        settle(waiting, false);
+        settle(pending, false);
+      } else if (news.code === "UNREACHABLE") recall();
     }
     emit(type, detail as never);
   }
@@ -303,13 +313,13 @@ export function createClient<Flags extends FlagTypes = FlagTypes>(options: Brows
     get context() {
       return context;
     },
-    setContext(given) {
+    setContext(given, { timeoutMs = 5_000 } = {}) {
       become(given);
-      if (closed || offline) return Promise.resolve();
-      return new Promise((resolve) => {
-        pending.push(resolve);
-        feed.tell("forget");
-      });
+      if (closed || offline) return Promise.resolve(false);
+      isForeign = true;
+      const settled = within(timeoutMs, pending);
+      feed.tell("forget");
+      return settled.then((came) => came || recall());
     },
     on(name, listener) {
       const set: Set<typeof listener> = listeners[name] ?? new Set();
@@ -317,17 +327,8 @@ export function createClient<Flags extends FlagTypes = FlagTypes>(options: Brows
       set.add(listener);
       return () => void set.delete(listener);
     },
-    ready: ({ timeoutMs = 5_000 } = {}) =>
-      new Promise((resolve) => {
-        if (isReady || refused || closed || offline) return resolve(isReady);
-        const settle = (ready: boolean) => {
-          clearTimeout(timer);
-          waiting.delete(settle);
-          resolve(ready);
-        };
-        const timer = setTimeout(settle, Math.min(timeoutMs, 2 ** 31 - 1), false);
-        waiting.add(settle);
-      }),
+    ready: async ({ timeoutMs = 5_000 } = {}) =>
+      isReady || refused || closed || offline ? isReady : within(timeoutMs, waiting),
     status: () => ({
       ...feed.status(),
       ready: isReady,
@@ -343,12 +344,30 @@ export function createClient<Flags extends FlagTypes = FlagTypes>(options: Brows
       unwatch();
       cancelFlush();
       feed.close();
-      for (const settle of waiting) settle(false);
-      for (const resolve of pending.splice(0)) resolve();
+      settle(waiting, false);
+      settle(pending, false);
       await events?.flush();
     },
   };
 }
+
+type Waiting = Set<(came: boolean) => void>;
+
+function settle(waiting: Iterable<(came: boolean) => void>, came: boolean): void {
+  for (const resolve of waiting) resolve(came);
+}
+
+/** What those who wait are told, or false when the time is up first. */
+const within = (timeoutMs: number, waiting: Waiting) =>
+  new Promise<boolean>((resolve) => {
+    const end = (came: boolean) => {
+      clearTimeout(timer);
+      waiting.delete(end);
+      resolve(came);
+    };
+    const timer = setTimeout(end, Math.min(timeoutMs, 2 ** 31 - 1), false);
+    waiting.add(end);
+  });
 
 /** A version 4 UUID. `crypto.randomUUID` is not there on pages without TLS. */
 function uuid(): string {

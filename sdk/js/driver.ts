@@ -79,7 +79,7 @@ export function liveFeed<P extends Put, D extends Patch>(
         const [after, effects] = transition(state, next, clock.elapsed(), random);
         state = after;
         for (const effect of effects) carryOut(effect);
-        if (state.verifiedAt !== verifiedAt) store.confirm();
+        if (state.verifiedAt !== null && state.verifiedAt !== verifiedAt) store.confirm();
       }
     } finally {
       draining = false;

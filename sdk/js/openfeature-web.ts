@@ -43,8 +43,6 @@ export class BuntingWebProvider implements Provider {
   readonly #client: WebProviderClient;
   readonly #readyMs: number;
   readonly #health: Health;
-  /** Contexts whose values are still to come. */
-  #awaited = 0;
 
   constructor(client: WebProviderClient, { readyMs = 5_000 }: WebProviderOptions = {}) {
     this.#client = client;
@@ -52,7 +50,7 @@ export class BuntingWebProvider implements Provider {
     this.#health = new Health(
       () => {
         const { ready, connected, stale } = client.status();
-        return ready && connected && !stale && this.#awaited === 0;
+        return ready && connected && !stale;
       },
       (event, message) => this.events.emit(ProviderEvents[event], message === undefined ? {} : { message }),
     );
@@ -131,20 +129,8 @@ export class BuntingWebProvider implements Provider {
 
   /** Whether the values for this context came in time. */
   async #become(context: EvaluationContext): Promise<boolean> {
-    const asked = this.#client.setContext(contextOf(context));
-    this.#awaited += 1;
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const late = new Promise<false>((resolve) => {
-      timer = setTimeout(resolve, this.#readyMs, false);
-    });
-    const arrived = asked.then(() => {
-      this.#awaited -= 1;
-      this.#health.recover();
-      return this.#client.status().ready;
-    });
-    const inTime = await Promise.race([arrived, late]);
-    clearTimeout(timer);
-    return inTime;
+    const came = await this.#client.setContext(contextOf(context), { timeoutMs: this.#readyMs });
+    return came && this.#client.status().ready;
   }
 
   #resolve<Value extends JsonValue>(key: string, defaultValue: Value, type: Type): ResolutionDetails<Value> {

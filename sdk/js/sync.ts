@@ -342,7 +342,7 @@ export function transition<P extends Put, D extends Patch>(
       break;
     case "forget":
       sleep();
-      state.revision = null;
+      state.revision = state.verifiedAt = null;
       state.early = [];
       state.fetchFailures = 0;
       fetch();

@@ -111,6 +111,7 @@ export function createTestBrowserClient<Flags extends FlagTypes = FlagTypes>({
       const differs = (key: string) => JSON.stringify(values[key]?.value) !== JSON.stringify(before[key]?.value);
       const changed = Object.keys(values).filter(differs);
       if (changed.length > 0) listeners.tell("change", { revision: held.revision, flags: changed });
+      return true;
     },
     on: (name, listener) => listeners.add(name, listener),
     ready: async () => true,

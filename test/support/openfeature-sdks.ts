@@ -123,9 +123,9 @@ export class WebSdk implements Sdk {
     const client = createClient({ cache: false, streams: [], events: false, logger, ...options });
     onTestFinished(() => client.close());
     const { setContext } = client;
-    client.setContext = (context) => {
+    client.setContext = (context, options) => {
       this.#with = context as EvaluationContext;
-      return setContext(context);
+      return setContext(context, options);
     };
     return client;
   }
