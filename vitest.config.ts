@@ -49,6 +49,7 @@ export default defineConfig(async () => ({
       {
         test: {
           name: "processes",
+          globalSetup: "./test/support/temporary-folder.ts",
           include: [
             "test/flows/**/*.test.ts",
             "test/browser/**/*.test.ts",

@@ -1,7 +1,7 @@
 /** What a page's client says and keeps, with a server that answers whatever it is asked; test/browser has the real one. */
 import { afterEach, describe, expect, test, vi } from "vitest";
 import { newStorage } from "../../test/support/visitor.ts";
-import { type BrowserClient, type BrowserOptions, type Context, createClient } from "./browser.ts";
+import { type BrowserClient, type BrowserOptions, type Context, createClient, type DeviceStorage } from "./browser.ts";
 
 let client: BrowserClient;
 let asked: { path: string; body: { context: Context; events: object[] } }[] = [];
@@ -170,6 +170,54 @@ test.each([
   const error = vi.fn();
   open({ fetch, logger: { warn: () => {}, error }, events: false });
   await vi.waitFor(() => expect(error).toHaveBeenCalledWith(message));
+});
+
+describe("on a device", () => {
+  const name = "bunting:bnt_cli_e_x";
+
+  test("what it kept is served before anybody answers", async () => {
+    const cache = newStorage();
+    await open({ cache, context: { targetingKey: "ada" } }).ready();
+    await client.close();
+    expect(open({ cache, context: { targetingKey: "ada" } }).string("who", "default")).toBe("ada");
+  });
+
+  test.each([
+    ["cut off", (kept: string) => kept.slice(0, -10)],
+    ["no object", () => "[1]"],
+    ["of somebody else", () => '"mine"'],
+    ["of values that are none", (kept: string) => kept.replace(/"flags":\{.*?\}\}/g, '"flags":{"who":7}')],
+    ["without a revision", (kept: string) => kept.replace('"revision":5', '"revision":"five"')],
+  ])("an entry that is %s is nothing kept, and is written over", async (_, damage) => {
+    const cache = newStorage();
+    await open({ cache, context: { targetingKey: "ada" } }).ready();
+    await client.close();
+    const whole = cache.getItem(name)!;
+    const damaged = damage(whole);
+    expect(damaged).not.toBe(whole);
+    cache.setItem(name, damaged);
+    expect(open({ cache, context: { targetingKey: "ada" } }).string("who", "default")).toBe("default");
+    await client.ready();
+    expect(client.string("who", "default")).toBe("ada");
+    expect(cache.getItem(name)).toBe(whole);
+  });
+
+  test.each<[string, Partial<DeviceStorage>]>([
+    ["is full", { getItem: () => null }],
+    ["is full of what it had", { getItem: (key: string) => (key === name ? "{}" : "the-id-it-had") }],
+    ["may not be used", {}],
+  ])("storage that %s keeps nothing, and flags are served all the same", async (_, reading) => {
+    const refuse = () => {
+      throw new DOMException("no", "QuotaExceededError");
+    };
+    open({ cache: { getItem: refuse, setItem: refuse, ...reading } });
+    expect(await client.ready()).toBe(true);
+    const { anonymousId } = client.context;
+    expect(anonymousId).toMatch(reading.getItem?.("") ? /^the-id-it-had$/ : /^[0-9a-f-]{36}$/);
+    expect(client.string("who", "default")).toBe(anonymousId);
+    expect(await client.setContext({ targetingKey: "ben" })).toBe(true);
+    expect(client.context).toEqual({ targetingKey: "ben", anonymousId });
+  });
 });
 
 describe("where a server draws", () => {

@@ -1,4 +1,5 @@
 /** The client for browsers against the real Worker, in this process, in workerd and in a page of a real browser. */
+import { PING } from "@bunting/core/wire";
 import type { Browser, BrowserContext, Page } from "playwright-core";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { launchChromium } from "../support/chromium.ts";
@@ -103,6 +104,28 @@ describe("in Chromium", () => {
     await context.setOffline(false);
     await eventually(async () => expect(await value("missed")).toBe("b"));
     await connected(2);
+  });
+
+  test("a tab that becomes visible makes its stream prove that it lives, and one that is hidden does not", async () => {
+    const pings: string[] = [];
+    page.on("websocket", (socket) => {
+      socket.on("framesent", ({ payload }) => void (payload === PING && pings.push(payload)));
+    });
+    await open();
+    await visitor.ready();
+    await connected(1);
+    // A browser without a screen never hides a tab, so the page is told as it would be.
+    const turn = (hidden: boolean) =>
+      page.evaluate((value) => {
+        const { document } = globalThis as unknown as { document: EventTarget };
+        Object.defineProperty(document, "hidden", { configurable: true, value });
+        document.dispatchEvent(new Event("visibilitychange"));
+      }, hidden);
+    await turn(true);
+    expect((await heard("disconnected")).length + pings.length).toBe(0);
+    await turn(false);
+    await eventually(async () => expect(pings).toHaveLength(1));
+    expect(await visitor.status()).toMatchObject({ transport: "websocket" });
   });
 
   test("left and come back to, it is the page that it was, and has what it missed", async () => {

@@ -1,6 +1,6 @@
 /** What `npm publish` would publish, as somebody has it who installs it: outside the repository, from the tarballs. */
 import { execFileSync, spawnSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { checkPackage, createPackageFromTarballData } from "@arethetypeswrong/core";
@@ -69,6 +69,25 @@ test("the packages hold what is used, a licence and a page to read, and neither 
     expect(files.filter((file) => /\.test\./.test(file))).toEqual([]);
     const readme = readFileSync(join(project, "node_modules", name, "README.md"), "utf8");
     for (const path of exportsOf(folder)) expect(readme).toContain(join(name, path));
+  }
+});
+
+test("every file that a packed file imports is packed, for JavaScript and for types", () => {
+  for (const name of Object.keys(packages)) {
+    const packed = join(outside, "packed", name);
+    mkdirSync(packed, { recursive: true });
+    execFileSync("tar", ["xzf", tarballOf(name), "-C", packed, "--strip-components=1"]);
+    const files = readdirSync(packed).filter((file) => /\.(js|d\.ts)$/.test(file));
+    const imported = files.flatMap((file) =>
+      [...readFileSync(join(packed, file), "utf8").matchAll(/\b(?:from|import)\s*\(?\s*"(\.[^"]+)"/g)].map(
+        ([, path]) => {
+          const script = path!.replace(/\.tsx?$/, ".js");
+          return { file, needs: file.endsWith(".d.ts") ? script.replace(/\.js$/, ".d.ts") : script };
+        },
+      ),
+    );
+    expect(imported.length).toBeGreaterThan(files.length / 2);
+    expect(imported.filter(({ needs }) => !existsSync(join(packed, needs)))).toEqual([]);
   }
 });
 

@@ -9,9 +9,22 @@ import type { ServeOptions } from "./serve.ts";
 
 const BOOTSTRAP_TOKEN = "bootstrap";
 
+const folders = new Set<string>();
+// For benches; what tests leave goes with their run.
+process.on("exit", () => {
+  for (const folder of folders) rmSync(folder, { recursive: true, force: true });
+});
+
+/** A folder that goes with this process. */
+function newFolder(name: string): string {
+  const folder = mkdtempSync(join(tmpdir(), `bunting-${name}-`));
+  folders.add(folder);
+  return folder;
+}
+
 /** Bundled as a deploy would bundle it. One bundle serves all servers of a test file. */
 export function bundle(entry: string, config = "wrangler.toml"): string {
-  const folder = mkdtempSync(join(tmpdir(), "bunting-bundle-"));
+  const folder = newFolder("bundle");
   const args = [
     "node_modules/wrangler/bin/wrangler.js",
     "deploy",
@@ -58,7 +71,7 @@ export class Server {
     const server = new Server({
       bundle: folder,
       entry: `${basename(entry, ".ts")}.js`,
-      persist: mkdtempSync(join(tmpdir(), "bunting-data-")),
+      persist: newFolder("data"),
       port: await freePort(),
       vars: { ...limits, BOOTSTRAP_TOKEN, ...vars },
     });
