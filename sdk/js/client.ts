@@ -114,11 +114,16 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
   }
 
   /**
-   * The value and how it came about. A value of another type than the default's becomes the default with reason
-   * `ERROR` and `TYPE_MISMATCH`; a default that is null, a list or an object takes any type.
+   * The value and how it came about. A value that does not fit, which is one of another type than the default's (null, a
+   * list or an object takes any), becomes the default with reason `ERROR` and `TYPE_MISMATCH`.
    */
-  details(key: keyof Flags & string, defaultValue: Json, context: Context = {}): Decision {
-    return this.#typed(key, defaultValue, context, checkFor(defaultValue));
+  details(
+    key: keyof Flags & string,
+    defaultValue: Json,
+    context: Context = {},
+    fits: (value: Json) => boolean = checkFor(defaultValue),
+  ): Decision {
+    return this.#typed(key, defaultValue, context, fits);
   }
 
   /** Every flag's decision for one context. Counts no evaluations and makes no exposures. */

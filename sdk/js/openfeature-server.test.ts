@@ -119,6 +119,24 @@ describe("a resolution", () => {
   });
 });
 
+test("a scalar that an object getter meets is counted as no variation, and exposes nobody", async () => {
+  peer.ruleset = rulesetOf(10, [
+    { ...json("blue"), trackExposures: true },
+    { ...json({ a: 1 }), key: "whole", trackExposures: true },
+  ]);
+  const { client, features } = await registered();
+  await features.getObjectDetails("theme", {}, { targetingKey: "ada" });
+  await features.getObjectDetails("whole", {}, { targetingKey: "ada" });
+  await client.flush();
+  const events = peer.batches.flatMap((batch) => batch.events);
+  expect(events.filter(({ kind }) => kind === "exposure")).toMatchObject([{ flag: "whole", unit: "ada" }]);
+  const counts = events.flatMap((event) => (event.kind === "summary" ? event.counts : []));
+  expect(counts.map(({ flag, variation }) => [flag, variation])).toEqual([
+    ["theme", null],
+    ["whole", "on"],
+  ]);
+});
+
 describe("a context", () => {
   const launched = (attribute: string) =>
     flag({

@@ -111,10 +111,15 @@ export class BuntingProvider implements Provider {
     type: Type,
   ): ResolutionDetails<Value> {
     this.#health.recover();
-    const decision = this.#client.details(key, defaultValue as Json, contextOf(context));
+    // The client is told, so that what is answered as a mismatch is counted as one too, and exposes nobody.
+    const fits = type === "object" && typeof defaultValue === "object" ? isObject : undefined;
+    const decision = this.#client.details(key, defaultValue as Json, contextOf(context), fits);
     const isEmpty = decision.errorCode === "FLAG_NOT_FOUND" && this.#client.status().revision === null;
     const { error, ...resolution } = resolutionOf(decision, { key, defaultValue, type, isEmpty });
     if (error === undefined) return resolution;
     return { ...resolution, errorCode: ErrorCode[error.code], errorMessage: error.message };
   }
 }
+
+/** A list or null too. */
+const isObject = (value: Json): boolean => typeof value === "object";
