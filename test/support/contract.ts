@@ -10,7 +10,7 @@ type Answered = { status: number; headers: Headers; text: string };
 
 export class Contract {
   readonly document: Document;
-  readonly #operations: { method: string; pattern: RegExp; operation: Operation; parameters: number }[];
+  readonly #operations: { method: string; pattern: RegExp; operation: Operation; parameters: number; isOne: boolean }[];
   readonly #validators = new Map<object, Validator>();
 
   constructor(document: Document) {
@@ -21,6 +21,7 @@ export class Contract {
         pattern: new RegExp(`^${path.replace(/[.]/g, "\\.").replace(/\{[^}]+\}/g, "[^/]+")}$`),
         operation,
         parameters: path.split("{").length,
+        isOne: path.endsWith("}") && !path.endsWith("/{member}"),
       })),
     );
     // "/flags/bulk" is not the flag of that name.
@@ -47,6 +48,9 @@ export class Contract {
       throw new Error(`No challenge: ${told}`);
     if ([429, 503].includes(answer.status) && answer.headers.get("retry-after") === null)
       throw new Error(`When? ${told}`);
+    // What is read by its id or key says of which version it is; a member has none: it is there or not.
+    if (method === "GET" && answer.status === 200 && found.isOne && !answer.headers.get("etag"))
+      throw new Error(`No ETag: ${told}`);
     if (response.content === undefined) {
       if (answer.text !== "") throw new Error(`A body that is not documented: ${told}`);
       return;

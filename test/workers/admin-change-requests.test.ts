@@ -108,10 +108,13 @@ describe("a change request (R10)", () => {
     expect(await missing()).toEqual([200]);
   });
 
-  test("is never approved by its author, by an editor, or by who has no business there", async () => {
+  test("is never judged by its author, nor by an editor, or by who has no business there", async () => {
     const { project, ask } = await underPolicies(PAYMENT);
     const { at } = await ask({ change: targeting({ instructions: serving(20_000) }) }, payer);
     expect(await outcome(payer("POST", `${at}/approve`, { revision: 1 }))).toEqual([403, "forbidden"]);
+    const objection = { revision: 1, comment: "Not yet." };
+    expect(await outcome(payer("POST", `${at}/request-changes`, objection))).toEqual([403, "forbidden"]);
+    expect(await outcome(payer("POST", `${at}/comments`, { comment: "Not yet." }))).toEqual([200, "open"]);
     expect(await outcome(author("POST", `${at}/approve`, { revision: 1 }))).toEqual([403, "forbidden"]);
     const scoped = (environment: string) =>
       newToken({ role: "approver", groups: ["payments"], scope: { environments: [`${project}/${environment}`] } });

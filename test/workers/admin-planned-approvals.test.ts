@@ -135,3 +135,14 @@ test("whose token was revoked does nothing any more at its time; whoever takes i
     fallthrough: { split: { weights: { on: 50_000 } } },
   });
 });
+
+test("whose token has expired by then does nothing any more either", async () => {
+  const { plan, ramp, read } = await guarded();
+  const expiresAt = Date.now() + MINUTE;
+  const leaver = await newToken({ name: "Leaver", role: "editor", expiresAt });
+  const { body: schedule } = await plan(leaver, { trackExposures: true });
+  const { body: climbing } = await ramp(leaver, 5_000, 50_000, 90_000);
+  await run(Math.max(expiresAt, schedule.at, climbing.nextAt));
+  expect((await read(`ramps/${climbing.id}`)).pause.code).toBe("forbidden");
+  expect((await read(`schedules/${schedule.id}`)).failure.code).toBe("forbidden");
+});

@@ -44,8 +44,8 @@ describe("policies (R10)", () => {
       version: 1,
     });
     const first = await editor("GET", `${policies}?limit=1`);
-    expect(first.body).toMatchObject({ items: [{ key: "most-users" }], nextCursor: "most-users" });
-    expect((await editor("GET", `${policies}?cursor=most-users`)).body).toMatchObject({
+    expect(first.body).toMatchObject({ items: [{ key: "most-users" }], nextCursor: expect.any(String) });
+    expect((await editor("GET", `${policies}?cursor=${first.body.nextCursor}`)).body).toMatchObject({
       items: [{ key: "payment" }],
       nextCursor: null,
     });

@@ -65,13 +65,14 @@ describe("the document", () => {
       () =>
         new Contract(contract.document).check("GET", path, {
           status,
-          headers: new Headers({ ...Object.fromEntries(headers), ...more }),
+          headers: new Headers({ ...Object.fromEntries(headers), etag: '"v1"', ...more }),
           text: JSON.stringify(body),
         });
     expect(check(200, project)).not.toThrow();
     expect(check(200, { ...project, surprise: 1 })).toThrow("surprise");
     expect(check(200, { ...project, key: 1 })).toThrow("/key");
     expect(check(200, { key: "a" })).toThrow("required");
+    expect(check(200, project, { etag: "" })).toThrow("No ETag");
     expect(check(202, project)).toThrow("Undocumented status");
     expect(check(200, project, { "content-type": "text/plain" })).toThrow("content type");
     const problem = { type: "t", title: "t", status: 404, code: "not-found", detail: "d", correlationId: "c" };

@@ -5,7 +5,10 @@ import { isAtLeast } from "../store/policy.ts";
 import { isInScope } from "./access.ts";
 import { verdicts } from "./change-request-state.ts";
 
-/** Who has approved of it as it is, as far as they still may: whose token is revoked or has lost its role or scope may not. */
+/**
+ * Who has approved of it as it is, as far as they still may: whose token is revoked or has lost its role or scope may not. One that
+ * has only expired was good when it approved, and nobody has taken that back.
+ */
 export async function approversOf(db: Database, { row, events, project, environment }: ChangeRequestThere) {
   const { approvals } = verdicts(events, row.revision);
   if (approvals.length === 0) return [];

@@ -23,7 +23,7 @@ import {
 } from "./contract.ts";
 import { delivery, killsThere } from "./hubs.ts";
 import { planRevert } from "./revert.ts";
-import { requireRoom, write } from "./write.ts";
+import { etagOf, requireRoom, write } from "./write.ts";
 
 const entryPath = z.object({ id: whole(1) });
 
@@ -147,6 +147,8 @@ export const audit = resource()
   })
   .openapi(read, async (c) => {
     const row = await visibleEntry(c.var.db, c.var.caller.scope, c.req.valid("param").id);
+    // Nothing about an entry ever changes.
+    c.header("etag", etagOf(1));
     return c.json({ ...shownEntry(row), revertible: await isRevertible(c.var.db, row.id) }, 200);
   })
   .openapi(revert, async (c) => {

@@ -15,7 +15,7 @@ import { conflictsOf } from "./conflicts.ts";
 import { MAX_ASKED_BYTES, MAX_CHANGE_BYTES, MAX_SHOWN, MAX_TAGS_KEPT } from "./limits.ts";
 import { authorThere } from "./planned.ts";
 import { baseOf, movedIn, shownDocument, type Touched, touchedBy } from "./touched.ts";
-import type { Audited, Plan } from "./write.ts";
+import { type Audited, type Plan, requireRoom } from "./write.ts";
 
 /** Where everything is. */
 export type Place = Pick<Asked, "env" | "db">;
@@ -28,6 +28,7 @@ export async function asOfNow(asked: Asking, project: { id: string; key: string 
   const plan = await planChange(change, asked, project.key, now);
   const { write, sources = [] } = plan;
   if (write === undefined) throw conflict("changes-nothing", "That is as it is already.");
+  await requireRoom(asked.db, write.edits);
   const touched = await touchedBy(asked.db, plan);
   const base = [...touched.map(baseOf), ...sources];
   if (new TextEncoder().encode(JSON.stringify([change, base])).byteLength > MAX_ASKED_BYTES) {
@@ -65,8 +66,8 @@ function subjectsOf(touched: Touched[], audits: Audited[]): Subject[] {
 }
 
 /** Its author, as they are now. @throws ApiError 403 where they may no longer write. */
-export async function askingFor({ env, db }: Place, { row }: ChangeRequestThere): Promise<Asking> {
-  const { scope } = await authorThere(db, row.authorId);
+export async function askingFor({ env, db }: Place, { row }: ChangeRequestThere, now: number): Promise<Asking> {
+  const { scope } = await authorThere(db, row.authorId, now);
   return { env, db, scope, by: { actor: row.author, tokenId: row.authorId }, changeRequest: row.id };
 }
 
@@ -78,18 +79,20 @@ export async function outlookOf(
 ): Promise<Outlook> {
   const { row, revision, project, events } = there;
   try {
-    const plan = await planChange(revision.change as Change, await askingFor(place, there), project.key, now);
+    const plan = await planChange(revision.change as Change, await askingFor(place, there, now), project.key, now);
     const touched = await touchedBy(place.db, plan);
     const conflicts = conflictsOf(revision.base, touched, plan.sources ?? []);
     const { met, lacking } = await approvalOf(place.db, proposedBy(plan.write), null, approvedBy);
+    // What it would do is shown all the same: one sees what is to be made smaller.
+    const obstacle = await requireRoom(place.db, plan.write?.edits).then(() => null, shownObstacle);
     const inItsWay = conflicts.length + lacking.length + verdicts(events, row.revision).objections.length;
     return {
       changes: plan.write === undefined ? {} : changesOf(auditsOf(plan.write)),
       documents: shownTouched(touched),
       conflicts,
-      obstacle: null,
+      obstacle,
       policies: met.map(shownGiven),
-      publishable: statusAfter(row.status, "publish") !== null && inItsWay === 0,
+      publishable: statusAfter(row.status, "publish") !== null && obstacle === null && inItsWay === 0,
     };
   } catch (error) {
     const obstacle = shownObstacle(error);

@@ -80,7 +80,8 @@ const outlook = z
       .object({ code: z.string(), detail: z.string(), errors: z.array(mistake).optional() })
       .nullable()
       .openapi({
-        description: "What the request itself would be refused with now: an instruction that has lost its object",
+        description:
+          "What the request itself would be refused with now: an instruction that has lost its object, no room in the environment",
       }),
     policies: z.array(policyMet).openapi({ description: "Those in force that it meets" }),
     publishable: z.boolean(),

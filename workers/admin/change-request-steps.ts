@@ -55,7 +55,8 @@ const object = createRoute({
   method: "post",
   path: `${path}/request-changes`,
   tags: ["change requests"],
-  summary: "Ask for changes: until they are made, or one approves after all, it cannot be published",
+  summary:
+    "Ask for changes: until they are made, or one approves after all, it cannot be published; never of one's own",
   middleware: needs("approver", "part"),
   request: { params: changeRequestPath, ...body(z.strictObject({ revision, comment })) },
   responses: answered,
@@ -104,15 +105,18 @@ export const changeRequestSteps = resource()
   .openapi(approve, async (c) => {
     const { revision, comment } = c.req.valid("json");
     const checked = (there: ChangeRequestThere) => {
-      if (there.row.authorId === c.var.caller.id) throw forbidden("Nobody approves of their own change request.");
+      requireOthers(c, there);
       requireRevision(there, revision);
     };
     return c.json(await taken(c, { kind: "approve", comment }, checked), 200);
   })
   .openapi(object, async (c) => {
     const { revision, comment } = c.req.valid("json");
-    const step: Step = { kind: "request-changes", comment };
-    return c.json(await taken(c, step, (there) => requireRevision(there, revision)), 200);
+    const checked = (there: ChangeRequestThere) => {
+      requireOthers(c, there);
+      requireRevision(there, revision);
+    };
+    return c.json(await taken(c, { kind: "request-changes", comment }, checked), 200);
   })
   .openapi(withdraw, async (c) => {
     const { comment } = c.req.valid("json");
@@ -180,6 +184,10 @@ async function taken(c: AdminContext, step: Step, check: (there: ChangeRequestTh
 
 function requireOwn(c: AdminContext, { row }: ChangeRequestThere): void {
   if (row.authorId !== c.var.caller.id) throw forbidden("Only its author does that with a change request.");
+}
+
+function requireOthers(c: AdminContext, { row }: ChangeRequestThere): void {
+  if (row.authorId === c.var.caller.id) throw forbidden("Nobody judges their own change request: edit it, or comment.");
 }
 
 function requireRevision({ row }: ChangeRequestThere, revision: number): void {

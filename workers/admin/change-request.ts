@@ -165,7 +165,7 @@ export async function planPublication(
     const by = objections.map(({ actor }) => actor).join(", ");
     throw conflict("changes-requested", `${by} asked for changes: edit it, or have it approved.`);
   }
-  const plan = await planChange(revision.change as Change, await askingFor(place, there), project.key, now);
+  const plan = await planChange(revision.change as Change, await askingFor(place, there, now), project.key, now);
   const conflicts = conflictsOf(revision.base, await touchedBy(place.db, plan), plan.sources ?? []);
   if (conflicts.length > 0) {
     const detail = "Something that it changes has been changed since. Look at both, then rebase it, or edit it.";

@@ -6,6 +6,7 @@ import {
   insertChangeRequest,
   insertEvent,
   insertRevision,
+  type ListedChangeRequest,
   listChangeRequests,
 } from "../store/change-requests.ts";
 import { retryingLostRaces } from "../store/changes.ts";
@@ -30,6 +31,7 @@ import {
 import { changeRequestOf, changeRequestPath } from "./change-request-steps.ts";
 import { body, json, page, pageOf, pageQuery, problems, projectPath, resource } from "./contract.ts";
 import { MAX_CHANGE_REQUESTS, MAX_NAME } from "./limits.ts";
+import { listing, openedQuery } from "./list.ts";
 import { projectThere } from "./planned.ts";
 import { etagOf, requireFuture, requireMatch, write } from "./write.ts";
 
@@ -64,7 +66,7 @@ const list = createRoute({
   middleware: needs("viewer", "part"),
   request: {
     params: projectPath,
-    query: pageQuery.extend({
+    query: openedQuery.extend({
       status: status.optional(),
       environment: z.string().max(MAX_NAME).optional().openapi({
         description: "Those of the whole project are of each environment",
@@ -77,7 +79,7 @@ const list = createRoute({
       }),
     }),
   },
-  responses: { 200: json(page(listedChangeRequest), "Change requests, newest first"), ...problems },
+  responses: { 200: json(page(listedChangeRequest), "Change requests, newest first unless told"), ...problems },
 });
 
 const read = createRoute({
@@ -164,7 +166,8 @@ export const changeRequests = resource()
   })
   .openapi(list, async (c) => {
     const { project: projectKey } = c.req.valid("param");
-    const { limit, cursor, status, environment, flag, segment, author, waitingForMe } = c.req.valid("query");
+    const { status, environment, flag, segment, author, waitingForMe, q, ...query } = c.req.valid("query");
+    const { page, told } = await listing(c, query, "seq");
     const { db, caller } = c.var;
     const project = await projectThere(c);
     if (flag !== undefined && segment !== undefined) throw badRequest("Send flag or segment, not both.");
@@ -177,35 +180,30 @@ export const changeRequests = resource()
     const visible = visibleEnvironments(caller.scope, projectKey);
     const environments =
       environment === undefined ? visible : [environment].filter((one) => visible?.includes(one) ?? true);
-    const filter = { status: status && [status], environments, subject, author };
-    const before = beforeOf(cursor);
-    const shown = (one: { row: Parameters<typeof shownRow>[1]; environment: string | null }) =>
-      shownRow({ project: projectKey, environment: one.environment }, one.row);
+    const filter = { status: status && [status], environments, subject, author, q };
+    const answer = (found: ListedChangeRequest[]) => {
+      const rows = found.map(({ row, environment }) => ({ ...row, environment }));
+      return told(rows, ({ environment, ...row }) => shownRow({ project: projectKey, environment }, row));
+    };
     if (waitingForMe === "false") {
-      const rows = await listChangeRequests(db, project.id, { ...filter, before }, limit + 1);
-      return c.json(
-        pageOf(rows, limit, ({ row }) => String(row.seq), shown),
-        200,
-      );
+      return c.json(answer(await listChangeRequests(db, project.id, filter, page)), 200);
     }
     const undecided = (["open", "failed"] as const).filter((one) => status === undefined || one === status);
     const waiting = { ...filter, status: undecided, waitingFor: caller.id };
-    const found: Awaited<ReturnType<typeof listChangeRequests>> = [];
+    const found: ListedChangeRequest[] = [];
     if (undecided.length > 0 && isAtLeast(caller.role, "approver")) {
       const { policies } = await policiesOf(db, project.id);
       const mine = policies.filter(({ approvers }) => isNamed(approvers, caller));
       // As many can wait as MAX_CHANGE_REQUESTS says, so this ends.
-      for (let next = before; found.length <= limit; ) {
-        const rows = await listChangeRequests(db, project.id, { ...waiting, before: next }, 200);
+      for (let { after } = page; found.length < page.limit; ) {
+        const rows = await listChangeRequests(db, project.id, waiting, { ...page, after, limit: 200 });
         found.push(...rows.filter(({ row }) => mine.some((one) => concerns(one, row.affected))));
         if (rows.length < 200) break;
-        next = rows.at(-1)!.row.seq;
+        const { seq, createdAt } = rows.at(-1)!.row;
+        after = { value: createdAt, tie: String(seq) };
       }
     }
-    return c.json(
-      pageOf(found.slice(0, limit + 1), limit, ({ row }) => String(row.seq), shown),
-      200,
-    );
+    return c.json(answer(found.slice(0, page.limit)), 200);
   })
   .openapi(read, async (c) => {
     const there = await changeRequestOf(c, true);

@@ -68,7 +68,11 @@ const list = createRoute({
   middleware: needs("viewer"),
   request: {
     params: projectPath,
-    query: pageQuery.extend({ flag: z.string().max(128).optional(), repository: repository.optional() }),
+    query: pageQuery.extend({
+      flag: z.string().max(128).optional(),
+      repository: repository.optional(),
+      q: z.string().max(MAX_NAME).optional().openapi({ description: "Text in the path or the snippet" }),
+    }),
   },
   responses: {
     200: json(

@@ -1,24 +1,13 @@
 /** Kills of flags under a policy, which nobody held up: approvers look at each afterwards. */
 import { createRoute, z } from "@hono/zod-openapi";
-import { badRequest, forbidden, notFound } from "../problem.ts";
+import { forbidden, notFound } from "../problem.ts";
 import { closeKillReview, findKillReview, type KillReviewThere, listKillReviews } from "../store/kill-reviews.ts";
 import { findProject } from "../store/projects.ts";
 import { isInScope, needs, visibleEnvironments } from "./access.ts";
 import { comment, person } from "./change-request-shape.ts";
-import {
-  type AdminContext,
-  body,
-  json,
-  key,
-  page,
-  pageOf,
-  pageQuery,
-  problems,
-  projectPath,
-  resource,
-  time,
-} from "./contract.ts";
+import { type AdminContext, body, json, key, page, problems, projectPath, resource, time } from "./contract.ts";
 import { MAX_NAME } from "./limits.ts";
+import { listing, openedQuery } from "./list.ts";
 import { etagOf, requireMatch, write } from "./write.ts";
 
 const killReview = z
@@ -59,13 +48,13 @@ const list = createRoute({
   middleware: needs("viewer", "part"),
   request: {
     params: projectPath,
-    query: pageQuery.extend({
+    query: openedQuery.extend({
       status: z.enum(["open", "closed"]).optional(),
       environment: z.string().max(MAX_NAME).optional(),
       flag: z.string().max(MAX_NAME).optional(),
     }),
   },
-  responses: { 200: json(page(killReview), "Reviews, newest first"), ...problems },
+  responses: { 200: json(page(killReview), "Reviews, newest first unless told"), ...problems },
 });
 
 const read = createRoute({
@@ -91,20 +80,17 @@ const close = createRoute({
 export const killReviews = resource()
   .openapi(list, async (c) => {
     const { project: projectKey } = c.req.valid("param");
-    const { limit, cursor, status, environment, flag } = c.req.valid("query");
+    const { status, environment, flag, q, ...query } = c.req.valid("query");
     const project = await findProject(c.var.db, projectKey);
     if (project === undefined) throw notFound(`The project ${projectKey}`);
-    if (cursor && !/^\d{1,15}$/.test(cursor)) throw badRequest("That is not a cursor of this list.");
+    const { page, told } = await listing(c, query, "seq");
     const visible = visibleEnvironments(c.var.caller.scope, projectKey);
     const environments =
       environment === undefined ? visible : [environment].filter((one) => visible?.includes(one) ?? true);
     const open = status === undefined ? undefined : status === "open";
-    const before = cursor ? Number(cursor) : undefined;
-    const rows = await listKillReviews(c.var.db, project.id, { open, environments, flag, before }, limit + 1);
-    return c.json(
-      pageOf(rows, limit, ({ row }) => String(row.seq), shown),
-      200,
-    );
+    const rows = await listKillReviews(c.var.db, project.id, { open, environments, flag, q }, page);
+    const positioned = rows.map((there) => ({ ...there, seq: there.row.seq, createdAt: there.row.killedAt }));
+    return c.json(told(positioned, shown), 200);
   })
   .openapi(read, async (c) => {
     const there = await killReviewOf(c);

@@ -10,8 +10,9 @@ const KEYED = ["key", "name", "createdAt", "updatedAt"] as const;
 const ISSUED = ["createdAt", "name", "updatedAt"] as const;
 const SCHEDULED = ["at", "createdAt"] as const;
 const RAMPED = ["createdAt"] as const;
+const OPENED = ["createdAt"] as const;
 
-const ordered = <const By extends string>(orders: readonly [By, ...By[]]) =>
+const ordered = <const By extends string>(orders: readonly [By, ...By[]], unlessTold: By | `-${By}` = orders[0]) =>
   pageQuery.extend({
     cursor: z.string().max(MAX_CURSOR).optional().openapi({
       description: "`nextCursor` of the page before, for the same list and `sort`",
@@ -19,7 +20,7 @@ const ordered = <const By extends string>(orders: readonly [By, ...By[]]) =>
     q: z.string().max(MAX_NAME).optional().openapi({ description: "Text to be found in it, whatever its case" }),
     sort: z
       .enum([...orders, ...orders.map((order) => `-${order}` as const)])
-      .default(() => orders[0] as never)
+      .default(() => unlessTold as never)
       .openapi({ description: "The order; with - the other way round" }),
   });
 
@@ -32,9 +33,16 @@ export const issuedQuery = ordered(ISSUED).extend({
 });
 
 /** Of what is planned for a flag in an environment. */
-const planned = { environment: z.string().optional(), flag: z.string().optional() };
+const planned = {
+  environment: z.string().optional(),
+  flag: z.string().optional(),
+  author: z.string().max(MAX_NAME).optional().openapi({ description: "The id of a token" }),
+};
 export const scheduledQuery = ordered(SCHEDULED).extend(planned);
 export const rampedQuery = ordered(RAMPED).extend(planned);
+
+/** Of what somebody opens for others to decide on. */
+export const openedQuery = ordered(OPENED, "-createdAt");
 
 export const truth = z
   .enum(["true", "false"])
@@ -56,9 +64,9 @@ export async function listing<By extends string, Tie extends string>(
   const by = sort.slice(descending ? 1 : 0) as By;
   const list = (await sha256(`${c.req.path} ${sort}`)).slice(0, 12);
   const page: PageOf<By> = { limit: limit + 1, by, descending, after: cursor ? positionIn(cursor, list) : undefined };
-  type Row = { [name in By]: string | number } & { [name in Tie]: string };
+  type Row = { [name in By]: string | number } & { [name in Tie]: string | number };
   const told = <Found extends Row, Item>(rows: Found[], item: (row: Found) => Item) =>
-    pageOf(rows, limit, (row) => encode([list, row[by], row[tie]]), item);
+    pageOf(rows, limit, (row) => encode([list, row[by], String(row[tie])]), item);
   return { page, told };
 }
 

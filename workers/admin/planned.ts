@@ -42,15 +42,21 @@ export const plannedBy = (env: Env, now: () => number, { actor, tokenId }: Plann
 });
 
 /** When its time has come: whoever has lost the right to do it has lost what they planned, too. @throws ApiError 403 */
-export async function requireAuthor(db: Database, tokenId: string | null, { project, environment }: EnvironmentName) {
-  const { scope } = await authorThere(db, tokenId);
+export async function requireAuthor(
+  db: Database,
+  tokenId: string | null,
+  { project, environment }: EnvironmentName,
+  now: number,
+) {
+  const { scope } = await authorThere(db, tokenId, now);
   if (!isInScope(scope, project, environment)) throw mayNoLonger();
 }
 
-/** Whoever asked for something, if they may still write. @throws ApiError 403 */
-export async function authorThere(db: Database, tokenId: string | null): Promise<TokenRow> {
+/** Whoever asked for something, if they may still write: an expired token is like a revoked one. @throws ApiError 403 */
+export async function authorThere(db: Database, tokenId: string | null, now: number): Promise<TokenRow> {
   const author = tokenId === null ? undefined : await findTokenById(db, tokenId);
   if (author === undefined || author.revokedAt !== null || !isAtLeast(author.role, "editor")) throw mayNoLonger();
+  if (author.expiresAt !== null && author.expiresAt <= now) throw mayNoLonger();
   return author;
 }
 

@@ -2,24 +2,15 @@
 import { createRoute, z } from "@hono/zod-openapi";
 import { badRequest, conflict, notFound } from "../problem.ts";
 import { newId } from "../store/database.ts";
+import { pageAmong } from "../store/page.ts";
 import { deletePolicy, editPolicies, insertPolicy, policiesOf, updatePolicy } from "../store/policies.ts";
 import type { PolicyRow } from "../store/policy.ts";
 import { findProject } from "../store/projects.ts";
 import { needs } from "./access.ts";
 import { difference, isEmpty } from "./audit-diff.ts";
-import {
-  type AdminContext,
-  body,
-  json,
-  key,
-  page,
-  pageOf,
-  pageQuery,
-  problems,
-  projectPath,
-  resource,
-} from "./contract.ts";
-import { MAX_POLICIES } from "./limits.ts";
+import { type AdminContext, body, json, key, page, problems, projectPath, resource } from "./contract.ts";
+import { MAX_NAME, MAX_POLICIES } from "./limits.ts";
+import { keyedQuery, listing, truth } from "./list.ts";
 import { fields, policy, shownPolicy as shown } from "./policy-shape.ts";
 import { etagOf, requireMatch, write } from "./write.ts";
 
@@ -45,8 +36,15 @@ const list = createRoute({
   tags: ["policies"],
   summary: "List policies",
   middleware: needs("viewer"),
-  request: { params: projectPath, query: pageQuery },
-  responses: { 200: json(page(policy), "Policies by key"), ...problems },
+  request: {
+    params: projectPath,
+    query: keyedQuery.extend({
+      environment: z.string().max(MAX_NAME).optional().openapi({ description: "Those that hold there" }),
+      tag: z.string().max(MAX_NAME).optional().openapi({ description: "Those that hold for its flags" }),
+      enabled: truth,
+    }),
+  },
+  responses: { 200: json(page(policy), "Policies, by key unless told"), ...problems },
 });
 
 const read = createRoute({
@@ -116,16 +114,21 @@ export const policies = resource()
     return c.json(done.body, 201);
   })
   .openapi(list, async (c) => {
-    const { limit, cursor = "" } = c.req.valid("query");
+    const { environment, tag, enabled, q = "", ...query } = c.req.valid("query");
+    const { page, told } = await listing(c, query, "key");
     const { project, policies } = await projectPolicies(c);
-    const rows = policies.filter((row) => row.key > cursor);
+    const holds = (all: string[], one: string | undefined) =>
+      one === undefined || all.length === 0 || all.includes(one);
+    const text = q.toLowerCase();
+    const rows = policies.filter(
+      (row) =>
+        holds(row.environments, environment) &&
+        holds(row.tags, tag) &&
+        (enabled === undefined || row.enabled === enabled) &&
+        [row.key, row.name, row.description].some((one) => one.toLowerCase().includes(text)),
+    );
     return c.json(
-      pageOf(
-        rows,
-        limit,
-        (row) => row.key,
-        (row) => shown(project, row),
-      ),
+      told(pageAmong(rows, "key", page), (row) => shown(project, row)),
       200,
     );
   })

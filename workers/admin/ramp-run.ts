@@ -19,7 +19,7 @@ export async function runRamp(env: Env, now: () => number, id: string): Promise<
         const ramp = await findRamp(db, id);
         if (ramp === undefined) return { status: 200, body: null };
         const event = eventAt(at);
-        if (event.kind === "tick") await requireAuthor(db, ramp.row.tokenId, ramp.environment);
+        if (event.kind === "tick") await requireAuthor(db, ramp.row.tokenId, ramp.environment, at);
         return planRamp(author, ramp, event, at);
       },
       found.row.reason ?? undefined,

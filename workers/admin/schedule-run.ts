@@ -56,7 +56,7 @@ async function planRun(db: Database, id: string, now: number): Promise<Plan<null
   // Somebody else was first, or it was cancelled or moved.
   if (found === undefined || found.row.status !== "pending" || found.row.at > now) return NOTHING;
   const { row, environment } = found;
-  await requireAuthor(db, row.tokenId, environment);
+  await requireAuthor(db, row.tokenId, environment, now);
   const { flag } = await flagThere(db, environment, row.flagKey);
   if (flag.id !== row.flagId) {
     throw conflict("flag-replaced", `The flag ${row.flagKey} was deleted, and this is another of the same key.`);

@@ -112,11 +112,15 @@ export const schedules = resource()
     return c.json(done.body, 201);
   })
   .openapi(list, async (c) => {
-    const { environment, flag, status, q, ...query } = c.req.valid("query");
+    const { environment, flag, author, status, q, ...query } = c.req.valid("query");
     const { page, told } = await listing(c, query, "id");
     const { id: projectId, key } = await projectThere(c);
     const visible = visibleEnvironments(c.var.caller.scope, key);
-    const rows = await store.listSchedules(c.var.db, { projectId, visible, environment, flag, status, q }, page);
+    const rows = await store.listSchedules(
+      c.var.db,
+      { projectId, visible, environment, flag, author, status, q },
+      page,
+    );
     return c.json(told(rows, shownSchedule), 200);
   })
   .openapi(read, async (c) => {

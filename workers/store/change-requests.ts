@@ -1,6 +1,7 @@
-import { and, asc, desc, eq, gt, inArray, lt, lte, min, type SQL, sql } from "drizzle-orm";
+import { and, asc, desc, eq, gt, inArray, lte, min, type SQL, sql } from "drizzle-orm";
 import type { EnvironmentName } from "./credentials.ts";
 import { answered, type Database, type Statement } from "./database.ts";
+import { holding, inOrder, type PageOf } from "./page.ts";
 import { insertRows, listed } from "./rows.ts";
 import * as table from "./schema.ts";
 import type { TokenRow } from "./tokens.ts";
@@ -73,20 +74,21 @@ export type ChangeRequestFilter = {
   author?: string | undefined;
   /** Made by somebody else, and as it is not judged by this one. */
   waitingFor?: string | undefined;
-  before?: number | undefined;
+  q?: string | undefined;
 };
 
 export type ListedChangeRequest = { row: ChangeRequestRow; environment: string | null };
 
-/** Newest first. */
 export function listChangeRequests(
   db: Database,
   projectId: string,
   filter: ChangeRequestFilter,
-  limit: number,
+  page: PageOf<"createdAt">,
 ): Promise<ListedChangeRequest[]> {
   const { changeRequests, changeRequestEvents, changeRequestSubjects: subjects, environments } = table;
-  const { status, subject, author, before, waitingFor } = filter;
+  const { status, subject, author, waitingFor, q } = filter;
+  // Numbered as they are made: one index serves both ways.
+  const { after, orderBy } = inOrder({ createdAt: changeRequests.seq }, changeRequests.seq, page);
   const said = sql`SELECT 1 FROM ${changeRequestEvents} WHERE ${changeRequestEvents.changeRequestId} = ${changeRequests.id}
     AND ${changeRequestEvents.revision} = ${changeRequests.revision} AND ${changeRequestEvents.actorId} = ${waitingFor ?? ""}
     AND ${changeRequestEvents.kind} IN ('approve', 'request-changes')`;
@@ -97,7 +99,8 @@ export function listChangeRequests(
     .where(
       and(
         eq(changeRequests.projectId, projectId),
-        before === undefined ? undefined : lt(changeRequests.seq, before),
+        after,
+        holding(q, [changeRequests.title, changeRequests.description]),
         status && inArray(changeRequests.status, status),
         // What is of the whole project is of each of its environments.
         filter.environments === null
@@ -119,8 +122,8 @@ export function listChangeRequests(
           : sql`${changeRequests.authorId} <> ${waitingFor} AND NOT EXISTS (${said})`,
       ),
     )
-    .orderBy(desc(changeRequests.seq))
-    .limit(limit);
+    .orderBy(...orderBy)
+    .limit(page.limit);
 }
 
 /** Those that somebody still has to decide on. */

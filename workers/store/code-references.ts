@@ -1,6 +1,7 @@
 /** Where flags are named in people's code, as CI last saw each repository. */
 import { and, asc, eq, gt, sql } from "drizzle-orm";
 import type { Database, Statement } from "./database.ts";
+import { holding } from "./page.ts";
 import * as table from "./schema.ts";
 
 export type RepositoryRow = typeof table.codeRepositories.$inferSelect;
@@ -48,12 +49,12 @@ export async function unknownFlags(db: Database, projectId: string, keys: string
   return rows.map(({ key }) => key);
 }
 
-export type ReferenceFilter = { flag?: string | undefined; repository?: string | undefined };
+export type ReferenceFilter = { flag?: string | undefined; repository?: string | undefined; q?: string | undefined };
 
 export function listReferences(
   db: Database,
   projectId: string,
-  { flag, repository }: ReferenceFilter,
+  { flag, repository, q }: ReferenceFilter,
   { limit, after }: { limit: number; after: number },
 ) {
   const { codeRepositories, codeReferences } = table;
@@ -82,6 +83,7 @@ export function listReferences(
         eq(codeReferences.projectId, projectId),
         flag === undefined ? undefined : eq(codeReferences.flagKey, flag),
         repository === undefined ? undefined : eq(codeReferences.repository, repository),
+        holding(q, [codeReferences.path, codeReferences.snippet]),
         gt(codeReferences.id, after),
       ),
     )

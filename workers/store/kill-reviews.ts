@@ -1,5 +1,6 @@
-import { and, desc, eq, isNotNull, isNull, lt, sql } from "drizzle-orm";
+import { and, eq, isNotNull, isNull, sql } from "drizzle-orm";
 import type { Database, Statement } from "./database.ts";
+import { holding, inOrder, type PageOf } from "./page.ts";
 import { listed } from "./rows.ts";
 import * as table from "./schema.ts";
 
@@ -23,17 +24,18 @@ export type KillReviewFilter = {
   /** Keys; null for all. */
   environments: string[] | null;
   flag: string | undefined;
-  before: number | undefined;
+  q: string | undefined;
 };
 
-/** Newest first. */
 export function listKillReviews(
   db: Database,
   projectId: string,
-  { open, environments, flag, before }: KillReviewFilter,
-  limit: number,
+  { open, environments, flag, q }: KillReviewFilter,
+  page: PageOf<"createdAt">,
 ): Promise<KillReviewThere[]> {
   const { killReviews } = table;
+  // Numbered as they are opened: one index serves both ways.
+  const { after, orderBy } = inOrder({ createdAt: killReviews.seq }, killReviews.seq, page);
   return select(db)
     .where(
       and(
@@ -41,11 +43,12 @@ export function listKillReviews(
         open === undefined ? undefined : (open ? isNull : isNotNull)(killReviews.closedAt),
         environments === null ? undefined : sql`${table.environments.key} IN ${listed(environments)}`,
         flag === undefined ? undefined : eq(killReviews.flagKey, flag),
-        before === undefined ? undefined : lt(killReviews.seq, before),
+        after,
+        holding(q, [killReviews.flagKey, killReviews.reason, killReviews.killedBy]),
       ),
     )
-    .orderBy(desc(killReviews.seq))
-    .limit(limit);
+    .orderBy(...orderBy)
+    .limit(page.limit);
 }
 
 /** Refuses its transaction where somebody else has closed it since `row` was read. */

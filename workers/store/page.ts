@@ -31,6 +31,22 @@ export function inOrder<By extends string>(
   return { after: beyond, orderBy: [order(column), order(tie)] };
 }
 
+/** The same of rows that have all been read, since there are never many. */
+export function pageAmong<
+  By extends string,
+  Tie extends string,
+  Row extends { [name in By]: string | number } & { [name in Tie]: string },
+>(rows: Row[], tie: Tie, { by, descending, after, limit }: PageOf<By>): Row[] {
+  const way = descending ? -1 : 1;
+  const compared = (one: string | number, other: string | number) => (one < other ? -way : one > other ? way : 0);
+  const isBeyond = (row: Row, { value, tie: other }: Position) =>
+    (compared(row[by], value) || compared(row[tie], other)) > 0;
+  return rows
+    .filter((row) => after === undefined || isBeyond(row, after))
+    .sort((one, other) => compared(one[by], other[by]) || compared(one[tie], other[tie]))
+    .slice(0, limit);
+}
+
 /** Text that is part of one of the columns, whatever the case of its ASCII letters. */
 export const holding = (text: string | undefined, columns: SQLiteColumn[]): SQL | undefined =>
   text === undefined ? undefined : or(...columns.map((column) => sql`instr(lower(${column}), lower(${text}))`));

@@ -8,6 +8,7 @@ export type PlannedFilter<Status> = {
   visible: string[] | null;
   environment: string | undefined;
   flag: string | undefined;
+  author: string | undefined;
   status: Status | undefined;
   q: string | undefined;
 };

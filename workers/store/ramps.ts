@@ -37,7 +37,7 @@ export const rampAt = (db: Database, environmentId: string, flagId: string, rule
 
 export async function listRamps(
   db: Database,
-  { projectId, visible, environment, flag, status, q }: PlannedFilter<table.RampStatus>,
+  { projectId, visible, environment, flag, author, status, q }: PlannedFilter<table.RampStatus>,
   page: PageOf<"createdAt">,
 ): Promise<(RampRow & { environment: string })[]> {
   const { after, orderBy } = inOrder({ createdAt: ramps.createdAt }, ramps.id, page);
@@ -49,6 +49,7 @@ export async function listRamps(
       inScope(visible),
       environment === undefined ? undefined : eq(environments.key, environment),
       flag === undefined ? undefined : eq(ramps.flagKey, flag),
+      author === undefined ? undefined : eq(ramps.tokenId, author),
       status && eq(ramps.status, status),
       holding(q, [ramps.flagKey, ramps.reason]),
     ),

@@ -28,7 +28,7 @@ export type ScheduleOrder = "at" | "createdAt";
 
 export async function listSchedules(
   db: Database,
-  { projectId, visible, environment, flag, status, q }: PlannedFilter<table.ScheduleStatus>,
+  { projectId, visible, environment, flag, author, status, q }: PlannedFilter<table.ScheduleStatus>,
   page: PageOf<ScheduleOrder>,
 ): Promise<(ScheduleRow & { environment: string })[]> {
   const { after, orderBy } = inOrder({ at: schedules.at, createdAt: schedules.createdAt }, schedules.id, page);
@@ -40,6 +40,7 @@ export async function listSchedules(
       inScope(visible),
       environment === undefined ? undefined : eq(environments.key, environment),
       flag === undefined ? undefined : eq(schedules.flagKey, flag),
+      author === undefined ? undefined : eq(schedules.tokenId, author),
       status && eq(schedules.status, status),
       holding(q, [schedules.flagKey, schedules.reason]),
     ),
