@@ -68,6 +68,7 @@ export class Peer {
   replay: ((since: number) => object[]) | null = null;
   readonly sockets = new Set<WebSocket>();
   readonly streams = new Set<ServerResponse>();
+  readonly #connections = new Set<NetSocket>();
   #server: Server | null = null;
   #port = 0;
 
@@ -83,6 +84,10 @@ export class Peer {
   async start(): Promise<this> {
     const upgrader = new WebSocketServer({ noServer: true });
     const server = createServer((request, response) => void this.#serve(request, response));
+    server.on("connection", (connection) => {
+      this.#connections.add(connection);
+      connection.on("close", () => this.#connections.delete(connection));
+    });
     server.on("upgrade", (request, socket, head) => {
       this.#note(request);
       if (this.silent) return;
@@ -111,7 +116,8 @@ export class Peer {
     this.streams.clear();
     await new Promise<void>((done) => {
       server.close(() => done());
-      server.closeAllConnections();
+      // `closeAllConnections` leaves those that asked for an upgrade.
+      for (const connection of this.#connections) connection.destroy();
     });
   }
 
