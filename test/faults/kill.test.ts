@@ -77,6 +77,16 @@ test("with D1 slow, a kill does not wait for it", async () => {
   await server.setFaults({});
 });
 
+test("with D1 well again after it failed, and KV slow, a kill is authorised by D1", async () => {
+  const reader = () => server.api("GET", flags);
+  await server.setFaults({ DB: { mode: "fail" } });
+  for (let times = 0; times < 10; times++) await (await reader()).arrayBuffer();
+  await server.setFaults({ KV: { mode: "delay", ms: 5_000 } });
+  const killed = await server.api("POST", `${targetingOf("search")}/kill`, { reason: "KV is slow" });
+  expect(killed.status).toBe(200);
+  await server.setFaults({});
+});
+
 test("no edit made at the same time lifts a kill, and restore lifts it also with D1 down", async () => {
   const sdk = await readyClient({ url: server.url, serverKey });
   const edits = Array.from({ length: 10 }, (_, index) =>

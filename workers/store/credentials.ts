@@ -29,7 +29,7 @@ export async function newSecret(prefix: string): Promise<{ secret: string; hash:
   return { secret, hash: await sha256(secret), shown: `${prefix}_…${secret.slice(-4)}` };
 }
 
-/** D1 first, KV where D1 does not answer in time. Null: no such token. Throws when neither can be read. */
+/** D1 first, KV where D1 does not answer in time, and D1 again where KV does not. Null: no such token. Throws when neither can be read. */
 export function findToken(db: Database, kv: KVNamespace, hash: string): Promise<ApiToken | null> {
   return fromEither(kv, `token:${hash}`, async () => {
     const row = await db.query.apiTokens.findFirst({ where: eq(table.apiTokens.hash, hash) });
@@ -105,9 +105,11 @@ async function fromEither<T>(kv: KVNamespace, key: string, fromD1: () => Promise
   try {
     return await d1.through(() => within(ask(), D1_FIRST_MS, "D1"));
   } catch {
-    const mirrored = await within(kv.get<T>(key, "json"), KV_READ_MS, "KV");
-    if (mirrored !== null) return mirrored;
-    // Not mirrored yet: a D1 that is only slow may still know it; one that fails leaves it in neither, which is refused.
-    return within(ask(), D1_MS, "D1").catch(() => null);
+    const mirrored = await within(kv.get<T>(key, "json"), KV_READ_MS, "KV").catch(() => undefined);
+    if (mirrored) return mirrored;
+    // A D1 that is only slow may still know it, and one that is not asked for a while may be well again.
+    const late = within(ask(), D1_MS, "D1");
+    // Not in KV, and nobody else to ask: in neither, which is refused. Where both fail nothing is known.
+    return mirrored === null ? late.catch(() => null) : late;
   }
 }
