@@ -98,7 +98,7 @@ export const deadlines = {
   KV_READ_MS: {
     ms: 1_000,
     call: "KV, to read, or to mirror a token or an environment",
-    otherwise: "the hub is asked, or the request refused; the sweep mirrors again",
+    otherwise: "D1 or the hub is asked, else the request is refused; the sweep mirrors again",
   },
   KV_WRITE_MS: {
     ms: 10_000,
