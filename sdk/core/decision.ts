@@ -51,3 +51,21 @@ export function decision<T>(
 export function failure<T>(value: T, errorCode: ErrorCode, flagVersion: number): Decision<T> {
   return decision(value, null, "ERROR", flagVersion, undefined, undefined, undefined, errorCode, undefined);
 }
+
+/** OpenFeature's words for why (docs/evaluation.md). A decision with a bucket was drawn by lot, whatever led to it. */
+export function openFeatureReason({ reason, bucket }: Pick<Decision, "reason" | "bucket">): string {
+  if (bucket !== undefined) return "SPLIT";
+  switch (reason) {
+    case "OFF":
+    case "KILLED":
+    case "PREREQUISITE_FAILED":
+      return "DISABLED";
+    case "TARGET_MATCH":
+    case "RULE_MATCH":
+      return "TARGETING_MATCH";
+    case "FALLTHROUGH":
+      return "DEFAULT";
+    default:
+      return reason;
+  }
+}

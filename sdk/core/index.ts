@@ -6,7 +6,7 @@ export { allocate } from "./allocate.ts";
 export type { MissingFilter } from "./big-segment.ts";
 export { emptyFilter, filterSize, placeOf, setBits } from "./bloom.ts";
 export { bucket, xxh32 } from "./bucket.ts";
-export type { Decision, ErrorCode, Reason } from "./decision.ts";
+export { type Decision, type ErrorCode, openFeatureReason, type Reason } from "./decision.ts";
 export { dependents, Referrers } from "./dependents.ts";
 export { diff } from "./diff.ts";
 export { compile, type Evaluator } from "./evaluate.ts";

@@ -1,5 +1,5 @@
 /** What both OpenFeature providers say alike: our decisions in OpenFeature's words, its contexts in ours. */
-import type { Context, Decision, Json } from "@bunting/core";
+import { type Context, type Decision, type Json, openFeatureReason } from "@bunting/core";
 
 /** OpenFeature's error codes that a resolution can have, by name: each of its SDKs has an enum of its own for them. */
 type ResolutionError =
@@ -36,25 +36,12 @@ export function resolutionOf<Value>(
   }
   const { variation } = decision;
   const value = decision.value as Value;
-  return { value, reason: reasonOf(decision), flagMetadata, ...(variation !== null && { variant: variation }) };
-}
-
-/** The words of docs/evaluation.md, "Decisions". A decision with a bucket was drawn by lot, whatever led to it. */
-function reasonOf({ reason, bucket }: Pick<Decision, "reason" | "bucket">): string {
-  if (bucket !== undefined) return "SPLIT";
-  switch (reason) {
-    case "OFF":
-    case "KILLED":
-    case "PREREQUISITE_FAILED":
-      return "DISABLED";
-    case "TARGET_MATCH":
-    case "RULE_MATCH":
-      return "TARGETING_MATCH";
-    case "FALLTHROUGH":
-      return "DEFAULT";
-    default:
-      return reason;
-  }
+  return {
+    value,
+    reason: openFeatureReason(decision),
+    flagMetadata,
+    ...(variation !== null && { variant: variation }),
+  };
 }
 
 function errorOf(decision: Decision, defaultValue: Json, type: Type, isEmpty: boolean): ResolutionError | null {

@@ -1,5 +1,5 @@
 /** OFREP 0.3: evaluation for whoever speaks OpenFeature over HTTP. Errors have the shape that protocol gives them. */
-import type { Decision, Flag } from "@bunting/core";
+import { type Decision, type Flag, openFeatureReason } from "@bunting/core";
 import { ApiError } from "../problem.ts";
 import { authenticate, type Caller } from "./authenticate.ts";
 import { contextOf, readContext } from "./context.ts";
@@ -95,27 +95,11 @@ function inOfrep(key: string, decision: Decision) {
     const errorCode = decision.errorCode === "TARGETING_KEY_MISSING" ? decision.errorCode : "GENERAL";
     return { key, errorCode, errorDetails: `The flag cannot be evaluated: ${decision.errorCode}.` };
   }
-  const reason = openFeatureReason(decision);
+  // OFREP's list of reasons is closed and has no DEFAULT.
+  const word = openFeatureReason(decision);
+  const reason = word === "DEFAULT" ? "UNKNOWN" : word;
   const metadata = { flagVersion: decision.flagVersion, buntingReason: decision.reason };
   // An omitted value means the code's default: an off variation of null.
   if (decision.variation === null) return { key, reason, metadata };
   return { key, value: decision.value, variant: decision.variation, reason, metadata };
-}
-
-/** OpenFeature's words for why (docs/evaluation.md, "The order"). OFREP's list is closed and has no DEFAULT. */
-function openFeatureReason({ reason, bucket }: Decision): string {
-  if (bucket !== undefined) return "SPLIT";
-  switch (reason) {
-    case "OFF":
-    case "KILLED":
-    case "PREREQUISITE_FAILED":
-      return "DISABLED";
-    case "TARGET_MATCH":
-    case "RULE_MATCH":
-      return "TARGETING_MATCH";
-    case "FALLTHROUGH":
-      return "UNKNOWN";
-    default:
-      return reason;
-  }
 }

@@ -60,31 +60,11 @@ describe("exposures (R13)", () => {
         split: { by: attribute, seed: "s", hash: "xxh32", ranges: [{ from: 0, to: 100_000, variation: "on" }] },
       },
     });
-    const flag = (key: string, fields: Partial<Flag>): Flag => ({
-      key,
-      version: 1,
-      type: "boolean",
-      on: true,
-      variations: [
-        { key: "on", value: true },
-        { key: "off", value: false },
-      ],
-      offVariation: "off",
-      prerequisites: [],
-      targets: [],
-      rules: [],
-      fallthrough: { variation: "on" },
-      clientSide: true,
-      trackExposures: false,
-      experiment: null,
-      killed: false,
-      ...fields,
-    });
     const flags = [
-      flag("quiet", {}),
-      flag("tracked", { trackExposures: true }),
-      flag("split", { trackExposures: true, ...by("company") }),
-      flag("experiment", { experiment: "exp_1" }),
+      flag("quiet"),
+      { ...flag("tracked"), trackExposures: true },
+      { ...flag("split"), trackExposures: true, ...by("company") },
+      { ...flag("experiment"), experiment: "exp_1" },
     ];
     return {
       schema: 1,
