@@ -2,10 +2,9 @@
  * What a page or a Worker loads: `npm run bench -- bundle`. Each entry and each peer's own one in the same way, by esbuild:
  * bundled, minified, for browsers of 2022, with gzip -9.
  */
-import { spawnSync } from "node:child_process";
-import { existsSync } from "node:fs";
 import { gzipSync } from "node:zlib";
 import { build } from "esbuild";
+import { installPeers } from "./peers/install.ts";
 
 const PEERS = "bench/peers";
 
@@ -59,11 +58,7 @@ const theirs: Bundle[] = [
   ["@openfeature/web-sdk with @openfeature/ofrep-web-provider", "openfeature"],
 ].map(([name, file]) => ({ name: name!, from: PEERS, code: `export * from "./pages/${file}.ts"` }));
 
-if (!existsSync(`${PEERS}/node_modules`)) {
-  console.log(`Installing the peers into ${PEERS}/node_modules (npm ci, once) …`);
-  const { status } = spawnSync("npm", ["ci", "--no-audit", "--no-fund"], { cwd: PEERS, stdio: "inherit" });
-  if (status !== 0) throw new Error(`npm ci failed in ${PEERS}: the peers need the npm registry.`);
-}
+installPeers();
 
 async function sizes({ code, from, platform = "browser" }: Bundle): Promise<{ minified: number; gzipped: number }> {
   const { outputFiles } = await build({

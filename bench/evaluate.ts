@@ -2,9 +2,10 @@
  * Evaluation beside the peers and beside a floor that checks nothing: `npm run bench -- evaluate [side,…] [workload,…]`.
  * Every side runs in a process of its own; rounds go round the sides, and medians are reported. Peers are installed on demand.
  */
-import { type ChildProcess, fork, spawnSync } from "node:child_process";
-import { existsSync, globSync } from "node:fs";
+import { type ChildProcess, fork } from "node:child_process";
+import { globSync } from "node:fs";
 import { basename } from "node:path";
+import { installPeers } from "./peers/install.ts";
 import type { Loading, Order, Report } from "./peers/process.ts";
 import { workloads } from "./peers/workloads.ts";
 
@@ -12,7 +13,7 @@ const PEERS = "bench/peers";
 const ROUNDS = 10;
 const OURS = "bunting";
 const FLOOR = "floor";
-const NOT_SIDES = new Set(["engine", "process", "workloads", "worker", "sdk"]);
+const NOT_SIDES = new Set(["engine", "install", "process", "workloads", "worker", "sdk"]);
 
 const all = globSync(`${PEERS}/*.ts`).map((file) => basename(file, ".ts"));
 const peers = all.filter((name) => !NOT_SIDES.has(name) && name !== OURS && name !== FLOOR);
@@ -22,12 +23,7 @@ const names = process.argv[3]?.split(",") ?? [...workloads.map(({ name }) => nam
 const unknown = sides.filter((name) => !all.includes(name));
 if (unknown.length > 0) throw new Error(`No such side: ${unknown}. Peers: ${peers.join(", ")}`);
 
-if (sides.length > 2 && !existsSync(`${PEERS}/node_modules`)) {
-  console.log(`Installing the peers into ${PEERS}/node_modules (npm ci, once) …`);
-  const { status } = spawnSync("npm", ["ci", "--no-audit", "--no-fund"], { cwd: PEERS, stdio: "inherit" });
-  if (status !== 0)
-    throw new Error(`npm ci failed in ${PEERS}: the peers need the npm registry. Without them: evaluate ${FLOOR}`);
-}
+if (sides.length > 2) installPeers(`Without them: evaluate ${FLOOR}`);
 
 class Process {
   readonly #child: ChildProcess;
