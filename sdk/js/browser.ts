@@ -1,5 +1,5 @@
 import type { Context, Decision, Json } from "@bunting/core";
-import type { PutMessage, ValuesMessage } from "@bunting/core/wire";
+import type { EvaluatedFlag, PutMessage, ValuesMessage } from "@bunting/core/wire";
 import type { FlagTypes, KeyOf } from "./client.ts";
 import { systemClock } from "./clock.ts";
 import { VERSION } from "./credentials.ts";
@@ -78,8 +78,16 @@ export type BrowserClient<Flags extends FlagTypes = FlagTypes> = {
    * `ERROR` and `TYPE_MISMATCH`; a default that is null, a list or an object takes any type.
    */
   details(key: keyof Flags & string, defaultValue: Json): Decision;
-  /** All values as they came, the same object until one changes. Counts no evaluations and makes no exposures. */
+  /**
+   * All values as they came, the same object until one changes, and each flag the same object until it changes. Counts
+   * and exposes nothing: `shown` does.
+   */
   all(): Values;
+  /**
+   * As `details`, of a flag that was read from `all()` or `bootstrap` and is on the page (undefined where there is none):
+   * counted and exposed for the visitor whose value it was, though the client may have others' by now.
+   */
+  shown(key: keyof Flags & string, flag: EvaluatedFlag | undefined, defaultValue?: Json): Decision;
   /** What the page was served with. */
   readonly bootstrap: Values;
   /** A metric of the visitor; `value` is 1 unless told. */
@@ -131,6 +139,8 @@ export function createClient<Flags extends FlagTypes = FlagTypes>(options: Brows
   const pending: Waiting = new Set();
   /** The values are still those of the context before. */
   let isForeign = false;
+  /** Whose value each flag is, those included that have been replaced and may still be on the page. */
+  const contexts = new WeakMap<EvaluatedFlag, Context>();
   let context: Context;
   let body: string;
   let values: Values = { __proto__: null } as unknown as Values;
@@ -143,6 +153,7 @@ export function createClient<Flags extends FlagTypes = FlagTypes>(options: Brows
   const cached = cache.read(body!);
   const { bootstrap = cached } = options;
   const first = cached && bootstrap && cached.revision > bootstrap.revision ? cached : bootstrap;
+  own(bootstrap?.flags);
   if (first) hold(first.flags, first.revision);
 
   const client = `bunting-browser/${VERSION};instance=${uuid()}${name ? `;name=${encodeURIComponent(name)}` : ""}`;
@@ -157,12 +168,13 @@ export function createClient<Flags extends FlagTypes = FlagTypes>(options: Brows
     offline || options.events === false
       ? null
       : new Events(
-          (batch, signal) => dialect.fetch(dialect.eventsUrl, { method: "POST", body: batch, signal, keepalive: true }),
+          // Without `keepalive`, whose 64 KB a second batch would exceed: a page that is left hands over what is under way.
+          (batch, signal) => dialect.fetch(dialect.eventsUrl, { method: "POST", body: batch, signal }),
           systemClock,
           uuid,
           options.events ?? {},
           (message) => report({ type: "error", code: "EVENTS", message }),
-          MAX_BATCH_BYTES,
+          { maxBytes: MAX_BATCH_BYTES, forThePage: true },
         );
   const custom = streams.find((stream) => typeof stream === "function");
   const feed = liveFeed<PutMessage, ValuesMessage>(
@@ -232,9 +244,14 @@ export function createClient<Flags extends FlagTypes = FlagTypes>(options: Brows
     }
     revision = to;
     if (changed.length) values = kept;
+    own(values);
     cache.write(body, { revision: to, flags: values });
     if (!changed.length) return;
     emit("change", { revision: to, flags: changed });
+  }
+
+  function own(flags: Values = {}): void {
+    for (const key in flags) if (flags[key] instanceof Object) contexts.set(flags[key], context);
   }
 
   function arrived(): void {
@@ -275,8 +292,7 @@ export function createClient<Flags extends FlagTypes = FlagTypes>(options: Brows
     }
   }
 
-  function decide(key: string, defaultValue: Json, type: string): Decision {
-    const flag = values[key];
+  function decide(key: string, flag: EvaluatedFlag | undefined, defaultValue: Json, type: string): Decision {
     let decision: Decision = {
       value: defaultValue,
       variation: null,
@@ -293,19 +309,24 @@ export function createClient<Flags extends FlagTypes = FlagTypes>(options: Brows
       warned.add(key);
       logger.warn(say(`there is no flag "${key}" for this key: its default is used`));
     }
-    if (!closed) events?.evaluated(key, decision, context, decision.variation === null ? null : flag?.exposure);
+    const exposure = decision.variation === null ? null : flag?.exposure;
+    if (!closed) events?.evaluated(key, decision, contexts.get(flag!) ?? context, exposure);
     return decision;
   }
 
-  const getter = (type: string) => (key: string, defaultValue: Json) => decide(key, defaultValue, type).value as never;
+  const shown = (key: string, flag: EvaluatedFlag | undefined, defaultValue: Json = null) =>
+    decide(key, flag, defaultValue, typeof defaultValue);
+  const getter = (type: string) => (key: string, defaultValue: Json) =>
+    decide(key, values[key], defaultValue, type).value as never;
 
   return {
     boolean: getter("boolean"),
     string: getter("string"),
     number: getter("number"),
     json: getter("object"),
-    details: (key, defaultValue) => decide(key, defaultValue, typeof defaultValue),
+    details: (key, defaultValue) => shown(key, values[key], defaultValue),
     all: () => values,
+    shown,
     bootstrap: options.bootstrap?.flags ?? {},
     track(metric, value = 1) {
       if (!closed && Number.isFinite(value)) events?.metric(metric, String(context.targetingKey), value);
@@ -341,12 +362,12 @@ export function createClient<Flags extends FlagTypes = FlagTypes>(options: Brows
     async close() {
       if (closed) return;
       closed = true;
-      unwatch();
       cancelFlush();
       feed.close();
       settle(waiting, false);
       settle(pending, false);
       await events?.flush();
+      unwatch();
     },
   };
 }

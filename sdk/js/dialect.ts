@@ -8,7 +8,6 @@ export type Fetch = (
     headers?: Record<string, string>;
     body?: string;
     signal?: AbortSignal;
-    keepalive?: boolean;
   },
 ) => Promise<Response>;
 

@@ -26,9 +26,11 @@ const ABANDONED_MS = 2 * SEND_DEADLINE_MS;
 const MAX_BUFFERED = 10_000;
 /** Distinct (flag, variation, reason, version) in a window; a guard against keys made up at run time. */
 const MAX_COUNTERS = 20_000;
-/** Units remembered in a window, which lasts until something can be sent: after `Retry-After` that may be an hour. */
+/** Exposures remembered. A window lasts until something can be sent, which after `Retry-After` may be an hour; a page as long as it is open. */
 const MAX_EXPOSED = 20_000;
 
+/** `maxBytes` of a batch; `forThePage`: an exposure goes out once while the page is open, and else once in each window. */
+type Bounds = { maxBytes?: number; forThePage?: boolean };
 type Counter = { flag: string; variation: string | null; reason: string; flagVersion: number; count: number };
 type Outcome = "sent" | "refused" | "retry";
 
@@ -43,11 +45,14 @@ export class Events {
   readonly #options: EventOptions;
   readonly #onError: (message: string) => void;
   readonly #maxBytes: number;
+  readonly #forThePage: boolean;
   #queue: TelemetryEvent[] = [];
   #counters = new Map<string, Counter[]>();
   #counterCount = 0;
   #windowFrom: number | null = null;
   #exposed = new Set<string>();
+  /** Of those dropped, as many as had been when the last window was closed. */
+  #droppedBefore = 0;
   #batch: { body: string; size: number } | null = null;
   #sending: { since: number; done: Promise<void> } | null = null;
   #notBefore = 0;
@@ -59,7 +64,7 @@ export class Events {
     uuid: () => string,
     options: EventOptions,
     onError: (message: string) => void,
-    maxBytes = MAX_EVENT_BYTES,
+    { maxBytes = MAX_EVENT_BYTES, forThePage = false }: Bounds = {},
   ) {
     this.#post = post;
     this.#clock = clock;
@@ -67,6 +72,7 @@ export class Events {
     this.#options = options;
     this.#onError = onError;
     this.#maxBytes = maxBytes;
+    this.#forThePage = forThePage;
   }
 
   /** What the environment asks for: how often a batch goes out. */
@@ -96,7 +102,8 @@ export class Events {
     this.#count(flag, decision);
     const { variation, reason, flagVersion } = decision;
     if (!exposure || exposure.unit.length > MAX_UNIT) return;
-    const once = `${flag}\n${variation}\n${exposure.unit}`;
+    // An experiment that starts while somebody is shown its flag needs an exposure of its own.
+    const once = `${flag}\n${variation}\n${exposure.experiment}\n${exposure.unit}`;
     if (this.#exposed.has(once)) return;
     if (this.#exposed.size >= MAX_EXPOSED) this.#exposed.clear();
     this.#exposed.add(once);
@@ -169,9 +176,10 @@ export class Events {
     }
   }
 
-  /** Turns the counts into summary events and lets every unit be exposed again. */
+  /** Turns the counts into summary events. Units can be exposed again, in a page only where events were lost. */
   #closeWindow(): void {
-    this.#exposed.clear();
+    if (!this.#forThePage || this.dropped > this.#droppedBefore) this.#exposed.clear();
+    this.#droppedBefore = this.dropped;
     const to = this.#clock.now();
     const counts = [...this.#counters.values()].flat();
     for (const summary of summaries(this.#windowFrom ?? to, to, counts)) this.#push(summary);

@@ -12,12 +12,12 @@ import {
   type TrackingEventDetails,
 } from "@openfeature/web-sdk";
 import type { BrowserClient } from "./browser.ts";
-import { contextOf, Health, NOT_READY, REFUSED, resolutionOf, type Type } from "./openfeature.ts";
+import { contextOf, Health, isOfObject, MISMATCH, NOT_READY, REFUSED, resolutionOf, type Type } from "./openfeature.ts";
 
 /** What a provider asks of a client: those of `/browser` and `/testing` have it. */
 export type WebProviderClient = Pick<
   BrowserClient,
-  "details" | "track" | "on" | "ready" | "status" | "close" | "setContext"
+  "all" | "shown" | "track" | "on" | "ready" | "status" | "close" | "setContext"
 >;
 
 export type WebProviderOptions = {
@@ -135,7 +135,11 @@ export class BuntingWebProvider implements Provider {
 
   #resolve<Value extends JsonValue>(key: string, defaultValue: Value, type: Type): ResolutionDetails<Value> {
     this.#health.recover();
-    const decision = this.#client.details(key, defaultValue as Json);
+    const flag = this.#client.all()[key];
+    // What a getter of objects does not answer, nobody is shown.
+    const isMisfit = type === "object" && flag && !isOfObject(flag.value, defaultValue);
+    const answered = isMisfit ? { ...flag, variation: null, reason: "ERROR" as const, errorCode: MISMATCH } : flag;
+    const decision = this.#client.shown(key, answered, defaultValue as Json);
     const isEmpty = decision.errorCode === "FLAG_NOT_FOUND" && this.#client.status().revision === null;
     const { error, ...resolution } = resolutionOf(decision, { key, defaultValue, type, isEmpty });
     if (error === undefined) return resolution;

@@ -48,11 +48,14 @@ function errorOf(decision: Decision, defaultValue: Json, type: Type, isEmpty: bo
   const { errorCode, value, variation } = decision;
   if (errorCode === "FLAG_NOT_FOUND" && isEmpty) return "PROVIDER_NOT_READY";
   if (errorCode !== undefined) return errorCode === "MALFORMED_FLAG" ? "PARSE_ERROR" : errorCode;
-  // An object getter is answered with objects, lists and null, and with a scalar only where the default is one of its type.
-  const fits =
-    type !== "object" || variation === null || typeof value === "object" || typeof value === typeof defaultValue;
-  return fits ? null : "TYPE_MISMATCH";
+  return type !== "object" || variation === null || isOfObject(value, defaultValue) ? null : MISMATCH;
 }
+
+export const MISMATCH = "TYPE_MISMATCH" as const;
+
+/** An object getter is answered with objects, lists and null, and with a scalar only where the default is one of its type. */
+export const isOfObject = (value: unknown, defaultValue: unknown): boolean =>
+  typeof value === "object" || typeof value === typeof defaultValue;
 
 /** What OpenFeature has no words for. Its metadata is flat. */
 function metadataOf(decision: Decision): Resolution<Json>["flagMetadata"] {

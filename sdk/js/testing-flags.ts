@@ -1,4 +1,5 @@
 import type { Context, Decision, Json } from "@bunting/core";
+import type { EvaluatedFlag } from "@bunting/core/wire";
 import type { FlagTypes } from "./client.ts";
 
 /** A flag in a test: its value for everybody, or who gets which. */
@@ -41,21 +42,19 @@ export class TestFlags<Flags extends FlagTypes> {
   /** @throws whatever a function of the test's throws: nobody else would tell. */
   decide(key: string, defaultValue: Json, context: Context, type = typeOf(defaultValue)): Decision {
     const flag = this.#flags.get(key);
-    const byDefault: Decision = {
-      value: defaultValue,
-      variation: null,
-      reason: "ERROR",
-      errorCode: flag === undefined ? "FLAG_NOT_FOUND" : "TYPE_MISMATCH",
-      flagVersion: flag?.version ?? 0,
-    };
-    if (flag === undefined) return byDefault;
-    const decision = decisionOf(flag, context);
-    return type === "any" || typeOf(decision.value) === type ? decision : byDefault;
+    return typed(flag && decisionOf(flag, context), defaultValue, type);
   }
 
   /** As `decide`, on the record. */
   evaluate(key: string, defaultValue: Json, context: Context, type?: string): Decision {
     const decision = this.decide(key, defaultValue, context, type);
+    this.evaluations.push({ key, context, decision });
+    return decision;
+  }
+
+  /** As `evaluate`, of what was read from all values. */
+  show(key: string, flag: EvaluatedFlag | undefined, defaultValue: Json, context: Context): Decision {
+    const decision = typed(flag && { ...flag, flagVersion: flag.version }, defaultValue, typeOf(defaultValue));
     this.evaluations.push({ key, context, decision });
     return decision;
   }
@@ -116,6 +115,21 @@ function decisionOf({ value, version }: { value: TestValue; version: number }, c
   return typeof value === "function"
     ? { value: frozen(value(context)) as Json, variation: "test", reason: "RULE_MATCH", flagVersion: version }
     : { value, variation: "test", reason: "STATIC", flagVersion: version };
+}
+
+/** The default where there is no flag, or none of this type. */
+function typed(decision: Decision | undefined, defaultValue: Json, type: string): Decision {
+  if (decision !== undefined && decision.variation !== null && (type === "any" || typeOf(decision.value) === type)) {
+    const { value, variation, reason, flagVersion } = decision;
+    return { value, variation, reason, flagVersion };
+  }
+  return {
+    value: defaultValue,
+    variation: null,
+    reason: "ERROR",
+    errorCode: decision === undefined ? "FLAG_NOT_FOUND" : "TYPE_MISMATCH",
+    flagVersion: decision?.flagVersion ?? 0,
+  };
 }
 
 /** As the typed getters tell values apart: a default that is null, a list or an object takes any. */

@@ -78,10 +78,11 @@ export function createTestBrowserClient<Flags extends FlagTypes = FlagTypes>({
   let context = contextFor(first);
   let values: Values;
   const read = () => {
-    const entries = Object.entries(held.all(context)).map(([key, { value, variation, reason, flagVersion }]) => [
-      key,
-      { value, variation, reason, version: flagVersion },
-    ]);
+    const before: Values = values ?? {};
+    const entries = Object.entries(held.all(context)).map(([key, { value, variation, reason, flagVersion }]) => {
+      const flag = { value, variation, reason, version: flagVersion };
+      return [key, JSON.stringify(flag) === JSON.stringify(before[key]) ? before[key] : flag];
+    });
     values = Object.fromEntries(entries);
   };
   held.changed = (keys) => {
@@ -97,6 +98,7 @@ export function createTestBrowserClient<Flags extends FlagTypes = FlagTypes>({
     json: (key, defaultValue) => held.evaluate(key, defaultValue, context, "any").value as never,
     details: (key, defaultValue) => held.evaluate(key, defaultValue, context),
     all: () => values,
+    shown: (key, flag, defaultValue = null) => held.show(key, flag, defaultValue, context),
     bootstrap,
     track(metric, value = 1) {
       if (!closed) held.track(metric, context, value);
