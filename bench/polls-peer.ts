@@ -1,7 +1,7 @@
 /** The Worker and, beside it in the same isolate, the floor: a Worker that says hello. */
 import worker from "../test/support/worker.ts";
 
-export { BigSegment, Hub, RateLimiter, Relay, Timer } from "../test/support/worker.ts";
+export { BigSegment, Hub, RateLimiter, Relay, Timer, WriteLine } from "../test/support/worker.ts";
 
 export default {
   ...worker,

@@ -4,7 +4,7 @@ import worker from "../test/support/worker.ts";
 import type { Env } from "../workers/env.ts";
 import type { Change } from "../workers/store/changes.ts";
 
-export { BigSegment, Hub, RateLimiter, Relay, Timer } from "../test/support/worker.ts";
+export { BigSegment, Hub, RateLimiter, Relay, Timer, WriteLine } from "../test/support/worker.ts";
 
 type Asked = { environmentId: string; create?: true; changes: Change[] };
 

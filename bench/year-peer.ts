@@ -2,7 +2,7 @@
 import worker from "../test/support/worker.ts";
 import type { Env } from "../workers/env.ts";
 
-export { BigSegment, Hub, RateLimiter, Relay, Timer } from "../test/support/worker.ts";
+export { BigSegment, Hub, RateLimiter, Relay, Timer, WriteLine } from "../test/support/worker.ts";
 
 export default {
   ...worker,

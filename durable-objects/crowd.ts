@@ -1,7 +1,7 @@
 /** Whom a relay lets in, by what it, their keys and their environment may have, and whom it cuts. */
 import { type GoodbyeMessage, SILENCE_SECONDS } from "@bunting/core/wire";
 import { excess, type Limits, refusal, spreadMs } from "./admission.ts";
-import type { KeyEnds } from "./delivery.ts";
+import type { Delivery, KeyEnds } from "./delivery.ts";
 import type { RelayStorage } from "./relay-storage.ts";
 import { KEY_REVOKED, SILENT, type Sockets, send, TOO_MUCH, TOO_SLOW } from "./sockets.ts";
 
@@ -57,10 +57,15 @@ export class Crowd {
     }
   }
 
-  /** A key dies on open sockets as fast as a flag changes. */
-  cutKey(hash: string): void {
-    this.#storage.dropKey(hash);
-    for (const socket of this.#sockets.open(hash)) this.#sockets.close(socket, KEY_REVOKED, "key-revoked");
+  /** SDK keys that a delivery adds or ends: one that ends does so on open sockets as fast as a flag changes. */
+  take(keys: Delivery["keys"]): void {
+    for (const [hash, grant] of Object.entries(keys)) {
+      if (grant !== null) this.#storage.putKey(hash, grant.expiresAt);
+      else {
+        this.#storage.dropKey(hash);
+        for (const socket of this.#sockets.open(hash)) this.#sockets.close(socket, KEY_REVOKED, "key-revoked");
+      }
+    }
   }
 
   cutAllBut(keys: KeyEnds): void {

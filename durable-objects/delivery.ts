@@ -13,6 +13,8 @@ export type Delivery = {
   previous: number;
   publishedAt: number;
   message: string;
+  /** A kill or a restore: it waits for nothing. */
+  urgent: boolean;
   /** SDK keys that this revision adds or, with null, ends. For Workers and relays; never sent to clients. */
   keys: Record<string, KeyGrant | null>;
 };
@@ -81,7 +83,7 @@ export function encodeDelivery(
   // A kill is not spread over the minutes that many clients take by turns: it is as urgent as a small one.
   const withinMs = urgent ? full.ackWithinMs : spreadMs(connected);
   const message = fits ? encoded : JSON.stringify(resync(revision, withinMs));
-  return { delivery: { revision, previous, publishedAt, message, keys }, patch: encoded };
+  return { delivery: { revision, previous, publishedAt, message, urgent, keys }, patch: encoded };
 }
 
 /** Whether the delivery only says that there is more than a message holds. */
@@ -94,4 +96,36 @@ export function runAfter(deliveries: Delivery[], revision: number, latest: numbe
   if (revision === latest) return [];
   const start = deliveries.findIndex((delivery) => delivery.previous === revision);
   return start === -1 ? null : deliveries.slice(start);
+}
+
+/** The same run in as few messages as it fits: a client that takes these is where one is that took each by itself. */
+export function mergeMessages(run: Pick<Delivery, "message">[]): string[] {
+  if (run.length < 2) return run.map(({ message }) => message);
+  const merged: string[] = [];
+  let last: PatchMessage | null = null;
+  for (const { message } of run) {
+    const next = JSON.parse(message) as PatchMessage | ResyncMessage;
+    const both: PatchMessage | null = last !== null && next.type === "patch" ? mergePatches(last, next) : null;
+    const text = both === null ? "" : JSON.stringify(both);
+    if (both !== null && text.length * 3 <= MAX_MESSAGE_BYTES) {
+      merged.splice(-1, 1, text);
+      last = both;
+    } else {
+      merged.push(message);
+      last = next.type === "patch" ? next : null;
+    }
+  }
+  return merged;
+}
+
+/** Null where members change: whether they are part of a new filter depends on which of the two patches they came with. */
+function mergePatches(one: PatchMessage, next: PatchMessage): PatchMessage | null {
+  if (one.members !== undefined || next.members !== undefined || one.revision !== next.previous) return null;
+  return {
+    ...next,
+    previous: one.previous,
+    flags: { ...one.flags, ...next.flags },
+    segments: { ...one.segments, ...next.segments },
+    ackWithinMs: Math.min(one.ackWithinMs, next.ackWithinMs),
+  };
 }

@@ -17,12 +17,14 @@ import {
   type Delivery,
   type Downstream,
   type KeyEnds,
+  mergeMessages,
   type Report,
   resync,
   type Since,
   type Standing,
   type Upstream,
 } from "./delivery.ts";
+import { DeliveryQueue, type Queued } from "./delivery-queue.ts";
 import { PollCount, type Polls } from "./polls.ts";
 import { merge, type Part } from "./receipt.ts";
 import { RelayStorage } from "./relay-storage.ts";
@@ -51,6 +53,7 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
   readonly #alarm: Alarm;
   readonly #tallies: Tallies;
   readonly #polls = new PollCount();
+  readonly #queue = new DeliveryQueue();
   readonly #above: Above;
   readonly #crowd: Crowd;
   /** When an isolate last asked, and how many clients were last reported. */
@@ -77,8 +80,10 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
 
   /** Sends first and stores after: only the hub must be durable before it speaks. */
   async deliver(delivery: Delivery, standing: Standing): Promise<Report> {
-    // In the order in which they come.
-    this.#passing = this.#passing.then(() => this.#passDown(delivery, standing)).catch(() => {});
+    const fits = delivery.previous === (this.#queue.newest ?? this.#storage.revision);
+    const told = fits && !this.#children.isEmpty ? this.#children.deliver(delivery, standing) : undefined;
+    this.#queue.add({ delivery, standing, told });
+    this.#passing = this.#passing.then(() => this.#passQueued()).catch(() => {});
     await this.#passing;
     // An attach that was under way may have been answered before this was published: then another, after which it fits if
     // it is not there already: the node above may have passed it on before taking it.
@@ -312,31 +317,33 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
   // Deliveries.
 
   /** Passes on what fits on top of what every socket has. Whether the relay has it now. */
-  #take(delivery: Delivery, standing: Standing, told?: Set<string>): boolean {
+  #take(delivery: Delivery, standing: Standing): boolean {
     const { revision } = this.#storage;
-    if (delivery.previous === revision) this.#pass(delivery, standing, told);
+    if (delivery.previous === revision) this.#pass([{ delivery, standing, told: undefined }]);
     return this.#storage.revision !== null && this.#storage.revision >= delivery.revision;
   }
 
   /** Relays below are told in a step of their own: what is sent in one step with thousands of sockets leaves after them. */
-  async #passDown(delivery: Delivery, standing: Standing): Promise<void> {
-    if (delivery.previous !== this.#storage.revision || this.#children.isEmpty) return;
-    const told = this.#children.deliver(delivery, standing);
-    await scheduler.wait(0);
-    this.#take(delivery, standing, told);
+  async #passQueued(): Promise<void> {
+    if (!this.#children.isEmpty) await scheduler.wait(0);
+    const run = await this.#queue.next(() => this.#storage.revision);
+    if (run.length > 0) this.#pass(run);
   }
 
   /** To the relays below but those `told`, the same bytes to all sockets, and keys that ended take theirs along. */
-  #pass(delivery: Delivery, standing: Standing, told?: Set<string>): void {
-    this.#children.deliver(delivery, standing, told);
-    const connected = this.#sockets.sendToAll(delivery.message);
-    for (const [hash, grant] of Object.entries(delivery.keys)) {
-      if (grant !== null) this.#storage.putKey(hash, grant.expiresAt);
-      else this.#crowd.cutKey(hash);
+  #pass(run: Queued[]): void {
+    for (const { delivery, standing, told } of run) this.#children.deliver(delivery, standing, told);
+    let connected = 0;
+    for (const message of mergeMessages(run.map(({ delivery }) => delivery))) {
+      connected = this.#sockets.sendToAll(message);
     }
     const first = this.#storage.firstOfRing();
-    this.#storage.log(delivery);
-    this.#tallies.begin(delivery.revision, delivery.publishedAt, connected, Date.now());
+    for (const { delivery } of run) {
+      this.#crowd.take(delivery.keys);
+      this.#storage.log(delivery);
+      this.#tallies.begin(delivery.revision, delivery.publishedAt, connected, Date.now());
+    }
+    this.#queue.sent(connected);
     if (this.#storage.firstOfRing() > first) this.#crowd.cutSlow();
   }
 

@@ -40,6 +40,7 @@ const table: Record<string, { files: string[]; packages: string[] }> = {
       "workers/token-bucket.ts",
       "workers/request-body.ts",
       "workers/rate-limit.ts",
+      "workers/write-line.ts",
       "sdk/core",
     ],
     packages: ["hono"],

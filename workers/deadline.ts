@@ -35,6 +35,17 @@ export const deadlines = {
     call: "all tries of a write that loses races",
     otherwise: "503 with Retry-After: with D1 slow, each try takes seconds",
   },
+  LINE_ENTER_MS: {
+    ms: 500,
+    call: "the write line of a project, to be given a place",
+    otherwise: "the write is made at once, and validated again if another one lands first",
+    breaking: D1_BREAKS,
+  },
+  LINE_TURN_MS: {
+    ms: 20_000,
+    call: "the write line of a project, for the turn of a write",
+    otherwise: "429 with Retry-After, which says how many writes wait; nothing is written",
+  },
   HUB_PUBLISH_MS: {
     ms: 1_000,
     call: "the hub, to publish a change, to kill, or for a receipt",
@@ -148,6 +159,8 @@ export const {
   D1_BIRTH_MS,
   D1_MS,
   RACES_MS,
+  LINE_ENTER_MS,
+  LINE_TURN_MS,
   HUB_PUBLISH_MS,
   HUB_READ_MS,
   HUB_SNAPSHOT_MS,
@@ -179,6 +192,7 @@ export const RECEIPT_LEVEL = 0.75;
 export const D1_BREAKING = deadlines.D1_FIRST_MS.breaking;
 export const RELAY_BREAKING = deadlines.RELAY_CHECK_MS.breaking;
 export const RELAY_OPEN_BREAKING = deadlines.RELAY_OPEN_MS.breaking;
+export const WRITE_LINE_BREAKING = deadlines.LINE_ENTER_MS.breaking;
 export const RATE_LIMITER_BREAKING = deadlines.RATE_LIMITER_MS.breaking;
 
 export class DeadlineExceeded extends Error {

@@ -4,6 +4,7 @@ import type { Hub } from "../durable-objects/hub.ts";
 import type { RateLimiter } from "../durable-objects/rate-limiter.ts";
 import type { Relay } from "../durable-objects/relay.ts";
 import type { Timer } from "../durable-objects/timer.ts";
+import type { WriteLine } from "../durable-objects/write-line/write-line.ts";
 import type { QueuedEvents } from "./consumer.ts";
 
 export interface Env {
@@ -20,6 +21,7 @@ export interface Env {
   BIG_SEGMENT: DurableObjectNamespace<BigSegment>;
   RATE_LIMITER: DurableObjectNamespace<RateLimiter>;
   TIMER: DurableObjectNamespace<Timer>;
+  WRITE_LINE: DurableObjectNamespace<WriteLine>;
   READ_LIMITER: RateLimit;
   /** Numbers as text: that is what [vars] of a TOML file deploys. */
   MANAGEMENT_PER_SECOND: string;

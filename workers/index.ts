@@ -19,6 +19,7 @@ export { Hub } from "../durable-objects/hub.ts";
 export { RateLimiter } from "../durable-objects/rate-limiter.ts";
 export { Relay } from "../durable-objects/relay.ts";
 export { Timer } from "../durable-objects/timer.ts";
+export { WriteLine } from "../durable-objects/write-line/write-line.ts";
 
 /** For the timer, which may not import what is due. */
 export class Due extends WorkerEntrypoint<Env> {

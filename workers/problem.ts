@@ -87,8 +87,8 @@ export const conflict = (code: string, detail: string, extra: Extra = {}) => new
 
 export const tooLarge = (limit: string) => new ApiError(413, "body-too-large", `The body is larger than ${limit}.`);
 
-export const tooMany = (retryAfterSeconds: number, detail: string) =>
-  new ApiError(429, "too-many-requests", detail, { headers: { "retry-after": String(retryAfterSeconds) } });
+export const tooMany = (retryAfterSeconds: number, detail: string, extra: Extra = {}) =>
+  new ApiError(429, "too-many-requests", detail, { ...extra, headers: { "retry-after": String(retryAfterSeconds) } });
 
 export const unavailable = (detail: string, retryAfterSeconds = 2) =>
   new ApiError(503, "unavailable", detail, { headers: { "retry-after": String(retryAfterSeconds) } });

@@ -14,7 +14,7 @@ import worker, {
 } from "../../workers/index.ts";
 import { calls, type Faults, hanging, setFaults, withFaults } from "./faults.ts";
 
-export { RateLimiter, Timer } from "../../workers/index.ts";
+export { RateLimiter, Timer, WriteLine } from "../../workers/index.ts";
 
 export class Due extends RealDue {
   constructor(ctx: ExecutionContext, env: Env) {

@@ -93,4 +93,19 @@ export class RelaySocket {
       "revision" in message ? `${message.type} ${message.revision}` : message.type,
     );
   }
+
+  /** Where a client is that applies each patch on top of the one before: changes that come together may be one patch. */
+  get reached(): number {
+    return this.messages.reduce((revision, message) => {
+      if (message.type === "hello") return message.revision;
+      if (message.type !== "patch") return revision;
+      if (message.previous !== revision) throw new Error(`${message.previous} was to follow ${revision}`);
+      return message.revision;
+    }, 0);
+  }
+
+  /** The flags as that client has them. */
+  get flags(): Record<string, unknown> {
+    return Object.assign({}, ...this.messages.map((message) => (message.type === "patch" ? message.flags : {})));
+  }
 }

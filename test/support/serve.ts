@@ -63,6 +63,7 @@ const miniflare = new Miniflare({
       BIG_SEGMENT: { className: "BigSegment", useSQLite: true },
       RATE_LIMITER: { className: "RateLimiter", useSQLite: true },
       TIMER: { className: "Timer", useSQLite: true },
+      WRITE_LINE: { className: "WriteLine", useSQLite: true },
     },
     unsafeTriggerHandlers: true,
   }),

@@ -79,7 +79,7 @@ describe("order", () => {
     const { environmentId } = await livingEnvironment();
     await runInDurableObject(hubOf(environmentId), (_, { storage }) => {
       const hub = new HubStorage(storage);
-      const large = { publishedAt: 0, message: "x".repeat(1_000_000), keys: {} };
+      const large = { publishedAt: 0, message: "x".repeat(1_000_000), urgent: false, keys: {} };
       const add = (revision: number) => {
         const delivery = { ...large, revision, previous: revision - 1 };
         hub.deltas.add(delivery, delivery.message, 200);
@@ -102,7 +102,14 @@ describe("order", () => {
     await runInDurableObject(hub, (_, { storage }) => {
       const { deltas } = new HubStorage(storage);
       for (let revision = 2; revision <= 200; revision++) {
-        const delivery = { revision, previous: revision - 1, publishedAt: 0, message: "x".repeat(65_536), keys: {} };
+        const delivery = {
+          revision,
+          previous: revision - 1,
+          publishedAt: 0,
+          message: "x".repeat(65_536),
+          urgent: false,
+          keys: {},
+        };
         deltas.add(delivery, delivery.message, 200);
       }
       const { bytes } = storage.sql.exec<{ bytes: number }>("SELECT total(bytes) AS bytes FROM deltas").one();

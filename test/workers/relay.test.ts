@@ -70,7 +70,14 @@ describe("delivery", () => {
     await runInDurableObject(hubOf(environmentId), (_, state) => void state.storage.sql.exec("DELETE FROM children"));
     await publish({ flags: { a: flag("a") } });
     const patch = { type: "patch", revision: 3, previous: 2, publishedAt: 0, ackWithinMs: 0, flags: {}, segments: {} };
-    const delivery = { revision: 3, previous: 2, publishedAt: 0, message: JSON.stringify(patch), keys: {} };
+    const delivery = {
+      revision: 3,
+      previous: 2,
+      publishedAt: 0,
+      message: JSON.stringify(patch),
+      urgent: false,
+      keys: {},
+    };
     await runInDurableObject(relayOf(environmentId), async (relay) => {
       // The hub has only heard of 2 when it answers.
       const asking = relay.alarm();
@@ -86,7 +93,7 @@ describe("delivery", () => {
     const delivered = (revision: number) => {
       const previous = revision - 1;
       const patch = { type: "patch", revision, previous, publishedAt: 0, ackWithinMs: 0, flags: {}, segments: {} };
-      return { revision, previous, publishedAt: 0, message: JSON.stringify(patch), keys: {} };
+      return { revision, previous, publishedAt: 0, message: JSON.stringify(patch), urgent: false, keys: {} };
     };
     // It is asked once before either was published, and once between the two.
     const answers = [
@@ -197,7 +204,10 @@ describe("receipts and sockets", () => {
     const client = await RelaySocket.open(environmentId);
     const publishedAt = Date.now() - 60_000;
     const patch = { type: "patch", revision: 2, previous: 1, publishedAt, ackWithinMs: 0, flags: {}, segments: {} };
-    await relayOf(environmentId).deliver({ ...patch, message: JSON.stringify(patch), keys: {} }, standing);
+    await relayOf(environmentId).deliver(
+      { ...patch, message: JSON.stringify(patch), urgent: false, keys: {} },
+      standing,
+    );
     await vi.waitFor(() => expect(client.told).toEqual(["hello 1", "patch 2"]));
     await RelaySocket.open(environmentId);
     expect(await relayOf(environmentId).receipt(2, 800)).toMatchObject({

@@ -160,7 +160,9 @@ export const audit = resource()
       await requireRoom(c.var.db, write?.edits);
       return c.json({ ...body, environments: {} }, 200);
     }
-    const done = await write(c, plan, c.req.valid("json").reason);
+    const { project, environment } = await visibleEntry(c.var.db, c.var.caller.scope, c.req.valid("param").id);
+    const place = project === null ? null : { project, environment };
+    const done = await write(c, plan, c.req.valid("json").reason, place);
     return c.json({ ...done.body, environments: done.deliveries }, 200);
   })
   .openapi(me, async (c) => {

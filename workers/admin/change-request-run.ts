@@ -13,8 +13,9 @@ export async function runChangeRequest(env: Env, now: () => number, id: string):
   if (due === null) return true;
   const { authorId, author: name, title, publishAt, attempts } = due.row;
   const actor = { id: authorId, name };
+  const place = { project: due.project.key, environment: due.environment?.environment ?? null };
   const origin = { actor: name, tokenId: authorId, sourceIp: null, userAgent: null, correlationId: id };
-  const author: Author = { env, db, now, origin };
+  const author: Author = { env, db, now, origin, place };
   // Somebody may have done something else with it meanwhile.
   const planned = (plan: (there: ChangeRequestThere, at: number) => Promise<Plan<unknown>>) => async (at: number) => {
     const there = await findDue(db, id, at);

@@ -9,6 +9,7 @@ import { isAtLeast } from "../store/policy.ts";
 import { findProject, type ProjectRow } from "../store/projects.ts";
 import type { PlanFailure } from "../store/schema.ts";
 import { findTokenById, type TokenRow } from "../store/tokens.ts";
+import type { WritePlace } from "../write-line.ts";
 import { isInScope, requireScope, visibleEnvironments } from "./access.ts";
 import type { Asked } from "./asked.ts";
 import { type AdminContext, mistake, projectPath } from "./contract.ts";
@@ -34,11 +35,17 @@ type Planned = { actor: string; tokenId: string | null; attempts: number };
 export const NOBODY: Planned = { actor: "", tokenId: null, attempts: 0 };
 
 /** Whoever planned it also does it: as they were when they planned it. */
-export const plannedBy = (env: Env, now: () => number, { actor, tokenId }: Planned): Author => ({
+export const plannedBy = (
+  env: Env,
+  now: () => number,
+  { actor, tokenId }: Planned,
+  place: WritePlace | null = null,
+): Author => ({
   env,
   db: openDatabase(env.DB),
   now,
   origin: { actor, tokenId, sourceIp: null, userAgent: null, correlationId: crypto.randomUUID() },
+  place,
 });
 
 /** When its time has come: whoever has lost the right to do it has lost what they planned, too. @throws ApiError 403 */
@@ -64,7 +71,8 @@ const mayNoLonger = () => forbidden("Its author may no longer change this: someb
 
 /** Why it cannot be done, to be kept beside it; null where it may be possible a minute later. */
 export function failureOf(error: unknown, { attempts }: Planned, lateMs: number): PlanFailure | null {
-  if (error instanceof ApiError && error.status < 500) {
+  // A line that is too long becomes shorter.
+  if (error instanceof ApiError && error.status < 500 && error.status !== 429) {
     const { code, message, extra } = error;
     return { code, detail: message, ...(extra.errors && { errors: extra.errors }) };
   }

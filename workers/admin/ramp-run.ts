@@ -11,7 +11,7 @@ export async function runRamp(env: Env, now: () => number, id: string): Promise<
   const { db } = plannedBy(env, now, NOBODY);
   const found = await findRamp(db, id);
   if (found === undefined) return true;
-  const author = plannedBy(env, now, found.row);
+  const author = plannedBy(env, now, found.row, found.environment);
   const happens = (eventAt: (at: number) => RampEvent) =>
     writeAs(
       author,

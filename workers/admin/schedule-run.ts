@@ -33,7 +33,7 @@ export async function runSchedule(env: Env, now: () => number, id: string): Prom
   const { db } = plannedBy(env, now, NOBODY);
   const found = await findSchedule(db, id);
   if (found === undefined) return true;
-  const author = plannedBy(env, now, found.row);
+  const author = plannedBy(env, now, found.row, found.environment);
   const reason = found.row.reason ?? undefined;
   try {
     await writeAs(author, (at) => planRun(db, id, at), reason);

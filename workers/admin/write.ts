@@ -16,6 +16,7 @@ import { findAnswer } from "../store/idempotency.ts";
 import type { Approver } from "../store/policy.ts";
 import { documentSizes, RulesetTooLarge, type TooLarge, wouldBe } from "../store/ruleset-size.ts";
 import type { FieldChange, Role } from "../store/schema.ts";
+import { inTurn, type WritePlace } from "../write-line.ts";
 import { proposedBy, requireApproval } from "./approval.ts";
 import { wakeAt } from "./clock.ts";
 import type { AdminContext } from "./contract.ts";
@@ -109,23 +110,33 @@ export type Author = {
   /** Left out where nobody asks any more: what a policy lets a role do without approvals, it does not let a plan. */
   role?: Role;
   once?: OnceOnly | undefined;
+  /** What it writes to, in whose lines it stands. Null: nothing that other writes wait for. */
+  place: WritePlace | null;
 };
 
-const authorOf = (c: AdminContext): Author => ({
+const authorOf = (c: AdminContext, place: WritePlace | null): Author => ({
   env: c.env,
   db: c.var.db,
   now: c.var.now,
   origin: origin(c),
   role: c.var.caller.role,
   once: c.var.once,
+  place,
 });
+
+/** As the request's path has it. */
+function placeOf(c: AdminContext): WritePlace | null {
+  const { project, environment = null } = c.req.param() as { project?: string; environment?: string };
+  return project === undefined ? null : { project, environment };
+}
 
 export async function write<Body>(
   c: AdminContext,
   plan: (now: number) => Promise<Plan<Body>>,
   reason: string | undefined = c.req.header("x-bunting-reason"),
+  place: WritePlace | null = placeOf(c),
 ): Promise<Written<Body>> {
-  const written = await writeAs(authorOf(c), plan, reason);
+  const written = await writeAs(authorOf(c, place), plan, reason);
   if (written.etag !== undefined) c.header("etag", written.etag);
   return written;
 }
@@ -136,7 +147,7 @@ export async function writeAs<Body>(
   reason?: string,
 ): Promise<Written<Body>> {
   const { db, once } = author;
-  const { made, changes } = await retryingLostRaces(async () => {
+  const attempt = async () => {
     const now = author.now();
     const made = await within(plan(now), D1_MS, "reading").catch(async (error: unknown) => {
       // What is in the way may be what an earlier request with the same key has made.
@@ -179,7 +190,8 @@ export async function writeAs<Body>(
       );
     });
     return { made, changes };
-  }, author.now);
+  };
+  const { made, changes } = await inTurn(author.env, author.place, () => retryingLostRaces(attempt, author.now));
   await wakeAt(author.env, made.wakeAt ?? null);
   if (once !== undefined) once.incomplete = made.secret !== true && made.status !== 204;
   const edits = made.write?.edits ?? [];

@@ -179,6 +179,10 @@ function allMessages(error: unknown): string {
   return messages.join("\n");
 }
 
+/** Full jitter: those who have lost a race together do not run the next one together. */
+const RACE_PAUSE_MS = 10;
+const MAX_RACE_PAUSE_MS = 1_000;
+
 /** Runs a read–validate–commit again, from the read, each time it lost a race: so often and so long, then it has lost. */
 export async function retryingLostRaces<T>(attempt: () => Promise<T>, now: () => number = Date.now): Promise<T> {
   const begunAt = now();
@@ -187,7 +191,9 @@ export async function retryingLostRaces<T>(attempt: () => Promise<T>, now: () =>
       return await attempt();
     } catch (error) {
       if (!(error instanceof LostRace) || tries >= 60 || now() - begunAt > RACES_MS) throw error;
-      await new Promise((resolve) => setTimeout(resolve, Math.random() * Math.min(5 * (tries + 1), 100)));
+      await new Promise((resolve) =>
+        setTimeout(resolve, Math.random() * Math.min(RACE_PAUSE_MS * 2 ** tries, MAX_RACE_PAUSE_MS)),
+      );
     }
   }
 }

@@ -96,14 +96,27 @@ function withoutHash({ hash: _, ...token }: typeof table.apiTokens.$inferSelect)
 /** Of this isolate: a D1 that keeps failing is not waited for before KV is asked. */
 const d1 = new Circuit("D1", D1_BREAKING);
 
+/** Questions to D1 that are under way, of all requests of this isolate: a storm of one token's requests asks once. */
+const asking = new Map<string, Promise<unknown>>();
+
 async function fromEither<T>(kv: KVNamespace, key: string, fromD1: () => Promise<T | null>): Promise<T | null> {
   let asked: Promise<T | null> | null = null;
   const ask = () => {
     asked ??= fromD1();
     return asked;
   };
+  const first = async () => {
+    // Where another request asks, and ends before its answer is there, this one asks itself.
+    const shared = (asking.get(key) ?? ask()) as Promise<T | null>;
+    asking.set(key, shared);
+    try {
+      return await within(shared, D1_FIRST_MS, "D1");
+    } finally {
+      if (asking.get(key) === shared) asking.delete(key);
+    }
+  };
   try {
-    return await d1.through(() => within(ask(), D1_FIRST_MS, "D1"));
+    return await d1.through(first);
   } catch {
     const mirrored = await within(kv.get<T>(key, "json"), KV_READ_MS, "KV").catch(() => undefined);
     if (mirrored) return mirrored;

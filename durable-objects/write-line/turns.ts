@@ -1,0 +1,69 @@
+/**
+ * Which write of a project may begin: in the order of arrival, and never together with another write to one of its
+ * environments. A ticket is in all of its lines at once, so that no two tickets can wait for each other. Pure.
+ */
+
+/** `environments` are keys; null stands for the project as a whole, which is every environment of it. */
+export type Ticket = { id: number; environments: readonly string[] | null };
+
+type Waiting = Ticket & { since: number };
+type Working = Ticket & { since: number };
+
+/** Times are epoch milliseconds. `turnMs` is how long a turn has lately taken. */
+export type Turns = { waiting: readonly Waiting[]; working: readonly Working[]; turnMs: number };
+
+export const NO_TURNS: Turns = { waiting: [], working: [], turnMs: 20 };
+
+/** The most tickets that may stand before a new one. */
+export const MAX_AHEAD = 1_000;
+/** A new ticket that would probably wait for longer is refused at once. */
+export const MAX_WAIT_MS = 20_000;
+/** A turn that has not ended by then no longer holds up others: its write may still land, and the outbox decides. */
+export const MAX_TURN_MS = 15_000;
+/** The part that the last turn has in `turnMs`. */
+const NEWEST = 0.1;
+
+/** `turns` is null where the ticket is refused. `waitMs` is how long those ahead will probably take. */
+export type Entrance = { turns: Turns | null; ahead: number; waitMs: number };
+
+export function enter(turns: Turns, ticket: Ticket, now: number): Entrance {
+  const ahead = [...turns.working, ...turns.waiting].filter((other) => overlap(other, ticket)).length;
+  const waitMs = Math.round(ahead * turns.turnMs);
+  const isRefused = ahead >= MAX_AHEAD || (ahead > 1 && waitMs > MAX_WAIT_MS);
+  const entered = { ...turns, waiting: [...turns.waiting, { ...ticket, since: now }] };
+  return { turns: isRefused ? null : entered, ahead, waitMs };
+}
+
+/** After a turn, or by a ticket that gives up waiting. Twice changes nothing. */
+export function leave(turns: Turns, id: number, now: number): Turns {
+  const ended = turns.working.find((one) => one.id === id);
+  const waiting = turns.waiting.filter((one) => one.id !== id);
+  if (ended === undefined) return { ...turns, waiting };
+  const turnMs = (1 - NEWEST) * turns.turnMs + NEWEST * (now - ended.since);
+  return { waiting, working: turns.working.filter((one) => one !== ended), turnMs };
+}
+
+/** Lets in all whose turn it is, and no longer counts those who have overrun theirs. */
+export function begin(turns: Turns, now: number): { turns: Turns; begun: number[] } {
+  const working = turns.working.filter((one) => one.since + MAX_TURN_MS > now);
+  const waiting: Waiting[] = [];
+  const begun: number[] = [];
+  for (const ticket of turns.waiting) {
+    if ([...working, ...waiting].some((other) => overlap(other, ticket))) waiting.push(ticket);
+    else {
+      working.push({ ...ticket, since: now });
+      begun.push(ticket.id);
+    }
+  }
+  return { turns: { ...turns, waiting, working }, begun };
+}
+
+/** When `begin` is to be called again if nobody leaves before; null where nobody waits. */
+export function overrunAt({ waiting, working }: Turns): number | null {
+  return waiting.length === 0 ? null : Math.min(...working.map(({ since }) => since + MAX_TURN_MS));
+}
+
+const overlap = (one: Ticket, other: Ticket): boolean =>
+  one.environments === null ||
+  other.environments === null ||
+  one.environments.some((environment) => other.environments?.includes(environment));
