@@ -42,24 +42,32 @@ test("what would not fit a message, what changes members, and a resync travel by
   expect(mergeMessages([delivery(1), resync, delivery(3)])).toHaveLength(3);
 });
 
-test("a rested queue hands on at once, a busy one what has come meanwhile, and a kill wakes it (R7)", async () => {
+test("single changes are handed on at once, those of a storm together, and a kill waits for nothing (R7)", async () => {
   const queue = new DeliveryQueue();
   const take = async (sent: number) => (await queue.next(() => sent)).map(({ delivery }) => delivery.revision);
   const add = (revision: number, urgent = false) =>
     queue.add({ delivery: delivery(revision, {}, urgent), standing, told: undefined });
-  add(1);
-  expect(await take(0)).toEqual([1]);
+  expect(await take(0)).toEqual([]);
   queue.sent(1_000_000);
-  add(2);
-  add(3);
-  const next = take(1);
-  add(4, true);
-  expect(await next).toEqual([2, 3, 4]);
-  // What was attached meanwhile is not sent again, and what does not follow is left to those who ask for it.
+  for (const revision of [1, 2, 3]) {
+    add(revision);
+    expect(await take(revision - 1)).toEqual([revision]);
+  }
+  // The fourth in a row waits, and what comes meanwhile goes with it.
+  add(4);
+  const storm = take(3);
   add(5);
+  add(6);
+  expect(await storm).toEqual([4, 5, 6]);
   add(7);
-  expect(await take(4)).toEqual([5]);
+  const next = take(6);
+  add(8, true);
+  expect(await next).toEqual([7, 8]);
+  // What was attached meanwhile is not sent again, and what does not follow is left to those who ask for it.
   queue.sent(0);
-  add(5);
-  expect(await take(5)).toEqual([]);
+  add(9);
+  add(11);
+  expect(await take(8)).toEqual([9]);
+  add(9);
+  expect(await take(9)).toEqual([]);
 });

@@ -1,20 +1,24 @@
 /**
- * What a relay has received and not yet sent to its sockets. Between two changes it lets its sockets rest for as long as
- * sending takes: of a storm they are sent what has come meanwhile as one, and a kill finds no backlog before it.
+ * What a relay has received and not yet sent to its sockets. Single changes are sent at once. Of a storm of edits its sockets are
+ * sent, at a rate that they can take, what has come meanwhile as one patch, so that a kill finds no backlog before it.
  */
+import { type Bucket, takeFrom } from "../workers/token-bucket.ts";
 import type { Delivery, Standing } from "./delivery.ts";
 
-/** What sending takes for each socket, in ms (bench/RESULTS.md). Not measured here: no time passes within a step. */
-const SEND_MS = 0.04;
+/** What a message costs a relay for each socket, its acknowledgement included, times two. Ms; bench/RESULTS.md, write-storm. */
+const MS_A_SOCKET = 0.2;
 /** Far less than whoever delivers waits for an answer. */
-const MAX_REST_MS = 250;
+const MAX_PAUSE_MS = 250;
+/** So many changes in a row are no storm yet. */
+const BURST = 3;
 
 /** `told`: the children that have it already. */
 export type Queued = { delivery: Delivery; standing: Standing; told: Set<string> | undefined };
 
 export class DeliveryQueue {
   #queued: Queued[] = [];
-  #restedAt = 0;
+  #bucket: Bucket | null = null;
+  #sockets = 0;
   #urgent: (() => void) | null = null;
 
   /** The newest revision that waits here. */
@@ -27,18 +31,20 @@ export class DeliveryQueue {
     if (queued.delivery.urgent) this.#urgent?.();
   }
 
-  /** Everything that waits and follows what was sent, once the sockets have rested, or something urgent is among it. */
+  /** Everything that waits and follows what was sent, once it may be sent: at once, where something urgent is among it. */
   async next(sent: () => number | null): Promise<Queued[]> {
-    const restMs = this.#restedAt - Date.now();
-    if (restMs > 0 && !this.#queued.some(({ delivery }) => delivery.urgent)) {
+    if (this.#queued.length === 0) return [];
+    const pauseMs = this.#take();
+    if (pauseMs > 0 && !this.#queued.some(({ delivery }) => delivery.urgent)) {
       await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, restMs);
+        const timer = setTimeout(resolve, pauseMs);
         this.#urgent = () => {
           clearTimeout(timer);
           resolve();
         };
       });
       this.#urgent = null;
+      this.#take();
     }
     let last = sent();
     return this.#queued.splice(0).filter(({ delivery: { previous, revision } }) => {
@@ -48,7 +54,22 @@ export class DeliveryQueue {
     });
   }
 
+  /** To how many sockets the last ones went. */
   sent(sockets: number): void {
-    this.#restedAt = Date.now() + Math.min(2 * sockets * SEND_MS, MAX_REST_MS);
+    this.#sockets = sockets;
+  }
+
+  /** In how many ms the next may be sent. */
+  #take(): number {
+    const pauseMs = Math.min(this.#sockets * MS_A_SOCKET, MAX_PAUSE_MS);
+    if (pauseMs < 1) return 0;
+    const { bucket, retryAfterMs } = takeFrom(
+      this.#bucket,
+      1,
+      { perSecond: 1_000 / pauseMs, burst: BURST },
+      Date.now(),
+    );
+    this.#bucket = bucket;
+    return retryAfterMs;
   }
 }
