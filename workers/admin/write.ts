@@ -16,9 +16,10 @@ import { findAnswer } from "../store/idempotency.ts";
 import type { Approver } from "../store/policy.ts";
 import { documentSizes, RulesetTooLarge, type TooLarge, wouldBe } from "../store/ruleset-size.ts";
 import type { FieldChange, Role } from "../store/schema.ts";
-import { proposedBy, requireApproval } from "./approval.ts";
+import { approvalOf, proposedBy, requireApproval } from "./approval.ts";
 import { wakeAt } from "./clock.ts";
 import type { AdminContext } from "./contract.ts";
+import { DryRun, type Preview, previewOf } from "./dry-run.ts";
 import { type Delivery, publish } from "./hubs.ts";
 import { MAX_REASON, MAX_RULESET_BYTES } from "./limits.ts";
 import type { OnceOnly } from "./once.ts";
@@ -83,6 +84,10 @@ export type Plan<Body> = {
   sources?: Source[];
   /** When something of it is due. */
   wakeAt?: number | null;
+  /** Whom it would move, for a dry run. */
+  moved?: Preview["moved"];
+  /** What has to be so elsewhere before it is committed. */
+  prepare?: () => Promise<void>;
 };
 
 /** A document of an environment, by the environment's key. */
@@ -109,6 +114,8 @@ export type Author = {
   /** Left out where nobody asks any more: what a policy lets a role do without approvals, it does not let a plan. */
   role?: Role;
   once?: OnceOnly | undefined;
+  /** All but the commit, and what follows it. */
+  dryRun?: boolean;
 };
 
 const authorOf = (c: AdminContext): Author => ({
@@ -118,6 +125,7 @@ const authorOf = (c: AdminContext): Author => ({
   origin: origin(c),
   role: c.var.caller.role,
   once: c.var.once,
+  dryRun: c.var.dryRun,
 });
 
 export async function write<Body>(
@@ -130,6 +138,7 @@ export async function write<Body>(
   return written;
 }
 
+/** @throws DryRun in place of the commit, where the author only asks what would be. */
 export async function writeAs<Body>(
   author: Author,
   plan: (now: number) => Promise<Plan<Body>>,
@@ -145,12 +154,19 @@ export async function writeAs<Body>(
       throw error;
     });
     const { edits = [], statements = [], project, approvedBy } = made.write ?? {};
-    if (made.write === undefined && once === undefined) return { made, changes: [] };
+    if (made.write === undefined && once === undefined && !author.dryRun) return { made, changes: [] };
     const proposed = proposedBy(made.write);
     // Nobody asks any more by then.
     const role = made.write?.comesTo === undefined ? (author.role ?? null) : null;
+    if (author.dryRun) {
+      const judged = approvalOf(db, made.write?.goesBack ? NOTHING : proposed, role, approvedBy);
+      const dryRun = previewOf(made, await within(judged, D1_MS, "reading"));
+      await requireRoom(db, edits);
+      throw new DryRun(made.body as object | null, dryRun);
+    }
     const asked = () => requireApproval(db, proposed, role, approvedBy);
     const { guard, bypassed } = made.write?.goesBack ? UNASKED : await within(asked(), D1_MS, "reading");
+    await made.prepare?.();
     const pending = edits.length === 1 ? { delivery: "pending" } : {};
     const committed = commit(db, {
       statements: [...guard(now), ...statements],
@@ -200,6 +216,7 @@ export async function requireRoom(db: Database, edits: Edit[] = []): Promise<voi
   if (tooLarge.length > 0) throw rulesetTooLarge(tooLarge);
 }
 
+const NOTHING = proposedBy(undefined);
 const UNASKED: Awaited<ReturnType<typeof requireApproval>> = { guard: () => [], bypassed: [] };
 
 function auditEntry(origin: Origin, entry: Audited, bypassed: string[], reason: string | undefined, now: number) {
