@@ -12,6 +12,7 @@ import { FilterBuild } from "./filter-build.ts";
 import { type Requester, SegmentRecord } from "./segment-record.ts";
 import {
   FILTER_KEPT_MS,
+  isReceiving,
   isTooMany,
   isWorthAFilter,
   newState,
@@ -63,13 +64,9 @@ export class BigSegment extends DurableObject<Env> {
     // An upload that brought the same member before was before.
     this.#uploads.store();
     const { state, members } = this.#record;
-    const present = new Set(members.present([...add, ...remove], state.validFrom));
-    const added = add.filter((member) => !present.has(member));
-    const removed = remove.filter((member) => present.has(member));
-    const count = state.count + added.length - removed.length;
-    if (count > state.count && isTooMany("add", count, true)) {
-      return { outcome: "too-many", added: [], removed: [], revision: null };
-    }
+    const would = judge(add, remove, members.present([...add, ...remove], state.validFrom), state.count);
+    if (would.outcome === "too-many") return would;
+    const { added, removed, count } = would;
     // What an upload has brought may be in no filter yet: then even what is so already has to be said.
     const unsettled = state.generation < state.uploadedInto;
     const [comes, goes] = unsettled ? [add, remove] : [added, removed];
@@ -97,7 +94,18 @@ export class BigSegment extends DurableObject<Env> {
     return { outcome: "done", added, removed, revision };
   }
 
+  /** What `change` would come to, on top of what is stored. */
+  wouldChange(createdAt: number, add: string[], remove: string[]): Changed {
+    return judge(add, remove, this.has(createdAt, [...add, ...remove]), this.status(createdAt).count);
+  }
+
   // Uploads. One at a time.
+
+  /** The one that another would have to wait for. */
+  uploading(createdAt: number): Upload | null {
+    const { upload } = this.status(createdAt);
+    return isReceiving(upload, Date.now()) ? upload : null;
+  }
 
   async beginUpload(createdAt: number, mode: UploadMode, origin: Requester): Promise<Begun> {
     this.#open(createdAt);
@@ -313,4 +321,15 @@ export class BigSegment extends DurableObject<Env> {
     const segment = this.ctx.id.name;
     console.warn(JSON.stringify({ level: "warn", message, segment, error: String(error) }));
   }
+}
+
+/** Who really comes and goes, of those who are there. */
+function judge(add: string[], remove: string[], there: string[], before: number): Changed & { count: number } {
+  const present = new Set(there);
+  const added = add.filter((member) => !present.has(member));
+  const removed = remove.filter((member) => present.has(member));
+  const count = before + added.length - removed.length;
+  return count > before && isTooMany("add", count, true)
+    ? { outcome: "too-many", added: [], removed: [], count: before, revision: null }
+    : { outcome: "done", added, removed, count, revision: null };
 }

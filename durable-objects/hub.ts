@@ -18,7 +18,7 @@ import { Children } from "./children.ts";
 import { type Delivery, encodeDelivery, type Report, type Since, type Standing, type Upstream } from "./delivery.ts";
 import { Followers } from "./followers.ts";
 import { HubStorage, type Position } from "./hub-storage.ts";
-import { isSameRequest, type KillOutcome, type KillRecord, type KillRequest, type KillState } from "./kill.ts";
+import { isSameRequest, type KillOutcome, type KillRecord, type KillRequest, type KillState, wouldBe } from "./kill.ts";
 import { KillMirror } from "./kill-mirror.ts";
 import { compareHeads, fits, judge } from "./lineage.ts";
 import { rebuildFilters } from "./rebuild-filters.ts";
@@ -94,22 +94,25 @@ export class Hub extends DurableObject<Env> implements Upstream {
   async setKilled(request: KillRequest): Promise<KillOutcome> {
     if (this.#storage.position === null) await this.#born();
     const { kills } = this.#storage;
-    if (kills.answered(request, Date.now()) === null && !this.#knows(request.flag)) {
-      // A flag made a moment ago whose nudge was lost. With D1 down it stays unknown: never a silent success.
-      await this.#catchUp(D1_FIRST_MS).catch(() => {});
-      if (!this.#knows(request.flag)) return { outcome: "unknown-flag" };
-    }
+    const isNew = kills.answered(request, Date.now()) === null;
+    if (isNew && !(await this.#learns(request.flag))) return { outcome: "unknown-flag" };
     const answered = kills.answered(request, Date.now());
-    if (answered !== null && !isSameRequest(answered, request)) {
-      return { outcome: "idempotency-key-reused" };
-    }
+    if (answered !== null && !isSameRequest(answered, request)) return { outcome: "idempotency-key-reused" };
     const record = answered ?? this.#decideKill(request);
     if (record.changed && !kills.isMirrored(record.seq)) {
       await this.#mirror.tellSoon(this.#position.environmentId).catch(() => this.#alarm.wake(RETRY_MS));
     }
-    const { revision, changed, seq } = record;
-    const killed = kills.state(request.flag);
-    return { outcome: "done", revision, changed, killed, mirrored: kills.isMirrored(seq) };
+    const { flag, revision, changed, seq } = record;
+    const now = { killed: kills.state(flag), mirrored: kills.isMirrored(seq) };
+    const supersededBy = kills.decidedAfter(flag, seq);
+    return { outcome: "done", revision, changed, ...now, replayed: answered !== null, supersededBy };
+  }
+
+  /** What `setKilled` would answer. Of a flag whose nudge was lost it publishes what was committed, as any catching up does. */
+  async wouldBeKilled(request: KillRequest): Promise<KillOutcome> {
+    await this.#born();
+    if (!(await this.#learns(request.flag))) return { outcome: "unknown-flag" };
+    return wouldBe(request, this.#storage.kills.state(request.flag), this.#position.revision, Date.now());
   }
 
   /** What is killed, by flag, and which kills and restores D1 has not been told of yet, oldest first. */
@@ -302,6 +305,12 @@ export class Hub extends DurableObject<Env> implements Upstream {
 
   #knows(flag: string): boolean {
     return this.#storage.flag(flag) !== null || this.#storage.kills.state(flag) !== null;
+  }
+
+  /** A flag made a moment ago whose nudge was lost. With D1 down it stays unknown: never a silent success. */
+  async #learns(flag: string): Promise<boolean> {
+    if (!this.#knows(flag)) await this.#catchUp(D1_FIRST_MS).catch(() => {});
+    return this.#knows(flag);
   }
 
   #decideKill(request: KillRequest): KillRecord {

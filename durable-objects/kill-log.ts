@@ -96,6 +96,16 @@ export class KillLog {
     return null;
   }
 
+  /** What was last decided on a flag after `seq`. */
+  decidedAfter(flag: string, seq: number): KillRecord | null {
+    const [row] = this.#sql.exec<{ record: string }>(
+      "SELECT record FROM kill_log WHERE flag = ? AND seq > ? AND changed = 1 ORDER BY seq DESC LIMIT 1",
+      flag,
+      seq,
+    );
+    return row === undefined ? null : (JSON.parse(row.record) as KillRecord);
+  }
+
   // D1's mirror. Always told in order of `seq`, so that what it has is everything up to its highest.
 
   isMirrored(seq: number): boolean {

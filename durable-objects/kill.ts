@@ -27,15 +27,35 @@ export type KillState = { by: string; at: number; reason: string; seq: number };
 /** What a request became. `changed` is false where the flag already was as asked. */
 export type KillRecord = KillRequest & { seq: number; at: number; revision: number; changed: boolean };
 
-/** `mirrored`: D1 has the row and the audit entry. */
+/**
+ * `killed` is how it is now. `mirrored`: D1 has the row and the audit entry. `replayed`: the same request was answered before;
+ * `supersededBy` is the last decision since then, where there was one.
+ */
 export type KillOutcome =
-  | { outcome: "done"; revision: number; changed: boolean; killed: KillState | null; mirrored: boolean }
+  | {
+      outcome: "done";
+      revision: number;
+      changed: boolean;
+      killed: KillState | null;
+      mirrored: boolean;
+      replayed: boolean;
+      supersededBy: KillRecord | null;
+    }
   | { outcome: "unknown-flag" }
   | { outcome: "idempotency-key-reused" };
 
 /** An Idempotency-Key stands for one request: sent with another, it is a mistake and not a repetition. */
 export const isSameRequest = (one: KillRequest, other: KillRequest): boolean =>
   one.flag === other.flag && one.action === other.action && one.reason === other.reason;
+
+/** What a request would become of a flag that is in this state. */
+export function wouldBe(request: KillRequest, state: KillState | null, revision: number, at: number): KillOutcome {
+  const { action, reason, origin } = request;
+  const changed = (state !== null) !== (action === "kill");
+  const next = action === "kill" ? { by: origin.actor, at, reason, seq: 0 } : null;
+  const nothing = { mirrored: false, replayed: false, supersededBy: null };
+  return { outcome: "done", revision, changed, killed: changed ? next : state, ...nothing };
+}
 
 /** What D1 knows to be killed, laid over what was known before. */
 export function laidOver(known: Record<string, KillState>, rows: MirroredKill[]): Record<string, KillState> {

@@ -67,6 +67,10 @@ export function isTooMany(mode: UploadMode, count: number, ended: boolean): bool
 
 /** A Worker that sends an upload and says nothing for so long is gone. */
 export const UPLOAD_SILENCE_MS = 60_000;
+/** One that others have to wait for. */
+export const isReceiving = (upload: Upload | null, now: number): upload is Upload =>
+  upload?.state === "receiving" && upload.at + UPLOAD_SILENCE_MS > now;
+
 /** As long as D1's Time Travel can bring back a row that names a filter. */
 export const FILTER_KEPT_MS = 30 * 24 * 60 * 60_000;
 const RETRY_MS = 1_000;

@@ -1,7 +1,7 @@
 /** The upload that a big segment takes, one at a time: gathered in memory, stored by the many, counted at its end. */
 import { newId } from "../workers/store/database.ts";
 import type { Requester, SegmentRecord } from "./segment-record.ts";
-import { isTooMany, UPLOAD_SILENCE_MS, type Upload, type UploadMode } from "./segment-state.ts";
+import { isReceiving, isTooMany, UPLOAD_SILENCE_MS, type Upload, type UploadMode } from "./segment-state.ts";
 
 export type Begun = { outcome: "begun" | "busy"; upload: Upload };
 export type Received = "taken" | "too-many" | "ended";
@@ -25,9 +25,7 @@ export class SegmentUpload {
 
   begin(mode: UploadMode, origin: Requester, now: number): Begun {
     const before = this.#record.state;
-    if (before.upload?.state === "receiving" && before.upload.at + UPLOAD_SILENCE_MS > now) {
-      return { outcome: "busy", upload: before.upload };
-    }
+    if (isReceiving(before.upload, now)) return { outcome: "busy", upload: before.upload };
     const upload: Upload = { id: newId("upl"), mode, state: "receiving", received: 0, startedAt: now, at: now };
     const mark = mode === "replace" ? before.mark + 1 : before.mark;
     this.#buffer = { id: upload.id, members: [] };

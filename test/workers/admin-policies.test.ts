@@ -199,7 +199,8 @@ describe("a write that meets a policy", () => {
   test("is told of by a dry run", async () => {
     const { there, policies } = await project(PAYMENT, MOST_USERS);
     await admin("PATCH", `${policies}/payment`, { bypass: "editor" });
-    const { body } = await editor("PATCH", `${there}?dryRun=true`, to(90_000));
+    const { status, body } = await editor("PATCH", `${there}?dryRun=true`, to(90_000));
+    expect([status, body.code]).toEqual([403, "approval-required"]);
     expect(body.dryRun.policies).toEqual([
       {
         key: "most-users",

@@ -172,7 +172,12 @@ describe("the log of kills", () => {
     await commitAndPublish(head, "a");
     const first = await hub.setKilled(killRequest("a", "kill", "key-1"));
     await hub.setKilled(killRequest("a", "restore"));
-    expect(await hub.setKilled(killRequest("a", "kill", "key-1"))).toEqual({ ...first, killed: null });
+    expect(await hub.setKilled(killRequest("a", "kill", "key-1"))).toMatchObject({
+      ...first,
+      killed: null,
+      replayed: true,
+      supersededBy: { action: "restore" },
+    });
     await runInDurableObject(hub, (_, { storage }) => void storage.sql.exec("UPDATE kill_log SET at = at - 86400001"));
     expect(await hub.setKilled(killRequest("a", "kill", "key-1"))).toMatchObject({ changed: true, revision: 5 });
   });

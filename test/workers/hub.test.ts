@@ -386,7 +386,13 @@ describe("kill", () => {
     const first = await hub.setKilled(killRequest("a", "kill", "key-1"));
     await hub.setKilled(killRequest("a", "restore"));
     await hub.publish((await commitDocuments(head, { flags: { a: null } })).change);
-    expect(await hub.setKilled(killRequest("a", "kill", "key-1"))).toEqual({ ...first, killed: null });
+    const supersededBy = expect.objectContaining({ action: "restore", flag: "a" });
+    expect(await hub.setKilled(killRequest("a", "kill", "key-1"))).toEqual({
+      ...first,
+      killed: null,
+      replayed: true,
+      supersededBy,
+    });
   });
 
   test("a flag whose nudge was lost is found in D1 and killed; one that nobody knows is not a silent success", async () => {

@@ -27,6 +27,8 @@ async function started(flags: string[]) {
       as("GET", `/projects/${project}/compare?from=development&to=production&${query}`),
     promote: async (items: object[], more: object = {}, headers = {}, as = api) =>
       as("POST", `/projects/${project}/promote`, { from: "development", to: "production", items, ...more }, headers),
+    rehearse: async (items: object[], as = api) =>
+      as("POST", `/projects/${project}/promote?dryRun=true`, { from: "development", to: "production", items }),
   };
 }
 
@@ -225,10 +227,12 @@ describe("a promotion", () => {
   });
 
   test("dry: it says what would change and whose approval it needs, and nothing is written", async () => {
-    const { edit, now, promote } = await started(["f"]);
+    const { edit, now, rehearse } = await started(["f"]);
     await edit("f", "development", { on: true });
-    const { body } = await promote([{ flag: "f" }], { dryRun: true });
-    expect(body).toMatchObject({ documents: [{ changes: { on: { from: false, to: true } } }], policies: [] });
+    const { status, body } = await rehearse([{ flag: "f" }]);
+    const changes = { on: { from: false, to: true } };
+    expect(status).toBe(200);
+    expect(body).toMatchObject({ from: "development", documents: [{ changes }], dryRun: { policies: [] } });
     expect(await now("f")).toMatchObject({ on: false, version: 1 });
   });
 
@@ -304,7 +308,7 @@ describe("a promotion", () => {
   });
 
   test("asks for approval like any other write", async () => {
-    const { project, edit, now, promote } = await started(["f"]);
+    const { project, edit, now, promote, rehearse } = await started(["f"]);
     await edit("f", "development", { on: true });
     const policy = {
       key: "four-eyes",
@@ -315,9 +319,8 @@ describe("a promotion", () => {
     };
     expect((await api("POST", `/projects/${project}/policies`, policy)).status).toBe(201);
     const editor = await newToken({ role: "editor" });
-    expect((await promote([{ flag: "f" }], { dryRun: true }, {}, editor)).body.policies).toMatchObject([
-      { key: "four-eyes" },
-    ]);
+    const would = await rehearse([{ flag: "f" }], editor);
+    expect([would.status, would.body.dryRun.policies]).toMatchObject([403, [{ key: "four-eyes", bypassed: false }]]);
     const refused = await promote([{ flag: "f" }], {}, {}, editor);
     expect([refused.status, refused.body.code]).toEqual([403, "approval-required"]);
     expect((await now("f")).on).toBe(false);

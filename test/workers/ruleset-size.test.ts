@@ -210,7 +210,7 @@ test("20 MB of flags are accepted over HTTP, more is a 413 that names the larges
     expect([environment, key, status]).toEqual([environment, key, 201]);
   }
   const asked = { from: "roomy", to: "production", items: [{ segment: "long" }, { segment: "longer" }] };
-  const promoted = await api("POST", `${path}/promote`, { ...asked, dryRun: true });
+  const promoted = await api("POST", `${path}/promote?dryRun=true`, asked);
   expect([promoted.status, promoted.body.code]).toEqual([413, "ruleset-too-large"]);
   expect((await api("POST", `${path}/promote`, asked)).body.code).toBe("ruleset-too-large");
 }, 120_000);

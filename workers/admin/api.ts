@@ -15,6 +15,7 @@ import { comparisons } from "./compare.ts";
 import { type AdminEnv, resource } from "./contract.ts";
 import { dependents } from "./dependents.ts";
 import { DOCS_HEADERS, docsPage } from "./docs.ts";
+import { DryRun, dryRunAnswer } from "./dry-run.ts";
 import { environments } from "./environments.ts";
 import { flagArchive } from "./flag-archive.ts";
 import { flagBulk } from "./flag-bulk.ts";
@@ -28,6 +29,7 @@ import { describe } from "./openapi.ts";
 import { policies } from "./policies.ts";
 import { projects } from "./projects.ts";
 import { promotions } from "./promote.ts";
+import { queryChecked } from "./query.ts";
 import { ramps } from "./ramps.ts";
 import { bodyChecked, traced } from "./request.ts";
 import { schedules } from "./schedules.ts";
@@ -79,14 +81,16 @@ export function adminApi({ now = Date.now }: { now?: () => number } = {}) {
   app.use(traced(now));
   app.get("/openapi.json", (c) => c.json(describe(app, c.var.now())));
   app.get("/docs", (c) => c.html(docsPage(describe(app, c.var.now())), 200, DOCS_HEADERS));
-  app.use(authenticate, knownRoute(app), bodyChecked, onceOnly);
+  app.use(authenticate, knownRoute(app), queryChecked, bodyChecked, onceOnly);
   app.use((c, next) => (c.req.method === "GET" ? within(next(), D1_MS, "reading") : next()));
   for (const routes of resources) app.route("/", routes);
+  app.openAPIRegistry.register("DryRun", dryRunAnswer);
   app.openAPIRegistry.registerComponent("securitySchemes", "token", { type: "http", scheme: "bearer" });
   return app as unknown as OpenAPIHono<AdminEnv, RoutesOf<(typeof resources)[number]>>;
 }
 
 const answerProblem: ErrorHandler<AdminEnv> = async (error, c) => {
+  if (error instanceof DryRun) return c.json(error.answer, 200);
   if (error instanceof AlreadyAnswered) {
     try {
       return await answeredMeanwhile(c);

@@ -111,10 +111,11 @@ export const shownGiven = ({ policy, given }: Given<PolicyRow>): z.infer<typeof 
   given,
 });
 
-function approvalRequired(lacking: Given<PolicyRow>[]): ApiError {
+export function approvalRequired(lacking: Given<PolicyRow>[], more: object = {}): ApiError {
   const names = lacking.map(({ policy }) => policy.key).join(", ");
   return new ApiError(403, "approval-required", `This meets the policies ${names}. ${ASK}`, {
     policies: lacking.map(shownGiven),
+    ...more,
   });
 }
 

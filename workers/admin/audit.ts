@@ -11,7 +11,6 @@ import { cursorOf, entry, filterQuery, isAmong, pendingEntry, positionOf, shownE
 import {
   type AdminContext,
   body,
-  dryRunQuery,
   json,
   mistake,
   page,
@@ -23,7 +22,7 @@ import {
 } from "./contract.ts";
 import { delivery, killsThere } from "./hubs.ts";
 import { planRevert } from "./revert.ts";
-import { etagOf, requireRoom, write } from "./write.ts";
+import { etagOf, write } from "./write.ts";
 
 const entryPath = z.object({ id: whole(1) });
 
@@ -80,7 +79,7 @@ export const revert = createRoute({
   middleware: needs("editor", "own"),
   request: {
     params: entryPath,
-    query: dryRunQuery.extend({
+    query: z.object({
       force: z
         .enum(["true", "false"])
         .default("false")
@@ -152,17 +151,10 @@ export const audit = resource()
     return c.json({ ...shownEntry(row), revertible: await isRevertible(c.var.db, row.id) }, 200);
   })
   .openapi(revert, async (c) => {
-    const { dryRun } = c.req.valid("query");
     const asked = askedOf(c, c.req.valid("param"), c.req.valid("json"), c.req.valid("query"));
-    const plan = (now: number) => planReverting(asked, now);
-    if (dryRun === "true") {
-      const { body, write } = await plan(c.var.now());
-      await requireRoom(c.var.db, write?.edits);
-      return c.json({ ...body, environments: {} }, 200);
-    }
     const { project, environment } = await visibleEntry(c.var.db, c.var.caller.scope, c.req.valid("param").id);
     const place = project === null ? null : { project, environment };
-    const done = await write(c, plan, c.req.valid("json").reason, place);
+    const done = await write(c, (now) => planReverting(asked, now), c.req.valid("json").reason, place);
     return c.json({ ...done.body, environments: done.deliveries }, 200);
   })
   .openapi(me, async (c) => {

@@ -21,7 +21,7 @@ type Route<Path extends z.ZodObject, Body extends z.ZodType, Query extends z.Zod
 };
 
 /** How a request is answered, and not what it changes. */
-const NOT_CARRIED = ["dryRun", "wait"];
+const NOT_CARRIED = ["wait"];
 
 /** By the operation's name in the OpenAPI document: a line here is all that an operation needs to be carried. */
 const carried = {

@@ -9,22 +9,35 @@ import type { Caller } from "./access.ts";
 import { MAX_DESCRIPTION, MAX_NAME, MAX_REASON, MAX_WAIT_MS } from "./limits.ts";
 import { mistaken, mistakesOf } from "./mistakes.ts";
 import type { OnceOnly } from "./once.ts";
+import { declared } from "./query.ts";
 
 export type AdminEnv = {
   Bindings: Env;
-  Variables: { correlationId: string; now: () => number; db: Database; caller: Caller; once?: OnceOnly };
+  Variables: {
+    correlationId: string;
+    now: () => number;
+    db: Database;
+    caller: Caller;
+    dryRun: boolean;
+    once?: OnceOnly;
+  };
 };
 
 export type AdminContext = Context<AdminEnv>;
 
-export const resource = () =>
-  new OpenAPIHono<AdminEnv>({
+/** Every route that is hung on it is declared: its query is checked, and `?dryRun` is part of it where it writes. */
+export function resource() {
+  const app = new OpenAPIHono<AdminEnv>({
     defaultHook: (result) => {
       if (result.success) return;
       const mistakes = mistakesOf(result.error.issues, result.target === "json" ? "" : `${result.target}:`);
       throw mistaken("The request has mistakes; each is listed with its place.", mistakes);
     },
   });
+  const register = app.openapi;
+  app.openapi = ((route, handler, hook) => register(declared(route), handler, hook)) as typeof register;
+  return app;
+}
 
 export const mistake = z.object({ pointer: z.string(), code: z.string(), message: z.string() });
 
@@ -102,10 +115,3 @@ export const waitQuery = (byDefault: number) =>
       description: "Milliseconds to wait until every connected client has the change",
     }),
   });
-
-export const dryRunQuery = z.object({
-  dryRun: z
-    .enum(["true", "false"])
-    .default("false")
-    .openapi({ description: "Only say what would change, and who would be moved; nothing is written" }),
-});

@@ -4,7 +4,6 @@ import { z } from "@hono/zod-openapi";
 import type { EnvironmentName } from "../store/credentials.ts";
 import type { FlagRow } from "../store/documents.ts";
 import type { KillRow } from "../store/flags.ts";
-import { policyMet } from "./approval.ts";
 import { key, mistake, name, time } from "./contract.ts";
 import { condition, flagType, variation } from "./documents.ts";
 import { delivery } from "./hubs.ts";
@@ -109,14 +108,6 @@ export const writtenTargeting = targeting
     warnings: z.array(mistake).optional().openapi({
       description: "What is legal and surely not meant: a rule that can never match, a split of less than everybody",
     }),
-    dryRun: preview
-      .extend({ policies: z.array(policyMet.extend({ bypassed: z.boolean() })) })
-      .optional()
-      .openapi({
-        description:
-          "Only for `?dryRun=true`: what would change; who would move, by rule (null: the fallthrough), in thousandths of a " +
-          "percent; the policies that it would meet, and whether the caller may do without their approvals",
-      }),
   })
   .openapi("WrittenTargeting");
 

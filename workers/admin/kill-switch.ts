@@ -1,6 +1,8 @@
 /** Kill and restore: decided by the hub alone. Nothing here asks D1 for what KV knows too. */
 import { createRoute, z } from "@hono/zod-openapi";
-import { ApiError, unavailable } from "../problem.ts";
+import type { KillOutcome } from "../../durable-objects/kill.ts";
+import { ApiError, conflict, unavailable } from "../problem.ts";
+import type { EnvironmentName } from "../store/credentials.ts";
 import { needs } from "./access.ts";
 import {
   type AdminContext,
@@ -14,11 +16,12 @@ import {
   waitQuery,
   whole,
 } from "./contract.ts";
+import { DryRun } from "./dry-run.ts";
 import { environmentOf } from "./environments.ts";
 import { kill as killState } from "./flag-shape.ts";
 import { askHub, delivered, delivery, hubOf, readReceipt, receipt, withReceipt } from "./hubs.ts";
-import { idempotencyKey, keyReused } from "./once.ts";
-import { origin } from "./write.ts";
+import { idempotencyKey, keyReused, REPLAYED } from "./once.ts";
+import { type Audited, origin } from "./write.ts";
 
 const KILL_WAIT_MS = 1_000;
 
@@ -27,8 +30,15 @@ const outcome = z
     flag: z.string(),
     environment: z.string(),
     killed: killState.nullable(),
-    mirrored: z.union([z.literal(true), z.literal("pending")]).openapi({
-      description: "Whether D1, which only mirrors kills, and the audit log have it already",
+    mirrored: z
+      .union([z.literal(true), z.literal("pending")])
+      .optional()
+      .openapi({
+        description:
+          "Whether D1, which only mirrors kills, and the audit log have it already; a dry run has nothing there",
+      }),
+    replayed: z.literal(true).optional().openapi({
+      description: "This Idempotency-Key was answered before, and nothing was done now: `killed` is how it is now",
     }),
   })
   .extend(delivery.shape)
@@ -41,6 +51,9 @@ const kill = createRoute({
   path: `${path}/kill`,
   tags: ["kill switch"],
   summary: "Off for everybody, at once, whatever the targeting says; works while the database is down",
+  description:
+    "An Idempotency-Key kills once. Sent again while the flag is killed, it is answered 200 with `replayed`. Sent again after " +
+    "somebody has restored the flag, it kills nothing and is answered 409 `restored-since`, with who restored it under `supersededBy`.",
   middleware: needs("editor"),
   request: { params: targetingPath, query: waitQuery(KILL_WAIT_MS), ...body(z.strictObject({ reason })) },
   responses: { 200: json(outcome, "Killed, and how many clients have it"), ...problems },
@@ -51,6 +64,9 @@ const restore = createRoute({
   path: `${path}/restore`,
   tags: ["kill switch"],
   summary: "Lift a kill: the targeting holds again as it is now",
+  description:
+    "An Idempotency-Key restores once. Sent again after somebody has killed the flag again, it restores nothing and is " +
+    "answered 409 `killed-since`, with who killed it under `supersededBy`.",
   middleware: needs("editor"),
   request: { params: targetingPath, query: waitQuery(0), ...body(z.strictObject({ reason: reason.optional() })) },
   responses: { 200: json(outcome, "Restored"), ...problems },
@@ -84,15 +100,12 @@ async function decide(c: AdminContext, action: "kill" | "restore", reason: strin
   const { flag = "" } = c.req.param() as { flag?: string };
   const environment = await environmentOf(c);
   const names = { project: environment.project, environment: environment.environment };
-  const done = await askHub(action, async () =>
-    hubOf(c.env, environment).setKilled({
-      action,
-      flag,
-      reason,
-      idempotencyKey: idempotencyKey(c),
-      origin: { ...origin(c), ...names },
-    }),
-  ).catch((error: unknown) => {
+  const key = idempotencyKey(c);
+  const request = { action, flag, reason, idempotencyKey: key, origin: { ...origin(c), ...names } };
+  const done = await askHub(action, async () => {
+    const hub = hubOf(c.env, environment);
+    return c.var.dryRun ? hub.wouldBeKilled({ ...request, idempotencyKey: null }) : hub.setKilled(request);
+  }).catch((error: unknown) => {
     console.error(
       JSON.stringify({ level: "error", message: `${action} failed`, flag, ...names, error: String(error) }),
     );
@@ -100,13 +113,54 @@ async function decide(c: AdminContext, action: "kill" | "restore", reason: strin
   });
   if (done.outcome === "unknown-flag") throw new ApiError(404, "unknown-flag", `The flag ${flag} is not known there.`);
   if (done.outcome !== "done") throw keyReused();
-  const way = await withReceipt(c.env, environment, delivered(environment, done.revision), waitMs);
   const killed = done.killed && { by: done.killed.by, at: done.killed.at, reason: done.killed.reason };
+  if (c.var.dryRun) {
+    const isKill = action === "kill";
+    const changes: Audited["changes"] = done.changed ? { killed: { from: !isKill, to: isKill } } : {};
+    throw new DryRun({ flag, environment: environment.environment, killed }, { changes, policies: [] });
+  }
+  if ((killed !== null) !== (action === "kill")) throw decidedSince(action, flag, environment, done);
+  if (done.replayed) c.header(REPLAYED, "true");
+  const way = await withReceipt(c.env, environment, delivered(environment, done.revision), waitMs);
   return {
     flag,
     environment: environment.environment,
     killed,
     mirrored: done.mirrored ? (true as const) : ("pending" as const),
+    ...(done.replayed && { replayed: true as const }),
     ...way,
   };
+}
+
+type Done = Extract<KillOutcome, { outcome: "done" }>;
+
+/** The flag is otherwise by now, mostly where a request is repeated: a success would say that it is as was asked. */
+function decidedSince(
+  action: "kill" | "restore",
+  flag: string,
+  { environment }: EnvironmentName,
+  { killed, replayed, supersededBy }: Done,
+): ApiError {
+  const by = supersededBy && {
+    action: supersededBy.action,
+    by: supersededBy.origin.actor,
+    at: supersededBy.at,
+    reason: supersededBy.reason,
+  };
+  const [code, did, undone] =
+    action === "kill"
+      ? (["restored-since", "killed", "restored"] as const)
+      : (["killed-since", "restored", "killed"] as const);
+  const first = replayed ? "This Idempotency-Key was used before, and then" : "This request";
+  const since = by === null ? `It has been ${undone} since.` : `${by.by} has ${undone} it since.`;
+  const now = killed === null ? "The flag is not killed." : "The flag is killed.";
+  const remedy = `To ${action} it, send the request with a new Idempotency-Key, or without one.`;
+  return conflict(code, `${first} ${did} the flag ${flag}. ${since} ${now} ${remedy}`, {
+    flag,
+    environment,
+    killed: killed && { by: killed.by, at: killed.at, reason: killed.reason },
+    replayed,
+    supersededBy: by,
+    ...(replayed && { headers: { [REPLAYED]: "true" } }),
+  });
 }

@@ -1,12 +1,14 @@
 /** The members of big segments: one by one, and by the million. They are exact here; who evaluates has a filter (EV-20). */
 import { createRoute, z } from "@hono/zod-openapi";
 import type { SegmentStatus, UploadMode } from "../../durable-objects/big-segment.ts";
+import type { Upload } from "../../durable-objects/segment-state.ts";
 import { SEGMENT_MS, within } from "../deadline.ts";
 import { ApiError, badRequest, conflict, notFound, unavailable } from "../problem.ts";
 import { keepAnswer } from "../store/idempotency.ts";
 import { findSegment } from "../store/segments.ts";
 import { needs } from "./access.ts";
 import { type AdminContext, body, environmentPath, json, problems, resource } from "./contract.ts";
+import { DryRun } from "./dry-run.ts";
 import { environmentOf } from "./environments.ts";
 import { bigSegmentOf, delivered, delivery } from "./hubs.ts";
 import { MAX_MEMBERS_AT_ONCE, MAX_REASON, MAX_TEXT } from "./limits.ts";
@@ -120,9 +122,17 @@ export const members = resource()
       throw badRequest(message, [{ pointer: `/remove/${twice}`, code: "member-twice", message }]);
     }
     const { object, createdAt, environment, by } = await segmentOf(c);
-    const changing = object.change(createdAt, [...comes], [...goes], by);
+    const lists: [string[], string[]] = [[...comes], [...goes]];
+    const changing = c.var.dryRun ? object.wouldChange(createdAt, ...lists) : object.change(createdAt, ...lists, by);
     const { outcome, added, removed, revision } = await answered(changing);
     if (outcome === "too-many") throw refused(outcome);
+    if (c.var.dryRun) {
+      const changes = {
+        ...(added.length > 0 && { added: { to: added } }),
+        ...(removed.length > 0 && { removed: { from: removed } }),
+      };
+      throw new DryRun({ added: added.length, removed: removed.length }, { changes, policies: [] });
+    }
     const told = revision === null ? { delivery: "pending" as const } : delivered(environment, revision);
     const nothing = added.length + removed.length === 0;
     const answer = { added: added.length, removed: removed.length, ...(nothing ? {} : told) };
@@ -143,12 +153,9 @@ export const members = resource()
 /** Each batch is stored before the next one is read: memory and time in the object are bounded however long the body is. */
 async function receive(c: AdminContext, mode: UploadMode, batches: AsyncIterable<string[]>): Promise<SegmentStatus> {
   const { object, createdAt, by } = await segmentOf(c);
+  if (c.var.dryRun) throw await dryUpload(object, createdAt, mode, batches);
   const { outcome, upload } = await answered(object.beginUpload(createdAt, mode, by));
-  if (outcome === "busy") {
-    throw conflict("upload-in-progress", `Another upload is being received (${upload.id}): wait until it ends.`, {
-      upload,
-    });
-  }
+  if (outcome === "busy") throw busy(upload);
   try {
     for await (const batch of batches) {
       const taken = await answered(object.receive(upload.id, batch));
@@ -162,6 +169,24 @@ async function receive(c: AdminContext, mode: UploadMode, batches: AsyncIterable
     throw error;
   }
 }
+
+/** Every line is read and nothing kept: how many of them are the same, or members already, is not known without that. */
+async function dryUpload(
+  object: ReturnType<typeof bigSegmentOf>,
+  createdAt: number,
+  mode: UploadMode,
+  batches: AsyncIterable<string[]>,
+): Promise<DryRun> {
+  const other = await answered(object.uploading(createdAt));
+  if (other !== null) throw busy(other);
+  let received = 0;
+  for await (const batch of batches) received += batch.length;
+  const changes = { upload: { to: { mode, received } } };
+  return new DryRun(await answered(object.status(createdAt)), { changes, policies: [] });
+}
+
+const busy = (upload: Upload) =>
+  conflict("upload-in-progress", `Another upload is being received (${upload.id}): wait until it ends.`, { upload });
 
 const refused = (why: string): ApiError =>
   why === "too-many"

@@ -17,17 +17,18 @@ const remedies: Record<string, string> = {
 export function mistakesOf(issues: Issue[], prefix = ""): Mistake[] {
   return issues.flatMap((issue): Mistake[] => {
     const at = (...last: string[]) => prefix + pointer([...issue.path, ...last]);
-    if (issue.code === "unrecognized_keys") {
-      return issue.keys.map((field) => ({
-        pointer: at(field),
-        code: "unknown-field",
-        message: Object.hasOwn(remedies, field)
-          ? remedies[field]!
-          : "There is no such field here, or it cannot be set: leave it out.",
-      }));
-    }
+    if (issue.code === "unrecognized_keys") return fieldsWithoutPlace(issue.keys, at);
     return [{ pointer: at(), code: issue.code.replaceAll("_", "-"), message: issue.message }];
   });
+}
+
+export const fieldsWithoutPlace = (fields: string[], at = (field: string) => pointer([field])): Mistake[] =>
+  fields.map((field) => ({ pointer: at(field), code: "unknown-field", message: remedyFor(field) }));
+
+function remedyFor(field: string): string {
+  if (/^dry[_-]?run$/i.test(field)) return "Did you mean ?dryRun=true? It belongs in the query.";
+  if (Object.hasOwn(remedies, field)) return remedies[field]!;
+  return "There is no such field here, or it cannot be set: leave it out.";
 }
 
 /** The first are listed: more of them are one mistake made many times. */

@@ -9,6 +9,8 @@ import { isKillSwitch } from "./access.ts";
 import type { AdminContext, AdminEnv } from "./contract.ts";
 import { isUpload } from "./request.ts";
 
+export const REPLAYED = "idempotency-replayed";
+
 export type OnceOnly = {
   tokenId: string;
   key: string;
@@ -20,7 +22,7 @@ export type OnceOnly = {
 export const onceOnly: MiddlewareHandler<AdminEnv> = async (c, next) => {
   const key = idempotencyKey(c);
   // The hub keeps a kill's key itself: nothing on that path asks D1.
-  if (key === null || c.req.method === "GET" || isKillSwitch(c) || isUpload(c)) return next();
+  if (key === null || c.req.method === "GET" || c.var.dryRun || isKillSwitch(c) || isUpload(c)) return next();
   const tokenId = c.var.caller.id;
   const requestHash = await sha256(`${c.req.method} ${c.req.path}\n${await c.req.text()}`);
   const once: OnceOnly = { tokenId, key, requestHash, incomplete: false };
@@ -54,8 +56,8 @@ function replay(earlier: IdempotencyRecord, { requestHash }: OnceOnly): Response
   if (earlier.requestHash !== requestHash) {
     throw keyReused();
   }
-  const headers = { ...earlier.headers, "content-type": "application/json", "idempotency-replayed": "true" };
+  const headers = { ...earlier.headers, "content-type": "application/json", [REPLAYED]: "true" };
   return earlier.status === 204
-    ? new Response(null, { status: 204, headers: { "idempotency-replayed": "true" } })
+    ? new Response(null, { status: 204, headers: { [REPLAYED]: "true" } })
     : new Response(earlier.body, { status: earlier.status, headers });
 }

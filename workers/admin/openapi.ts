@@ -2,7 +2,7 @@
 import type { resource } from "./contract.ts";
 import { BASE_PATH } from "./hubs.ts";
 import { MAX_REASON } from "./limits.ts";
-import { operations, pathExamples } from "./operations.ts";
+import { isWrite, operations, pathExamples } from "./operations.ts";
 
 type App = ReturnType<typeof resource>;
 type Document = ReturnType<App["getOpenAPI31Document"]>;
@@ -32,7 +32,7 @@ export function describe(app: App, now: number): Document {
 
 function complete(described: Described, method: Method, path: string, now: number): void {
   const { name, example, problems, ifMatch } = operations[`${method.toUpperCase()} ${path}`] ?? {};
-  const writes = method !== "get" && !path.endsWith("/evaluate");
+  const writes = isWrite(method, path);
   const guarded = writes && (ifMatch ?? method !== "post");
   described.operationId ??= name ?? nameOf(method, path);
   const headers = ["X-Correlation-Id", ...(writes ? ["Idempotency-Key", "X-Bunting-Reason"] : [])];
@@ -50,11 +50,31 @@ function complete(described: Described, method: Method, path: string, now: numbe
     const [content] = Object.values(body.content);
     if (content !== undefined) content.example = typeof example === "function" ? example(now) : example;
   }
-  answers(described, sharedProblems(method, path, guarded, writes), problems ?? {});
+  if (writes) describeDryRun(described);
+  answers(described, sharedProblems(method, path, guarded, writes), problems ?? {}, writes);
 }
 
+/** What a write answers, as far as it is known before it is made, and under `dryRun` what would change. */
+function describeDryRun(described: Described): void {
+  const responses = described.responses as Record<string, { description: string; content?: Content }>;
+  const [status = "200", response] = Object.entries(responses).find(([one]) => one.startsWith("2")) ?? [];
+  const schema = response?.content?.["application/json"]?.schema;
+  const isElse = status !== "200";
+  const dryRun = {
+    type: "object",
+    properties: { dryRun: { $ref: "#/components/schemas/DryRun" } },
+    ...(isElse && { required: ["dryRun"] }),
+  };
+  responses[200] = {
+    description: isElse ? "Only for `?dryRun=true`: what would be" : (response?.description ?? ""),
+    content: { "application/json": { schema: schema === undefined ? dryRun : { allOf: [schema, dryRun] } } },
+  };
+}
+
+type Content = Record<string, { schema: object }>;
+
 /** Of each status that can come, the codes that it comes with. */
-function answers(described: Described, shared: Codes, own: Codes): void {
+function answers(described: Described, shared: Codes, own: Codes, writes: boolean): void {
   const responses: Record<string, object> = {};
   for (const [status, response] of Object.entries(described.responses ?? {})) {
     if (/^[45]/.test(status)) continue;
@@ -63,7 +83,12 @@ function answers(described: Described, shared: Codes, own: Codes): void {
     if (tagged.content?.["application/x-ndjson"]) tagged.content["application/x-ndjson"] = {};
     responses[status] = {
       ...response,
-      headers: { ...tagged.headers, ...header("X-Correlation-Id"), ...header("ETag") },
+      headers: {
+        ...tagged.headers,
+        ...header("X-Correlation-Id"),
+        ...header("ETag"),
+        ...(writes && header("Idempotency-Replayed")),
+      },
     };
   }
   for (const status of new Set([...Object.keys(shared), ...Object.keys(own)].map(Number))) {
@@ -129,7 +154,7 @@ const sharedHeaders = {
       pattern: "^[\\w.:-]{1,128}$",
     },
   ),
-  ...inHeader("Idempotency-Key", "The first answer is given again for 24 hours", {
+  ...inHeader("Idempotency-Key", "The first answer is given again for 24 hours; a dry run has none", {
     ...text,
     pattern: "^[\\x21-\\x7e]{1,255}$",
   }),
@@ -143,6 +168,10 @@ const sharedHeaders = {
 const answerHeaders = {
   "X-Correlation-Id": { description: "What the audit log knows the request by", schema: text },
   ETag: { description: "Of a single resource, for If-Match", schema: text },
+  "Idempotency-Replayed": {
+    description: "`true` where this Idempotency-Key was answered before: nothing was done now",
+    schema: { const: "true" },
+  },
   "Retry-After": { description: "Seconds", schema: { type: "integer" } },
   "WWW-Authenticate": { schema: text },
 };

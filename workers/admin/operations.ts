@@ -6,6 +6,8 @@ export type Operation = {
   example?: object | string | ((now: number) => object);
   /** Codes beside those that many routes share, by status. */
   problems?: Record<number, readonly string[]>;
+  /** Of a POST that only asks: it takes no `?dryRun`, no Idempotency-Key and no reason. */
+  isRead?: true;
   /** Whether it heeds If-Match; every PATCH, PUT and DELETE does unless told. */
   ifMatch?: boolean;
 };
@@ -96,14 +98,19 @@ export const operations: Record<string, Operation> = {
   [`POST ${targeting}/off`]: { name: "turnFlagOff", example: {}, problems: TARGETING, ifMatch: true },
   [`POST ${targeting}/evaluate`]: {
     name: "evaluateFlag",
+    isRead: true,
     example: { context: { targetingKey: "user-1", plan: "pro" } },
   },
   [`POST ${targeting}/kill`]: {
     name: "killFlag",
     example: { reason: "Orders fail" },
-    problems: { 404: ["unknown-flag"] },
+    problems: { 404: ["unknown-flag"], 409: ["restored-since"] },
   },
-  [`POST ${targeting}/restore`]: { name: "restoreFlag", example: {}, problems: { 404: ["unknown-flag"] } },
+  [`POST ${targeting}/restore`]: {
+    name: "restoreFlag",
+    example: {},
+    problems: { 404: ["unknown-flag"], 409: ["killed-since"] },
+  },
   "GET /projects/{project}/environments/{environment}/propagation": {
     name: "readReceipt",
     problems: { 404: ["unknown-revision"] },
@@ -291,6 +298,9 @@ export const operations: Record<string, Operation> = {
   },
   "GET /me": { name: "readMe" },
 };
+
+export const isWrite = (method: string, path: string): boolean =>
+  method.toLowerCase() !== "get" && operations[`${method.toUpperCase()} ${path}`]?.isRead !== true;
 
 /** What stands in a path, in the examples. */
 export const pathExamples: Record<string, string> = {

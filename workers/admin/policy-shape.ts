@@ -37,8 +37,8 @@ export const fields = z.strictObject({
   }),
 });
 
-export const policy = fields
-  .extend({ key, project: key, version: z.number().int(), createdAt: time, updatedAt: time })
+export const policy = z
+  .object({ ...fields.shape, key, project: key, version: z.number().int(), createdAt: time, updatedAt: time })
   .openapi("Policy");
 
 export const shownPolicy = (project: string, row: PolicyRow): z.infer<typeof policy> => {

@@ -6,7 +6,6 @@ import type { EnvironmentName } from "../store/credentials.ts";
 import type { Database } from "../store/database.ts";
 import { type Closure, closure, type SegmentRow } from "../store/documents.ts";
 import { needs } from "./access.ts";
-import { approvalOf, policyMet, proposedBy, shownGiven } from "./approval.ts";
 import { type Asked, askedOf } from "./asked.ts";
 import { pairOf, version } from "./compare.ts";
 import { body, json, key, mistake, problems, projectPath, reason, resource } from "./contract.ts";
@@ -20,7 +19,7 @@ import { mistaken } from "./mistakes.ts";
 import { PARTS, type Part, promotedFlag, promotedSegment } from "./promotion.ts";
 import { segmentFields } from "./segment-fields.ts";
 import { flagThere } from "./targeting-edit.ts";
-import { requireRoom, type Source, write } from "./write.ts";
+import { type Source, write } from "./write.ts";
 
 const parts = z.array(z.enum(PARTS)).min(1).max(PARTS.length);
 
@@ -54,7 +53,6 @@ export const promote = createRoute({
           .min(1)
           .max(MAX_PROMOTED),
         reason: reason.optional(),
-        dryRun: z.boolean().default(false),
       }),
     ),
   },
@@ -66,12 +64,6 @@ export const promote = createRoute({
           to: key,
           documents: z.array(z.object({ ...document.shape, version, changes, moved })),
           warnings: z.array(mistake),
-          policies: z
-            .array(policyMet.extend({ bypassed: z.boolean() }))
-            .optional()
-            .openapi({
-              description: "Only for a dry run: what it would need the approval of",
-            }),
           ...delivery.shape,
         })
         .openapi("Promotion"),
@@ -82,19 +74,10 @@ export const promote = createRoute({
 });
 
 export const promotions = resource().openapi(promote, async (c) => {
-  const { from, to, reason, dryRun } = c.req.valid("json");
+  const { to, reason } = c.req.valid("json");
   const asked = askedOf(c, c.req.valid("param"), c.req.valid("json"));
-  const plan = (now: number) => planPromotion(asked, now);
-  const pair = { from, to };
-  if (dryRun) {
-    const { body, write } = await plan(c.var.now());
-    await requireRoom(c.var.db, write?.edits);
-    const { met, bypassed } = await approvalOf(c.var.db, proposedBy(write), c.var.caller.role);
-    const policies = met.map((one) => ({ ...shownGiven(one), bypassed: bypassed.includes(one.policy) }));
-    return c.json({ ...pair, ...body, policies }, 200);
-  }
-  const done = await write(c, plan, reason);
-  return c.json({ ...pair, ...done.body, ...done.deliveries[to] }, 200);
+  const done = await write(c, (now) => planPromotion(asked, now), reason);
+  return c.json({ ...done.body, ...done.deliveries[to] }, 200);
 });
 
 /** @throws ApiError 403, 404, 409 for what cannot be promoted, 412 where something else was compared. */
@@ -103,7 +86,8 @@ export async function planPromotion(asked: Asked<z.infer<typeof projectPath>, Pr
   requireEachOnce(body.items);
   const { from, to } = await pairOf(asked, asked.path.project, body, "write");
   const { edits, sources } = await editsOf(db, from, to, body.items);
-  return { ...(await planDocuments(db, to, { edits, verb: "promote" }, now)), sources };
+  const plan = await planDocuments(db, to, { edits, verb: "promote" }, now);
+  return { ...plan, body: { from: from.environment, to: to.environment, ...plan.body }, sources };
 }
 
 type Promotion = { from: string; to: string; items: Item[] };

@@ -5,7 +5,8 @@ import { parseJson, readText } from "../request-body.ts";
 import { openDatabase } from "../store/database.ts";
 import type { AdminEnv } from "./contract.ts";
 import { MAX_BODY_BYTES } from "./limits.ts";
-import { mistaken, pointer } from "./mistakes.ts";
+import { fieldsWithoutPlace, mistaken, pointer } from "./mistakes.ts";
+import { operationOf } from "./query.ts";
 
 export const traced =
   (now: () => number): MiddlewareHandler<AdminEnv> =>
@@ -44,6 +45,7 @@ export const bodyChecked: MiddlewareHandler<AdminEnv> = async (c, next) => {
     }
     // A context is a customer's data: what is strange in it is missing, as it is to an SDK (EV-10).
     const mistakes = c.req.path.endsWith("/evaluate") ? [] : hostile(document, []);
+    if (mistakes.length === 0 && !operationOf(c).hasBody) mistakes.push(...fieldsWithoutPlace(Object.keys(document)));
     if (mistakes.length > 0) throw mistaken("The body holds what JSON cannot carry safely.", mistakes);
     clean.set("content-type", "application/json");
   }

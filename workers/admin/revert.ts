@@ -10,13 +10,20 @@ import { type DocumentEdit, planDocuments } from "./environment-edit.ts";
 import { environmentNamed, projectNamed } from "./environments.ts";
 import { planArchive, planRemake, planUnarchive } from "./flag-archive.ts";
 import { type FlagFields, flagFields, flagOf, planFlag } from "./flags.ts";
+import type { Delivery } from "./hubs.ts";
 import { type SegmentFields, segmentFields } from "./segment-fields.ts";
 import { shownServe } from "./splits.ts";
 import { targetingOf } from "./targeting-edit.ts";
 import { revert } from "./undo.ts";
 import type { Plan } from "./write.ts";
 
-export type Revert = { reverted: number; changes: Record<string, FieldChange>; warnings: Mistake[] };
+export type Revert = {
+  reverted: number;
+  changes: Record<string, FieldChange>;
+  warnings: Mistake[];
+  /** On its way nowhere before it is written. */
+  environments: Record<string, Delivery>;
+};
 
 /** What to do about entries that hold nothing to put back, by action. */
 const otherwise: [RegExp, string][] = [
@@ -43,7 +50,7 @@ export async function planRevert(
     ? planProject(asked.db, entry, taken, force, now)
     : planEnvironment(asked, entry, entry.environment, taken, force, now));
   const warnings = "warnings" in body ? body.warnings : [];
-  const answer = { reverted: entry.id, changes: write?.audit.changes ?? {}, warnings };
+  const answer = { reverted: entry.id, changes: write?.audit.changes ?? {}, warnings, environments: {} };
   if (write === undefined) return { status, body: answer };
   const audit = { ...write.audit, action: `${write.audit.type}.revert`, reverts: entry.id };
   return { status, body: answer, write: { ...write, audit } };

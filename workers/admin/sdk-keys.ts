@@ -1,12 +1,13 @@
 import { createRoute, z } from "@hono/zod-openapi";
 import { badRequest, conflict, notFound } from "../problem.ts";
-import { type EnvironmentName, newSecret } from "../store/credentials.ts";
+import type { EnvironmentName } from "../store/credentials.ts";
 import { newId } from "../store/database.ts";
 import { keyGrant, type SdkKeyRow } from "../store/documents.ts";
 import { findSdkKey, insertSdkKey, listSdkKeys, updateSdkKey } from "../store/sdk-keys.ts";
 import { needs } from "./access.ts";
 import { difference, isEmpty, same } from "./audit-diff.ts";
 import { type AdminContext, body, environmentPath, json, name, page, problems, resource, time } from "./contract.ts";
+import { secretFor } from "./dry-run.ts";
 import { environmentOf, headIn } from "./environments.ts";
 import { delivery } from "./hubs.ts";
 import { MAX_ORIGINS } from "./limits.ts";
@@ -111,7 +112,7 @@ export const sdkKeys = resource()
     requireFuture(expiresAt, c.var.now());
     const environment = await environmentOf(c);
     const prefix = `bnt_${kind === "server" ? "srv" : "cli"}_${environment.id.replace(/^env_/, "")}`;
-    const { secret, hash, shown: abbreviated } = await newSecret(prefix);
+    const { secret, hash, shown: abbreviated } = await secretFor(c, prefix);
     const done = await write(c, async (now) => {
       const row: SdkKeyRow = {
         id: newId("key"),

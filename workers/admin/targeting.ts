@@ -8,32 +8,21 @@ import { isDatabaseFailure } from "../store/database.ts";
 import { closure, flagDocument } from "../store/documents.ts";
 import { killedFlags } from "../store/flags.ts";
 import { needs } from "./access.ts";
-import { approvalOf, proposedBy, shownGiven } from "./approval.ts";
 import { type Asked, askedOf } from "./asked.ts";
-import {
-  type AdminContext,
-  body,
-  dryRunQuery,
-  json,
-  problems,
-  reason,
-  resource,
-  targetingPath,
-  waitQuery,
-} from "./contract.ts";
+import { type AdminContext, body, json, problems, reason, resource, targetingPath, waitQuery } from "./contract.ts";
 import { targeting as targetingBody } from "./documents.ts";
 import { environmentNamed, environmentOf } from "./environments.ts";
 import { shownTargeting, targeting, writtenTargeting } from "./flag-shape.ts";
 import { catchUp, killsThere, withReceipt } from "./hubs.ts";
 import { instructions } from "./instructions.ts";
 import { flagThere, planTargeting, type TargetingEdit } from "./targeting-edit.ts";
-import { etagOf, requireRoom, write } from "./write.ts";
+import { etagOf, write } from "./write.ts";
 
 type ShownTargeting = z.infer<typeof targeting>;
 
 const path = "/projects/{project}/flags/{flag}/environments/{environment}" as const;
 
-const edit = { params: targetingPath, query: waitQuery(0).extend(dryRunQuery.shape) };
+const edit = { params: targetingPath, query: waitQuery(0) };
 const written = { 200: json(writtenTargeting, "The whole configuration, and its way to the clients"), ...problems };
 const becauseOf = z.strictObject({ reason: reason.optional() });
 const fieldsBody = targetingBody.partial().extend(becauseOf.shape);
@@ -195,19 +184,11 @@ async function edited<Body extends { reason?: string | undefined }>(
   c: AdminContext,
   planned: ReturnType<typeof planning<Body>>,
   body: Body,
-  { wait, dryRun }: { wait: number; dryRun: "true" | "false" },
+  { wait }: { wait: number },
 ) {
   const asked = askedOf(c, c.req.param() as TargetingPath, body);
   const environment = await environmentOf(c);
-  const plan = (now: number) => planned(asked, now);
-  if (dryRun === "true") {
-    const { body, changes, moved, write } = await plan(c.var.now());
-    await requireRoom(c.var.db, write?.edits);
-    const { met, bypassed } = await approvalOf(c.var.db, proposedBy(write), c.var.caller.role);
-    const policies = met.map((one) => ({ ...shownGiven(one), bypassed: bypassed.includes(one.policy) }));
-    return { ...body, dryRun: { changes, moved, policies } };
-  }
-  const done = await write(c, plan, body.reason);
+  const done = await write(c, (now) => planned(asked, now), body.reason);
   const way = done.deliveries[environment.environment] ?? (await catchUp(c.env, environment));
   const killed = await killedThere(c, environment, done.body);
   return { ...done.body, killed, ...(await withReceipt(c.env, environment, way, wait)) };

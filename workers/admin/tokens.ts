@@ -1,12 +1,13 @@
 import { createRoute, z } from "@hono/zod-openapi";
 import { KV_READ_MS, within } from "../deadline.ts";
 import { badRequest, conflict, forbidden, notFound, unavailable } from "../problem.ts";
-import { mirrorToken, newSecret } from "../store/credentials.ts";
+import { mirrorToken } from "../store/credentials.ts";
 import { newId } from "../store/database.ts";
 import { findTokenById, insertToken, listTokens, type TokenRow, updateToken } from "../store/tokens.ts";
 import { needs } from "./access.ts";
 import { difference, isEmpty } from "./audit-diff.ts";
 import { type AdminContext, body, json, key, name, page, problems, resource, time } from "./contract.ts";
+import { secretFor } from "./dry-run.ts";
 import { MAX_SCOPE } from "./limits.ts";
 import { issuedQuery, listing } from "./list.ts";
 import { etagOf, requireFuture, requireMatch, write } from "./write.ts";
@@ -120,7 +121,7 @@ export const tokens = resource()
       expiresAt = null,
     } = c.req.valid("json");
     requireFuture(expiresAt, c.var.now());
-    const { secret, hash, shown: abbreviated } = await newSecret("bnt_api");
+    const { secret, hash, shown: abbreviated } = await secretFor(c, "bnt_api");
     const id = newId("tok");
     const now = c.var.now();
     const times = { createdAt: now, updatedAt: now, expiresAt, revokedAt: null };
@@ -170,15 +171,16 @@ export const tokens = resource()
       if (prolonged && row.id === c.var.caller.id) throw forbidden("Another token has to prolong this one.");
       next.version = row.version + 1;
       next.updatedAt = now;
-      // What is taken away goes from the mirror first, what is given comes last: it never allows more than D1.
-      await mirror(c, { ...next, expiresAt: prolonged ? row.expiresAt : next.expiresAt }).catch(() => {
-        throw unavailable("The token cannot be changed everywhere at the moment.");
-      });
       after = prolonged ? next : undefined;
       return {
         status: 200,
         body: shown(next),
         etag: etagOf(next.version),
+        // What is taken away goes from the mirror first, what is given comes last: it never allows more than D1.
+        prepare: () =>
+          mirror(c, { ...next, expiresAt: prolonged ? row.expiresAt : next.expiresAt }).catch(() => {
+            throw unavailable("The token cannot be changed everywhere at the moment.");
+          }),
         write: {
           statements: [updateToken(c.var.db, row, next)],
           audit: { action: "token.update", type: "token", key: row.id, changes },
@@ -194,12 +196,13 @@ export const tokens = resource()
       requireMatch(c, etagOf(row.version));
       if (row.revokedAt !== null) return { status: 204, body: null };
       const next = { ...row, revokedAt: now, updatedAt: now, version: row.version + 1 };
-      await mirror(c, next).catch(() => {
-        throw unavailable("The token cannot be revoked everywhere at the moment.");
-      });
       return {
         status: 204,
         body: null,
+        prepare: () =>
+          mirror(c, next).catch(() => {
+            throw unavailable("The token cannot be revoked everywhere at the moment.");
+          }),
         write: {
           statements: [updateToken(c.var.db, row, next)],
           audit: {

@@ -17,9 +17,10 @@ import type { Approver } from "../store/policy.ts";
 import { documentSizes, RulesetTooLarge, type TooLarge, wouldBe } from "../store/ruleset-size.ts";
 import type { FieldChange, Role } from "../store/schema.ts";
 import { inTurn, type WritePlace } from "../write-line.ts";
-import { proposedBy, requireApproval } from "./approval.ts";
+import { approvalOf, proposedBy, requireApproval } from "./approval.ts";
 import { wakeAt } from "./clock.ts";
 import type { AdminContext } from "./contract.ts";
+import { DryRun, type Preview, previewOf } from "./dry-run.ts";
 import { type Delivery, publish } from "./hubs.ts";
 import { MAX_REASON, MAX_RULESET_BYTES } from "./limits.ts";
 import type { OnceOnly } from "./once.ts";
@@ -84,6 +85,10 @@ export type Plan<Body> = {
   sources?: Source[];
   /** When something of it is due. */
   wakeAt?: number | null;
+  /** Whom it would move, for a dry run. */
+  moved?: Preview["moved"];
+  /** What has to be so elsewhere before it is committed. */
+  prepare?: () => Promise<void>;
 };
 
 /** A document of an environment, by the environment's key. */
@@ -112,6 +117,8 @@ export type Author = {
   once?: OnceOnly | undefined;
   /** What it writes to, in whose lines it stands. Null: nothing that other writes wait for. */
   place: WritePlace | null;
+  /** All but the commit, and what follows it. */
+  dryRun?: boolean;
 };
 
 const authorOf = (c: AdminContext, place: WritePlace | null): Author => ({
@@ -122,6 +129,7 @@ const authorOf = (c: AdminContext, place: WritePlace | null): Author => ({
   role: c.var.caller.role,
   once: c.var.once,
   place,
+  dryRun: c.var.dryRun,
 });
 
 /** As the request's path has it. */
@@ -141,6 +149,7 @@ export async function write<Body>(
   return written;
 }
 
+/** @throws DryRun in place of the commit, where the author only asks what would be. */
 export async function writeAs<Body>(
   author: Author,
   plan: (now: number) => Promise<Plan<Body>>,
@@ -156,12 +165,19 @@ export async function writeAs<Body>(
       throw error;
     });
     const { edits = [], statements = [], project, approvedBy } = made.write ?? {};
-    if (made.write === undefined && once === undefined) return { made, changes: [] };
+    if (made.write === undefined && once === undefined && !author.dryRun) return { made, changes: [] };
     const proposed = proposedBy(made.write);
     // Nobody asks any more by then.
     const role = made.write?.comesTo === undefined ? (author.role ?? null) : null;
+    if (author.dryRun) {
+      const judged = approvalOf(db, made.write?.goesBack ? NOTHING : proposed, role, approvedBy);
+      const dryRun = previewOf(made, await within(judged, D1_MS, "reading"));
+      await requireRoom(db, edits);
+      throw new DryRun(made.body as object | null, dryRun);
+    }
     const asked = () => requireApproval(db, proposed, role, approvedBy);
     const { guard, bypassed } = made.write?.goesBack ? UNASKED : await within(asked(), D1_MS, "reading");
+    await made.prepare?.();
     const pending = edits.length === 1 ? { delivery: "pending" } : {};
     const committed = commit(db, {
       statements: [...guard(now), ...statements],
@@ -191,7 +207,9 @@ export async function writeAs<Body>(
     });
     return { made, changes };
   };
-  const { made, changes } = await inTurn(author.env, author.place, () => retryingLostRaces(attempt, author.now));
+  const { made, changes } = await inTurn(author.env, author.dryRun ? null : author.place, () =>
+    retryingLostRaces(attempt, author.now),
+  );
   await wakeAt(author.env, made.wakeAt ?? null);
   if (once !== undefined) once.incomplete = made.secret !== true && made.status !== 204;
   const edits = made.write?.edits ?? [];
@@ -212,6 +230,7 @@ export async function requireRoom(db: Database, edits: Edit[] = []): Promise<voi
   if (tooLarge.length > 0) throw rulesetTooLarge(tooLarge);
 }
 
+const NOTHING = proposedBy(undefined);
 const UNASKED: Awaited<ReturnType<typeof requireApproval>> = { guard: () => [], bypassed: [] };
 
 function auditEntry(origin: Origin, entry: Audited, bypassed: string[], reason: string | undefined, now: number) {

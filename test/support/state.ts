@@ -1,0 +1,66 @@
+/** All that the product keeps anywhere, to be compared before and after what must change nothing. */
+import { listDurableObjectIds, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
+import { env } from "cloudflare:workers";
+
+const TABLES =
+  "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE '\\_cf%' ESCAPE '\\' ORDER BY name";
+
+/** By place and name. Of the rate limiter, which counts requests of every kind, nothing. */
+export async function wholeState(): Promise<Record<string, unknown>> {
+  return {
+    d1: await database(),
+    kv: await pairs(),
+    ...Object.fromEntries(
+      await Promise.all(
+        (["EVENTS_BUCKET", "SEGMENTS_BUCKET", "REVISIONS_BUCKET"] as const).map(async (name) => {
+          const { objects } = await env[name].list();
+          return [name, objects.map(({ key, version, size }) => ({ key, version, size }))];
+        }),
+      ),
+    ),
+    ...Object.fromEntries(await Promise.all(NAMESPACES.map(async (name) => [name, await objectsOf(name)]))),
+  };
+}
+
+/** What was put off until an alarm is done, so that nothing changes by itself while two states are compared. */
+export async function settle(): Promise<void> {
+  for (const name of ["HUB", "BIG_SEGMENT"] as const) {
+    // Building a filter, writing it and telling D1 of it are a step each.
+    for (let round = 0; round < 4; round++) {
+      const namespace = env[name] as unknown as DurableObjectNamespace;
+      const ids = await listDurableObjectIds(namespace);
+      await Promise.all(ids.map((id) => runDurableObjectAlarm(namespace.get(id))));
+    }
+  }
+}
+
+async function database() {
+  const { results } = await env.DB.prepare(TABLES).all<{ name: string }>();
+  const rows = await env.DB.batch(results.map(({ name }) => env.DB.prepare(`SELECT * FROM "${name}"`)));
+  return Object.fromEntries(results.map(({ name }, index) => [name, rows[index]!.results]));
+}
+
+async function pairs() {
+  const { keys } = await env.KV.list();
+  return Object.fromEntries(await Promise.all(keys.map(async ({ name }) => [name, await env.KV.get(name)])));
+}
+
+const NAMESPACES = ["HUB", "RELAY", "BIG_SEGMENT", "TIMER"] as const;
+
+async function objectsOf(name: (typeof NAMESPACES)[number]) {
+  const namespace = env[name] as unknown as DurableObjectNamespace;
+  const ids = await listDurableObjectIds(namespace);
+  const each = ids.map(async (id) => {
+    const kept = await runInDurableObject(namespace.get(id), async (_, { storage }) => {
+      const tables = storage.sql.exec<{ name: string }>(TABLES).toArray();
+      const rows = tables.map(({ name }) => [name, storage.sql.exec(`SELECT * FROM "${name}"`).toArray()]);
+      return { rows, pairs: [...storage.kv.list()], alarm: await storage.getAlarm() };
+    });
+    return [id.toString(), kept] as const;
+  });
+  // One that was only asked something has nothing.
+  const kept = (await Promise.all(each)).filter(
+    ([, { rows, pairs, alarm }]) => rows.length + pairs.length > 0 || alarm,
+  );
+  return Object.fromEntries(kept);
+}
