@@ -1,5 +1,5 @@
 /** A hub's kills: over every edit, once for each request, and mirrored to D1. */
-import { runInDurableObject } from "cloudflare:test";
+import { runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import type { Flag } from "@bunting/core";
 import type { PatchMessage } from "@bunting/core/wire";
