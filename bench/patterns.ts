@@ -1,5 +1,5 @@
 /** The slowest accepted patterns that a search finds (EV-14): random patterns, texts made against them. `npm run bench -- patterns [seconds]` */
-import { parsePattern } from "../sdk/core/pattern.ts";
+import { parsePattern } from "../sdk/core/patterns/pattern.ts";
 
 const SECONDS = Number(process.argv[2] ?? 20);
 const ATOMS = ["a", "b", "[ab]", "[^a]", "\\d", ".", "\\w", "[a-c]", "x", "aa", "ab"];

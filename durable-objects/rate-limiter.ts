@@ -2,7 +2,7 @@
 // The package's index is CommonJS around ES modules, which a test runner that does not bundle cannot load: hence the file.
 import { createDurable } from "itty-durable/itty-durable.js";
 import type { Env } from "../workers/env.ts";
-import { type Bucket, type Taken, takeFrom } from "../workers/token-bucket.ts";
+import { type Bucket, type Taken, takeFrom } from "../workers/platform/token-bucket.ts";
 
 // itty-durable 2.4 types its constructor's parameters as `{}` and every method of its class as `any`. What remains for
 // us is the constructor. The class is a plain one with `fetch`, which SQLite-backed Durable Objects accept too: only

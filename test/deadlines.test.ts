@@ -1,6 +1,6 @@
 /** What the docs say of deadlines is what the code keeps. `npm test -- -u test/deadlines.test.ts` writes it anew. */
 import { expect, test } from "vitest";
-import { deadlines, within } from "../workers/deadline.ts";
+import { deadlines, within } from "../workers/platform/deadline.ts";
 
 const duration = (ms: number) => (ms < 1_000 ? `${ms} ms` : `${ms / 1_000} s`);
 
@@ -14,7 +14,7 @@ function page(): string {
   return `# Deadlines
 
 Every call between parts, how long whoever calls waits for it, and what happens then. Where asking has kept failing, a breaker saves the wait: it lets one
-through after a while, and waits twice as long if that fails too. The table is \`workers/deadline.ts\`; a test keeps this page like it.
+through after a while, and waits twice as long if that fails too. The table is \`workers/platform/deadline.ts\`; a test keeps this page like it.
 
 ${[...head, ...rows].join("\n")}
 `;

@@ -1,11 +1,12 @@
 /** The bindings of wrangler.toml, once. */
-import type { BigSegment } from "../durable-objects/big-segment.ts";
-import type { Hub } from "../durable-objects/hub.ts";
+
+import type { Hub } from "../durable-objects/hub/hub.ts";
 import type { RateLimiter } from "../durable-objects/rate-limiter.ts";
-import type { Relay } from "../durable-objects/relay.ts";
+import type { Relay } from "../durable-objects/relay/relay.ts";
+import type { BigSegment } from "../durable-objects/segment/big-segment.ts";
 import type { Timer } from "../durable-objects/timer.ts";
 import type { WriteLine } from "../durable-objects/write-line/write-line.ts";
-import type { QueuedEvents } from "./consumer.ts";
+import type { QueuedEvents } from "./events/consumer.ts";
 
 export interface Env {
   DB: D1Database;

@@ -2,22 +2,22 @@
 import { WorkerEntrypoint } from "cloudflare:workers";
 import { Hono } from "hono";
 import { admin } from "./admin/api.ts";
-import { wakeAt } from "./admin/clock.ts";
 import { runDue } from "./admin/due.ts";
-import { consume, type QueuedEvents } from "./consumer.ts";
-import { DEAD_LETTERS, keepDeadLetters } from "./dead-letters.ts";
-import { client } from "./edge/client.ts";
-import { ofrep } from "./edge/ofrep.ts";
-import { answerFrom, Incoming, Plane } from "./edge/routes.ts";
-import { sdk } from "./edge/sdk.ts";
+import { wakeAt } from "./admin/write/timer-client.ts";
+import { client } from "./edge/endpoints/client.ts";
+import { ofrep } from "./edge/endpoints/ofrep.ts";
+import { sdk } from "./edge/endpoints/sdk.ts";
+import { answerFrom, Incoming, Plane } from "./edge/router.ts";
 import type { Env } from "./env.ts";
-import { notFound, problemResponse } from "./problem.ts";
+import { consume, type QueuedEvents } from "./events/consumer.ts";
+import { DEAD_LETTERS, keepDeadLetters } from "./events/dead-letters.ts";
+import { notFound, problemResponse } from "./platform/problem.ts";
 import { sweep } from "./sweep.ts";
 
-export { BigSegment } from "../durable-objects/big-segment.ts";
-export { Hub } from "../durable-objects/hub.ts";
+export { Hub } from "../durable-objects/hub/hub.ts";
 export { RateLimiter } from "../durable-objects/rate-limiter.ts";
-export { Relay } from "../durable-objects/relay.ts";
+export { Relay } from "../durable-objects/relay/relay.ts";
+export { BigSegment } from "../durable-objects/segment/big-segment.ts";
 export { Timer } from "../durable-objects/timer.ts";
 export { WriteLine } from "../durable-objects/write-line/write-line.ts";
 

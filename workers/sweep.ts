@@ -1,13 +1,13 @@
 /** Each minute: repair what a lost nudge left behind, and drop what is past its time. */
 
-import { replayDeadLetters } from "./dead-letters.ts";
-import { SWEEP_MS, within } from "./deadline.ts";
 import type { Env } from "./env.ts";
-import { laggingEnvironments, trimOutbox, trimProjectEdits } from "./store/changes.ts";
+import { replayDeadLetters } from "./events/dead-letters.ts";
+import { SWEEP_MS, within } from "./platform/deadline.ts";
+import { trimPolicyEdits } from "./store/approvals/policies.ts";
 import { mirrorRecent } from "./store/credentials.ts";
 import { openDatabase } from "./store/database.ts";
 import { trimIdempotency } from "./store/idempotency.ts";
-import { trimPolicyEdits } from "./store/policies.ts";
+import { laggingEnvironments, trimOutbox, trimProjectEdits } from "./store/outbox/commit.ts";
 
 /** Longer than any request that may still hold what it read: a lock that is gone could be taken twice. */
 const LOCKS_KEPT_MS = 24 * 60 * 60_000;

@@ -2,8 +2,9 @@
  * The same two questions asked of every client by itself, one event after another: too slow for ten million, and what the
  * sums of `publish.ts` and `storm.ts` are checked against. It shares their tree and costs, not their shortcuts.
  */
-import { spreadMs } from "../../durable-objects/admission.ts";
-import { choices } from "../../durable-objects/tree.ts";
+
+import { choices } from "../../durable-objects/fan-out/tree.ts";
+import { spreadMs } from "../../durable-objects/relay/occupancy.ts";
 import { forest, type RegionTree } from "./forest.ts";
 import { Isolates } from "./isolates.ts";
 import { Load } from "./load.ts";

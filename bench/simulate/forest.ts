@@ -1,5 +1,5 @@
 /** The fan-out tree as the product would build it for so many clients, with a place and a load for every relay. */
-import { parentOf, type Region, relayCount } from "../../durable-objects/tree.ts";
+import { parentOf, type Region, relayCount } from "../../durable-objects/fan-out/tree.ts";
 import { type Costs, NEAREST_MS, places, regions, roundTripMs } from "./parameters.ts";
 import type { Random } from "./random.ts";
 

@@ -1,5 +1,5 @@
 /** What the simulation takes as given: a new measurement changes one line here. Sources stand beside the figures. */
-import type { Region } from "../../durable-objects/tree.ts";
+import type { Region } from "../../durable-objects/fan-out/tree.ts";
 
 type Parameter = { value: number; unit: string; what: string; source: string };
 
@@ -38,25 +38,35 @@ export const parameters = {
     source: "Cloudflare, Durable Objects limits: soft limit of 1,000 requests a second an object",
   },
   handshakeTrips: { value: 3, unit: "round trips", what: "TCP, TLS and the upgrade", source: "RFC 8446, RFC 6455" },
-  openMs: { value: 3_000, unit: "ms", what: "a Worker tries another relay after", source: "workers/deadline.ts" },
+  openMs: {
+    value: 3_000,
+    unit: "ms",
+    what: "a Worker tries another relay after",
+    source: "workers/platform/deadline.ts",
+  },
   trustedMs: {
     value: 30_000,
     unit: "ms",
     what: "a relay asks upwards if it heard nothing for",
-    source: "durable-objects/relay.ts",
+    source: "durable-objects/relay/relay.ts",
   },
-  roundMs: { value: 60_000, unit: "ms", what: "a relay reports upwards every", source: "durable-objects/relay.ts" },
+  roundMs: {
+    value: 60_000,
+    unit: "ms",
+    what: "a relay reports upwards every",
+    source: "durable-objects/relay/relay.ts",
+  },
   retryAfterMs: {
     value: 30_000,
     unit: "ms",
     what: "who finds no room comes again after",
-    source: "workers/edge/relays.ts",
+    source: "workers/edge/relays/choice.ts",
   },
   freshMs: {
     value: 1_000,
     unit: "ms",
     what: "an isolate asks a relay again after",
-    source: "workers/edge/isolate-ruleset.ts",
+    source: "workers/edge/ruleset/cache.ts",
   },
   isolatePerSecond: {
     value: 200,
@@ -68,7 +78,7 @@ export const parameters = {
     value: 2,
     unit: "reads",
     what: "a cold isolate reads: pointer and snapshot",
-    source: "workers/store/snapshot.ts",
+    source: "workers/store/kv-snapshot.ts",
   },
   cap: { value: 2_500, unit: "sockets", what: "a relay holds at most", source: "wrangler.toml, RELAY_CAP" },
   fanOut: { value: 100, unit: "nodes", what: "stand below a node at most", source: "wrangler.toml, RELAY_FAN_OUT" },

@@ -2,7 +2,7 @@
  * A change from the hub's acceptance to the last client. Every relay is simulated; its clients are summed exactly, for
  * their sockets are written one after another and each message is under way for a time within the region.
  */
-import type { Region } from "../../durable-objects/tree.ts";
+import type { Region } from "../../durable-objects/fan-out/tree.ts";
 import { forest, type RegionTree } from "./forest.ts";
 import { Histogram } from "./histogram.ts";
 import { type Costs, NEAREST_MS } from "./parameters.ts";

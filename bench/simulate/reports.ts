@@ -1,6 +1,7 @@
 /** What relays of a region tell upwards while their clients come back: the load of the hub, which is one object. */
-import { worthReporting } from "../../durable-objects/admission.ts";
-import { decide } from "../../durable-objects/regions.ts";
+
+import { decide } from "../../durable-objects/hub/relays-per-region.ts";
+import { worthReporting } from "../../durable-objects/relay/occupancy.ts";
 import type { RegionTree } from "./forest.ts";
 import type { Load, Peak } from "./load.ts";
 import type { Costs } from "./parameters.ts";

@@ -2,8 +2,9 @@
  * Clients that lose their streams at the same moment and come back in the windows that their relays had told them. Every
  * client is drawn and counted, none is kept: what is kept is per relay. Time goes in steps; within one, each has its moment.
  */
-import { spreadMs } from "../../durable-objects/admission.ts";
-import { choices, type Region } from "../../durable-objects/tree.ts";
+
+import { choices, type Region } from "../../durable-objects/fan-out/tree.ts";
+import { spreadMs } from "../../durable-objects/relay/occupancy.ts";
 import { forest, type RegionTree } from "./forest.ts";
 import { Histogram } from "./histogram.ts";
 import { Isolates } from "./isolates.ts";

@@ -2,11 +2,12 @@
  * A decision step by step and in words, for development: not part of what SDKs load to evaluate. Conditions are decided by
  * the evaluator itself, each as the only condition of a flag made up for it, so that there is nothing here to disagree with it.
  */
-import { parseAttribute, targetingKeyOf } from "./attributes.ts";
-import { bucket, bucketable } from "./bucket.ts";
+
+import { bucket, bucketable } from "./bucketing/bucket.ts";
 import type { Decision } from "./decision.ts";
-import { compile, type Evaluator } from "./evaluate.ts";
-import { conditionInWords, shown } from "./explain-words.ts";
+import { conditionInWords, shown } from "./describe/sentences.ts";
+import { parseAttribute, targetingKeyOf } from "./evaluate/attributes.ts";
+import { compile, type Evaluator } from "./evaluate/evaluate.ts";
 import type { Condition, Context, Flag, Json, Prerequisite, Serve } from "./ruleset.ts";
 
 export type Explanation = {

@@ -1,4 +1,4 @@
-/** The documents of docs/evaluation.md: what an environment evaluates with. Data only: see compile.ts for behaviour. */
+/** The documents of docs/evaluation.md: what an environment evaluates with. Data only: see sdk/core/evaluate/compile.ts for behaviour. */
 
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
 

@@ -1,19 +1,19 @@
 /** Every mistake in a document, for those who write documents (EV-4, EV-8, EV-13). Not for SDKs: those answer MALFORMED_FLAG. */
-import { BUCKETS } from "./bucket.ts";
-import { censusOf } from "./census.ts";
-import { MAX_DEPTH } from "./evaluate.ts";
-import { type Documents, find, type Kind, longestChain } from "./graph.ts";
-import { LIMITS } from "./limits.ts";
-import { type Fields, type Path, type Problem, Report, show } from "./report.ts";
+import { BUCKETS } from "./bucketing/bucket.ts";
+import { MAX_DEPTH } from "./evaluate/evaluate.ts";
+import { type Documents, find, type Kind, longestChain } from "./references/graph.ts";
 import type { Flag, Segment } from "./ruleset.ts";
-import { checkBig } from "./validate-big.ts";
-import { checkConditions } from "./validate-conditions.ts";
-import { checkFlagLimits, checkRuleLimits } from "./validate-limits.ts";
-import { warn } from "./warnings.ts";
+import { censusOf } from "./validation/attribute-types.ts";
+import { checkBig } from "./validation/big-segments.ts";
+import { checkConditions } from "./validation/conditions.ts";
+import { checkFlagLimits, checkRuleLimits } from "./validation/flag-limits.ts";
+import { LIMITS } from "./validation/limits.ts";
+import { type Fields, type Path, type Problem, Report, show } from "./validation/report.ts";
+import { warn } from "./validation/warnings.ts";
 
-export type { Documents } from "./graph.ts";
-export { jsonBytes, LIMITS } from "./limits.ts";
-export type { Problem } from "./report.ts";
+export type { Documents } from "./references/graph.ts";
+export { jsonBytes, LIMITS } from "./validation/limits.ts";
+export type { Problem } from "./validation/report.ts";
 
 const TYPES: readonly unknown[] = ["boolean", "string", "number", "json"];
 const SERVES = ["variation", "split"] as const;

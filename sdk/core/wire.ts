@@ -1,6 +1,6 @@
 /** What travels on streams (docs/protocol.md, "Data plane"). Unknown messages and fields are ignored (EV-36). */
 import type { ErrorCode, Reason } from "./decision.ts";
-import type { Exposure } from "./exposures.ts";
+import type { Exposure } from "./evaluate/exposures.ts";
 import type { Flag, Json, Segment } from "./ruleset.ts";
 
 /** A change on top of `previous`; a document that is null has been deleted. */

@@ -1,23 +1,23 @@
 import type { Context, Decision, Json } from "@bunting/core";
 import type { EvaluatedFlag, PutMessage, ValuesMessage } from "@bunting/core/wire";
-import type { FlagTypes, KeyOf } from "./client.ts";
-import { systemClock } from "./clock.ts";
-import { VERSION } from "./credentials.ts";
-import type { Fetch } from "./dialect.ts";
-import { type FeedStatus, liveFeed } from "./driver.ts";
-import { type EventOptions, Events } from "./events.ts";
-import { beacon, deviceStorage, watchPage } from "./page.ts";
-import type { News } from "./sync-state.ts";
-import { pollingTransport, type Transport, webSocketTransport } from "./transports.ts";
-import { type DeviceStorage, valueCache } from "./value-cache.ts";
-import { isServed, type Values, type ValuesDialect, valuesDialect } from "./values-dialect.ts";
+import { beacon, deviceStorage, watchPage } from "./browser/page.ts";
+import { type DeviceStorage, valueCache } from "./browser/value-cache.ts";
+import type { FlagTypes, KeyOf } from "./client/client.ts";
+import { VERSION } from "./client/credentials.ts";
+import { type EventOptions, Events } from "./events/events.ts";
+import { systemClock } from "./sync/clock.ts";
+import { type FeedStatus, liveFeed } from "./sync/driver.ts";
+import type { News } from "./sync/state.ts";
+import { pollingTransport, type Transport, webSocketTransport } from "./transports/connection.ts";
+import type { Fetch } from "./transports/protocol.ts";
+import { isServed, type Values, type ValuesDialect, valuesDialect } from "./transports/values-protocol.ts";
 
 export type { Context, Decision, Json } from "@bunting/core";
 export type { EvaluatedFlag } from "@bunting/core/wire";
-export type { FlagTypes } from "./client.ts";
-export type { EventOptions } from "./events.ts";
-export type { DeviceStorage } from "./value-cache.ts";
-export type { Values } from "./values-dialect.ts";
+export type { DeviceStorage } from "./browser/value-cache.ts";
+export type { FlagTypes } from "./client/client.ts";
+export type { EventOptions } from "./events/events.ts";
+export type { Values } from "./transports/values-protocol.ts";
 
 /** A way to stream: `"websocket"`, or `sse` of `@bunting/sdk/sse`. */
 export type Stream = "websocket" | ((dialect: ValuesDialect) => Transport<PutMessage, ValuesMessage>);

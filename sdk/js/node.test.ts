@@ -1,7 +1,7 @@
 import type { Flag } from "@bunting/core";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { booleanFlag, Peer, rulesetOf, SERVER_KEY } from "../../test/support/peer.ts";
-import { VERSION } from "./credentials.ts";
+import { VERSION } from "./client/credentials.ts";
 import { type Change, type Client, createClient, type NodeOptions } from "./node.ts";
 import packageFile from "./package.json" with { type: "json" };
 

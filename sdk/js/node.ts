@@ -1,28 +1,28 @@
 import { randomUUID } from "node:crypto";
 import type { Ruleset } from "@bunting/core";
 import type { PatchMessage } from "@bunting/core/wire";
-import { Client, type FlagTypes, type Logger } from "./client.ts";
-import { systemClock } from "./clock.ts";
-import { checkUrl, clientHeader, type Endpoint, environmentOf, serverKeyMistake } from "./credentials.ts";
-import type { Fetch } from "./dialect.ts";
-import { liveFeed, type Transports } from "./driver.ts";
-import { type EventOptions, Events } from "./events.ts";
-import { Filters } from "./filters.ts";
-import { FilterFiles, RulesetFile } from "./node-cache.ts";
-import { outlivedBy } from "./node-process.ts";
+import { Client, type FlagTypes, type Logger } from "./client/client.ts";
+import { checkUrl, clientHeader, type Endpoint, environmentOf, serverKeyMistake } from "./client/credentials.ts";
+import { Filters } from "./client/segment-filters.ts";
+import { type EventOptions, Events } from "./events/events.ts";
+import { FilterFiles, RulesetFile } from "./node/cache.ts";
+import { outlivedBy } from "./node/process.ts";
+import { sseTransport } from "./sse.ts";
+import { systemClock } from "./sync/clock.ts";
+import { liveFeed, type Transports } from "./sync/driver.ts";
+import { pollingTransport, webSocketTransport } from "./transports/connection.ts";
+import type { Fetch } from "./transports/protocol.ts";
 import {
   acknowledgement,
   postEvents,
   type RulesetMessage,
   rulesetDialect,
   type SocketConstructor,
-} from "./ruleset-dialect.ts";
-import { sseTransport } from "./sse.ts";
-import { pollingTransport, webSocketTransport } from "./transports.ts";
+} from "./transports/ruleset-protocol.ts";
 
 export type { Context, Decision, Json, Ruleset } from "@bunting/core";
-export type { Client, ClientEvents, FlagTypes, Logger, Status } from "./client.ts";
-export type { Change, Origin } from "./holding.ts";
+export type { Client, ClientEvents, FlagTypes, Logger, Status } from "./client/client.ts";
+export type { Change, Origin } from "./client/current-ruleset.ts";
 
 export type NodeOptions = {
   /** The environment's server key (`bnt_srv_…`): a secret. */

@@ -11,8 +11,8 @@ import {
   type ResolutionDetails,
   type TrackingEventDetails,
 } from "@openfeature/server-sdk";
-import type { Client } from "./client.ts";
-import { contextOf, Health, NOT_READY, REFUSED, resolutionOf, type Type } from "./openfeature.ts";
+import type { Client } from "./client/client.ts";
+import { contextOf, Health, NOT_READY, REFUSED, resolutionOf, type Type } from "./openfeature/resolution.ts";
 
 /** What a provider asks of a client: those of `/node`, `/testing` and, as its `client`, `/workers` have it. */
 export type ProviderClient = Pick<Client, "details" | "track" | "on" | "ready" | "status" | "close">;

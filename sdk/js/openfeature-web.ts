@@ -12,7 +12,16 @@ import {
   type TrackingEventDetails,
 } from "@openfeature/web-sdk";
 import type { BrowserClient } from "./browser.ts";
-import { contextOf, Health, isOfObject, MISMATCH, NOT_READY, REFUSED, resolutionOf, type Type } from "./openfeature.ts";
+import {
+  contextOf,
+  Health,
+  isOfObject,
+  MISMATCH,
+  NOT_READY,
+  REFUSED,
+  resolutionOf,
+  type Type,
+} from "./openfeature/resolution.ts";
 
 /** What a provider asks of a client: those of `/browser` and `/testing` have it. */
 export type WebProviderClient = Pick<

@@ -9,7 +9,7 @@ import {
   useSyncExternalStore,
 } from "react";
 import type { BrowserClient, EvaluatedFlag, Values } from "./browser.ts";
-import { isServed } from "./values-dialect.ts";
+import { isServed } from "./transports/values-protocol.ts";
 
 export type ProviderProps = {
   /** Of any flags: by its members, since one of known flags is no `BrowserClient` of just any. */

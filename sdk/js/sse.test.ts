@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import vectors from "../../test/third-party/sse/parser-vectors.json" with { type: "json" };
-import type { Dialect } from "./dialect.ts";
 import { sseTransport } from "./sse.ts";
+import type { Dialect } from "./transports/protocol.ts";
 
 type Dispatched = { type: string; data: string };
 

@@ -1,7 +1,7 @@
 import { createParser } from "eventsource-parser";
-import type { Dialect } from "./dialect.ts";
-import type { End, Patch, Put } from "./sync-state.ts";
-import { endOf, messageOf, oneAtATime, type Sink, type Transport } from "./transports.ts";
+import type { End, Patch, Put } from "./sync/state.ts";
+import { endOf, messageOf, oneAtATime, type Sink, type Transport } from "./transports/connection.ts";
+import type { Dialect } from "./transports/protocol.ts";
 
 /** A server's largest message is 64 KB, all values of a large environment a few times that. */
 const MAX_BUFFER = 1_048_576;

@@ -1,13 +1,13 @@
 /** Clients for tests: the same types as the real ones, flags that the test sets, no network and nothing to wait for. */
 import type { Context } from "@bunting/core";
 import type { BrowserClient, Values } from "./browser.ts";
-import type { Client, ClientEvents, FlagTypes } from "./client.ts";
-import { type TestControls, TestFlags, type TestValues } from "./testing-flags.ts";
+import type { Client, ClientEvents, FlagTypes } from "./client/client.ts";
+import { type TestControls, TestFlags, type TestValues } from "./testing/flags.ts";
 
 export type { Context, Decision, Json } from "@bunting/core";
 export type { BrowserClient } from "./browser.ts";
-export type { Client, FlagTypes } from "./client.ts";
-export type { Evaluation, TestControls, TestValue, TestValues, Tracked } from "./testing-flags.ts";
+export type { Client, FlagTypes } from "./client/client.ts";
+export type { Evaluation, TestControls, TestValue, TestValues, Tracked } from "./testing/flags.ts";
 
 type Options<Flags extends FlagTypes> = { flags?: TestValues<NoInfer<Flags>> };
 

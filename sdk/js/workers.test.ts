@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { booleanFlag, Peer, rulesetOf, SERVER_KEY } from "../../test/support/peer.ts";
-import { systemClock } from "./clock.ts";
+import { systemClock } from "./sync/clock.ts";
 import { createClient, WorkersClient, type WorkersOptions } from "./workers.ts";
 
 const user = { targetingKey: "user-42" };

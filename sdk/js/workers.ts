@@ -1,19 +1,19 @@
 import type { Json, Ruleset } from "@bunting/core";
-import { Client, type FlagTypes, type Logger } from "./client.ts";
-import { type Clock, pause, systemClock } from "./clock.ts";
-import { checkUrl, clientHeader, type Endpoint, environmentOf, serverKeyMistake } from "./credentials.ts";
-import type { Fetch } from "./dialect.ts";
-import { type EventOptions, Events } from "./events.ts";
-import { Filters } from "./filters.ts";
-import { type RequestContext, Revalidator, type Take } from "./revalidator.ts";
-import { postEvents, rulesetDialect } from "./ruleset-dialect.ts";
-import { pollingTransport } from "./transports.ts";
-import { inDataCentre, inKV, type KVBinding, RulesetCache } from "./workers-cache.ts";
+import { Client, type FlagTypes, type Logger } from "./client/client.ts";
+import { checkUrl, clientHeader, type Endpoint, environmentOf, serverKeyMistake } from "./client/credentials.ts";
+import { Filters } from "./client/segment-filters.ts";
+import { type EventOptions, Events } from "./events/events.ts";
+import { type Clock, pause, systemClock } from "./sync/clock.ts";
+import { pollingTransport } from "./transports/connection.ts";
+import type { Fetch } from "./transports/protocol.ts";
+import { postEvents, rulesetDialect } from "./transports/ruleset-protocol.ts";
+import { inDataCentre, inKV, type KVBinding, RulesetCache } from "./workers/cache.ts";
+import { type RequestContext, Revalidator, type Take } from "./workers/revalidator.ts";
 
 export type { Context, Decision, Json, Ruleset } from "@bunting/core";
-export type { Client, ClientEvents, FlagTypes, Logger, Status } from "./client.ts";
-export type { Change, Origin } from "./holding.ts";
-export type { RequestContext } from "./revalidator.ts";
+export type { Client, ClientEvents, FlagTypes, Logger, Status } from "./client/client.ts";
+export type { Change, Origin } from "./client/current-ruleset.ts";
+export type { RequestContext } from "./workers/revalidator.ts";
 
 export type WorkersOptions = {
   /** The environment's server key (`bnt_srv_…`): a secret of your Worker. */

@@ -4,8 +4,8 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { afterAll, describe, expect, it } from "vitest";
 import { z } from "zod";
-import { parseAttribute, targetingKeyOf } from "../../sdk/core/attributes.ts";
-import { bucketable } from "../../sdk/core/bucket.ts";
+import { bucketable } from "../../sdk/core/bucketing/bucket.ts";
+import { parseAttribute, targetingKeyOf } from "../../sdk/core/evaluate/attributes.ts";
 import {
   allocate,
   bucket,
@@ -19,8 +19,8 @@ import {
   setBits,
   xxh32,
 } from "../../sdk/core/index.ts";
-import { parsePattern } from "../../sdk/core/pattern.ts";
-import { lowerCase } from "../../sdk/core/strings.ts";
+import { lowerCase } from "../../sdk/core/operators/strings.ts";
+import { parsePattern } from "../../sdk/core/patterns/pattern.ts";
 
 type Vector = { id: string; requirement: string; description: string; expected: unknown; [field: string]: unknown };
 type Table = (vector: Vector) => unknown;

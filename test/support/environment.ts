@@ -2,9 +2,9 @@
 
 import { env } from "cloudflare:workers";
 import type { Flag } from "@bunting/core";
-import { type Change, commit, type Documents, type Head } from "../../workers/store/changes.ts";
 import { type Database, newId, openDatabase } from "../../workers/store/database.ts";
-import * as table from "../../workers/store/schema.ts";
+import { type Change, commit, type Documents, type Head } from "../../workers/store/outbox/commit.ts";
+import * as table from "../../workers/store/schema/tables.ts";
 
 export const db: Database = openDatabase(env.DB);
 

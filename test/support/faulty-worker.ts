@@ -4,8 +4,8 @@
  * hub or a relay where it stands. This entry is never deployed.
  */
 
-import type { QueuedEvents } from "../../workers/consumer.ts";
 import type { Env } from "../../workers/env.ts";
+import type { QueuedEvents } from "../../workers/events/consumer.ts";
 import worker, {
   BigSegment as RealBigSegment,
   Due as RealDue,

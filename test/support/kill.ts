@@ -1,4 +1,4 @@
-import type { KillRequest } from "../../durable-objects/kill.ts";
+import type { KillRequest } from "../../durable-objects/hub/kills/kill.ts";
 
 /** What the admin API asks a hub for. */
 export const killRequest = (

@@ -1,12 +1,12 @@
 /** All that was planned and whose time has come. Whoever calls it, and however many at once: each is done once. */
 import type { Env } from "../env.ts";
-import { dueChangeRequests, nextChangeRequest } from "../store/change-requests.ts";
+import { dueChangeRequests, nextChangeRequest } from "../store/approvals/change-requests.ts";
 import { openDatabase } from "../store/database.ts";
-import { dueRamps, nextRamp } from "../store/ramps.ts";
-import { dueSchedules, nextSchedule } from "../store/schedules.ts";
-import { runChangeRequest } from "./change-request-run.ts";
-import { runRamp } from "./ramp-run.ts";
-import { runSchedule } from "./schedule-run.ts";
+import { dueRamps, nextRamp } from "../store/planned/ramps.ts";
+import { dueSchedules, nextSchedule } from "../store/planned/schedules.ts";
+import { runChangeRequest } from "./approvals/change-requests/scheduled-publication.ts";
+import { runRamp } from "./planned/ramps/run.ts";
+import { runSchedule } from "./planned/schedules/run.ts";
 
 /** Of each kind, and each some ten subrequests; the others follow at once. */
 const AT_ONCE = 100;

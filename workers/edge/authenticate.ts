@@ -1,9 +1,12 @@
 /** SDK keys: checked against what the environment's hub has published, in memory, without asking a database. */
-import { ApiError, badRequest, forbidden, unauthenticated, unavailable } from "../problem.ts";
-import type { KeyGrant } from "../store/changes.ts";
+import { ApiError, badRequest, forbidden, unauthenticated, unavailable } from "../platform/problem.ts";
 import { sha256 } from "../store/credentials.ts";
-import type { KeyKind } from "../store/schema.ts";
+import type { KeyGrant } from "../store/outbox/commit.ts";
+import type { KeyKind } from "../store/schema/tables.ts";
+import { allowsOrigin, hasOrigins } from "./cors.ts";
 import { revisionOfEtag } from "./etag.ts";
+import { limitReader, noteStranger, refuseStranger } from "./read-limit.ts";
+import type { Incoming } from "./router.ts";
 import {
   EARLY_MS,
   FRESH_MS,
@@ -12,10 +15,7 @@ import {
   type IsolateRuleset,
   isolateRuleset,
   type Visit,
-} from "./isolate-ruleset.ts";
-import { allowsOrigin, hasOrigins } from "./origins.ts";
-import { limitReader, noteStranger, refuseStranger } from "./read-limit.ts";
-import type { Incoming } from "./routes.ts";
+} from "./ruleset/cache.ts";
 
 type ClientName = { sdk: string; instance: string; name: string };
 

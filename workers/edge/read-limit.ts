@@ -2,10 +2,11 @@
  * Reads are limited where they arrive, without a hop: in this isolate, and by the platform for the data centre. Far above
  * what an SDK needs, low enough that one loop gone wrong costs the others nothing.
  */
-import { RATE_LIMITER_MS, within } from "../deadline.ts";
+
 import type { Env } from "../env.ts";
-import { tooMany } from "../problem.ts";
-import { type Bucket, type Limit, takeFrom } from "../token-bucket.ts";
+import { RATE_LIMITER_MS, within } from "../platform/deadline.ts";
+import { tooMany } from "../platform/problem.ts";
+import { type Bucket, type Limit, takeFrom } from "../platform/token-bucket.ts";
 
 /** One instance of an application with one key: a backend may evaluate remotely for each of its own requests. */
 const READER: Limit = { perSecond: 200, burst: 2_000 };

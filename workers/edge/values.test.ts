@@ -4,7 +4,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { diff } from "../../sdk/core/diff.ts";
 import { rulesets } from "../../test/conformance/arbitrary-ruleset.ts";
-import { History } from "./history.ts";
+import { History } from "./ruleset/recent-changes.ts";
 import { nextValues, type Position, valuesFor } from "./values.ts";
 
 const CONTEXT = { targetingKey: "u1", p: "x" };

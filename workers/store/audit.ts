@@ -1,8 +1,8 @@
-/** Reading the audit log. Entries are written with what they tell of (changes.ts, kills.ts), and never again. */
+/** Reading the audit log. Entries are written with what they tell of (workers/store/outbox/commit.ts, kills.ts), and never again. */
 import { and, asc, desc, eq, getTableColumns, gte, lt, type SQL, sql } from "drizzle-orm";
-import type { UndoOf } from "./changes.ts";
 import { answered, type Database } from "./database.ts";
-import * as table from "./schema.ts";
+import type { UndoOf } from "./outbox/commit.ts";
+import * as table from "./schema/tables.ts";
 
 export type AuditRow = typeof table.audit.$inferSelect;
 

@@ -2,7 +2,9 @@
 import type { Evaluator } from "@bunting/core";
 import type { MemberChange } from "@bunting/core/wire";
 import { and, eq, lte, sql } from "drizzle-orm";
-import { FILTER_READ_MS, within } from "../deadline.ts";
+import { FILTER_READ_MS, within } from "../platform/deadline.ts";
+import { answered, type Database, type Statement } from "./database.ts";
+import { segmentDocument, selectHead, selectMembers } from "./documents.ts";
 import {
   type AuditEntry,
   type Change,
@@ -10,10 +12,8 @@ import {
   type Documents,
   type MembersSince,
   retryingLostRaces,
-} from "./changes.ts";
-import { answered, type Database, type Statement } from "./database.ts";
-import { segmentDocument, selectHead, selectMembers } from "./documents.ts";
-import * as table from "./schema.ts";
+} from "./outbox/commit.ts";
+import * as table from "./schema/tables.ts";
 
 /** Which segment: its environment and its key there. */
 export type SegmentPlace = { environmentId: string; key: string };

@@ -1,8 +1,8 @@
 import { DrizzleQueryError } from "drizzle-orm";
 import type { BatchItem } from "drizzle-orm/batch";
 import { type DrizzleD1Database, drizzle } from "drizzle-orm/d1";
-import { D1_MS, DeadlineExceeded, within } from "../deadline.ts";
-import * as schema from "./schema.ts";
+import { D1_MS, DeadlineExceeded, within } from "../platform/deadline.ts";
+import * as schema from "./schema/tables.ts";
 
 export type Database = DrizzleD1Database<typeof schema>;
 export type Statement = BatchItem<"sqlite">;

@@ -1,9 +1,9 @@
 /** Rows of D1 as the documents of docs/evaluation.md. `killed` is never here: the hub alone knows it. */
 import type { Flag, Ruleset, Segment } from "@bunting/core";
 import { and, eq, getTableColumns, inArray, isNull, type SQL, sql } from "drizzle-orm";
-import { type Head, type KeyGrant, lastKill } from "./changes.ts";
 import { answered, type Database, type Statement } from "./database.ts";
-import * as table from "./schema.ts";
+import { type Head, type KeyGrant, lastKill } from "./outbox/commit.ts";
+import * as table from "./schema/tables.ts";
 
 export type FlagRow = typeof table.flags.$inferSelect;
 export type ConfigurationRow = typeof table.flagConfigurations.$inferSelect;

@@ -1,12 +1,12 @@
 import { and, eq, lte, sql } from "drizzle-orm";
-import { deleteChangeRequests } from "./change-requests.ts";
-import type { Head } from "./changes.ts";
+import { deleteChangeRequests } from "./approvals/change-requests.ts";
 import type { Database, Statement } from "./database.ts";
 import { type FlagRow, flagDocument } from "./documents.ts";
+import type { Head } from "./outbox/commit.ts";
+import { documentBytes } from "./outbox/ruleset-size.ts";
 import { type EnvironmentRow, headOf } from "./projects.ts";
 import { listed } from "./rows.ts";
-import { documentBytes } from "./ruleset-size.ts";
-import * as table from "./schema.ts";
+import * as table from "./schema/tables.ts";
 
 /**
  * The row, and every flag of the project in its defaults: one statement each, however many flags there are. The row knows

@@ -1,0 +1,72 @@
+/** When a region gets fewer relays: not because its clients are on their way back. */
+import { expect, test } from "vitest";
+import type { RelayCounts } from "../fan-out/tree.ts";
+import { decide, SHRINK_AFTER_MS } from "./relays-per-region.ts";
+
+const CAP = 100;
+
+/** What becomes of a region with so many relays; a step is when its relays report, and how many clients they have then. */
+function run(relays: number, steps: [now: number, clients: number][]): number[] {
+  let counts: RelayCounts = { weur: relays };
+  let shrinking = {};
+  return steps.map(([now, clients]) => {
+    ({ counts, shrinking } = decide(counts, shrinking, new Map([["weur", clients]]), CAP, now));
+    return counts.weur as number;
+  });
+}
+
+test("a region whose clients all drop at once has room for them when they come back (X4)", () => {
+  expect(
+    run(20, [
+      [0, 1_000],
+      [1_000, 0],
+      [2_000, 3],
+      [3_000, 400],
+      [6_000, 1_000],
+    ]),
+  ).toEqual([20, 20, 20, 20, 20]);
+});
+
+test("one that stays that empty gets fewer after ten minutes, as few as it needs by then", () => {
+  const end = 1_000 + SHRINK_AFTER_MS;
+  expect(
+    run(20, [
+      [0, 1_000],
+      [1_000, 0],
+      [end - 1, 100],
+      [end, 100],
+      [end + 1, 100],
+    ]),
+  ).toEqual([20, 20, 20, 2, 2]);
+});
+
+test("the ten minutes begin anew when it was full enough in between", () => {
+  const half = SHRINK_AFTER_MS / 2;
+  const steps: [number, number][] = [
+    [0, 0],
+    [half, 500],
+    [half + 1, 0],
+    [SHRINK_AFTER_MS, 0],
+    [half + 1 + SHRINK_AFTER_MS, 0],
+  ];
+  expect(run(20, steps)).toEqual([20, 20, 20, 20, 1]);
+});
+
+test("growing waits for nothing, in one region or in others beside it", () => {
+  expect(run(1, [[0, 80]])).toEqual([2]);
+  const both = decide(
+    { weur: 20, enam: 1 },
+    {},
+    new Map([
+      ["weur", 0],
+      ["enam", 1_000],
+    ] as const),
+    CAP,
+    7,
+  );
+  expect(both).toEqual({ counts: { weur: 20, enam: 20 }, shrinking: { weur: 7 } });
+});
+
+test("a region that has no relays any more is forgotten", () => {
+  expect(decide({ weur: 20 }, { weur: 1 }, new Map(), CAP, 2)).toEqual({ counts: {}, shrinking: {} });
+});

@@ -1,0 +1,93 @@
+/** What follows a hub at its own pace, behind its alarm: snapshots in KV, D1's mark of what is published, history in R2. */
+
+import type { Env } from "../../workers/env.ts";
+import { D1_MS, within } from "../../workers/platform/deadline.ts";
+import type { Database } from "../../workers/store/database.ts";
+import { SnapshotWriter } from "../../workers/store/kv-snapshot.ts";
+import { markPublished } from "../../workers/store/outbox/commit.ts";
+import { archive, archiveDueAt } from "./archive.ts";
+import type { HubStorage, Position } from "./storage.ts";
+
+const SNAPSHOT_KEPT_MS = 10 * 60_000;
+
+export class Followers {
+  readonly #env: Pick<Env, "KV" | "REVISIONS_BUCKET">;
+  readonly #snapshots: SnapshotWriter;
+  readonly #db: Database;
+  readonly #storage: HubStorage;
+  #writing: Promise<void> = Promise.resolve();
+
+  constructor(env: Pick<Env, "KV" | "REVISIONS_BUCKET">, db: Database, storage: HubStorage) {
+    this.#env = env;
+    this.#snapshots = new SnapshotWriter(env);
+    this.#db = db;
+    this.#storage = storage;
+  }
+
+  get #position(): Position {
+    return this.#storage.position as Position;
+  }
+
+  /** All that is due. */
+  due(now: number): (Promise<void> | null)[] {
+    const { markedVersion, version } = this.#position;
+    const history = this.#historyDueAt(now);
+    return [
+      markedVersion !== version ? this.markPublished() : null,
+      this.writeSnapshot(),
+      history !== null && history <= now ? archive(this.#env.REVISIONS_BUCKET, this.#storage, now) : null,
+    ];
+  }
+
+  /** How soon there is more to do; null where nothing waits. KV takes one write a second for each key. */
+  nextInMs(now: number, betweenSnapshotsMs: number): number | null {
+    if (this.#position.snapshotRevision < this.#position.revision) return betweenSnapshotsMs;
+    const history = this.#historyDueAt(now);
+    return history === null ? null : Math.max(history - now, betweenSnapshotsMs);
+  }
+
+  #historyDueAt(now: number): number | null {
+    return archiveDueAt(this.#position, this.#storage.deltas.waiting(this.#position.archivedRevision), now);
+  }
+
+  async markPublished(): Promise<void> {
+    const { environmentId, version, revision } = this.#position;
+    await within(markPublished(this.#db, environmentId, version, revision), D1_MS, "D1");
+    this.#storage.move({ markedVersion: version });
+  }
+
+  /** What KV lacks. A write at a time, so that a slow one does not turn KV's pointer back under the next. */
+  writeSnapshot(): Promise<void> {
+    const written = this.#writing.then(() => {
+      const { snapshotRevision, revision } = this.#position;
+      return snapshotRevision < revision ? this.#writeNewest() : this.#tellRelays();
+    });
+    this.#writing = written.catch(() => {});
+    return written;
+  }
+
+  async #writeNewest(): Promise<void> {
+    const parts = this.#storage.snapshot();
+    const { environmentId } = this.#position;
+    const now = Date.now();
+    // Before it is written: what was left half-done is cleared away like any other.
+    this.#storage.logSnapshot(parts.revision, now);
+    await this.#snapshots.write(environmentId, parts);
+    this.#storage.move({ snapshotRevision: parts.revision });
+    this.#storage.regions.markTold(parts.relays);
+    for (const revision of this.#storage.expiredSnapshots(now - SNAPSHOT_KEPT_MS)) {
+      await this.#snapshots.delete(environmentId, revision);
+      this.#storage.forgetSnapshot(revision);
+    }
+  }
+
+  /** Cold Workers, where no snapshot does it. */
+  async #tellRelays(): Promise<void> {
+    const { environmentId, snapshotRevision: revision } = this.#position;
+    const { regions } = this.#storage;
+    const relays = regions.counts;
+    if (!regions.isUntold) return;
+    await this.#snapshots.point(environmentId, { revision, relays });
+    regions.markTold(relays);
+  }
+}

@@ -1,0 +1,228 @@
+/** What a hub remembers, in its SQLite. Every method is synchronous, so that a decision and its record are one step. */
+import type { Flag, Ruleset, Segment } from "@bunting/core";
+import type { SnapshotParts } from "../../workers/store/kv-snapshot.ts";
+import type { Documents, KeyGrant } from "../../workers/store/outbox/commit.ts";
+import type { KeyEnds, Patch } from "../fan-out/delivery.ts";
+import { DeltaLog } from "./delta-log.ts";
+import { KillLog } from "./kills/log.ts";
+import { MemberLists } from "./member-lists.ts";
+import { Regions } from "./relays-per-region.ts";
+
+/** `version` and `changeId` name the last change of D1 that is applied; `revision` is the hub's own count. */
+export type Position = {
+  environmentId: string;
+  revision: number;
+  version: number;
+  changeId: string;
+  killSeq: number;
+  /** Of a hub that began without D1, until D1 has answered: kills after this one may be known there alone. */
+  unheardAfter: number | null;
+  /** How far the KV snapshot and the row in D1 have followed. */
+  snapshotRevision: number;
+  markedVersion: number;
+  /** Where the hub began, how far R2 has followed since, and its newest base. */
+  bornRevision: number;
+  archivedRevision: number;
+  baseRevision: number;
+  /** What was archived on top of that base, and what the base weighs. */
+  runs: number;
+  runBytes: number;
+  baseBytes: number;
+};
+
+type Kind = "flag" | "segment" | "key";
+
+export class HubStorage {
+  readonly #storage: DurableObjectStorage;
+  readonly #sql: SqlStorage;
+  readonly members: MemberLists;
+  readonly kills: KillLog;
+  readonly deltas: DeltaLog;
+  readonly regions: Regions;
+  #position: Position | null;
+  /** The encoded ruleset, for all who ask for it at the same time. */
+  #whole: { revision: number; text: string } | null = null;
+
+  constructor(storage: DurableObjectStorage) {
+    this.#storage = storage;
+    this.#sql = storage.sql;
+    this.members = new MemberLists(storage.sql);
+    this.kills = new KillLog(storage.sql);
+    this.deltas = new DeltaLog(storage.sql);
+    this.regions = new Regions(storage.kv);
+    this.#position = storage.kv.get<Position>("position") ?? null;
+    if (this.#position !== null) this.prepare();
+  }
+
+  /** Not before there is something to keep: a made-up environment's id wakes an object, which must leave nothing behind. */
+  prepare(): void {
+    this.members.prepare();
+    this.kills.prepare();
+    this.deltas.prepare();
+    this.#sql.exec(`
+      CREATE TABLE IF NOT EXISTS documents (kind TEXT, key TEXT, json TEXT NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID;
+      CREATE TABLE IF NOT EXISTS snapshots (revision INTEGER PRIMARY KEY, at INTEGER NOT NULL);
+    `);
+  }
+
+  get position(): Position | null {
+    return this.#position;
+  }
+
+  move(changes: Partial<Position>): void {
+    const position = { ...this.#position, ...changes } as Position;
+    this.#storage.kv.put("position", position);
+    this.#position = position;
+  }
+
+  /** All of a step or, where it throws, nothing. */
+  atomically<T>(step: () => T): T {
+    const before = this.#position;
+    try {
+      return this.#storage.transactionSync(step);
+    } catch (error) {
+      this.#position = before;
+      this.#whole = null;
+      if (before !== null) this.deltas.recount();
+      throw error;
+    }
+  }
+
+  // Documents: D1's, without kills.
+
+  write(documents: Documents): void {
+    for (const [kind, entries] of parts(documents)) {
+      for (const [key, document] of Object.entries(entries)) {
+        if (document === null) this.#sql.exec("DELETE FROM documents WHERE kind = ? AND key = ?", kind, key);
+        else {
+          this.#sql.exec("INSERT OR REPLACE INTO documents VALUES (?, ?, ?)", kind, key, JSON.stringify(document));
+        }
+      }
+    }
+    this.members.write(documents);
+  }
+
+  /** As clients get them: kills laid over flags, big segments with their lists. */
+  forClients({ flags, segments, members = {} }: Documents): Pick<Patch, "flags" | "segments" | "members"> {
+    const laid = Object.entries(flags).map(([key, flag]) => {
+      const killed = flag !== null && this.kills.state(key) !== null;
+      return [key, killed ? { ...flag, killed } : flag] as const;
+    });
+    const listed = Object.entries(segments).map(([key, segment]) => {
+      return [key, segment === null ? null : this.members.join(segment)] as const;
+    });
+    const changed = Object.entries(members).map(([key, { added, removed }]) => [key, { added, removed }] as const);
+    return {
+      flags: Object.fromEntries(laid),
+      segments: Object.fromEntries(listed),
+      ...(changed.length > 0 && { members: Object.fromEntries(changed) }),
+    };
+  }
+
+  flag(key: string): Flag | null {
+    const [row] = this.#sql.exec<{ json: string }>("SELECT json FROM documents WHERE kind = 'flag' AND key = ?", key);
+    return row === undefined ? null : (JSON.parse(row.json) as Flag);
+  }
+
+  /** What turns the documents held into those given: null for what is no longer there. */
+  difference(ruleset: Ruleset, keys: Record<string, KeyGrant>): Documents {
+    const result: Documents = { flags: {}, segments: {}, keys: {} };
+    const wanted = parts({ flags: ruleset.flags, segments: ruleset.segments, keys });
+    const target = parts(result);
+    for (const [index, [kind, entries]] of wanted.entries()) {
+      const held = new Map(this.#rows(kind).map((row) => [row.key, row.json]));
+      const changed = target[index]![1] as Record<string, unknown>;
+      for (const [key, document] of Object.entries(entries)) {
+        if (held.get(key) !== JSON.stringify(document)) changed[key] = document;
+        held.delete(key);
+      }
+      for (const key of held.keys()) changed[key] = null;
+    }
+    return result;
+  }
+
+  /** Kept until `forgetText`. */
+  snapshot(): SnapshotParts {
+    const position = this.#position as Position;
+    const { revision } = position;
+    if (this.#whole?.revision !== revision) this.#whole = { revision, text: this.#text(position) };
+    return {
+      revision,
+      version: position.version,
+      changeId: position.changeId,
+      killSeq: position.killSeq,
+      unheardAfter: position.unheardAfter,
+      keys: this.#keys(),
+      kills: this.kills.states(),
+      ruleset: this.#whole.text,
+      relays: this.regions.counts,
+    };
+  }
+
+  forgetText(): void {
+    this.#whole = null;
+  }
+
+  /** The ruleset as clients get it, kills laid over it, joined from the stored texts without parsing them. */
+  #text({ environmentId, revision }: Position): string {
+    const killed = new Set(Object.keys(this.kills.states()));
+    const flags = this.#rows("flag").map(({ key, json }) =>
+      killed.has(key) ? { key, json: JSON.stringify({ ...(JSON.parse(json) as Flag), killed: true }) } : { key, json },
+    );
+    const listed = this.members.segments();
+    const segments = this.#rows("segment").map(({ key, json }) =>
+      listed.has(key) ? { key, json: JSON.stringify(this.members.join(JSON.parse(json) as Segment)) } : { key, json },
+    );
+    const events = JSON.stringify({ exposureSampleRate: 1, summarySeconds: 30 });
+    const head = `{"schema":1,"environment":${JSON.stringify(environmentId)},"revision":${revision},"events":${events}`;
+    return `${head},"flags":${joined(flags)},"segments":${joined(segments)}}`;
+  }
+
+  keyEnds(): KeyEnds {
+    return Object.fromEntries(Object.entries(this.#keys()).map(([hash, { expiresAt }]) => [hash, expiresAt]));
+  }
+
+  #keys(): Record<string, KeyGrant> {
+    return Object.fromEntries(this.#rows("key").map(({ key, json }) => [key, JSON.parse(json) as KeyGrant]));
+  }
+
+  #rows(kind: Kind): { key: string; json: string }[] {
+    return this.#sql
+      .exec<{ key: string; json: string }>("SELECT key, json FROM documents WHERE kind = ? ORDER BY key", kind)
+      .toArray();
+  }
+
+  // Snapshots in KV: the newest two stay, others once readers can no longer be on their way to them.
+
+  logSnapshot(revision: number, at: number): void {
+    this.#sql.exec("INSERT OR REPLACE INTO snapshots VALUES (?, ?)", revision, at);
+  }
+
+  expiredSnapshots(before: number): number[] {
+    return this.#sql
+      .exec<{ revision: number }>(
+        `SELECT revision FROM snapshots
+         WHERE at < ? AND revision NOT IN (SELECT revision FROM snapshots ORDER BY revision DESC LIMIT 2)`,
+        before,
+      )
+      .toArray()
+      .map((row) => row.revision);
+  }
+
+  /** Once it is gone from KV. */
+  forgetSnapshot(revision: number): void {
+    this.#sql.exec("DELETE FROM snapshots WHERE revision = ?", revision);
+  }
+}
+
+function parts({ flags, segments, keys }: Documents): [Kind, Record<string, unknown>][] {
+  return [
+    ["flag", flags],
+    ["segment", segments],
+    ["key", keys],
+  ];
+}
+
+function joined(rows: { key: string; json: string }[]): string {
+  return `{${rows.map(({ key, json }) => `${JSON.stringify(key)}:${json}`).join(",")}}`;
+}

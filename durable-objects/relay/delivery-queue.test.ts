@@ -1,0 +1,73 @@
+/** What a relay sends of a storm: fewer messages, the same documents, in order, and a kill at once. */
+import type { PatchMessage } from "@bunting/core/wire";
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import { flag } from "../../test/support/environment.ts";
+import { encodeDelivery, mergeMessages, type Standing } from "../fan-out/delivery.ts";
+import { DeliveryQueue } from "./delivery-queue.ts";
+
+const standing: Standing = { relays: {}, connected: 0, keys: {} };
+const delivery = (revision: number, flags: Record<string, ReturnType<typeof flag> | null> = {}, urgent = false) =>
+  encodeDelivery({ revision, previous: revision - 1, publishedAt: revision, flags, segments: {} }, {}, 0, urgent)
+    .delivery;
+
+const documents = fc.dictionary(fc.constantFrom("a", "b", "c"), fc.option(fc.nat(9).map((version) => version + 1)));
+
+test("a client that takes the merged messages is where one is that took each of them (Q8)", () => {
+  fc.assert(
+    fc.property(fc.array(documents, { minLength: 1, maxLength: 12 }), (changes) => {
+      const run = changes.map((change, index) => {
+        const flags = Object.entries(change).map(
+          ([key, version]) => [key, version === null ? null : flag(key, { version })] as const,
+        );
+        return delivery(index + 1, Object.fromEntries(flags));
+      });
+      const messages = mergeMessages(run).map((message) => JSON.parse(message) as PatchMessage);
+      expect(messages).toHaveLength(1);
+      const apply = (all: PatchMessage[]) => Object.assign({}, ...all.map(({ flags }) => flags)) as object;
+      expect(apply(messages)).toEqual(apply(run.map(({ message }) => JSON.parse(message) as PatchMessage)));
+      expect(messages[0]).toMatchObject({ previous: 0, revision: changes.length });
+    }),
+  );
+});
+
+test("what would not fit a message, what changes members, and a resync travel by themselves", () => {
+  const values = Array.from({ length: 1_500 }, (_, index) => `user-${index}`);
+  const large = (revision: number) =>
+    delivery(revision, { [`large-${revision}`]: flag("large", { targets: [{ variation: "on", values }] }) });
+  expect(mergeMessages([large(1), large(2)])).toHaveLength(2);
+  const members = { ...delivery(2), message: JSON.stringify({ ...JSON.parse(delivery(2).message), members: {} }) };
+  expect(mergeMessages([delivery(1), members, delivery(3), delivery(4)])).toHaveLength(3);
+  const resync = { ...delivery(2), message: JSON.stringify({ type: "resync", revision: 2, withinMs: 0 }) };
+  expect(mergeMessages([delivery(1), resync, delivery(3)])).toHaveLength(3);
+});
+
+test("single changes are handed on at once, those of a storm together, and a kill waits for nothing (R7)", async () => {
+  const queue = new DeliveryQueue();
+  const take = async (sent: number) => (await queue.next(() => sent)).map(({ delivery }) => delivery.revision);
+  const add = (revision: number, urgent = false) =>
+    queue.add({ delivery: delivery(revision, {}, urgent), standing, told: undefined });
+  expect(await take(0)).toEqual([]);
+  queue.sent(1_000_000);
+  for (const revision of [1, 2, 3]) {
+    add(revision);
+    expect(await take(revision - 1)).toEqual([revision]);
+  }
+  // The fourth in a row waits, and what comes meanwhile goes with it.
+  add(4);
+  const storm = take(3);
+  add(5);
+  add(6);
+  expect(await storm).toEqual([4, 5, 6]);
+  add(7);
+  const next = take(6);
+  add(8, true);
+  expect(await next).toEqual([7, 8]);
+  // What was attached meanwhile is not sent again, and what does not follow is left to those who ask for it.
+  queue.sent(0);
+  add(9);
+  add(11);
+  expect(await take(8)).toEqual([9]);
+  add(9);
+  expect(await take(9)).toEqual([]);
+});

@@ -1,0 +1,48 @@
+/** A filter being built: in memory, page by page. An eviction loses it, and the next one begins from the first page. */
+import { emptyFilter, filterSize, placeOf, setBits } from "@bunting/core";
+import type { SegmentMembers } from "./members.ts";
+
+/** About 200 ms: an object answers nobody else while it works, and each alarm has 30 s of CPU. */
+const MEMBERS_AT_ONCE = 100_000;
+const PAGE = 10_000;
+
+export class FilterBuild {
+  readonly generation: number;
+  readonly bits: number;
+  readonly hashes: number;
+  readonly filter: Uint8Array;
+  count = 0;
+  isComplete = false;
+  #after: string | null = null;
+
+  constructor(generation: number, members: number) {
+    this.generation = generation;
+    const { bits, hashes } = filterSize(members);
+    this.bits = bits;
+    this.hashes = hashes;
+    this.filter = emptyFilter({ bits, hashes });
+  }
+
+  step(members: SegmentMembers, validFrom: number): void {
+    const { filter, bits, hashes } = this;
+    const size = { bits, hashes };
+    for (let seen = 0; seen < MEMBERS_AT_ONCE && !this.isComplete; seen += PAGE) {
+      let last: string | null = null;
+      let rows = 0;
+      let dead = false;
+      for (const [member, mark] of members.page(this.#after, PAGE)) {
+        last = member;
+        rows += 1;
+        if (mark < validFrom) dead = true;
+        else {
+          const [a, b] = placeOf(member);
+          setBits(filter, size, a, b);
+          this.count += 1;
+        }
+      }
+      if (dead && last !== null) members.drop(last, validFrom);
+      this.#after = last;
+      this.isComplete = rows < PAGE;
+    }
+  }
+}

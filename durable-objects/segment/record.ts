@@ -1,0 +1,67 @@
+/** What a big segment keeps: its state, its members, and the audit entries of what was done to it until D1 has them. */
+import type { SegmentPlace } from "../../workers/store/big-segments.ts";
+import { newId } from "../../workers/store/database.ts";
+import type { AuditEntry } from "../../workers/store/outbox/commit.ts";
+import type { Origin } from "../hub/kills/kill.ts";
+import { SegmentMembers } from "./members.ts";
+import { newState, type SegmentState } from "./state.ts";
+
+/** Who asked, and why, for the audit entry. */
+export type Requester = Origin & { reason: string | null };
+
+export class SegmentRecord {
+  readonly place: SegmentPlace;
+  readonly members: SegmentMembers;
+  readonly #storage: DurableObjectStorage;
+  #state: SegmentState | null;
+
+  constructor(storage: DurableObjectStorage, name: string) {
+    const [environmentId = "", key = ""] = name.split("/");
+    this.place = { environmentId, key };
+    this.members = new SegmentMembers(storage.sql);
+    this.#storage = storage;
+    this.#state = storage.kv.get<SegmentState>("state") ?? null;
+    if (this.#state !== null) this.members.prepare();
+  }
+
+  /** Null before anything was done: a made-up name wakes an object, which must leave nothing behind. */
+  get stateOrNull(): SegmentState | null {
+    return this.#state;
+  }
+
+  get state(): SegmentState {
+    if (this.#state === null) throw new Error("This segment has no state yet");
+    return this.#state;
+  }
+
+  /** Before the first use. Another segment of that name is begun by `begin`. */
+  prepare(createdAt: number): void {
+    this.members.prepare();
+    this.move(newState(createdAt, 1));
+  }
+
+  /** Empty, with numbers that were never used: for one that is deleted, or made anew. */
+  begin(createdAt: number, now: number): void {
+    this.atomically(() => {
+      this.members.clear();
+      this.members.useFilter(null, now);
+      this.move(newState(createdAt, this.state.next));
+    });
+  }
+
+  move(changes: Partial<SegmentState>): void {
+    const state = { ...this.#state, ...changes } as SegmentState;
+    this.#storage.kv.put("state", state);
+    this.#state = state;
+  }
+
+  atomically<T>(step: () => T): T {
+    return this.#storage.transactionSync(step);
+  }
+
+  note(action: string, origin: Requester, changes: AuditEntry["changes"]): void {
+    const { key } = this.place;
+    const what = { action, resourceType: "segment", key, changes };
+    this.members.note({ mirrorId: newId("seg"), timestamp: Date.now(), ...origin, ...what } satisfies AuditEntry);
+  }
+}

@@ -1,0 +1,51 @@
+import type { Fetch } from "../transports/protocol.ts";
+
+/** Kept equal to package.json by a test: an entry point cannot read that file on every platform. */
+export const VERSION = "0.1.0";
+
+const SERVER_KEY = /^bnt_srv_[A-Za-z0-9._~-]+_[A-Za-z0-9._~-]+$/;
+
+/** Where a client talks to and as whom. */
+export type Endpoint = { url: string; headers(): Record<string, string>; fetch: Fetch };
+
+/** Says what is wrong with a server key and what to do about it, or null. The key itself is never repeated. */
+export function serverKeyMistake(key: unknown): string | null {
+  if (typeof key !== "string" || key === "") {
+    return "serverKey is missing: pass the server key of an environment (it begins with bnt_srv_)";
+  }
+  if (key.startsWith("bnt_cli_")) {
+    return "serverKey is a client key: client keys are for browsers and mobile apps; use the environment's server key (bnt_srv_…)";
+  }
+  if (key.startsWith("bnt_api_")) {
+    return "serverKey is an API token: tokens are for the management API; use the environment's server key (bnt_srv_…)";
+  }
+  if (!SERVER_KEY.test(key)) {
+    return "serverKey is malformed: it looks like bnt_srv_<environment>_<secret>; copy it again, without quotes or spaces";
+  }
+  return null;
+}
+
+/** The environment that a good server key names, between its underscores. */
+export const environmentOf = (serverKey: string): string => serverKey.split("_")[2]!;
+
+/** The address without a trailing slash; throws a TypeError that names the mistake. */
+export function checkUrl(url: unknown): string {
+  const remedy = "pass the address of your Bunting Worker, such as https://flags.example.com";
+  if (typeof url !== "string" || url === "") throw new TypeError(`Bunting: url is missing: ${remedy}`);
+  let parsed: URL;
+  try {
+    parsed = new URL(url);
+  } catch {
+    throw new TypeError(`Bunting: url "${url}" is not an address: ${remedy}`);
+  }
+  if (parsed.protocol !== "https:" && parsed.protocol !== "http:") {
+    throw new TypeError(`Bunting: url must begin with https:// or http://: ${remedy}`);
+  }
+  return url.replace(/\/+$/, "");
+}
+
+/** `X-Bunting-Client`: names the sender in receipts; a header takes ASCII only, so the name is percent-encoded. */
+export function clientHeader(sdk: string, instance: string, name: string | undefined): string {
+  const header = `${sdk}/${VERSION};instance=${instance}`;
+  return name === undefined ? header : `${header};name=${encodeURIComponent(name).slice(0, 128)}`;
+}

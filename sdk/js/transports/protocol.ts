@@ -1,0 +1,42 @@
+import type { Incoming, Patch, Put } from "../sync/state.ts";
+
+/** `fetch` as every platform has it, and a service binding's too. */
+export type Fetch = (
+  url: string,
+  init: {
+    method?: string;
+    headers?: Record<string, string>;
+    body?: string;
+    signal?: AbortSignal;
+  },
+) => Promise<Response>;
+
+/** The part of a WebSocket that is used. */
+export type Socket = {
+  send(text: string): void;
+  close(code?: number): void;
+  addEventListener(type: "open" | "error", listener: (event: unknown) => void): void;
+  addEventListener(type: "message", listener: (event: { data: unknown }) => void): void;
+  addEventListener(type: "close", listener: (event: { code: number; reason: string }) => void): void;
+};
+
+type Question = { url: string; method?: string; headers: Record<string, string>; body?: string };
+
+/** What transports carry: whom they ask, in which words, and how its answers are read. */
+export type Dialect<P extends Put = Put, D extends Patch = Patch> = {
+  fetch: Fetch;
+  /** For everything, at least at this revision. */
+  poll(atLeast: number | null): Question;
+  /** For what changes from this revision on. */
+  stream(since: number | null): Question;
+  /** The same; throws where the platform refuses. */
+  socket(since: number | null): Socket;
+  /** What a socket has to say first. */
+  greeting?(): string;
+  /** Everything, or why it is not that. */
+  readWhole(text: string): P | string;
+  /** Over SSE the type is the event's name, over WebSocket a field. */
+  readMessage(text: string, eventName?: string): Incoming<P, D>;
+  /** What to do about an answer of this status. */
+  explain?(status: number): string | undefined;
+};

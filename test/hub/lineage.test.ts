@@ -1,0 +1,323 @@
+/** A D1 that went back in time, or is slow or away when a hub begins: noticed without waiting for a write. */
+import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
+import { env } from "cloudflare:workers";
+import type { PatchMessage } from "@bunting/core/wire";
+import { and, eq, gt, like } from "drizzle-orm";
+import { afterEach, describe, expect, test, vi } from "vitest";
+import { readBeginning } from "../../durable-objects/hub/initial-state.ts";
+import { KillLog } from "../../durable-objects/hub/kills/log.ts";
+import { Followers } from "../../durable-objects/hub/replication.ts";
+import { HubStorage } from "../../durable-objects/hub/storage.ts";
+import { openDatabase } from "../../workers/store/database.ts";
+import { latestPointer, SnapshotWriter } from "../../workers/store/kv-snapshot.ts";
+import type { Head } from "../../workers/store/outbox/commit.ts";
+import * as table from "../../workers/store/schema/tables.ts";
+import { commitDocuments, db, flag, insertFlags, newEnvironment } from "../support/environment.ts";
+import { setFaults, withFaults } from "../support/faults.ts";
+import { killRequest } from "../support/kill.ts";
+import { RelaySocket, relayOf } from "../support/relay-socket.ts";
+
+const hubOf = (environmentId: string) => env.HUB.get(env.HUB.idFromName(environmentId));
+afterEach(() => setFaults({}));
+
+async function born() {
+  const head = await newEnvironment();
+  const hub = hubOf(head.environmentId);
+  await hub.create(head.environmentId);
+  return { head, hub, environmentId: head.environmentId };
+}
+
+async function commitAndPublish(head: Head, key: string): Promise<Head> {
+  const next = await commitDocuments(head, { flags: { [key]: flag(key) } });
+  await hubOf(head.environmentId).publish(next.change);
+  return next.head;
+}
+
+/** What Time Travel does to an environment's rows: whatever came after `head` was never there. (The audit log lets nobody.) */
+async function restoreD1({ environmentId, version, changeId }: Head, killSeq = 0): Promise<void> {
+  const { changes, environments, kills } = table;
+  await db.delete(changes).where(and(eq(changes.environmentId, environmentId), gt(changes.version, version)));
+  await db
+    .update(environments)
+    .set({ version, changeId, publishedVersion: version })
+    .where(eq(environments.id, environmentId));
+  await db.delete(kills).where(and(eq(kills.environmentId, environmentId), gt(kills.seq, killSeq)));
+}
+
+const killsIn = (environmentId: string) =>
+  db.select().from(table.kills).where(eq(table.kills.environmentId, environmentId));
+const auditedKills = async (environmentId: string) => {
+  const rows = await db
+    .select()
+    .from(table.audit)
+    .where(like(table.audit.mirrorId, `${environmentId}/%`));
+  return rows.map(({ mirrorId }) => Number(mirrorId?.split("/")[1]));
+};
+
+describe("a D1 restored to an hour ago under live clients", () => {
+  test("is noticed when a relay next asks, with no write and no nudge, and every client is told the difference (Q8)", async () => {
+    const { head, hub, environmentId } = await born();
+    const client = await RelaySocket.open(environmentId);
+    const hourAgo = await commitAndPublish(head, "a");
+    await insertFlags(head, ["a"]);
+    await commitAndPublish(await commitAndPublish(hourAgo, "b"), "c");
+    await vi.waitFor(() => expect(client.told.at(-1)).toBe("patch 4"));
+    await restoreD1(hourAgo);
+    await evictDurableObject(hub);
+    await runDurableObjectAlarm(relayOf(environmentId));
+    await vi.waitFor(() => expect(client.told.at(-1)).toBe("patch 5"));
+    expect((client.messages.at(-1) as PatchMessage).flags).toMatchObject({ a: { on: false }, b: null, c: null });
+  });
+
+  test("is noticed also where as many changes have been made since, and by somebody else", async () => {
+    const { head, hub, environmentId } = await born();
+    const client = await RelaySocket.open(environmentId);
+    await commitAndPublish(head, "a");
+    await restoreD1(head);
+    await commitDocuments(head, { flags: {} });
+    await evictDurableObject(hub);
+    await runDurableObjectAlarm(relayOf(environmentId));
+    await vi.waitFor(() => expect(client.told.at(-1)).toBe("patch 3"));
+    expect((client.messages.at(-1) as PatchMessage).flags).toEqual({ a: null });
+  });
+
+  test("lifts no kill, and is told again of every kill and restore that it forgot, however long ago (X2)", async () => {
+    const { head, hub, environmentId } = await born();
+    const weeksAgo = await commitAndPublish(await commitAndPublish(head, "a"), "b");
+    await insertFlags(head, ["a", "b"]);
+    await hub.setKilled(killRequest("b", "kill"));
+    const [b] = await killsIn(environmentId);
+    await hub.setKilled(killRequest("a", "kill"));
+    await hub.setKilled(killRequest("b", "restore"));
+    await commitAndPublish(weeksAgo, "c");
+    await runInDurableObject(hub, (_, { storage }) => {
+      storage.sql.exec("UPDATE kill_log SET at = ?", Date.now() - 29 * 24 * 60 * 60_000);
+    });
+    // The log is trimmed as it is every day.
+    await runDurableObjectAlarm(hub);
+    await restoreD1(weeksAgo, 1);
+    await db.insert(table.kills).values(b!);
+    await evictDurableObject(hub);
+    const client = await RelaySocket.open(environmentId);
+    await vi.waitFor(() => expect(client.told.at(-1)).toBe("patch 8"));
+    expect(JSON.parse((await hub.snapshot())!.ruleset).flags).toMatchObject({
+      a: { killed: true },
+      b: { killed: false },
+    });
+    await vi.waitFor(async () =>
+      expect((await killsIn(environmentId)).map(({ flagKey, killed, seq }) => [flagKey, killed, seq])).toEqual([
+        ["a", true, 2],
+        ["b", false, 3],
+      ]),
+    );
+    expect(await auditedKills(environmentId)).toEqual([1, 2, 3]);
+  });
+
+  test("a kill alone, with no edit since, is noticed missing too", async () => {
+    const { head, hub, environmentId } = await born();
+    const then = await commitAndPublish(head, "a");
+    await hub.setKilled(killRequest("a", "kill"));
+    await hub.setKilled(killRequest("a", "restore"));
+    await hub.setKilled(killRequest("a", "kill"));
+    expect(await auditedKills(environmentId)).toEqual([1, 2, 3]);
+    await restoreD1(then, 0);
+    await evictDurableObject(hub);
+    await RelaySocket.open(environmentId);
+    await vi.waitFor(async () =>
+      expect(await killsIn(environmentId)).toMatchObject([{ flagKey: "a", killed: true, seq: 3 }]),
+    );
+    expect(await auditedKills(environmentId)).toEqual([1, 2, 3]);
+  });
+
+  test("to before the environment was made: it goes on being served", async () => {
+    const { head, hub, environmentId } = await born();
+    await commitAndPublish(head, "a");
+    await db.delete(table.environments).where(eq(table.environments.id, environmentId));
+    await evictDurableObject(hub);
+    const client = await RelaySocket.open(environmentId);
+    await runDurableObjectAlarm(hub);
+    expect(client.told).toEqual(["hello 2"]);
+  });
+});
+
+describe("the log of kills", () => {
+  test("keeps what D1 could forget, and of very many the newest of each flag", async () => {
+    const { head, hub } = await born();
+    await commitAndPublish(await commitAndPublish(head, "a"), "b");
+    await hub.setKilled(killRequest("b", "kill"));
+    for (let times = 0; times < 10; times++) {
+      await hub.setKilled(killRequest("a", times % 2 === 0 ? "kill" : "restore"));
+      await hub.setKilled(killRequest("a", times % 2 === 0 ? "kill" : "restore"));
+    }
+    const seqs = () =>
+      runInDurableObject(hub, (_, { storage }) =>
+        storage.sql
+          .exec<{ seq: number }>("SELECT seq FROM kill_log ORDER BY seq")
+          .toArray()
+          .map(({ seq }) => seq),
+      );
+    expect(await seqs()).toHaveLength(21);
+    const day = 24 * 60 * 60_000;
+    await runInDurableObject(hub, (_, { storage }) => new KillLog(storage.sql).trim(Date.now() + 2 * day));
+    // What changed nothing is gone.
+    expect(await seqs()).toEqual([1, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20]);
+    await runInDurableObject(hub, (_, { storage }) => new KillLog(storage.sql).trim(Date.now(), 4));
+    expect(await seqs()).toEqual([1, 18, 20]);
+    await runInDurableObject(hub, (_, { storage }) => new KillLog(storage.sql).trim(Date.now() + 32 * day));
+    expect(await seqs()).toEqual([]);
+  });
+
+  test("an Idempotency-Key is answered for a day, then it is new", async () => {
+    const { head, hub } = await born();
+    await commitAndPublish(head, "a");
+    const first = await hub.setKilled(killRequest("a", "kill", "key-1"));
+    await hub.setKilled(killRequest("a", "restore"));
+    expect(await hub.setKilled(killRequest("a", "kill", "key-1"))).toMatchObject({
+      ...first,
+      killed: null,
+      replayed: true,
+      supersededBy: { action: "restore" },
+    });
+    await runInDurableObject(hub, (_, { storage }) => void storage.sql.exec("UPDATE kill_log SET at = at - 86400001"));
+    expect(await hub.setKilled(killRequest("a", "kill", "key-1"))).toMatchObject({ changed: true, revision: 5 });
+  });
+});
+
+describe("a hub that begins", () => {
+  const faulty = withFaults(env);
+  const begin = (environmentId: string) => readBeginning(openDatabase(faulty.DB), faulty.KV, environmentId);
+
+  test("does not wait for a D1 that is slow where KV knows", async () => {
+    const { head, hub, environmentId } = await born();
+    const next = await commitAndPublish(head, "a");
+    await runDurableObjectAlarm(hub);
+    setFaults({ DB: { mode: "delay", ms: 60_000 } });
+    expect(await begin(environmentId)).toMatchObject({ revision: 1_000_002, version: next.version });
+  });
+
+  test("reads D1 where KV has nothing, even if that is slow; with neither it says so and keeps nothing", async () => {
+    const { environmentId } = await newEnvironment();
+    setFaults({ DB: { mode: "delay", ms: 700 } });
+    expect(await begin(environmentId)).toMatchObject({ version: 0 });
+    setFaults({ DB: { mode: "fail" } });
+    await expect(begin(environmentId)).rejects.toThrow("Neither D1 nor KV");
+    setFaults({ KV: { mode: "fail" } });
+    expect(await begin(environmentId)).toMatchObject({ version: 0, revision: 1_000_000 });
+    setFaults({});
+    expect(await begin("env_00000000000000000000")).toBeNull();
+  });
+
+  test("applies a change once, though its nudge comes twice while the hub begins (Q8)", async () => {
+    const { head, hub } = await born();
+    const next = await commitAndPublish(head, "a");
+    await runDurableObjectAlarm(hub);
+    const { change } = await commitDocuments(next, { flags: { b: flag("b") } });
+    await runInDurableObject(hub, async (_, state) => {
+      await state.storage.deleteAlarm();
+      await state.storage.deleteAll();
+    });
+    await evictDurableObject(hub);
+    // What a hub begins with cannot be read from D1, so it begins with what KV has: one change behind.
+    await env.DB.exec("ALTER TABLE sdk_keys RENAME TO hidden");
+    const published = await Promise.all([hub.publish(change), hub.publish(change), hub.publish(change)]);
+    await env.DB.exec("ALTER TABLE hidden RENAME TO sdk_keys");
+    for (const answer of published) expect(answer).toEqual({ revision: 1_000_003, version: 2 });
+    expect(Object.keys(JSON.parse((await hub.snapshot())!.ruleset).flags)).toEqual(["a", "b"]);
+  });
+});
+
+describe("a hub that was lost, and began from a KV older than the last kills while D1 did not answer", () => {
+  async function lose(hub: ReturnType<typeof hubOf>): Promise<void> {
+    await runInDurableObject(hub, async (_, { storage }) => {
+      await storage.deleteAlarm();
+      await storage.deleteAll();
+    });
+    await evictDurableObject(hub);
+  }
+
+  /** KV knows that b is killed, and D1 alone that b was restored and a killed since. */
+  async function lost() {
+    const { head, hub, environmentId } = await born();
+    await commitAndPublish(await commitAndPublish(head, "a"), "b");
+    await insertFlags(head, ["a", "b"]);
+    await hub.setKilled(killRequest("b", "kill"));
+    await runDurableObjectAlarm(hub);
+    await hub.setKilled(killRequest("b", "restore"));
+    await hub.setKilled(killRequest("a", "kill"));
+    await lose(hub);
+    await env.DB.exec("ALTER TABLE sdk_keys RENAME TO hidden");
+    await hub.snapshot();
+    await env.DB.exec("ALTER TABLE hidden RENAME TO sdk_keys");
+    return { hub, environmentId };
+  }
+
+  const killedBy = async (hub: ReturnType<typeof hubOf>) => Object.keys((await hub.kills()).killed);
+
+  test("lays them over what it began with once D1 answers, and tells clients in one revision (X2)", async () => {
+    const { hub, environmentId } = await lost();
+    const client = await RelaySocket.open(environmentId);
+    await vi.waitFor(() => expect(client.told).toEqual(["hello 1000004"]));
+    await runDurableObjectAlarm(hub);
+    await vi.waitFor(() => expect(client.told.at(-1)).toBe("patch 1000005"));
+    expect((client.messages.at(-1) as PatchMessage).flags).toMatchObject({ a: { killed: true }, b: { killed: false } });
+    expect(await killedBy(hub)).toEqual(["a"]);
+    await runDurableObjectAlarm(hub);
+    expect((await hub.snapshot())?.revision).toBe(1_000_005);
+  });
+
+  test("keeps what was decided before D1 answered, and tells D1, also where that seemed to change nothing", async () => {
+    const { hub, environmentId } = await lost();
+    expect(await hub.setKilled(killRequest("a", "restore"))).toMatchObject({ changed: false });
+    expect(await hub.setKilled(killRequest("b", "kill"))).toMatchObject({ changed: false });
+    await runDurableObjectAlarm(hub);
+    expect(await killedBy(hub)).toEqual(["b"]);
+    expect((await killsIn(environmentId)).map(({ flagKey, killed }) => [flagKey, killed])).toEqual([
+      ["a", false],
+      ["b", true],
+    ]);
+  });
+
+  test("loses none where it is lost again before D1 has answered, and has written its own snapshot", async () => {
+    const { hub, environmentId } = await lost();
+    await env.DB.exec("ALTER TABLE kills RENAME TO hidden");
+    await runDurableObjectAlarm(hub);
+    expect(await latestPointer(env.KV, environmentId)).toMatchObject({ revision: 1_000_004 });
+    await lose(hub);
+    await env.DB.exec("ALTER TABLE hidden RENAME TO kills");
+    expect(await killedBy(hub)).toEqual(["a"]);
+  });
+});
+
+test("KV's pointer does not go back where a write outlives its deadline and lands after nobody waits for it any more", async () => {
+  const { hub, environmentId } = await born();
+  await runInDurableObject(hub, (_, { storage }) => storage.deleteAlarm());
+  const snapshots = new SnapshotWriter(withFaults(env));
+  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+  setFaults({ KV: { mode: "delay", ms: 15_000 } });
+  const late = snapshots.point(environmentId, { revision: 2, relays: {} }).catch(String);
+  await vi.advanceTimersByTimeAsync(10_000);
+  expect(await late).toContain("took longer");
+  setFaults({});
+  const next = snapshots.point(environmentId, { revision: 3, relays: {} });
+  await vi.advanceTimersByTimeAsync(5_000);
+  await next;
+  vi.useRealTimers();
+  expect(await latestPointer(env.KV, environmentId)).toMatchObject({ revision: 3 });
+});
+
+test("KV's pointer does not go back where one write of a snapshot is slow and the next is not", async () => {
+  const { hub, environmentId } = await born();
+  await runInDurableObject(hub, async (_, { storage }) => {
+    await storage.deleteAlarm();
+    const held = new HubStorage(storage);
+    const followers = new Followers(withFaults(env), db, held);
+    held.move({ snapshotRevision: 0 });
+    setFaults({ KV: { mode: "delay", ms: 200 } });
+    const slow = followers.writeSnapshot();
+    await scheduler.wait(20);
+    setFaults({});
+    held.move({ revision: 2 });
+    await Promise.all([slow, followers.writeSnapshot()]);
+  });
+  expect(await latestPointer(env.KV, environmentId)).toMatchObject({ revision: 2 });
+});

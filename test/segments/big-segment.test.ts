@@ -1,0 +1,203 @@
+import { evictDurableObject, runInDurableObject } from "cloudflare:test";
+import type { PatchMessage } from "@bunting/core/wire";
+import { and, eq } from "drizzle-orm";
+import { expect, test, vi } from "vitest";
+import { commit } from "../../workers/store/outbox/commit.ts";
+import * as table from "../../workers/store/schema/tables.ts";
+import {
+  CREATED_AT,
+  evaluatorOf,
+  hubOf,
+  membersAmong,
+  newSegment,
+  ORIGIN,
+  objectOf,
+  putSegment,
+  settled,
+  upload,
+  users,
+} from "../support/big-segment.ts";
+import { db } from "../support/environment.ts";
+
+async function lastPatch(environmentId: string): Promise<{ patch: PatchMessage; bytes: number }> {
+  const { revision } = await hubOf(environmentId).since(0);
+  const { deliveries } = await hubOf(environmentId).since(revision - 1);
+  const { message } = deliveries!.at(-1)!;
+  return { patch: JSON.parse(message) as PatchMessage, bytes: message.length };
+}
+
+test("an upload becomes a filter that has every member and, but for chance, nobody else (EV-20)", async () => {
+  const { environmentId } = await newSegment();
+  await upload(environmentId, "add", users(0, 3_000), users(2_000, 5_000));
+  await settled(environmentId, 1);
+  expect(await objectOf(environmentId).status(CREATED_AT)).toMatchObject({
+    count: 5_000,
+    filterCount: 5_000,
+    pending: 0,
+  });
+  expect(await objectOf(environmentId).has(CREATED_AT, ["user-0", "user-4999", "user-5000"])).toEqual([
+    "user-0",
+    "user-4999",
+  ]);
+  expect(await membersAmong(environmentId, users(0, 6_000))).toEqual(users(0, 5_000));
+  const [entry] = await db.select().from(table.audit).where(eq(table.audit.action, "segment.upload"));
+  expect(entry).toMatchObject({ actor: "tester", key: "s", changes: { members: { from: 0, to: 5_000 } } });
+});
+
+test("one member that comes or goes is one small patch, right at once and in the next filter (EV-20)", async () => {
+  const { environmentId } = await newSegment();
+  await upload(environmentId, "add", users(0, 2_000));
+  await settled(environmentId, 1);
+  const object = objectOf(environmentId);
+  const changed = await object.change(CREATED_AT, ["newcomer", "user-1"], ["user-7", "stranger"], ORIGIN);
+  expect(changed).toMatchObject({ added: ["newcomer"], removed: ["user-7"] });
+  const { patch, bytes } = await lastPatch(environmentId);
+  expect(patch).toMatchObject({
+    revision: changed.revision,
+    flags: {},
+    segments: {},
+    members: { s: { added: ["newcomer"], removed: ["user-7"] } },
+  });
+  expect(bytes).toBeLessThan(250);
+  expect(await membersAmong(environmentId, ["newcomer", "user-6", "user-7", "stranger"])).toEqual([
+    "newcomer",
+    "user-6",
+  ]);
+  expect(await object.change(CREATED_AT, ["newcomer"], ["user-7"], ORIGIN)).toMatchObject({ added: [], removed: [] });
+  expect(await object.status(CREATED_AT)).toMatchObject({ count: 2_000, pending: 2 });
+
+  await upload(environmentId, "add", ["another"]);
+  await settled(environmentId, 2);
+  const evaluator = await evaluatorOf(environmentId);
+  expect(evaluator.ruleset.segments.s?.big).toMatchObject({ generation: 2, count: 2_001, added: [], removed: [] });
+  const candidates = ["newcomer", "user-6", "user-7", "another"];
+  expect(await membersAmong(environmentId, candidates)).toEqual(["newcomer", "user-6", "another"]);
+  const rows = await db
+    .select()
+    .from(table.segmentChanges)
+    .where(eq(table.segmentChanges.environmentId, environmentId));
+  expect(rows).toEqual([]);
+});
+
+test("a segment without any upload begins with lists alone", async () => {
+  const { environmentId } = await newSegment();
+  await objectOf(environmentId).change(CREATED_AT, ["one", "two"], [], ORIGIN);
+  await objectOf(environmentId).change(CREATED_AT, [], ["one"], ORIGIN);
+  expect(await membersAmong(environmentId, ["one", "two", "three"])).toEqual(["two"]);
+});
+
+test("uploads remove, and replace: who is not in the new list is gone, who is in it was never missing", async () => {
+  const { environmentId } = await newSegment();
+  await upload(environmentId, "add", users(0, 100));
+  await upload(environmentId, "remove", users(0, 10), ["stranger"]);
+  expect(await objectOf(environmentId).status(CREATED_AT)).toMatchObject({ count: 90 });
+  const object = objectOf(environmentId);
+  const { upload: replacing } = await object.beginUpload(CREATED_AT, "replace", ORIGIN);
+  expect(await object.beginUpload(CREATED_AT, "add", ORIGIN)).toMatchObject({ outcome: "busy" });
+  await object.receive(replacing.id, users(50, 120));
+  expect(await object.has(CREATED_AT, ["user-20"])).toEqual(["user-20"]);
+  await object.change(CREATED_AT, ["patched", "user-21"], ["user-60"], ORIGIN);
+  await object.finishUpload(replacing.id);
+  expect(await object.status(CREATED_AT)).toMatchObject({ count: 71 });
+  const wanted = [...users(50, 60), ...users(61, 120), "patched", "user-21"];
+  await vi.waitFor(async () => {
+    expect(await object.status(CREATED_AT)).toMatchObject({ building: null, filterCount: 71 });
+  });
+  expect(await membersAmong(environmentId, [...users(0, 130), "patched"])).toEqual(expect.arrayContaining(wanted));
+  expect(await membersAmong(environmentId, [...users(0, 130), "patched"])).toHaveLength(71);
+  // The dead are gone from the table too.
+  await runInDurableObject(object, (_, { storage }) => {
+    expect(storage.sql.exec("SELECT count(*) AS n FROM members").one()).toEqual({ n: 71 });
+  });
+});
+
+test("an upload that breaks off replaces nobody, and what has come of it is a part of the next filter", async () => {
+  const { environmentId } = await newSegment();
+  await upload(environmentId, "add", users(0, 10));
+  const object = objectOf(environmentId);
+  const { upload: broken } = await object.beginUpload(CREATED_AT, "replace", ORIGIN);
+  await object.receive(broken.id, ["late"]);
+  await object.abandonUpload(broken.id);
+  expect(await object.receive(broken.id, ["later"])).toBe("ended");
+  await vi.waitFor(async () =>
+    expect(await object.status(CREATED_AT)).toMatchObject({ filterCount: 11, building: null }),
+  );
+  expect(await membersAmong(environmentId, [...users(0, 11), "late", "later"])).toEqual([...users(0, 10), "late"]);
+});
+
+test("an upload that an eviction has lost a part of is refused at its end, and changes nobody that was there", async () => {
+  const { environmentId } = await newSegment();
+  await upload(environmentId, "add", users(0, 10));
+  const object = objectOf(environmentId);
+  const { upload: lost } = await object.beginUpload(CREATED_AT, "replace", ORIGIN);
+  await object.receive(lost.id, ["late"]);
+  await evictDurableObject(object);
+  expect(await object.finishUpload(lost.id)).toMatchObject({ outcome: "ended" });
+  expect(await object.status(CREATED_AT)).toMatchObject({ count: 10, upload: { state: "abandoned" } });
+});
+
+test("changes during a build stay beside the filter, and an eviction begins it again under a new number", async () => {
+  const { environmentId } = await newSegment();
+  const object = objectOf(environmentId);
+  await upload(environmentId, "add", ...Array.from({ length: 22 }, (_, n) => users(n * 10_000, (n + 1) * 10_000)));
+  await vi.waitFor(async () => expect((await object.status(CREATED_AT)).building).not.toBeNull(), { interval: 1 });
+  await object.change(CREATED_AT, ["during"], ["user-3"], ORIGIN);
+  await evictDurableObject(object);
+  await vi.waitFor(
+    async () => expect(await object.status(CREATED_AT)).toMatchObject({ building: null, count: 220_000 }),
+    {
+      timeout: 30_000,
+    },
+  );
+  const { generation, filterCount } = await object.status(CREATED_AT);
+  expect(generation).toBeGreaterThanOrEqual(1);
+  expect(filterCount).toBeGreaterThanOrEqual(219_999);
+  expect(await membersAmong(environmentId, ["user-2", "user-3", "user-219999", "during", "nobody"])).toEqual([
+    "user-2",
+    "user-219999",
+    "during",
+  ]);
+}, 60_000);
+
+test("more than ten thousand changes make a filter by themselves", async () => {
+  const { environmentId } = await newSegment();
+  const object = objectOf(environmentId);
+  for (let n = 0; n < 10; n++) await object.change(CREATED_AT, users(n * 1_000, (n + 1) * 1_000), [], ORIGIN);
+  await settled(environmentId, 1);
+  expect(await object.status(CREATED_AT)).toMatchObject({ count: 10_000, filterCount: 10_000, pending: 0 });
+  expect(await membersAmong(environmentId, ["user-0", "user-9999", "user-10000"])).toEqual(["user-0", "user-9999"]);
+}, 60_000);
+
+test("a segment that is deleted and made anew begins empty, with numbers that were never used", async () => {
+  const { environmentId } = await newSegment();
+  await upload(environmentId, "add", users(0, 10));
+  await settled(environmentId, 1);
+  const [head] = await db.select().from(table.environments).where(eq(table.environments.id, environmentId));
+  const gone = { environmentId, version: head!.version, changeId: head!.changeId };
+  const at = and(eq(table.segments.environmentId, environmentId), eq(table.segments.key, "s"));
+  const edits = [{ head: gone, documents: { segments: { s: null } } }];
+  const [change] = await commit(db, { statements: [db.delete(table.segments).where(at)], edits, audit: [], now: 1 });
+  await putSegment({ environmentId, version: change!.version, changeId: change!.id }, CREATED_AT + 1);
+  const object = objectOf(environmentId);
+  // Nobody told the object: the time at which the segment was made does.
+  expect(await object.has(CREATED_AT + 1, ["user-1"])).toEqual([]);
+  await object.change(CREATED_AT + 1, ["one"], [], ORIGIN);
+  expect(await object.status(CREATED_AT + 1)).toMatchObject({ count: 1, generation: 0, pending: 1 });
+  expect(await membersAmong(environmentId, ["user-1", "one"])).toEqual(["one"]);
+  const { upload: second } = await object.beginUpload(CREATED_AT + 1, "add", ORIGIN);
+  await object.receive(second.id, ["two"]);
+  await object.finishUpload(second.id);
+  await vi.waitFor(async () => expect((await object.status(CREATED_AT + 1)).generation).toBeGreaterThan(1));
+  expect(await membersAmong(environmentId, ["user-1", "one", "two"])).toEqual(["one", "two"]);
+});
+
+test("a hub that reads its environment anew has the filters and the lists", async () => {
+  const { environmentId } = await newSegment();
+  await upload(environmentId, "add", users(0, 100));
+  await settled(environmentId, 1);
+  await objectOf(environmentId).change(CREATED_AT, ["late"], ["user-5"], ORIGIN);
+  await runInDurableObject(hubOf(environmentId), (_, { storage }) => storage.deleteAll());
+  await evictDurableObject(hubOf(environmentId));
+  const evaluator = await evaluatorOf(environmentId);
+  expect(evaluator.ruleset.segments.s?.big).toMatchObject({ generation: 1, added: ["late"], removed: ["user-5"] });
+});

@@ -1,0 +1,47 @@
+/** Policies as requests and answers carry them. */
+import { z } from "@hono/zod-openapi";
+import type { PolicyRow } from "../../store/approvals/policy.ts";
+import { ROLES } from "../../store/schema/tables.ts";
+import { description, key, name, time } from "../http/contract.ts";
+import { MAX_APPROVALS, MAX_ENVIRONMENTS, MAX_SCOPE, MAX_TAG, MAX_TAGS } from "../limits.ts";
+
+/** Nobody below an approver can approve. */
+const approverRole = z.enum(["approver", "admin"]);
+export const approvers = z
+  .union([
+    z.strictObject({ role: approverRole }).openapi({ description: "Whoever has at least this role" }),
+    z.strictObject({ group: key }).openapi({ description: "Whoever's token is in this group" }),
+    z.strictObject({ members: z.array(key).min(1).max(MAX_SCOPE) }).openapi({ description: "These tokens, by id" }),
+  ])
+  .openapi("Approvers", { example: { group: "payments" } });
+
+/** What people set of a policy. */
+export const fields = z.strictObject({
+  name,
+  description,
+  enabled: z.boolean(),
+  environments: z.array(key).max(MAX_ENVIRONMENTS).openapi({ description: "An empty list: in all of them" }),
+  tags: z
+    .array(z.string().min(1).max(MAX_TAG))
+    .max(MAX_TAGS)
+    .openapi({ description: "Flags with one of these; an empty list: all flags" }),
+  share: z.number().int().min(0).max(100_000).openapi({
+    description: "The least share of users affected, in thousandths of a percent; 0: any change",
+    example: 50_001,
+  }),
+  approvers,
+  approvals: z.number().int().min(1).max(MAX_APPROVALS).openapi({ description: "How many of them" }),
+  bypass: z.enum(ROLES).nullable().openapi({
+    description:
+      "From this role on, a change may be made without approvals, which the audit log tells; null: by nobody",
+  }),
+});
+
+export const policy = z
+  .object({ ...fields.shape, key, project: key, version: z.number().int(), createdAt: time, updatedAt: time })
+  .openapi("Policy");
+
+export const shownPolicy = (project: string, row: PolicyRow): z.infer<typeof policy> => {
+  const { id: _, projectId: __, ...shown } = row;
+  return { ...shown, project, approvers: row.approvers as z.infer<typeof approvers> };
+};

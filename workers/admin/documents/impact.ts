@@ -1,0 +1,86 @@
+/**
+ * How many users an edit can affect, in thousandths of a percent, never too few: what it cannot know counts as everybody.
+ * Pure.
+ */
+import { type Flag, type Movement, movements, type Range, type Rule, type Segment, type Serve } from "@bunting/core";
+import { same } from "./diff.ts";
+
+const EVERYBODY = 100_000;
+const NOBODY = 0;
+
+/** Who moves in one place of a flag: its fallthrough, or the rule of that id. */
+export type Moved = { rule: string | null; movements: Movement[] };
+
+/** Of rules that are there before and after, and of the fallthrough; whom a new condition catches nobody can tell. */
+export function movedBetween(before: Flag, next: Flag): Moved[] {
+  return placesOf(before, next)
+    .map(({ rule, from, to }) => ({ rule, movements: movements(rangesOf(from), rangesOf(to)) }))
+    .filter((place) => place.movements.length > 0);
+}
+
+/**
+ * null stands for no flag: not there yet, archived or deleted. Individual targets count nobody; a switch, what is served
+ * while off, prerequisites, and rules that came, went, moved or ask otherwise count everybody; a split counts what moves.
+ */
+export function shareOfFlag(before: Flag | null, next: Flag | null): number {
+  // A flag that is new and off serves what nobody asks for yet.
+  if (before === null) return next?.on ? EVERYBODY : NOBODY;
+  if (next === null) return EVERYBODY;
+  if (before.on !== next.on || before.offVariation !== next.offVariation) return EVERYBODY;
+  if (before.clientSide !== next.clientSide || valuesDiffer(before, next)) return EVERYBODY;
+  if (!next.on) return NOBODY;
+  if (!same(before.prerequisites, next.prerequisites)) return EVERYBODY;
+  if (!same(asking(before.rules), asking(next.rules)) && !same(deciding(before), deciding(next))) return EVERYBODY;
+  // Nobody is in two places: the share of all is at most the largest share of one.
+  return Math.max(...placesOf(before, next).map(({ from, to }) => shareOfPlace(from, to)));
+}
+
+/** Of a segment's rules; members that are listed one by one count nobody, as targets do. */
+export function shareOfSegment(before: Segment | null, next: Segment | null): number {
+  return same(before?.rules ?? [], next?.rules ?? []) ? NOBODY : EVERYBODY;
+}
+
+const asking = (rules: readonly Rule[]) => rules.map(({ id, conditions }) => ({ id, conditions }));
+
+/** Without the last rules that serve what everybody else is served anyway. */
+const deciding = ({ rules, fallthrough }: Flag) =>
+  asking(rules.slice(0, rules.findLastIndex((rule) => !same(rule.serve, fallthrough)) + 1));
+
+function placesOf(before: Flag, next: Flag): { rule: string | null; from: Serve; to: Serve }[] {
+  const places = next.rules.flatMap((rule: Rule): { rule: string | null; from: Serve; to: Serve }[] => {
+    const known = before.rules.find(({ id }) => id === rule.id);
+    return known === undefined ? [] : [{ rule: rule.id, from: known.serve, to: rule.serve }];
+  });
+  return [...places, { rule: null, from: before.fallthrough, to: next.fallthrough }];
+}
+
+function shareOfPlace(from: Serve, to: Serve): number {
+  // Other buckets for the same users: ranges no longer tell who moves.
+  if (bucketsDiffer(from, to) && !(servesOne(from) && servesOne(to))) return EVERYBODY;
+  return movements(rangesOf(from), rangesOf(to)).reduce((sum, { weight }) => sum + weight, 0);
+}
+
+function bucketsDiffer(from: Serve, to: Serve): boolean {
+  if (!("split" in from) || !("split" in to)) return false;
+  const [one, other] = [from.split, to.split];
+  return one.by !== other.by || one.seed !== other.seed || one.hash !== other.hash;
+}
+
+/** The whole of it, whatever the bucket. */
+function servesOne(serve: Serve): boolean {
+  const ranges = rangesOf(serve).filter(({ from, to }) => from < to);
+  return (
+    new Set(ranges.map(({ variation }) => variation)).size === 1 &&
+    ranges.reduce((sum, { from, to }) => sum + to - from, 0) === EVERYBODY
+  );
+}
+
+const rangesOf = (serve: Serve): Range[] =>
+  "split" in serve ? serve.split.ranges : [{ variation: serve.variation, from: 0, to: EVERYBODY }];
+
+/** A variation that came or went is served to nobody by that alone. */
+const valuesDiffer = (before: Flag, next: Flag) =>
+  next.variations.some(({ key, value }) => {
+    const known = before.variations.find((variation) => variation.key === key);
+    return known !== undefined && !same(known.value, value);
+  });

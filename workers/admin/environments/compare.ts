@@ -1,0 +1,122 @@
+/** What two environments have differently: what promoting the one to the other would change there. */
+import type { Flag } from "@bunting/core";
+import { createRoute, z } from "@hono/zod-openapi";
+import { badRequest } from "../../platform/problem.ts";
+import { comparedFlags, comparedSegments } from "../../store/compare.ts";
+import type { SegmentRow } from "../../store/documents.ts";
+import { difference, isEmpty } from "../documents/diff.ts";
+import { movedBetween } from "../documents/impact.ts";
+import { differingParts, PARTS, promotedFlag, promotedSegment } from "../documents/promotion.ts";
+import { segmentFields } from "../documents/segment-fields.ts";
+import { changes, moved } from "../flags/representation.ts";
+import { told } from "../flags/targeting-edit.ts";
+import { needs, requireScope } from "../http/access.ts";
+import { json, key, page, pageQuery, problems, projectPath, resource } from "../http/contract.ts";
+import { MAX_CURSOR } from "../limits.ts";
+import { type Asked, askedOf } from "../write/request.ts";
+import { document } from "./dependents.ts";
+import { environmentNamed } from "./environments.ts";
+
+export const version = z.number().int().nullable().openapi({ description: "Null: not there" });
+const versions = z.object({ from: version, to: version }).openapi("ComparedVersions");
+const differing = z
+  .object({
+    ...document.shape,
+    versions,
+    parts: z.array(z.enum(PARTS)).openapi({ description: "Of a flag: what differs" }),
+    changes: changes.openapi({ description: "In the target, if it were promoted" }),
+    moved,
+    promotable: z.boolean().openapi({
+      description: "Not what the source does not have, and not a segment with uploaded members",
+    }),
+  })
+  .openapi("Difference");
+
+const compare = createRoute({
+  method: "get",
+  path: "/projects/{project}/compare",
+  tags: ["environments"],
+  summary: "What two environments have differently, in the direction of a promotion",
+  description: "Flags by key, then segments by key. A page may have fewer items than `limit`, also none.",
+  middleware: needs("viewer", "own"),
+  request: {
+    params: projectPath,
+    query: pageQuery.extend({
+      from: key,
+      to: key,
+      flag: key.optional(),
+      segment: key.optional(),
+      cursor: z.string().max(MAX_CURSOR).optional(),
+    }),
+  },
+  responses: { 200: json(page(differing), "What differs"), ...problems },
+});
+
+type Difference = z.infer<typeof differing>;
+
+export const comparisons = resource().openapi(compare, async (c) => {
+  const { flag, segment, limit, cursor = "", ...keys } = c.req.valid("query");
+  const path = c.req.valid("param");
+  const { from, to } = await pairOf(askedOf(c, path, null), path.project, keys, "read");
+  const [, kind, after] = /^(flag|segment):(.*)$/.exec(cursor) ?? [];
+  if (cursor !== "" && kind === undefined) throw badRequest("That is not a cursor of this list.");
+  const asked = { projectId: from.projectId, from: from.id, to: to.id };
+  const items: Difference[] = [];
+  let next: string | null = null;
+  if (kind !== "segment" && (flag !== undefined || segment === undefined)) {
+    const rows = await comparedFlags(c.var.db, { ...asked, key: flag, after, limit: limit + 1 });
+    items.push(...rows.slice(0, limit).flatMap(shownFlagDifference));
+    if (rows.length > limit) next = `flag:${rows[limit - 1]?.key}`;
+    else if (flag === undefined) next = "segment:";
+  }
+  if (next === null ? segment !== undefined || kind === "segment" : next === "segment:" && items.length < limit) {
+    const left = limit - items.length;
+    const position = kind === "segment" ? after : undefined;
+    const rows = await comparedSegments(c.var.db, { ...asked, key: segment, after: position, limit: left + 1 });
+    items.push(...rows.slice(0, left).flatMap(shownSegmentDifference));
+    next = rows.length > left ? `segment:${rows[left - 1]?.key}` : null;
+  }
+  return c.json({ items, nextCursor: next }, 200);
+});
+
+/** @throws ApiError 403 where the caller may not read the one or do that to the other, 404. */
+export async function pairOf(
+  { env, db, scope }: Pick<Asked, "env" | "db" | "scope">,
+  project: string,
+  { from, to }: { from: string; to: string },
+  doing: "read" | "write",
+) {
+  requireScope(scope, project, from, true);
+  requireScope(scope, project, to, doing === "read");
+  if (from === to) throw badRequest("An environment is not compared with itself.");
+  const named = (environment: string) => environmentNamed({ env, db, path: { project, environment } });
+  return { from: await named(from), to: await named(to) };
+}
+
+function shownFlagDifference({ key, source, target }: { key: string; source: Flag; target: Flag }): Difference[] {
+  const next = promotedFlag(source, target, PARTS);
+  const changes = difference(told(target), told(next));
+  if (isEmpty(changes)) return [];
+  return [
+    {
+      kind: "flag",
+      key,
+      versions: { from: source.version, to: target.version },
+      parts: differingParts(source, target),
+      changes,
+      moved: movedBetween(target, next),
+      promotable: true,
+    },
+  ];
+}
+
+type SegmentPair = { key: string; source: SegmentRow | null; target: SegmentRow | null };
+
+function shownSegmentDifference({ key, source, target }: SegmentPair): Difference[] {
+  const before = target === null ? {} : segmentFields(target);
+  const changes = difference(before, source === null ? {} : promotedSegment(source, target));
+  if (isEmpty(changes)) return [];
+  const versions = { from: source?.version ?? null, to: target?.version ?? null };
+  const promotable = source !== null && source.big === null;
+  return [{ kind: "segment", key, versions, parts: [], changes, moved: [], promotable }];
+}

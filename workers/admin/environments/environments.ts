@@ -1,0 +1,312 @@
+import { createRoute, z } from "@hono/zod-openapi";
+import { KV_READ_MS, within } from "../../platform/deadline.ts";
+import { conflict, notFound, unavailable } from "../../platform/problem.ts";
+import {
+  type EnvironmentName,
+  findEnvironment,
+  forgetEnvironment,
+  mirrorEnvironment,
+} from "../../store/credentials.ts";
+import { type Database, newId } from "../../store/database.ts";
+import { deleteEnvironment, findHead, insertEnvironment, updateEnvironment } from "../../store/environments.ts";
+import { wouldBeNew } from "../../store/outbox/ruleset-size.ts";
+import {
+  type EnvironmentRow,
+  findProject,
+  headOf,
+  listEnvironments,
+  nameOf,
+  projectState,
+} from "../../store/projects.ts";
+import { listSdkKeys } from "../../store/sdk-keys.ts";
+import { segmentKeys } from "../../store/segments.ts";
+import { difference, isEmpty } from "../documents/diff.ts";
+import { needs, visibleEnvironments } from "../http/access.ts";
+import {
+  type AdminContext,
+  body,
+  environmentPath,
+  json,
+  key,
+  name,
+  page,
+  problems,
+  projectPath,
+  resource,
+  time,
+} from "../http/contract.ts";
+import { keyedQuery, listing } from "../http/pagination.ts";
+import { MAX_ENVIRONMENTS, MAX_RULESET_BYTES } from "../limits.ts";
+import { bigSegmentOf, delivery } from "../write/hub-client.ts";
+import type { Asked } from "../write/request.ts";
+import { etagOf, requireMatch, rulesetTooLarge, write } from "../write/write.ts";
+
+/** Hints of the platform: where the environment's hub is made, near those who change its flags. */
+const location = z.enum(["wnam", "enam", "sam", "weur", "eeur", "apac", "oc", "afr", "me"]);
+
+const environment = z
+  .object({
+    id: z.string(),
+    key,
+    name,
+    project: key,
+    location: z.string().nullable(),
+    createdAt: time,
+    updatedAt: time,
+  })
+  .openapi("Environment");
+
+const shown = (project: string, row: EnvironmentRow): z.infer<typeof environment> => ({
+  id: row.id,
+  key: row.key,
+  name: row.name,
+  project,
+  location: row.location,
+  createdAt: row.createdAt,
+  updatedAt: row.updatedAt,
+});
+
+// Not `version`, which counts the changes of its flags, segments and keys.
+const etag = (row: EnvironmentRow) => etagOf(row.updatedAt);
+
+/** An environment's names and whereabouts, from D1 or, where that does not answer, from KV. */
+export async function environmentOf(c: AdminContext): Promise<EnvironmentName> {
+  const { project = "", environment = "" } = c.req.param() as { project?: string; environment?: string };
+  return environmentNamed({ env: c.env, db: c.var.db, path: { project, environment } });
+}
+
+type In<Path> = Pick<Asked<Path>, "env" | "db" | "path">;
+
+export async function environmentNamed({ env, db, path }: In<{ project: string; environment: string }>) {
+  const { project, environment } = path;
+  const found = await findEnvironment(db, env.KV, project, environment).catch(() => {
+    throw unavailable("The environment cannot be looked up at the moment.");
+  });
+  if (found === null) throw notFound(`The environment ${project}/${environment}`);
+  return found;
+}
+
+/** What an edit of the environment is put on top of. Read it before anything that the edit is validated against. */
+export async function headIn(db: Database, { id, project, environment }: EnvironmentName) {
+  const head = await findHead(db, id);
+  if (head === undefined) throw notFound(`The environment ${project}/${environment}`);
+  return head;
+}
+
+/** The project with its environments and one flag, as one transaction saw them. */
+export async function projectOf(c: AdminContext, flagKey?: string) {
+  const { project = "" } = c.req.param() as { project?: string };
+  return projectNamed(c.var.db, project, flagKey);
+}
+
+export async function projectNamed(db: Database, project: string, flagKey?: string) {
+  const state = await projectState(db, project, flagKey);
+  if (state === null) throw notFound(`The project ${project}`);
+  return state;
+}
+
+const create = createRoute({
+  method: "post",
+  path: "/projects/{project}/environments",
+  tags: ["environments"],
+  summary: "Create an environment, and the hub that serves it",
+  middleware: needs("admin"),
+  request: {
+    params: projectPath,
+    ...body(z.strictObject({ key, name: name.optional(), location: location.optional() })),
+  },
+  responses: { 201: json(environment.extend(delivery.shape), "Created"), ...problems },
+});
+
+const list = createRoute({
+  method: "get",
+  path: "/projects/{project}/environments",
+  tags: ["environments"],
+  summary: "List environments",
+  middleware: needs("viewer"),
+  request: { params: projectPath, query: keyedQuery },
+  responses: { 200: json(page(environment), "Environments"), ...problems },
+});
+
+const read = createRoute({
+  method: "get",
+  path: "/projects/{project}/environments/{environment}",
+  tags: ["environments"],
+  summary: "Read an environment",
+  middleware: needs("viewer"),
+  request: { params: environmentPath },
+  responses: { 200: json(environment, "The environment"), ...problems },
+});
+
+const patch = createRoute({
+  method: "patch",
+  path: "/projects/{project}/environments/{environment}",
+  tags: ["environments"],
+  summary: "Rename an environment",
+  middleware: needs("admin"),
+  request: { params: environmentPath, ...body(z.strictObject({ name: name.optional() })) },
+  responses: { 200: json(environment, "The environment"), ...problems },
+});
+
+const remove = createRoute({
+  method: "delete",
+  path: "/projects/{project}/environments/{environment}",
+  tags: ["environments"],
+  summary: "Delete an environment for good, once none of its SDK keys opens it",
+  middleware: needs("admin"),
+  request: { params: environmentPath },
+  responses: { 204: { description: "Deleted" }, ...problems },
+});
+
+/** What is named of the keys that are in the way. */
+const KEYS_NAMED = 20;
+
+export const environments = resource()
+  .openapi(create, async (c) => {
+    const { key, name = key, location = null } = c.req.valid("json");
+    let made: EnvironmentName | undefined;
+    const done = await write(c, async (now) => {
+      const { project, environments } = await projectOf(c);
+      if (environments.some((row) => row.key === key)) {
+        throw conflict("already-exists", `The environment ${project.key}/${key} exists already.`);
+      }
+      if (environments.length >= MAX_ENVIRONMENTS) {
+        throw conflict("too-many-environments", `A project has at most ${MAX_ENVIRONMENTS} environments.`);
+      }
+      const { bytes, largest } = await wouldBeNew(c.var.db, project.id);
+      if (bytes > MAX_RULESET_BYTES) throw rulesetTooLarge([{ environment: key, bytes, largest }]);
+      const row: EnvironmentRow = {
+        id: newId("env"),
+        projectId: project.id,
+        key,
+        name,
+        location,
+        version: 0,
+        changeId: "",
+        publishedVersion: 0,
+        publishedRevision: 0,
+        rulesetBytes: bytes,
+        createdAt: now,
+        updatedAt: now,
+      };
+      made = nameOf(project, row);
+      const audited = { project: project.key, environment: key, key };
+      return {
+        status: 201,
+        body: shown(project.key, row),
+        etag: etag(row),
+        write: {
+          statements: insertEnvironment(c.var.db, row),
+          // Without documents: the new hub reads them all. With a version, so that the sweep makes up for a hub that failed.
+          edits: [{ name: made, head: headOf(row), documents: {} }],
+          project,
+          audit: {
+            action: "environment.create",
+            type: "environment",
+            ...audited,
+            changes: difference({}, { name, location }),
+          },
+        },
+      };
+    });
+    if (made !== undefined) await mirror(c, made);
+    return c.json({ ...done.body, ...done.deliveries[key] }, 201);
+  })
+  .openapi(list, async (c) => {
+    const query = c.req.valid("query");
+    const { page, told } = await listing(c, query, "key");
+    const project = await findProject(c.var.db, c.req.valid("param").project);
+    if (project === undefined) throw notFound(`The project ${c.req.valid("param").project}`);
+    const visible = visibleEnvironments(c.var.caller.scope, project.key);
+    const rows = await listEnvironments(c.var.db, project.id, visible, query.q, page);
+    return c.json(
+      told(rows, (row) => shown(project.key, row)),
+      200,
+    );
+  })
+  .openapi(read, async (c) => {
+    const { environment } = c.req.valid("param");
+    const { project, environments } = await projectOf(c);
+    const row = environments.find(({ key }) => key === environment);
+    if (row === undefined) throw notFound(`The environment ${project.key}/${environment}`);
+    c.header("etag", etag(row));
+    return c.json(shown(project.key, row), 200);
+  })
+  .openapi(patch, async (c) => {
+    const { environment: key } = c.req.valid("param");
+    const done = await write(c, async (now) => {
+      const { project, environments } = await projectOf(c);
+      const row = environments.find((one) => one.key === key);
+      if (row === undefined) throw notFound(`The environment ${project.key}/${key}`);
+      requireMatch(c, etag(row));
+      const next = { ...row, name: c.req.valid("json").name ?? row.name };
+      const changes = difference(row, next);
+      if (isEmpty(changes)) return { status: 200, body: shown(project.key, row), etag: etag(row) };
+      next.updatedAt = Math.max(now, row.updatedAt + 1);
+      const audited = { project: project.key, environment: key, key };
+      return {
+        status: 200,
+        body: shown(project.key, next),
+        etag: etag(next),
+        write: {
+          statements: [updateEnvironment(c.var.db, row.id, { name: next.name, updatedAt: next.updatedAt })],
+          project,
+          audit: { action: "environment.update", type: "environment", ...audited, changes },
+        },
+      };
+    });
+    return c.json(done.body, 200);
+  })
+  .openapi(remove, async (c) => {
+    const { environment: key } = c.req.valid("param");
+    let gone: { name: EnvironmentName; segments: string[] } | undefined;
+    await write(c, async (now) => {
+      const { project, environments } = await projectOf(c);
+      const row = environments.find((one) => one.key === key);
+      if (row === undefined) throw notFound(`The environment ${project.key}/${key}`);
+      requireMatch(c, etag(row));
+      const first = { limit: KEYS_NAMED, by: "createdAt", descending: false, after: undefined } as const;
+      const keys = await listSdkKeys(c.var.db, row.id, { q: undefined, kind: undefined, state: "active", now }, first);
+      if (keys.length > 0) {
+        const detail = `SDK keys still open ${project.key}/${key}: revoke them first, then nobody is served by it.`;
+        throw conflict("in-use", detail, { keys: keys.map(({ id, name }) => ({ id, name })) });
+      }
+      const name = nameOf(project, row);
+      gone = { name, segments: await segmentKeys(c.var.db, row.id) };
+      return {
+        status: 204,
+        body: null,
+        write: {
+          statements: deleteEnvironment(c.var.db, project.id, headOf(row)),
+          // Its version is taken: a key made or a flag edited at the same time loses its race, and finds nothing.
+          edits: [{ name, head: headOf(row), documents: {} }],
+          project,
+          audit: {
+            action: "environment.delete",
+            type: "environment",
+            project: project.key,
+            environment: key,
+            key,
+            changes: { key: { from: key } },
+          },
+        },
+      };
+    });
+    if (gone !== undefined) c.executionCtx.waitUntil(cleared(c, gone.name, gone.segments));
+    return c.body(null, 204);
+  });
+
+/** What no transaction reaches. Left behind it is never asked for again: another environment has another id. */
+async function cleared(c: AdminContext, name: EnvironmentName, segments: string[]): Promise<void> {
+  const objects = segments.map((segment) => bigSegmentOf(c.env, name, segment).clear());
+  await Promise.allSettled([forgetEnvironment(c.env.KV, name), ...objects]);
+}
+
+/** For kills while D1 is down. Without it the environment works, and a kill needs D1: logged, never hidden. */
+async function mirror(c: AdminContext, made: EnvironmentName): Promise<void> {
+  await within(mirrorEnvironment(c.env.KV, made), KV_READ_MS, "KV").catch((error: unknown) => {
+    console.error(
+      JSON.stringify({ level: "error", message: "not mirrored", environment: made.id, error: String(error) }),
+    );
+  });
+}

@@ -1,0 +1,122 @@
+/** Who asks, how often, and what they may touch. 403 comes before looking anything up: it never tells what exists. */
+import type { MiddlewareHandler } from "hono";
+import { forbidden, tooMany, unauthenticated, unavailable } from "../../platform/problem.ts";
+import { takeTokens } from "../../platform/rate-limit.ts";
+import { findToken, sha256 } from "../../store/credentials.ts";
+import { ROLES, type Role, type Scope } from "../../store/schema/tables.ts";
+import type { AdminContext, AdminEnv } from "./contract.ts";
+
+export type Caller = { id: string; name: string; role: Role; scope: Scope; groups: string[]; bootstrap: boolean };
+
+const BOOTSTRAP: Caller = {
+  id: "bootstrap",
+  name: "bootstrap",
+  role: "admin",
+  scope: { projects: [], environments: [] },
+  groups: [],
+  bootstrap: true,
+};
+
+/** A kill answers while D1 is down, and no limit of ours may delay one. */
+export const isKillSwitch = (c: AdminContext) =>
+  c.req.method === "POST" && /\/environments\/[^/]+\/(kill|restore)$/.test(c.req.path);
+
+export const authenticate: MiddlewareHandler<AdminEnv> = async (c, next) => {
+  const secret = /^Bearer +(\S+)$/i.exec(c.req.header("authorization") ?? "")?.[1];
+  if (secret === undefined) throw unauthenticated("Send an API token: Authorization: Bearer bnt_api_…");
+  const caller = (await bootstrapCaller(c, secret)) ?? (await tokenCaller(c, secret));
+  c.set("caller", caller);
+  if (!isKillSwitch(c)) await limitRate(c, caller);
+  await next();
+};
+
+async function bootstrapCaller(c: AdminContext, secret: string): Promise<Caller | null> {
+  const expected = c.env.BOOTSTRAP_TOKEN;
+  if (expected === undefined || expected === "") return null;
+  const bytes = new TextEncoder();
+  // Hashed first: equal lengths are what the comparison in constant time asks for.
+  const [given, wanted] = await Promise.all([sha256(secret), sha256(expected)]);
+  if (!crypto.subtle.timingSafeEqual(bytes.encode(given), bytes.encode(wanted))) return null;
+  if (c.req.method === "POST" && /\/tokens$/.test(c.req.path)) return BOOTSTRAP;
+  throw forbidden("The bootstrap secret may create API tokens and nothing else.");
+}
+
+async function tokenCaller(c: AdminContext, secret: string): Promise<Caller> {
+  if (!secret.startsWith("bnt_api_")) throw unauthenticated("That is not an API token.");
+  const token = await findToken(c.var.db, c.env.KV, await sha256(secret)).catch((error: unknown) => {
+    console.error(JSON.stringify({ level: "error", message: "credentials cannot be read", error: String(error) }));
+    throw unavailable("Credentials cannot be checked at the moment.");
+  });
+  if (token === null || token.revokedAt !== null) throw unauthenticated("The API token is unknown or revoked.");
+  if (token.expiresAt !== null && token.expiresAt <= c.var.now()) throw unauthenticated("The API token has expired.");
+  const { id, name, role, scope, groups } = token;
+  return { id, name, role, scope, groups, bootstrap: false };
+}
+
+async function limitRate(c: AdminContext, caller: Caller): Promise<void> {
+  const limit = { perSecond: Number(c.env.MANAGEMENT_PER_SECOND), burst: Number(c.env.MANAGEMENT_BURST) };
+  const taken = await takeTokens(c.env, `management:${caller.id}`, limit);
+  if (!taken.allowed) {
+    throw tooMany(taken.retryAfterSeconds, `More than ${limit.perSecond} requests a second with this token.`);
+  }
+}
+
+/**
+ * A route's right. What it reaches is read from its path: an environment, a project as a whole, or, for routes of no
+ * project, everything there is (`reach: "own"` for those whose answer is itself limited to the scope; `"part"` for those of a
+ * project that look at the environment themselves).
+ */
+export const needs =
+  (role: Role, reach: "path" | "own" | "part" = "path"): MiddlewareHandler<AdminEnv> =>
+  async (c, next) => {
+    const { caller } = c.var;
+    if (ROLES.indexOf(caller.role) < ROLES.indexOf(role)) {
+      throw forbidden(`This needs the role ${role}; the token has the role ${caller.role}.`);
+    }
+    const { project, environment } = c.req.param() as { project?: string; environment?: string };
+    if (reach !== "own") requireScope(caller.scope, project, environment, reach === "part" || role === "viewer");
+    await next();
+  };
+
+/** For what only the request's body or a row names. @throws ApiError 403 */
+export function requireScope(
+  scope: Scope,
+  project: string | undefined,
+  environment: string | undefined,
+  reading: boolean,
+): void {
+  if (scope.projects.length === 0 && scope.environments.length === 0) return;
+  if (project === undefined) throw forbidden("This needs a token whose scope is not limited.");
+  if (scope.projects.length > 0 && !scope.projects.includes(project)) {
+    throw forbidden(`This needs the project ${project} in the token's scope.`);
+  }
+  if (scope.environments.length === 0) return;
+  if (environment === undefined) {
+    // What belongs to a project shows in each of its environments, and changes them all.
+    if (reading && scope.environments.some((name) => name.startsWith(`${project}/`))) return;
+    throw forbidden(`This needs all of the project ${project}, which the token's scope limits to some environments.`);
+  }
+  if (!scope.environments.includes(`${project}/${environment}`)) {
+    throw forbidden(`This needs the environment ${project}/${environment} in the token's scope.`);
+  }
+}
+
+/** Whether a scope, anybody's, holds one environment. */
+export const isInScope = ({ projects, environments }: Scope, project: string, environment: string): boolean =>
+  (projects.length === 0 || projects.includes(project)) &&
+  (environments.length === 0 || environments.includes(`${project}/${environment}`));
+
+/** The projects that a caller may list, null for all. */
+export function visibleProjects(scope: Scope): string[] | null {
+  const ofEnvironments = scope.environments.map((name) => name.slice(0, name.indexOf("/")));
+  if (scope.projects.length === 0) return scope.environments.length === 0 ? null : ofEnvironments;
+  return scope.environments.length === 0
+    ? scope.projects
+    : scope.projects.filter((project) => ofEnvironments.includes(project));
+}
+
+/** The environments of a project that a caller may list, null for all. */
+export const visibleEnvironments = ({ environments }: Scope, project: string): string[] | null =>
+  environments.length === 0
+    ? null
+    : environments.filter((name) => name.startsWith(`${project}/`)).map((name) => name.slice(project.length + 1));

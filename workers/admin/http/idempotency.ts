@@ -1,0 +1,63 @@
+/** Idempotency-Key: the first answer is committed with its write, and given again to whoever repeats the request. */
+import type { MiddlewareHandler } from "hono";
+import { D1_MS, within } from "../../platform/deadline.ts";
+import { ApiError, badRequest } from "../../platform/problem.ts";
+import { sha256 } from "../../store/credentials.ts";
+import { completeAnswer, findAnswer } from "../../store/idempotency.ts";
+import type { IdempotencyRecord } from "../../store/outbox/commit.ts";
+import { isKillSwitch } from "./access.ts";
+import { isUpload } from "./body.ts";
+import type { AdminContext, AdminEnv } from "./contract.ts";
+
+export const REPLAYED = "idempotency-replayed";
+
+export type OnceOnly = {
+  tokenId: string;
+  key: string;
+  requestHash: string;
+  /** Committed as known then: what the hub or a receipt adds is written in afterwards. */
+  incomplete: boolean;
+};
+
+export const onceOnly: MiddlewareHandler<AdminEnv> = async (c, next) => {
+  const key = idempotencyKey(c);
+  // The hub keeps a kill's key itself: nothing on that path asks D1.
+  if (key === null || c.req.method === "GET" || c.var.dryRun || isKillSwitch(c) || isUpload(c)) return next();
+  const tokenId = c.var.caller.id;
+  const requestHash = await sha256(`${c.req.method} ${c.req.path}\n${await c.req.text()}`);
+  const once: OnceOnly = { tokenId, key, requestHash, incomplete: false };
+  c.set("once", once);
+  const earlier = await within(findAnswer(c.var.db, tokenId, key), D1_MS, "reading");
+  if (earlier !== undefined) return replay(earlier, once);
+  await next();
+  if (once.incomplete) await completeAnswer(c.var.db, tokenId, key, await c.res.clone().text()).catch(() => {});
+};
+
+export function idempotencyKey(c: AdminContext): string | null {
+  const key = c.req.header("idempotency-key") ?? null;
+  if (key !== null && !/^[\x21-\x7e]{1,255}$/.test(key)) {
+    throw badRequest("An Idempotency-Key is 1 to 255 visible ASCII characters.");
+  }
+  return key;
+}
+
+export const keyReused = () =>
+  new ApiError(422, "idempotency-key-reused", "This Idempotency-Key was used for another request.");
+
+/** Two requests with one key at once: this one was second, and nothing of it was written. */
+export async function answeredMeanwhile(c: AdminContext): Promise<Response> {
+  const { once } = c.var;
+  const earlier = once && (await findAnswer(c.var.db, once.tokenId, once.key));
+  if (once === undefined || earlier === undefined) throw new Error("AlreadyAnswered, and no answer is there");
+  return replay(earlier, once);
+}
+
+function replay(earlier: IdempotencyRecord, { requestHash }: OnceOnly): Response {
+  if (earlier.requestHash !== requestHash) {
+    throw keyReused();
+  }
+  const headers = { ...earlier.headers, "content-type": "application/json", [REPLAYED]: "true" };
+  return earlier.status === 204
+    ? new Response(null, { status: 204, headers: { [REPLAYED]: "true" } })
+    : new Response(earlier.body, { status: earlier.status, headers });
+}

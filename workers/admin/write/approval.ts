@@ -1,0 +1,169 @@
+/** Whether a write may be made: which policies it meets, and whether those who they name have approved of it. */
+import type { Segment } from "@bunting/core";
+import { z } from "@hono/zod-openapi";
+import { ApiError } from "../../platform/problem.ts";
+import { editPolicies, flagsReached, policiesOf, policiesUnchanged } from "../../store/approvals/policies.ts";
+import {
+  type Affected,
+  type Approver,
+  type Given,
+  given,
+  isEscaped,
+  isExempt,
+  isMet,
+  lacking,
+  type PolicyRow,
+} from "../../store/approvals/policy.ts";
+import type { EnvironmentName } from "../../store/credentials.ts";
+import type { Database, Statement } from "../../store/database.ts";
+import { documentsThere } from "../../store/documents.ts";
+import type { Documents } from "../../store/outbox/commit.ts";
+import type { Role } from "../../store/schema/tables.ts";
+import { approvers } from "../approvals/policy-representation.ts";
+import { same } from "../documents/diff.ts";
+import { shareOfFlag, shareOfSegment } from "../documents/impact.ts";
+import { key } from "../http/contract.ts";
+import type { Audited, Plan } from "./write.ts";
+
+/** What a write is about to change, as a plan has it. */
+export type Proposed = {
+  edits: { name: EnvironmentName; documents: Partial<Documents> }[];
+  audits: Audited[];
+  projectId?: string | undefined;
+};
+
+/** `write` of a plan; nothing where it changes nothing. */
+export const proposedBy = (write: Plan<unknown>["write"]): Proposed => ({
+  edits: write?.comesTo ?? write?.edits ?? [],
+  audits: write === undefined ? [] : [write.audit, ...(write.alsoAudited ?? [])],
+  projectId: write?.project?.id,
+});
+
+/** One policy and how far it is satisfied. */
+export const policyMet = z
+  .object({
+    key,
+    name: z.string(),
+    approvers,
+    approvals: z.number().int(),
+    given: z.number().int(),
+  })
+  .openapi("PolicyMet");
+
+/** Policies that a change meets and that are still to be satisfied, and those that the caller may do without. */
+export type Approval = {
+  met: Given<PolicyRow>[];
+  lacking: Given<PolicyRow>[];
+  bypassed: PolicyRow[];
+  /** To be written in the same transaction, so that it is about the policies and tags that are in force then. */
+  guard: (now: number) => Statement[];
+};
+
+/** `role` is the caller's own, null where nobody is asking any more. */
+export async function approvalOf(
+  db: Database,
+  proposed: Proposed,
+  role: Role | null,
+  approvedBy: Approver[] = [],
+): Promise<Approval> {
+  const touched = proposed.edits.filter(({ documents: { flags = {}, segments = {} } }) => holdsAny(flags, segments));
+  const retagged = proposed.audits.flatMap(tagsBeforeAndAfter);
+  const projectId = touched[0]?.name.projectId ?? proposed.projectId;
+  if (projectId === undefined || (touched.length === 0 && retagged.length === 0)) return NONE;
+  const there = await policiesOf(db, projectId);
+  // Another tag brings other policies, which whoever was validated before has not looked at.
+  const guard = (now: number) => [
+    policiesUnchanged(db, there),
+    ...(retagged.length > 0 ? [editPolicies(db, there, now)] : []),
+  ];
+  const enabled = there.policies.filter((policy) => policy.enabled);
+  const affected = await Promise.all(
+    touched
+      .filter(({ name }) => enabled.some(({ environments }) => isAmong(environments, name.environment)))
+      .map(({ name, documents }) => affectedBy(db, name, documents)),
+  );
+  const met = enabled.filter(
+    (policy) =>
+      affected.flat().some((one) => isMet(policy, one)) || retagged.some((tags) => isEscaped(policy, ...tags)),
+  );
+  const bypassed = met.filter((policy) => isExempt(policy, role));
+  const all = given(met, approvedBy);
+  return { met: all, lacking: lacking(all).filter(({ policy }) => !bypassed.includes(policy)), bypassed, guard };
+}
+
+/**
+ * What to write beside it, and the policies that the role may do without.
+ * @throws ApiError 403 that names the policies, what they lack, and the way to ask.
+ */
+export async function requireApproval(
+  ...asked: Parameters<typeof approvalOf>
+): Promise<Pick<Approval, "guard"> & { bypassed: string[] }> {
+  const { lacking, guard, bypassed } = await approvalOf(...asked);
+  if (lacking.length > 0) throw approvalRequired(lacking);
+  return { guard, bypassed: bypassed.map(({ key }) => key) };
+}
+
+export const shownGiven = ({ policy, given }: Given<PolicyRow>): z.infer<typeof policyMet> => ({
+  key: policy.key,
+  name: policy.name,
+  approvers: policy.approvers as z.infer<typeof approvers>,
+  approvals: policy.approvals,
+  given,
+});
+
+export function approvalRequired(lacking: Given<PolicyRow>[], more: object = {}): ApiError {
+  const names = lacking.map(({ policy }) => policy.key).join(", ");
+  return new ApiError(403, "approval-required", `This meets the policies ${names}. ${ASK}`, {
+    policies: lacking.map(shownGiven),
+    ...more,
+  });
+}
+
+const ASK =
+  "Open a change request for it: POST /projects/{project}/change-requests with {title, change: {operation, path, body}}. " +
+  "It can be published once they have approved.";
+
+const NONE: Approval = { met: [], lacking: [], bypassed: [], guard: () => [] };
+
+const isAmong = (environments: string[], key: string) => environments.length === 0 || environments.includes(key);
+const holdsAny = (...all: object[]) => all.some((documents) => Object.keys(documents).length > 0);
+
+/** A flag's tags before and after, where an entry of the audit log says that they change. */
+export function tagsBeforeAndAfter({ type, changes }: Proposed["audits"][number]): [string[], string[]][] {
+  const { tags } = changes;
+  return type === "flag" && tags?.from !== undefined ? [[tags.from as string[], (tags.to ?? []) as string[]]] : [];
+}
+
+/** Read after the head that the edit is put on top of: what has changed since then makes the write lose its race. */
+export async function affectedBy(
+  db: Database,
+  name: EnvironmentName,
+  { flags = {}, segments = {} }: Partial<Documents>,
+): Promise<Affected[]> {
+  const keys = { flags: Object.keys(flags), segments: Object.keys(segments) };
+  const [before, reached] = await Promise.all([documentsThere(db, name.id, keys), flagsReached(db, name, keys)]);
+  const tags = Map.groupBy(reached, ({ kind, key }) => `${kind} ${key}`);
+  const affected = (of: string, share: number): Affected => ({
+    environment: name.environment,
+    tags: tags.get(of)?.flatMap((one) => one.tags) ?? [],
+    share,
+  });
+  return [
+    ...Object.entries(flags).flatMap(([key, next]) => {
+      const flag = own(before.flags, key);
+      // What is new and off serves what nobody asks for yet.
+      return flag === null && !next?.on ? [] : [affected(`flag ${key}`, shareOfFlag(flag, next))];
+    }),
+    ...Object.entries(segments).flatMap(([key, next]) => {
+      const segment = own(before.segments, key);
+      const isUsed = tags.has(`segment ${key}`);
+      return isUsed && !isSame(segment, next) ? [affected(`segment ${key}`, shareOfSegment(segment, next))] : [];
+    }),
+  ];
+}
+
+const own = <Document>(all: Record<string, Document>, key: string) => (Object.hasOwn(all, key) ? all[key]! : null);
+
+/** A name or a description is in no document. */
+const isSame = (one: Segment | null, other: Segment | null) =>
+  one !== null && other !== null && same({ ...one, version: 0 }, { ...other, version: 0 });

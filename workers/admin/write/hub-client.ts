@@ -1,0 +1,146 @@
+/** Telling an environment's hub what was committed, and asking it who has it. */
+import { z } from "@hono/zod-openapi";
+import type { Receipt } from "../../../durable-objects/fan-out/receipt.ts";
+import type { KillRecord, KillState } from "../../../durable-objects/hub/kills/kill.ts";
+import type { Env } from "../../env.ts";
+import { HUB_PUBLISH_MS, HUB_READ_MS, within } from "../../platform/deadline.ts";
+import { unavailable } from "../../platform/problem.ts";
+import type { EnvironmentName } from "../../store/credentials.ts";
+import type { Change } from "../../store/outbox/commit.ts";
+
+export const BASE_PATH = "/api/v1";
+
+const count = z.number().int();
+const milliseconds = z.number().nullable();
+const counts = z
+  .object({
+    connected: count.openapi({ description: "Streams open when it was delivered" }),
+    applied: count.openapi({ description: "Acknowledged over WebSocket" }),
+    delivered: count.openapi({ description: "Written to a stream of server-sent events" }),
+    gone: count.openapi({ description: "Closed before it was known to be applied" }),
+    silent: count.openapi({ description: "At relays that did not answer, as many as they last had" }),
+  })
+  .openapi("ReceiptCounts");
+
+export const receipt = counts
+  .extend({
+    revision: count,
+    publishedAt: count,
+    polling: count.openapi({ description: "About how many clients poll and have it: polls of the last half minute" }),
+    p50: milliseconds.openapi({ description: "From publishing to applied or written; at most 5 % too high" }),
+    p99: milliseconds,
+    max: milliseconds,
+    byRegion: z.record(z.string(), counts),
+    bySdk: z.record(z.string(), counts).openapi({ description: "The twenty with the most clients" }),
+    stragglers: z
+      .array(z.object({ instance: z.string(), name: z.string(), sdk: z.string(), revision: count, lastSeen: count }))
+      .openapi({ description: "The twenty that are furthest behind" }),
+  })
+  .openapi("Receipt", { description: "Which of the clients connected at delivery have a revision, and how fast." });
+
+/** What a write says of its way to the clients: the revision to look for, or that its hub has not confirmed it yet. */
+export const delivery = z.object({
+  revision: z.number().int().optional(),
+  propagation: z.string().optional().openapi({ description: "Where the receipt of this revision is" }),
+  delivery: z.literal("pending").optional().openapi({ description: "Committed; the sweep brings it to the clients" }),
+  receipt: receipt.nullable().optional(),
+});
+export type Delivery = z.infer<typeof delivery>;
+
+/** The location hint counts only the first time, when the object is made. */
+export function hubOf(env: Env, { id, location }: Pick<EnvironmentName, "id" | "location">) {
+  const locationHint = location === null ? {} : { locationHint: location as DurableObjectLocationHint };
+  return env.HUB.get(env.HUB.idFromName(id), locationHint);
+}
+
+export function bigSegmentOf(
+  { BIG_SEGMENT }: Env,
+  { id, location }: Pick<EnvironmentName, "id" | "location">,
+  key: string,
+) {
+  const locationHint = location === null ? {} : { locationHint: location as DurableObjectLocationHint };
+  return BIG_SEGMENT.get(BIG_SEGMENT.idFromName(`${id}/${key}`), locationHint);
+}
+
+/** Asks twice: a hub that was just restarting answers the second time. Publishing twice changes nothing. */
+export async function askHub<T>(what: string, ask: () => Promise<T>): Promise<T> {
+  try {
+    return await within(ask(), HUB_PUBLISH_MS, what);
+  } catch {
+    return within(ask(), HUB_PUBLISH_MS, what);
+  }
+}
+
+export const publish = (env: Env, name: EnvironmentName, change: Change): Promise<Delivery> =>
+  // A first change is that of a new environment, whose hub reads everything as it is made.
+  confirmed(name, () => (change.version === 1 ? hubOf(env, name).create(name.id) : hubOf(env, name).publish(change)));
+
+/** After an edit that changed nothing: that something which was committed before may still be on its way. */
+export const catchUp = (env: Env, name: EnvironmentName): Promise<Delivery> =>
+  confirmed(name, () => hubOf(env, name).catchUp());
+
+async function confirmed(name: EnvironmentName, ask: () => Promise<{ revision: number }>): Promise<Delivery> {
+  try {
+    return delivered(name, (await askHub("publishing", ask)).revision);
+  } catch (error) {
+    const message = "publish pending";
+    console.warn(JSON.stringify({ level: "warn", message, environment: name.id, error: String(error) }));
+    return { delivery: "pending" };
+  }
+}
+
+export const delivered = (name: EnvironmentName, revision: number): Delivery => ({
+  revision,
+  propagation: `${BASE_PATH}/projects/${name.project}/environments/${name.environment}/propagation?revision=${revision}`,
+});
+
+/** What is killed, from the hub, which alone decides it, and what D1 has not been told of yet. Null: it does not answer. */
+export async function killsThere(
+  env: Env,
+  name: Pick<EnvironmentName, "id" | "location">,
+): Promise<{ killed: Record<string, KillState>; pending: KillRecord[] } | null> {
+  return within(hubOf(env, name).kills(), HUB_READ_MS, "hub").catch(() => null);
+}
+
+/**
+ * The last kill or restore of a flag that the hub or D1, which hears of it later, knows of; null: there was none. `heard` is
+ * false where the hub does not answer.
+ */
+export async function lastKillOf(
+  env: Env,
+  name: Pick<EnvironmentName, "id" | "location">,
+  flag: string,
+  mirrored: { seq: number; killed: boolean } | null,
+): Promise<{ kill: { seq: number; killed: boolean } | null; heard: boolean }> {
+  const there = await killsThere(env, name);
+  if (there === null) return { kill: mirrored, heard: false };
+  const killed = Object.hasOwn(there.killed, flag) ? there.killed[flag] : undefined;
+  const lifted = there.pending.filter((record) => record.flag === flag && record.changed).map(({ seq }) => seq);
+  const seq = Math.max(mirrored?.seq ?? 0, killed?.seq ?? 0, ...lifted);
+  return { kill: seq === 0 ? null : { seq, killed: killed !== undefined }, heard: true };
+}
+
+export async function readReceipt(env: Env, name: EnvironmentName, revision: number): Promise<Receipt | null> {
+  try {
+    return await within(hubOf(env, name).receipt(revision), HUB_PUBLISH_MS, "the receipt");
+  } catch {
+    throw unavailable("The environment's hub does not answer.");
+  }
+}
+
+/** An answer counts every socket, in the relays that are sending to them: of many clients it is asked for less often. */
+const COUNTED_PER_MS = 20;
+
+/** Asks at growing intervals until every client is accounted for or the time is out; then says what is known. */
+export async function withReceipt(env: Env, name: EnvironmentName, done: Delivery, waitMs: number): Promise<Delivery> {
+  if (waitMs === 0 || done.revision === undefined) return done;
+  const end = Date.now() + waitMs;
+  let known: Receipt | null = null;
+  for (let pause = 5; ; pause = Math.min(500, Math.max(pause * 2, (known?.connected ?? 0) / COUNTED_PER_MS))) {
+    await new Promise((resolve) => setTimeout(resolve, Math.min(pause, end - Date.now())));
+    known = await readReceipt(env, name, done.revision).catch(() => known);
+    if (known !== null && known.connected <= known.applied + known.delivered + known.gone) break;
+    if (Date.now() >= end) break;
+  }
+  return { ...done, receipt: known };
+}

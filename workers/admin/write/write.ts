@@ -1,0 +1,304 @@
+/** How every write is made: read, validate, commit in one transaction, again if somebody was first; then publish. */
+
+import type { Env } from "../../env.ts";
+import { D1_MS, within } from "../../platform/deadline.ts";
+import { ApiError, badRequest } from "../../platform/problem.ts";
+import type { Approver } from "../../store/approvals/policy.ts";
+import type { EnvironmentName } from "../../store/credentials.ts";
+import type { Database, Statement } from "../../store/database.ts";
+import { findAnswer } from "../../store/idempotency.ts";
+import {
+  AlreadyAnswered,
+  commit,
+  type Documents,
+  type Head,
+  retryingLostRaces,
+  type UndoOf,
+} from "../../store/outbox/commit.ts";
+import { documentSizes, RulesetTooLarge, type TooLarge, wouldBe } from "../../store/outbox/ruleset-size.ts";
+import type { FieldChange, Role } from "../../store/schema/tables.ts";
+import type { AdminContext } from "../http/contract.ts";
+import type { OnceOnly } from "../http/idempotency.ts";
+import { MAX_REASON, MAX_RULESET_BYTES } from "../limits.ts";
+import { approvalOf, proposedBy, requireApproval } from "./approval.ts";
+import { DryRun, type Preview, previewOf } from "./dry-run.ts";
+import { type Delivery, publish } from "./hub-client.ts";
+import { wakeAt } from "./timer-client.ts";
+import { inTurn, type WritePlace } from "./write-line-client.ts";
+
+export type Edit = { name: EnvironmentName; head: Head; documents: Partial<Documents> };
+
+export type Audited = {
+  action: string;
+  type:
+    | "project"
+    | "environment"
+    | "flag"
+    | "segment"
+    | "key"
+    | "token"
+    | "repository"
+    | "policy"
+    | "change-request"
+    | "kill-review"
+    | "schedule"
+    | "ramp";
+  project?: string;
+  environment?: string;
+  key: string;
+  changes: Record<string, FieldChange>;
+  /** What it takes away, for who wants it back. Left out: it cannot be put back. */
+  undo?: UndoOf[];
+  /** The entry that it puts back. */
+  reverts?: number;
+  changeRequest?: string;
+  /** Where somebody else than who writes has asked for it. */
+  by?: Partial<Origin>;
+  /** The ids of what it is a part of. */
+  schedule?: string;
+  ramp?: string;
+};
+
+export type Plan<Body> = {
+  status: 200 | 201 | 204;
+  /** The answer, as far as it is known before the hub has spoken, without secrets: a repeated request is given it. */
+  body: Body;
+  etag?: string;
+  /** Absent where the request changes nothing: then nothing is written. */
+  write?: {
+    statements: Statement[];
+    edits?: Edit[];
+    /** The project as read, where the write depends on its set of environments or flags. */
+    project?: { id: string; version: number };
+    audit: Audited;
+    /** Where one write changes many things, or is the end of another: an entry for each of the others. */
+    alsoAudited?: Audited[];
+    /** Who has approved of it, where a change request is what is written. */
+    approvedBy?: Approver[];
+    /** What it will come to by itself: approval is asked for that, as nobody in particular. */
+    comesTo?: Edit[];
+    /** A way back to what was there before: no policy holds it up. */
+    goesBack?: boolean;
+  };
+  /** What is answered once only cannot be kept for a repetition. */
+  secret?: boolean;
+  /** What else it was made of, which is not written: what it makes of others. */
+  sources?: Source[];
+  /** When something of it is due. */
+  wakeAt?: number | null;
+  /** Whom it would move, for a dry run. */
+  moved?: Preview["moved"];
+  /** What has to be so elsewhere before it is committed. */
+  prepare?: () => Promise<void>;
+};
+
+/** A document of an environment, by the environment's key. */
+export type Source = { environment: string; kind: "flag" | "segment"; key: string; version: number };
+
+/** `deliveries` by environment: none where there was nothing to write. */
+export type Written<Body> = { body: Body; etag?: string | undefined; deliveries: Record<string, Delivery> };
+
+/** Who did it and from where, as the audit log keeps it. */
+export type Origin = {
+  actor: string;
+  tokenId: string | null;
+  sourceIp: string | null;
+  userAgent: string | null;
+  correlationId: string;
+};
+
+/** Whoever writes: a request, or what was planned for a time. */
+export type Author = {
+  env: Env;
+  db: Database;
+  now: () => number;
+  origin: Origin;
+  /** Left out where nobody asks any more: what a policy lets a role do without approvals, it does not let a plan. */
+  role?: Role;
+  once?: OnceOnly | undefined;
+  /** What it writes to, in whose lines it stands. Null: nothing that other writes wait for. */
+  place: WritePlace | null;
+  /** All but the commit, and what follows it. */
+  dryRun?: boolean;
+};
+
+const authorOf = (c: AdminContext, place: WritePlace | null): Author => ({
+  env: c.env,
+  db: c.var.db,
+  now: c.var.now,
+  origin: origin(c),
+  role: c.var.caller.role,
+  once: c.var.once,
+  place,
+  dryRun: c.var.dryRun,
+});
+
+/** As the request's path has it. */
+function placeOf(c: AdminContext): WritePlace | null {
+  const { project, environment = null } = c.req.param() as { project?: string; environment?: string };
+  return project === undefined ? null : { project, environment };
+}
+
+export async function write<Body>(
+  c: AdminContext,
+  plan: (now: number) => Promise<Plan<Body>>,
+  reason: string | undefined = c.req.header("x-bunting-reason"),
+  place: WritePlace | null = placeOf(c),
+): Promise<Written<Body>> {
+  const written = await writeAs(authorOf(c, place), plan, reason);
+  if (written.etag !== undefined) c.header("etag", written.etag);
+  return written;
+}
+
+/** @throws DryRun in place of the commit, where the author only asks what would be. */
+export async function writeAs<Body>(
+  author: Author,
+  plan: (now: number) => Promise<Plan<Body>>,
+  reason?: string,
+): Promise<Written<Body>> {
+  const { db, once } = author;
+  const attempt = async () => {
+    const now = author.now();
+    const made = await within(plan(now), D1_MS, "reading").catch(async (error: unknown) => {
+      // What is in the way may be what an earlier request with the same key has made.
+      if (once !== undefined && (await findAnswer(db, once.tokenId, once.key)) !== undefined)
+        throw new AlreadyAnswered();
+      throw error;
+    });
+    const { edits = [], statements = [], project, approvedBy } = made.write ?? {};
+    if (made.write === undefined && once === undefined && !author.dryRun) return { made, changes: [] };
+    const proposed = proposedBy(made.write);
+    // Nobody asks any more by then.
+    const role = made.write?.comesTo === undefined ? (author.role ?? null) : null;
+    if (author.dryRun) {
+      const judged = approvalOf(db, made.write?.goesBack ? NOTHING : proposed, role, approvedBy);
+      const dryRun = previewOf(made, await within(judged, D1_MS, "reading"));
+      await requireRoom(db, edits);
+      throw new DryRun(made.body as object | null, dryRun);
+    }
+    const asked = () => requireApproval(db, proposed, role, approvedBy);
+    const { guard, bypassed } = made.write?.goesBack ? UNASKED : await within(asked(), D1_MS, "reading");
+    await made.prepare?.();
+    const pending = edits.length === 1 ? { delivery: "pending" } : {};
+    const committed = commit(db, {
+      statements: [...guard(now), ...statements],
+      edits,
+      maxRulesetBytes: MAX_RULESET_BYTES,
+      ...(project && { project }),
+      audit: proposed.audits.map((entry) => auditEntry(author.origin, entry, bypassed, reason, now)),
+      ...(once && {
+        idempotency: {
+          tokenId: once.tokenId,
+          key: once.key,
+          requestHash: once.requestHash,
+          status: made.status,
+          headers: made.etag === undefined ? {} : { etag: made.etag },
+          body: JSON.stringify({ ...made.body, ...pending }),
+          createdAt: now,
+        },
+      }),
+      now,
+    });
+    const changes = await committed.catch((error: unknown) => {
+      if (!(error instanceof RulesetTooLarge)) throw error;
+      const keys = new Map(edits.map(({ name }) => [name.id, name.environment]));
+      throw rulesetTooLarge(
+        error.environments.map((one) => ({ ...one, environment: keys.get(one.environmentId) ?? "" })),
+      );
+    });
+    return { made, changes };
+  };
+  const { made, changes } = await inTurn(author.env, author.dryRun ? null : author.place, () =>
+    retryingLostRaces(attempt, author.now),
+  );
+  await wakeAt(author.env, made.wakeAt ?? null);
+  if (once !== undefined) once.incomplete = made.secret !== true && made.status !== 204;
+  const edits = made.write?.edits ?? [];
+  const published = changes.map(async (change, index) => {
+    const { name } = edits[index]!;
+    return [name.environment, await publish(author.env, name, change)] as const;
+  });
+  return { body: made.body, etag: made.etag, deliveries: Object.fromEntries(await Promise.all(published)) };
+}
+
+/** For who only asks what a write would do. @throws ApiError 413 as the write itself would */
+export async function requireRoom(db: Database, edits: Edit[] = []): Promise<void> {
+  const each = edits.map(async ({ name, documents: { flags = {}, segments = {} } }) => {
+    const found = await wouldBe(db, name.id, documentSizes({ flags, segments }), MAX_RULESET_BYTES);
+    return found && { ...found, environment: name.environment };
+  });
+  const tooLarge = (await within(Promise.all(each), D1_MS, "reading")).filter((one) => one !== null);
+  if (tooLarge.length > 0) throw rulesetTooLarge(tooLarge);
+}
+
+const NOTHING = proposedBy(undefined);
+const UNASKED: Awaited<ReturnType<typeof requireApproval>> = { guard: () => [], bypassed: [] };
+
+function auditEntry(origin: Origin, entry: Audited, bypassed: string[], reason: string | undefined, now: number) {
+  return {
+    timestamp: now,
+    ...origin,
+    ...entry.by,
+    action: entry.action,
+    resourceType: entry.type,
+    project: entry.project ?? null,
+    environment: entry.environment ?? null,
+    key: entry.key,
+    changes: entry.changes,
+    undo: entry.undo ?? [],
+    reverts: entry.reverts ?? null,
+    changeRequest: entry.changeRequest ?? null,
+    schedule: entry.schedule ?? null,
+    ramp: entry.ramp ?? null,
+    bypassed: bypassed.length === 0 ? null : bypassed,
+    reason: reason?.slice(0, MAX_REASON) ?? null,
+  };
+}
+
+export const origin = (c: AdminContext): Origin => ({
+  actor: c.var.caller.name,
+  tokenId: c.var.caller.bootstrap ? null : c.var.caller.id,
+  sourceIp: c.req.header("cf-connecting-ip") ?? null,
+  userAgent: c.req.header("user-agent")?.slice(0, 512) ?? null,
+  correlationId: c.var.correlationId,
+});
+
+/** What is over before it begins is a mistake: seconds for milliseconds, mostly. */
+export function requireFuture(time: number | null, now: number, pointer = "/expiresAt"): void {
+  if (time === null || time > now) return;
+  throw badRequest("That time is over already.", [
+    { pointer, code: "in-the-past", message: "Send epoch milliseconds, in the future." },
+  ]);
+}
+
+export const etagOf = (version: number) => `"v${version}"`;
+
+/** RFC 9110, 13.1.1: strong comparison; without the header anything goes. */
+export function isMatch(ifMatch: string | undefined, etag: string): boolean {
+  if (ifMatch === undefined || ifMatch.trim() === "*") return true;
+  return ifMatch.split(",").some((one) => one.trim() === etag);
+}
+
+export function requireMatch(c: AdminContext, etag: string): void {
+  if (!isMatch(c.req.header("if-match"), etag)) throw etagMismatch(etag);
+}
+
+/** `both`: what is there now, and what it would have become. */
+export const etagMismatch = (etag: string, both: { current?: unknown; proposed?: unknown } = {}) =>
+  new ApiError(412, "etag-mismatch", `It has changed since: it is ${etag} now.`, { etag, headers: { etag }, ...both });
+
+/** Every client holds all of it. Names what weighs most, and in which environments. */
+export function rulesetTooLarge(environments: (Omit<TooLarge, "environmentId"> & { environment: string })[]): ApiError {
+  const { environment, bytes, largest } = environments[0]!;
+  const named = largest.slice(0, 3).map((one) => `the ${one.kind} ${one.key} (${inKilobytes(one.bytes)})`);
+  return new ApiError(
+    413,
+    "ruleset-too-large",
+    `${environment} would hold ${inKilobytes(bytes)} of flags and segments, and at most ${inKilobytes(MAX_RULESET_BYTES)} fit. ` +
+      `The largest are ${named.join(", ")}: archive flags that nobody asks for, give the address of a large value instead of ` +
+      "it, and move long lists to the members of big segments.",
+    { environments: environments.map(({ environment, bytes, largest }) => ({ environment, bytes, largest })) },
+  );
+}
+
+const inKilobytes = (bytes: number) => `${Math.ceil(bytes / 1_024).toLocaleString("en")} KB`;
