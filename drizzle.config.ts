@@ -1,3 +1,3 @@
 import { defineConfig } from "drizzle-kit";
 
-export default defineConfig({ dialect: "sqlite", schema: "./workers/store/schema/tables.ts", out: "./migrations" });
+export default defineConfig({ dialect: "sqlite", schema: "./workers/store/schema/index.ts", out: "./migrations" });

@@ -4,7 +4,15 @@ import { defineConfig } from "vitest/config";
 // A bound for what hangs, not a measure of speed: machines that run this are shared.
 const testTimeout = 30_000;
 
-// Three kinds of test: plain Node for pure code, workerd for the Worker's parts, and whole processes for flows and faults.
+const tests = "{sdk,workers,durable-objects,scripts,bench,examples,test}/**/*.test.{ts,tsx}";
+const installed = "**/node_modules/**";
+
+/** Whole processes that are started, stopped and killed. */
+const processes = ["test/{flows,browser,faults}/**", "test/validate/smoke.test.ts"];
+/** Pure code, and what needs Node. */
+const node = ["{sdk,scripts,bench,examples}/**", "test/{conformance,validate}/**", "test/*.test.ts"];
+
+// Everything else runs in workerd, with real bindings. So a new test is in one project wherever it is, and in no two of them.
 export default defineConfig(async () => ({
   test: {
     projects: [
@@ -12,15 +20,8 @@ export default defineConfig(async () => ({
         test: {
           name: "node",
           testTimeout,
-          include: [
-            "sdk/**/*.test.ts",
-            "scripts/**/*.test.ts",
-            "bench/**/*.test.ts",
-            "test/conformance/**/*.test.ts",
-            "test/validate/*.test.ts",
-            "test/*.test.ts",
-          ],
-          exclude: ["test/validate/smoke.test.ts"],
+          include: node.map((place) => (place.endsWith("**") ? `${place}/*.test.{ts,tsx}` : place)),
+          exclude: [installed, ...processes],
         },
       },
       {
@@ -42,7 +43,8 @@ export default defineConfig(async () => ({
           name: "workerd",
           testTimeout,
           hookTimeout: testTimeout,
-          include: ["test/workers/**/*.test.ts", "workers/**/*.test.ts", "durable-objects/**/*.test.ts"],
+          include: [tests],
+          exclude: [installed, ...processes, ...node],
           setupFiles: ["./test/support/migrate.ts"],
         },
       },
@@ -50,12 +52,8 @@ export default defineConfig(async () => ({
         test: {
           name: "processes",
           globalSetup: "./test/support/temporary-folder.ts",
-          include: [
-            "test/flows/**/*.test.ts",
-            "test/browser/**/*.test.ts",
-            "test/faults/**/*.test.ts",
-            "test/validate/smoke.test.ts",
-          ],
+          include: processes.map((place) => (place.endsWith("**") ? `${place}/*.test.{ts,tsx}` : place)),
+          exclude: [installed],
           testTimeout: 60_000,
           hookTimeout: 120_000,
           fileParallelism: false,

@@ -2,7 +2,7 @@
 
 import worker from "../test/support/worker.ts";
 import type { Env } from "../workers/env.ts";
-import type { Change } from "../workers/store/outbox/commit.ts";
+import type { Change } from "../workers/store/outbox/change.ts";
 
 export { BigSegment, Hub, RateLimiter, Relay, Timer, WriteLine } from "../test/support/worker.ts";
 

@@ -6,7 +6,7 @@ import type { Relay } from "../durable-objects/relay/relay.ts";
 import type { BigSegment } from "../durable-objects/segment/big-segment.ts";
 import type { Timer } from "../durable-objects/timer.ts";
 import type { WriteLine } from "../durable-objects/write-line/write-line.ts";
-import type { QueuedEvents } from "./events/consumer.ts";
+import type { QueuedEvents } from "./events/message.ts";
 
 export interface Env {
   DB: D1Database;

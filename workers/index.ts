@@ -9,8 +9,9 @@ import { ofrep } from "./edge/endpoints/ofrep.ts";
 import { sdk } from "./edge/endpoints/sdk.ts";
 import { answerFrom, Incoming, Plane } from "./edge/router.ts";
 import type { Env } from "./env.ts";
-import { consume, type QueuedEvents } from "./events/consumer.ts";
+import { consume } from "./events/consumer.ts";
 import { DEAD_LETTERS, keepDeadLetters } from "./events/dead-letters.ts";
+import type { QueuedEvents } from "./events/message.ts";
 import { notFound, problemResponse } from "./platform/problem.ts";
 import { sweep } from "./sweep.ts";
 

@@ -7,7 +7,7 @@ import { trimPolicyEdits } from "./store/approvals/policies.ts";
 import { mirrorRecent } from "./store/credentials.ts";
 import { openDatabase } from "./store/database.ts";
 import { trimIdempotency } from "./store/idempotency.ts";
-import { laggingEnvironments, trimOutbox, trimProjectEdits } from "./store/outbox/commit.ts";
+import { laggingEnvironments, trimOutbox, trimProjectEdits } from "./store/outbox/outbox.ts";
 
 /** Longer than any request that may still hold what it read: a lock that is gone could be taken twice. */
 const LOCKS_KEPT_MS = 24 * 60 * 60_000;

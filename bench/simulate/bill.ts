@@ -1,7 +1,7 @@
 /** What a month of 30 days costs on Cloudflare's price list, line by line. US dollars. */
 
+import { spreadMs } from "../../durable-objects/fan-out/pacing.ts";
 import { FIRST_PAUSE_MS, LAST_PAUSE_MS, MAX_DEPARTURES } from "../../durable-objects/relay/delivery-statistics.ts";
-import { spreadMs } from "../../durable-objects/relay/occupancy.ts";
 
 type Price = { per: number; dollars: number; included: number };
 

@@ -3,8 +3,8 @@
  * sums of `publish.ts` and `storm.ts` are checked against. It shares their tree and costs, not their shortcuts.
  */
 
+import { spreadMs } from "../../durable-objects/fan-out/pacing.ts";
 import { choices } from "../../durable-objects/fan-out/tree.ts";
-import { spreadMs } from "../../durable-objects/relay/occupancy.ts";
 import { forest, type RegionTree } from "./forest.ts";
 import { Isolates } from "./isolates.ts";
 import { Load } from "./load.ts";

@@ -3,8 +3,8 @@
  * client is drawn and counted, none is kept: what is kept is per relay. Time goes in steps; within one, each has its moment.
  */
 
+import { spreadMs } from "../../durable-objects/fan-out/pacing.ts";
 import { choices, type Region } from "../../durable-objects/fan-out/tree.ts";
-import { spreadMs } from "../../durable-objects/relay/occupancy.ts";
 import { forest, type RegionTree } from "./forest.ts";
 import { Histogram } from "./histogram.ts";
 import { Isolates } from "./isolates.ts";

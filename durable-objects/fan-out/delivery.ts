@@ -2,8 +2,8 @@
 import type { Flag, Segment } from "@bunting/core";
 import { MAX_MESSAGE_BYTES, type MemberChange, type PatchMessage, type ResyncMessage } from "@bunting/core/wire";
 import type { SnapshotParts } from "../../workers/store/kv-snapshot.ts";
-import type { KeyGrant } from "../../workers/store/outbox/commit.ts";
-import { acknowledgeWithinMs, spreadMs } from "../relay/occupancy.ts";
+import type { KeyGrant } from "../../workers/store/outbox/change.ts";
+import { acknowledgeWithinMs, spreadMs } from "./pacing.ts";
 import type { Part } from "./receipt.ts";
 import type { Region, RelayCounts } from "./tree.ts";
 

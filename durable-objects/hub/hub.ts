@@ -11,7 +11,8 @@ import { type Database, openDatabase } from "../../workers/store/database.ts";
 import { wholeEnvironment } from "../../workers/store/documents.ts";
 import { killsAfter } from "../../workers/store/kills.ts";
 import type { SnapshotParts } from "../../workers/store/kv-snapshot.ts";
-import { type Change, changesFrom, type Documents, findHeads } from "../../workers/store/outbox/commit.ts";
+import type { Change, Documents } from "../../workers/store/outbox/change.ts";
+import { changesFrom, findHeads } from "../../workers/store/outbox/outbox.ts";
 import { Alarm } from "../alarm.ts";
 import { Children } from "../fan-out/children.ts";
 import {

@@ -9,7 +9,7 @@ import {
   readLatestSnapshot,
   type SnapshotParts,
 } from "../../workers/store/kv-snapshot.ts";
-import type { Documents } from "../../workers/store/outbox/commit.ts";
+import type { Documents } from "../../workers/store/outbox/change.ts";
 import type { RelayCounts } from "../fan-out/tree.ts";
 import { type KillState, laidOver } from "./kills/kill.ts";
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import type { Change } from "../../workers/store/outbox/commit.ts";
+import type { Change } from "../../workers/store/outbox/change.ts";
 import { compareHeads, fits, judge } from "./lineage.ts";
 
 /** `a1`: lineage a, version 1, on top of the one before it unless told. */

@@ -1,5 +1,6 @@
 /** Which history D1 has, against the one that a hub has published. Pure. */
-import type { Change, Heads } from "../../workers/store/outbox/commit.ts";
+import type { Change } from "../../workers/store/outbox/change.ts";
+import type { Heads } from "../../workers/store/outbox/outbox.ts";
 
 /** The last change of D1 that a hub has applied, and how far D1 is known to have its kills. */
 export type Applied = { version: number; changeId: string };

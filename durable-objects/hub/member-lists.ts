@@ -1,7 +1,7 @@
 /** What has changed in big segments since their filters were built: one row for each member, so that a change writes one. */
 import type { Segment } from "@bunting/core";
 import type { MemberRow } from "../../workers/store/documents.ts";
-import type { Documents } from "../../workers/store/outbox/commit.ts";
+import type { Documents } from "../../workers/store/outbox/change.ts";
 
 export class MemberLists {
   readonly #sql: SqlStorage;

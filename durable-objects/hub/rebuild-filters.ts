@@ -1,6 +1,6 @@
 import type { Env } from "../../workers/env.ts";
 import { SEGMENT_MS, within } from "../../workers/platform/deadline.ts";
-import type { Documents } from "../../workers/store/outbox/commit.ts";
+import type { Documents } from "../../workers/store/outbox/change.ts";
 
 /** What D1 says of members may be older than their segments know: they build on what they have (decisions/0004). */
 export async function rebuildFilters(

@@ -4,7 +4,7 @@ import type { Env } from "../../workers/env.ts";
 import { D1_MS, within } from "../../workers/platform/deadline.ts";
 import type { Database } from "../../workers/store/database.ts";
 import { SnapshotWriter } from "../../workers/store/kv-snapshot.ts";
-import { markPublished } from "../../workers/store/outbox/commit.ts";
+import { markPublished } from "../../workers/store/outbox/outbox.ts";
 import { archive, archiveDueAt } from "./archive.ts";
 import type { HubStorage, Position } from "./storage.ts";
 

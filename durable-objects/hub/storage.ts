@@ -1,7 +1,7 @@
 /** What a hub remembers, in its SQLite. Every method is synchronous, so that a decision and its record are one step. */
 import type { Flag, Ruleset, Segment } from "@bunting/core";
 import type { SnapshotParts } from "../../workers/store/kv-snapshot.ts";
-import type { Documents, KeyGrant } from "../../workers/store/outbox/commit.ts";
+import type { Documents, KeyGrant } from "../../workers/store/outbox/change.ts";
 import type { KeyEnds, Patch } from "../fan-out/delivery.ts";
 import { DeltaLog } from "./delta-log.ts";
 import { KillLog } from "./kills/log.ts";

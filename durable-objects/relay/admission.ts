@@ -1,8 +1,10 @@
 /** Whom a relay lets in, by what it, their keys and their environment may have, and whom it cuts. */
 import { type GoodbyeMessage, SILENCE_SECONDS } from "@bunting/core/wire";
 import type { Delivery, KeyEnds } from "../fan-out/delivery.ts";
-import { excess, type Limits, refusal, spreadMs } from "./occupancy.ts";
-import { KEY_REVOKED, SILENT, type Sockets, send, TOO_MUCH, TOO_SLOW } from "./sockets.ts";
+import { KEY_REVOKED, SILENT, TOO_MUCH, TOO_SLOW } from "../fan-out/handshake.ts";
+import { spreadMs } from "../fan-out/pacing.ts";
+import { excess, type Limits, refusal } from "./occupancy.ts";
+import { type Sockets, send } from "./sockets.ts";
 import type { RelayStorage } from "./storage.ts";
 
 const SILENCE_MS = SILENCE_SECONDS * 1_000;

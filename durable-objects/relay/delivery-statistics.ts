@@ -2,6 +2,8 @@
  * What a relay's own sockets have made of its latest deliveries. Who is there is counted when somebody asks; written down
  * is what that cannot tell: how fast it went, and what had become of those who left.
  */
+
+import type { Attachment } from "../fan-out/handshake.ts";
 import {
   bounded,
   type Counts,
@@ -13,23 +15,8 @@ import {
   worst,
 } from "../fan-out/receipt.ts";
 import type { Region } from "../fan-out/tree.ts";
-import type { Attachment, Sockets } from "./sockets.ts";
-import type { RelayStorage } from "./storage.ts";
-
-export type Tally = {
-  revision: number;
-  publishedAt: number;
-  sentAt: number;
-  /** Sockets open at delivery. */
-  connected: number;
-  took: number[];
-  max: number;
-  /** Of those who have left since, by SDK. */
-  left: Record<string, Counts>;
-};
-
-/** Who has left: what it had, and the last delivery that it was there for. */
-export type Departure = Pick<Attachment, "sdk" | "transport" | "applied" | "connectedWith"> & { last: number };
+import type { Sockets } from "./sockets.ts";
+import type { Departure, RelayStorage, Tally } from "./storage.ts";
 
 /** Where those are counted of whom a crash has left no trace. */
 const UNKNOWN_SDK = "unknown";

@@ -1,7 +1,8 @@
 /** Who may come in, and how slowly: tables. */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { acknowledgeWithinMs, excess, refusal, spreadMs, worthReporting } from "./occupancy.ts";
+import { acknowledgeWithinMs, spreadMs } from "../fan-out/pacing.ts";
+import { excess, refusal, worthReporting } from "./occupancy.ts";
 
 test.each([
   [0, 1_000],

@@ -21,21 +21,16 @@ import {
   type Standing,
   type Upstream,
 } from "../fan-out/delivery.ts";
+import { ATTACHMENT_HEADER, type Introduction, RELAYS_HEADER, TOO_MUCH } from "../fan-out/handshake.ts";
+import { spreadMs } from "../fan-out/pacing.ts";
 import { merge, type Part } from "../fan-out/receipt.ts";
 import { type Place, placeOf, type RelayCounts, relayName } from "../fan-out/tree.ts";
 import { Crowd } from "./admission.ts";
 import { DeliveryQueue, type Queued } from "./delivery-queue.ts";
 import { Tallies } from "./delivery-statistics.ts";
-import { type Limits, spreadMs, worthReporting } from "./occupancy.ts";
+import { type Limits, worthReporting } from "./occupancy.ts";
 import { PollCount, type Polls } from "./poll-count.ts";
-import {
-  ATTACHMENT_HEADER,
-  acknowledgementIn,
-  type Introduction,
-  RELAYS_HEADER,
-  Sockets,
-  TOO_MUCH,
-} from "./sockets.ts";
+import { acknowledgementIn, Sockets } from "./sockets.ts";
 import { RelayStorage } from "./storage.ts";
 import { Above } from "./upstream.ts";
 

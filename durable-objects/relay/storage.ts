@@ -1,6 +1,7 @@
 /** What a relay remembers, in its SQLite: where it is, what it was lately sent, which keys are good. All synchronous. */
 import { type Delivery, type KeyEnds, runAfter, type Standing } from "../fan-out/delivery.ts";
-import type { Departure, Tally } from "./delivery-statistics.ts";
+import type { Attachment } from "../fan-out/handshake.ts";
+import type { Counts } from "../fan-out/receipt.ts";
 
 const RING_BYTES = 1024 * 1024;
 /** Receipts are asked for soon, if at all. */
@@ -187,3 +188,18 @@ export class RelayStorage {
       .map(({ tally }) => JSON.parse(tally) as Tally);
   }
 }
+
+export type Tally = {
+  revision: number;
+  publishedAt: number;
+  sentAt: number;
+  /** Sockets open at delivery. */
+  connected: number;
+  took: number[];
+  max: number;
+  /** Of those who have left since, by SDK. */
+  left: Record<string, Counts>;
+};
+
+/** Who has left: what it had, and the last delivery that it was there for. */
+export type Departure = Pick<Attachment, "sdk" | "transport" | "applied" | "connectedWith"> & { last: number };

@@ -7,7 +7,7 @@ import type { Env } from "../../workers/env.ts";
 import { FILTER_WRITE_MS, HUB_PUBLISH_MS, within } from "../../workers/platform/deadline.ts";
 import { commitAudit, commitFilter, commitMembers, filterName } from "../../workers/store/big-segments.ts";
 import { type Database, openDatabase } from "../../workers/store/database.ts";
-import type { Change } from "../../workers/store/outbox/commit.ts";
+import type { Change } from "../../workers/store/outbox/change.ts";
 import { FilterBuild } from "./filter-build.ts";
 import { type Requester, SegmentRecord } from "./record.ts";
 import {

@@ -1,5 +1,5 @@
 /** The tables of a big segment: its exact members, and what has changed since its filter. Synchronous throughout. */
-import type { AuditEntry } from "../../workers/store/outbox/commit.ts";
+import type { AuditEntry } from "../../workers/store/outbox/change.ts";
 
 /**
  * A member counts from the mark `validFrom` on. An upload that replaces all writes a mark of its own, which becomes

@@ -1,8 +1,9 @@
 /** What a big segment keeps: its state, its members, and the audit entries of what was done to it until D1 has them. */
+
+import { newId } from "../../workers/platform/random-id.ts";
 import type { SegmentPlace } from "../../workers/store/big-segments.ts";
-import { newId } from "../../workers/store/database.ts";
-import type { AuditEntry } from "../../workers/store/outbox/commit.ts";
-import type { Origin } from "../hub/kills/kill.ts";
+import type { AuditEntry } from "../../workers/store/outbox/change.ts";
+import type { Origin } from "../origin.ts";
 import { SegmentMembers } from "./members.ts";
 import { newState, type SegmentState } from "./state.ts";
 

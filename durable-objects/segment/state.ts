@@ -1,5 +1,5 @@
 /** What a big segment remembers of itself and of the upload that it takes, and when it has to look at itself again. */
-import type { Origin } from "../hub/kills/kill.ts";
+import type { Origin } from "../origin.ts";
 
 export type UploadMode = "add" | "remove" | "replace";
 

@@ -1,5 +1,6 @@
 /** The upload that a big segment takes, one at a time: gathered in memory, stored by the many, counted at its end. */
-import { newId } from "../../workers/store/database.ts";
+
+import { newId } from "../../workers/platform/random-id.ts";
 import type { Requester, SegmentRecord } from "./record.ts";
 import { isReceiving, isTooMany, UPLOAD_SILENCE_MS, type Upload, type UploadMode } from "./state.ts";
 

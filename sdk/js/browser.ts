@@ -2,15 +2,18 @@ import type { Context, Decision, Json } from "@bunting/core";
 import type { EvaluatedFlag, PutMessage, ValuesMessage } from "@bunting/core/wire";
 import { beacon, deviceStorage, watchPage } from "./browser/page.ts";
 import { type DeviceStorage, valueCache } from "./browser/value-cache.ts";
+import { settle, type Waiting, within } from "./browser/waiting.ts";
 import type { FlagTypes, KeyOf } from "./client/client.ts";
 import { VERSION } from "./client/credentials.ts";
 import { type EventOptions, Events } from "./events/events.ts";
 import { systemClock } from "./sync/clock.ts";
 import { type FeedStatus, liveFeed } from "./sync/driver.ts";
 import type { News } from "./sync/state.ts";
-import { pollingTransport, type Transport, webSocketTransport } from "./transports/connection.ts";
+import type { Transport } from "./sync/transport.ts";
+import { pollingTransport } from "./transports/polling.ts";
 import type { Fetch } from "./transports/protocol.ts";
 import { isServed, type Values, type ValuesDialect, valuesDialect } from "./transports/values-protocol.ts";
+import { webSocketTransport } from "./transports/websocket.ts";
 
 export type { Context, Decision, Json } from "@bunting/core";
 export type { EvaluatedFlag } from "@bunting/core/wire";
@@ -371,24 +374,6 @@ export function createClient<Flags extends FlagTypes = FlagTypes>(options: Brows
     },
   };
 }
-
-type Waiting = Set<(came: boolean) => void>;
-
-function settle(waiting: Iterable<(came: boolean) => void>, came: boolean): void {
-  for (const resolve of waiting) resolve(came);
-}
-
-/** What those who wait are told, or false when the time is up first. */
-const within = (timeoutMs: number, waiting: Waiting) =>
-  new Promise<boolean>((resolve) => {
-    const end = (came: boolean) => {
-      clearTimeout(timer);
-      waiting.delete(end);
-      resolve(came);
-    };
-    const timer = setTimeout(end, Math.min(timeoutMs, 2 ** 31 - 1), false);
-    waiting.add(end);
-  });
 
 /** A version 4 UUID. `crypto.randomUUID` is not there on pages without TLS. */
 function uuid(): string {

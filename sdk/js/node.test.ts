@@ -3,7 +3,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { booleanFlag, Peer, rulesetOf, SERVER_KEY } from "../../test/support/peer.ts";
 import { VERSION } from "./client/credentials.ts";
 import { type Change, type Client, createClient, type NodeOptions } from "./node.ts";
-import packageFile from "./package.json" with { type: "json" };
+import packageFile from "./package.json";
 
 const on = (version = 1, more: Partial<Flag> = {}) => booleanFlag("new-checkout", true, version, more);
 const off = (version = 1, more: Partial<Flag> = {}) => booleanFlag("new-checkout", false, version, more);

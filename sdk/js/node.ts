@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import type { Ruleset } from "@bunting/core";
 import type { PatchMessage } from "@bunting/core/wire";
 import { Client, type FlagTypes, type Logger } from "./client/client.ts";
-import { checkUrl, clientHeader, type Endpoint, environmentOf, serverKeyMistake } from "./client/credentials.ts";
+import { checkUrl, clientHeader, environmentOf, serverKeyMistake } from "./client/credentials.ts";
 import { Filters } from "./client/segment-filters.ts";
 import { type EventOptions, Events } from "./events/events.ts";
 import { FilterFiles, RulesetFile } from "./node/cache.ts";
@@ -10,8 +10,8 @@ import { outlivedBy } from "./node/process.ts";
 import { sseTransport } from "./sse.ts";
 import { systemClock } from "./sync/clock.ts";
 import { liveFeed, type Transports } from "./sync/driver.ts";
-import { pollingTransport, webSocketTransport } from "./transports/connection.ts";
-import type { Fetch } from "./transports/protocol.ts";
+import { pollingTransport } from "./transports/polling.ts";
+import type { Endpoint, Fetch } from "./transports/protocol.ts";
 import {
   acknowledgement,
   postEvents,
@@ -19,6 +19,7 @@ import {
   rulesetDialect,
   type SocketConstructor,
 } from "./transports/ruleset-protocol.ts";
+import { webSocketTransport } from "./transports/websocket.ts";
 
 export type { Context, Decision, Json, Ruleset } from "@bunting/core";
 export type { Client, ClientEvents, FlagTypes, Logger, Status } from "./client/client.ts";

@@ -1,6 +1,7 @@
 import { createParser } from "eventsource-parser";
 import type { End, Patch, Put } from "./sync/state.ts";
-import { endOf, messageOf, oneAtATime, type Sink, type Transport } from "./transports/connection.ts";
+import type { Sink, Transport } from "./sync/transport.ts";
+import { endOf, messageOf, oneAtATime } from "./transports/connection.ts";
 import type { Dialect } from "./transports/protocol.ts";
 
 /** A server's largest message is 64 KB, all values of a large environment a few times that. */

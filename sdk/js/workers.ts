@@ -1,11 +1,11 @@
 import type { Json, Ruleset } from "@bunting/core";
 import { Client, type FlagTypes, type Logger } from "./client/client.ts";
-import { checkUrl, clientHeader, type Endpoint, environmentOf, serverKeyMistake } from "./client/credentials.ts";
+import { checkUrl, clientHeader, environmentOf, serverKeyMistake } from "./client/credentials.ts";
 import { Filters } from "./client/segment-filters.ts";
 import { type EventOptions, Events } from "./events/events.ts";
 import { type Clock, pause, systemClock } from "./sync/clock.ts";
-import { pollingTransport } from "./transports/connection.ts";
-import type { Fetch } from "./transports/protocol.ts";
+import { pollingTransport } from "./transports/polling.ts";
+import type { Endpoint, Fetch } from "./transports/protocol.ts";
 import { postEvents, rulesetDialect } from "./transports/ruleset-protocol.ts";
 import { inDataCentre, inKV, type KVBinding, RulesetCache } from "./workers/cache.ts";
 import { type RequestContext, Revalidator, type Take } from "./workers/revalidator.ts";

@@ -6,8 +6,9 @@ import { describe, expect, test } from "vitest";
 import { acceptEvents } from "../../workers/edge/events/intake.ts";
 import type { Env } from "../../workers/env.ts";
 import { MAX_POINTS } from "../../workers/events/analytics.ts";
-import { consume, type QueuedEvents, retryDelaySeconds } from "../../workers/events/consumer.ts";
+import { consume, retryDelaySeconds } from "../../workers/events/consumer.ts";
 import { DEAD_LETTERS, replayDeadLetters } from "../../workers/events/dead-letters.ts";
+import type { QueuedEvents } from "../../workers/events/message.ts";
 import worker from "../support/worker.ts";
 
 const receivedAt = Date.UTC(2026, 10, 20, 13, 59, 58);

@@ -6,7 +6,7 @@ import { archiveDueAt, needsBase } from "../../durable-objects/hub/archive.ts";
 import type { Hub } from "../../durable-objects/hub/hub.ts";
 import { HubStorage, type Position } from "../../durable-objects/hub/storage.ts";
 import { pastRuleset } from "../../workers/edge/ruleset/past-revision.ts";
-import type { Documents, Head } from "../../workers/store/outbox/commit.ts";
+import type { Documents, Head } from "../../workers/store/outbox/change.ts";
 import { Rebuilding, readRevision, trimRevisions } from "../../workers/store/r2-history.ts";
 import { fetchPath, newPlace, turnedOn, withKey } from "../support/data-plane.ts";
 import { commitDocuments, flag, newEnvironment } from "../support/environment.ts";

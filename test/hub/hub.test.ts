@@ -7,7 +7,7 @@ import { describe, expect, test } from "vitest";
 import { HubStorage } from "../../durable-objects/hub/storage.ts";
 import { readLatestSnapshot } from "../../workers/store/kv-snapshot.ts";
 import { LostRace } from "../../workers/store/outbox/commit.ts";
-import * as table from "../../workers/store/schema/tables.ts";
+import * as table from "../../workers/store/schema/index.ts";
 import { commitDocuments, db, flag, newEnvironment } from "../support/environment.ts";
 import { setFaults, withFaults } from "../support/faults.ts";
 import { killRequest } from "../support/kill.ts";

@@ -5,7 +5,7 @@ import type { Flag } from "@bunting/core";
 import type { PatchMessage } from "@bunting/core/wire";
 import { eq, like } from "drizzle-orm";
 import { describe, expect, test } from "vitest";
-import * as table from "../../workers/store/schema/tables.ts";
+import * as table from "../../workers/store/schema/index.ts";
 import { commitDocuments, db, flag, newEnvironment } from "../support/environment.ts";
 import { killRequest } from "../support/kill.ts";
 

@@ -5,7 +5,7 @@ import type { Flag } from "@bunting/core";
 import type { PatchMessage } from "@bunting/core/wire";
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import type { Change } from "../../workers/store/outbox/commit.ts";
+import type { Change } from "../../workers/store/outbox/change.ts";
 import { commitDocuments, flag, newEnvironment } from "../support/environment.ts";
 import { killRequest } from "../support/kill.ts";
 

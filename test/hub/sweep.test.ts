@@ -2,17 +2,10 @@ import { createExecutionContext, createScheduledController, waitOnExecutionConte
 import { env } from "cloudflare:workers";
 import { eq } from "drizzle-orm";
 import { expect, test, vi } from "vitest";
-import { newId } from "../../workers/store/database.ts";
-import {
-  commit,
-  LostRace,
-  laggingEnvironments,
-  markPublished,
-  retryingLostRaces,
-  trimOutbox,
-  trimProjectEdits,
-} from "../../workers/store/outbox/commit.ts";
-import * as table from "../../workers/store/schema/tables.ts";
+import { newId } from "../../workers/platform/random-id.ts";
+import { commit, LostRace, retryingLostRaces } from "../../workers/store/outbox/commit.ts";
+import { laggingEnvironments, markPublished, trimOutbox, trimProjectEdits } from "../../workers/store/outbox/outbox.ts";
+import * as table from "../../workers/store/schema/index.ts";
 import { commitDocuments, db, flag, newEnvironment } from "../support/environment.ts";
 import { RelaySocket } from "../support/relay-socket.ts";
 import worker from "../support/worker.ts";

@@ -1,8 +1,9 @@
 /** How often a relay writes down what it knows of deliveries, and what is forgotten where it is lost between. */
 import { evictDurableObject, runInDurableObject } from "cloudflare:test";
 import { expect, test, vi } from "vitest";
+import type { Attachment } from "../../durable-objects/fan-out/handshake.ts";
 import { Tallies } from "../../durable-objects/relay/delivery-statistics.ts";
-import { type Attachment, Sockets } from "../../durable-objects/relay/sockets.ts";
+import { Sockets } from "../../durable-objects/relay/sockets.ts";
 import { RelayStorage } from "../../durable-objects/relay/storage.ts";
 import { flag } from "../support/environment.ts";
 import { hubOf, livingEnvironment, RelaySocket, relayOf } from "../support/relay-socket.ts";

@@ -3,8 +3,8 @@ import { env } from "cloudflare:workers";
 import type { PatchMessage } from "@bunting/core/wire";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
 import type { Standing } from "../../durable-objects/fan-out/delivery.ts";
+import { KEY_REVOKED } from "../../durable-objects/fan-out/handshake.ts";
 import { Relay } from "../../durable-objects/relay/relay.ts";
-import { KEY_REVOKED } from "../../durable-objects/relay/sockets.ts";
 import { flag } from "../support/environment.ts";
 import { hubOf, livingEnvironment, RelaySocket, relayOf } from "../support/relay-socket.ts";
 

@@ -5,7 +5,7 @@ import { expect, onTestFinished, test, vi } from "vitest";
 import { relayName } from "../../durable-objects/fan-out/tree.ts";
 import { Hub, Relay } from "../../workers/index.ts";
 import { latestPointer } from "../../workers/store/kv-snapshot.ts";
-import * as table from "../../workers/store/schema/tables.ts";
+import * as table from "../../workers/store/schema/index.ts";
 import { db, flag } from "../support/environment.ts";
 import { killRequest } from "../support/kill.ts";
 import { away, hubOf, livingEnvironment, RelaySocket, relayOf } from "../support/relay-socket.ts";

@@ -3,7 +3,7 @@ import type { PatchMessage } from "@bunting/core/wire";
 import { and, eq } from "drizzle-orm";
 import { expect, test, vi } from "vitest";
 import { commit } from "../../workers/store/outbox/commit.ts";
-import * as table from "../../workers/store/schema/tables.ts";
+import * as table from "../../workers/store/schema/index.ts";
 import {
   CREATED_AT,
   evaluatorOf,

@@ -4,8 +4,8 @@ import { env } from "cloudflare:workers";
 import { eq, gt } from "drizzle-orm";
 import { afterEach, expect, test, vi } from "vitest";
 import { commitMembers } from "../../workers/store/big-segments.ts";
-import type { AuditEntry } from "../../workers/store/outbox/commit.ts";
-import * as table from "../../workers/store/schema/tables.ts";
+import type { AuditEntry } from "../../workers/store/outbox/change.ts";
+import * as table from "../../workers/store/schema/index.ts";
 import {
   CREATED_AT,
   hubOf,

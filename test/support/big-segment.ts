@@ -3,7 +3,8 @@ import { env } from "cloudflare:workers";
 import { compile, type Evaluator, type Ruleset } from "@bunting/core";
 import { expect, vi } from "vitest";
 import type { Requester } from "../../durable-objects/segment/big-segment.ts";
-import { commit, type Head } from "../../workers/store/outbox/commit.ts";
+import type { Head } from "../../workers/store/outbox/change.ts";
+import { commit } from "../../workers/store/outbox/commit.ts";
 import { insertSegment } from "../../workers/store/segments.ts";
 import { commitDocuments, db, flag, newEnvironment } from "./environment.ts";
 

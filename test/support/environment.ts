@@ -2,9 +2,11 @@
 
 import { env } from "cloudflare:workers";
 import type { Flag } from "@bunting/core";
-import { type Database, newId, openDatabase } from "../../workers/store/database.ts";
-import { type Change, commit, type Documents, type Head } from "../../workers/store/outbox/commit.ts";
-import * as table from "../../workers/store/schema/tables.ts";
+import { newId } from "../../workers/platform/random-id.ts";
+import { type Database, openDatabase } from "../../workers/store/database.ts";
+import type { Change, Documents, Head } from "../../workers/store/outbox/change.ts";
+import { commit } from "../../workers/store/outbox/commit.ts";
+import * as table from "../../workers/store/schema/index.ts";
 
 export const db: Database = openDatabase(env.DB);
 

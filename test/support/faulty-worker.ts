@@ -5,7 +5,7 @@
  */
 
 import type { Env } from "../../workers/env.ts";
-import type { QueuedEvents } from "../../workers/events/consumer.ts";
+import type { QueuedEvents } from "../../workers/events/message.ts";
 import worker, {
   BigSegment as RealBigSegment,
   Due as RealDue,

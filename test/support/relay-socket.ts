@@ -4,9 +4,9 @@ import { runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import type { ServerMessage } from "@bunting/core/wire";
 import { expect, vi } from "vitest";
+import { ATTACHMENT_HEADER, type Introduction } from "../../durable-objects/fan-out/handshake.ts";
 import { relayName } from "../../durable-objects/fan-out/tree.ts";
-import { ATTACHMENT_HEADER, type Introduction } from "../../durable-objects/relay/sockets.ts";
-import type { Documents, Head } from "../../workers/store/outbox/commit.ts";
+import type { Documents, Head } from "../../workers/store/outbox/change.ts";
 import { commitDocuments, newEnvironment } from "./environment.ts";
 
 export const hubOf = (environmentId: string) => env.HUB.get(env.HUB.idFromName(environmentId));

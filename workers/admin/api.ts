@@ -27,7 +27,8 @@ import { staleFlags } from "./flags/stale.ts";
 import { targetings } from "./flags/targeting.ts";
 import { authenticate } from "./http/access.ts";
 import { bodyChecked, traced } from "./http/body.ts";
-import { type AdminEnv, resource } from "./http/contract.ts";
+import type { AdminEnv } from "./http/context.ts";
+import { BASE_PATH, resource } from "./http/contract.ts";
 import { DOCS_HEADERS, docsPage } from "./http/docs-page.ts";
 import { answeredMeanwhile, onceOnly } from "./http/idempotency.ts";
 import { describe } from "./http/openapi.ts";
@@ -37,7 +38,6 @@ import { schedules } from "./planned/schedules/schedules.ts";
 import { members } from "./segments/members.ts";
 import { segments } from "./segments/segments.ts";
 import { DryRun, dryRunAnswer } from "./write/dry-run.ts";
-import { BASE_PATH } from "./write/hub-client.ts";
 
 const resources = [
   projects,

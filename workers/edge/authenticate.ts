@@ -1,21 +1,14 @@
 /** SDK keys: checked against what the environment's hub has published, in memory, without asking a database. */
 import { ApiError, badRequest, forbidden, unauthenticated, unavailable } from "../platform/problem.ts";
 import { sha256 } from "../store/credentials.ts";
-import type { KeyGrant } from "../store/outbox/commit.ts";
-import type { KeyKind } from "../store/schema/tables.ts";
+import type { KeyGrant } from "../store/outbox/change.ts";
+import type { KeyKind } from "../store/schema/index.ts";
 import { allowsOrigin, hasOrigins } from "./cors.ts";
 import { revisionOfEtag } from "./etag.ts";
 import { limitReader, noteStranger, refuseStranger } from "./read-limit.ts";
 import type { Incoming } from "./router.ts";
-import {
-  EARLY_MS,
-  FRESH_MS,
-  freshRuleset,
-  heldRuleset,
-  type IsolateRuleset,
-  isolateRuleset,
-  type Visit,
-} from "./ruleset/cache.ts";
+import { EARLY_MS, FRESH_MS, freshRuleset, heldRuleset, isolateRuleset } from "./ruleset/cache.ts";
+import type { IsolateRuleset, Visit } from "./ruleset/isolate-ruleset.ts";
 
 type ClientName = { sdk: string; instance: string; name: string };
 

@@ -1,4 +1,4 @@
-import type { KeyGrant } from "../store/outbox/commit.ts";
+import type { KeyGrant } from "../store/outbox/change.ts";
 
 /** What a page may send, beside what it may always. */
 const REQUEST_HEADERS =

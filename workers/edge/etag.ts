@@ -1,7 +1,8 @@
 /** ETags: strong, and opaque to clients. Whatever an answer depends on is in its name, so that a 304 makes no answer. */
 
 import type { Incoming } from "./router.ts";
-import { type IsolateRuleset, notePoll, staleFor } from "./ruleset/cache.ts";
+import { notePoll, staleFor } from "./ruleset/cache.ts";
+import type { IsolateRuleset } from "./ruleset/isolate-ruleset.ts";
 
 /** `isWhole` is false where the same revision may be answered otherwise in a moment. */
 export type Answer = { revision: number; text: string; isWhole: boolean };

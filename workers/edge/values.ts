@@ -1,8 +1,8 @@
 /** What a client key is told: values for one context, of flags that are for clients, and nothing else of the ruleset. */
 import { type Decision, exposureOf, type Flag } from "@bunting/core";
 import type { EvaluatedFlag, PutMessage, ValuesMessage } from "@bunting/core/wire";
-import type { KeyKind } from "../store/schema/tables.ts";
-import type { IsolateRuleset } from "./ruleset/cache.ts";
+import type { KeyKind } from "../store/schema/index.ts";
+import type { IsolateRuleset } from "./ruleset/isolate-ruleset.ts";
 
 type Held = Pick<IsolateRuleset, "evaluator" | "history">;
 

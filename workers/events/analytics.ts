@@ -1,6 +1,6 @@
 /** What a delivery of events says in Analytics Engine: for monitoring, never for statistics, because it samples. */
 import type { TelemetryEvent } from "@bunting/core/wire";
-import type { QueuedEvents } from "./consumer.ts";
+import type { QueuedEvents } from "./message.ts";
 
 /** Analytics Engine takes 250 points in one invocation of a Worker. */
 export const MAX_POINTS = 250;

@@ -2,25 +2,11 @@
  * The events queue's consumer: a delivery becomes one gzip NDJSON object in R2 for each environment and hour of receipt,
  * and points in Analytics Engine. Queues deliver at least once: readers of R2 deduplicate by batchId and index.
  */
-import type { TelemetryEvent } from "@bunting/core/wire";
 import type { Env } from "../env.ts";
 import { R2_WRITE_MS, within } from "../platform/deadline.ts";
 import { sha256 } from "../store/credentials.ts";
 import { decisionPoints } from "./analytics.ts";
-
-/** A message: a run of one batch's events, at most 100 KB. */
-export type QueuedEvents = {
-  environment: string;
-  /** Which kind of key sent it. What comes with a client key, anybody can have sent. */
-  source: "server" | "client";
-  sdk: { name: string; version: string };
-  batchId: string;
-  /** The index in its batch of the first of `events`. Null stands for one of a kind that intake did not know. */
-  firstIndex: number;
-  /** Epoch milliseconds. */
-  receivedAt: number;
-  events: (TelemetryEvent | null)[];
-};
+import type { QueuedEvents } from "./message.ts";
 
 type Delivery = { prefix: string; messages: Message<QueuedEvents>[] };
 

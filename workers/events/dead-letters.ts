@@ -6,7 +6,8 @@
 import type { Env } from "../env.ts";
 import { QUEUE_SEND_MS, R2_READ_MS, R2_WRITE_MS, within } from "../platform/deadline.ts";
 import { sha256 } from "../store/credentials.ts";
-import { isReadable, type QueuedEvents } from "./consumer.ts";
+import { isReadable } from "./consumer.ts";
+import type { QueuedEvents } from "./message.ts";
 
 export const DEAD_LETTERS = "bunting-events-dead";
 

@@ -1,8 +1,8 @@
 /** Reading the audit log. Entries are written with what they tell of (workers/store/outbox/commit.ts, kills.ts), and never again. */
 import { and, asc, desc, eq, getTableColumns, gte, lt, type SQL, sql } from "drizzle-orm";
 import { answered, type Database } from "./database.ts";
-import type { UndoOf } from "./outbox/commit.ts";
-import * as table from "./schema/tables.ts";
+import type { UndoOf } from "./outbox/change.ts";
+import * as table from "./schema/index.ts";
 
 export type AuditRow = typeof table.audit.$inferSelect;
 

@@ -5,15 +5,9 @@ import { and, eq, lte, sql } from "drizzle-orm";
 import { FILTER_READ_MS, within } from "../platform/deadline.ts";
 import { answered, type Database, type Statement } from "./database.ts";
 import { segmentDocument, selectHead, selectMembers } from "./documents.ts";
-import {
-  type AuditEntry,
-  type Change,
-  commit,
-  type Documents,
-  type MembersSince,
-  retryingLostRaces,
-} from "./outbox/commit.ts";
-import * as table from "./schema/tables.ts";
+import type { AuditEntry, Change, Documents, MembersSince } from "./outbox/change.ts";
+import { commit, retryingLostRaces } from "./outbox/commit.ts";
+import * as table from "./schema/index.ts";
 
 /** Which segment: its environment and its key there. */
 export type SegmentPlace = { environmentId: string; key: string };

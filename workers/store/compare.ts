@@ -3,7 +3,7 @@ import { and, asc, eq, gt, isNull, sql } from "drizzle-orm";
 import { alias } from "drizzle-orm/sqlite-core";
 import type { Database } from "./database.ts";
 import { flagDocument, type SegmentRow } from "./documents.ts";
-import * as table from "./schema/tables.ts";
+import * as table from "./schema/index.ts";
 
 /** Environments by id. `key`: this document alone. */
 export type Compared = {

@@ -1,8 +1,9 @@
 /** API tokens and the names a kill needs, in D1 and mirrored in KV when written: a kill must not depend on D1. */
 import { and, eq, gt } from "drizzle-orm";
 import { Circuit, D1_BREAKING, D1_FIRST_MS, D1_MS, KV_READ_MS, within } from "../platform/deadline.ts";
-import { type Database, randomText } from "./database.ts";
-import * as table from "./schema/tables.ts";
+import { randomText } from "../platform/random-id.ts";
+import type { Database } from "./database.ts";
+import * as table from "./schema/index.ts";
 
 export type ApiToken = Omit<typeof table.apiTokens.$inferSelect, "hash">;
 

@@ -2,7 +2,7 @@ import { DrizzleQueryError } from "drizzle-orm";
 import type { BatchItem } from "drizzle-orm/batch";
 import { type DrizzleD1Database, drizzle } from "drizzle-orm/d1";
 import { D1_MS, DeadlineExceeded, within } from "../platform/deadline.ts";
-import * as schema from "./schema/tables.ts";
+import * as schema from "./schema/index.ts";
 
 export type Database = DrizzleD1Database<typeof schema>;
 export type Statement = BatchItem<"sqlite">;
@@ -30,21 +30,4 @@ export async function answered<T>(batch: Promise<T>): Promise<T> {
   } catch (cause) {
     throw new DatabaseFailed("D1 did not take a batch", { cause });
   }
-}
-
-/** Random and unguessable, lower-case letters and digits only: it also appears inside keys, between underscores. */
-export function newId(prefix: string): string {
-  return `${prefix}_${randomText(20)}`;
-}
-
-export function randomText(length: number): string {
-  const alphabet = "0123456789abcdefghijklmnopqrstuvwxyz";
-  let text = "";
-  while (text.length < length) {
-    for (const byte of crypto.getRandomValues(new Uint8Array(length * 2))) {
-      // 252 is the largest multiple of 36 in a byte: beyond it the first letters would be likelier.
-      if (byte < 252 && text.length < length) text += alphabet[byte % 36];
-    }
-  }
-  return text;
 }

@@ -1,7 +1,7 @@
 /** What depends on a document, as far as that goes: from `dependencies`, which is written with each document. */
 import { sql } from "drizzle-orm";
 import { answered, type Database } from "./database.ts";
-import type { DocumentKind } from "./schema/tables.ts";
+import type { DocumentKind } from "./schema/index.ts";
 
 export type Node = { kind: DocumentKind; key: string };
 /** `from` refers to `to`. */

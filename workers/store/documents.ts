@@ -2,8 +2,9 @@
 import type { Flag, Ruleset, Segment } from "@bunting/core";
 import { and, eq, getTableColumns, inArray, isNull, type SQL, sql } from "drizzle-orm";
 import { answered, type Database, type Statement } from "./database.ts";
-import { type Head, type KeyGrant, lastKill } from "./outbox/commit.ts";
-import * as table from "./schema/tables.ts";
+import type { Head, KeyGrant } from "./outbox/change.ts";
+import { lastKill } from "./outbox/outbox.ts";
+import * as table from "./schema/index.ts";
 
 export type FlagRow = typeof table.flags.$inferSelect;
 export type ConfigurationRow = typeof table.flagConfigurations.$inferSelect;

@@ -2,11 +2,11 @@ import { and, eq, lte, sql } from "drizzle-orm";
 import { deleteChangeRequests } from "./approvals/change-requests.ts";
 import type { Database, Statement } from "./database.ts";
 import { type FlagRow, flagDocument } from "./documents.ts";
-import type { Head } from "./outbox/commit.ts";
+import type { Head } from "./outbox/change.ts";
 import { documentBytes } from "./outbox/ruleset-size.ts";
 import { type EnvironmentRow, headOf } from "./projects.ts";
 import { listed } from "./rows.ts";
-import * as table from "./schema/tables.ts";
+import * as table from "./schema/index.ts";
 
 /**
  * The row, and every flag of the project in its defaults: one statement each, however many flags there are. The row knows

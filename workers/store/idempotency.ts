@@ -1,8 +1,8 @@
 /** The first answer to each Idempotency-Key. Committed with the write (workers/store/outbox/commit.ts), completed once the hub has answered. */
 import { and, eq, lt } from "drizzle-orm";
 import type { Database } from "./database.ts";
-import type { IdempotencyRecord } from "./outbox/commit.ts";
-import * as table from "./schema/tables.ts";
+import type { IdempotencyRecord } from "./outbox/change.ts";
+import * as table from "./schema/index.ts";
 
 const at = (tokenId: string, key: string) =>
   and(eq(table.idempotency.tokenId, tokenId), eq(table.idempotency.key, key));

@@ -1,10 +1,11 @@
 /** D1's mirror of kills and restores: for reading and for the audit log. Late or twice changes nothing. */
 import { and, eq, gt, lt, sql } from "drizzle-orm";
+import { newId } from "../platform/random-id.ts";
 import { flagsReached } from "./approvals/policies.ts";
 import { isMet } from "./approvals/policy.ts";
-import { type Database, newId, type Statement, transaction } from "./database.ts";
-import type { AuditEntry } from "./outbox/commit.ts";
-import * as table from "./schema/tables.ts";
+import { type Database, type Statement, transaction } from "./database.ts";
+import type { AuditEntry } from "./outbox/change.ts";
+import * as table from "./schema/index.ts";
 
 export type MirroredKill = typeof table.kills.$inferInsert;
 

@@ -1,6 +1,6 @@
 /** Rulesets in KV: immutable, named by revision, and a pointer to the newest. Written by the hub alone. */
 import { KV_READ_MS, KV_WRITE_MS, within } from "../platform/deadline.ts";
-import type { KeyGrant } from "./outbox/commit.ts";
+import type { KeyGrant } from "./outbox/change.ts";
 
 /** `ruleset` is the encoded document that server SDKs get; the rest is for Workers and a hub that starts over. */
 export type SnapshotParts = {

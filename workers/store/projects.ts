@@ -3,9 +3,9 @@ import { deleteChangeRequests } from "./approvals/change-requests.ts";
 import type { EnvironmentName } from "./credentials.ts";
 import { answered, type Database, type Statement } from "./database.ts";
 import type { FlagRow } from "./documents.ts";
-import type { Head } from "./outbox/commit.ts";
+import type { Head } from "./outbox/change.ts";
 import { type DocumentOrder, holding, inOrder, type PageOf } from "./page.ts";
-import * as table from "./schema/tables.ts";
+import * as table from "./schema/index.ts";
 
 export type ProjectRow = typeof table.projects.$inferSelect;
 export type EnvironmentRow = typeof table.environments.$inferSelect;

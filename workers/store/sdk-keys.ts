@@ -2,7 +2,7 @@ import { and, eq } from "drizzle-orm";
 import type { Database, Statement } from "./database.ts";
 import type { SdkKeyRow } from "./documents.ts";
 import { type CredentialFilter, type CredentialOrder, holding, inOrder, inState, type PageOf } from "./page.ts";
-import * as table from "./schema/tables.ts";
+import * as table from "./schema/index.ts";
 
 export const findSdkKey = (db: Database, environmentId: string, id: string): Promise<SdkKeyRow | undefined> =>
   db.query.sdkKeys.findFirst({ where: and(eq(table.sdkKeys.environmentId, environmentId), eq(table.sdkKeys.id, id)) });

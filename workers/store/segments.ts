@@ -2,7 +2,7 @@ import { and, eq } from "drizzle-orm";
 import type { Database, Statement } from "./database.ts";
 import type { SegmentRow } from "./documents.ts";
 import { type DocumentOrder, holding, inOrder, type PageOf } from "./page.ts";
-import * as table from "./schema/tables.ts";
+import * as table from "./schema/index.ts";
 
 const at = (environmentId: string, key: string) =>
   and(eq(table.segments.environmentId, environmentId), eq(table.segments.key, key));

@@ -1,7 +1,7 @@
 import { and, eq, sql } from "drizzle-orm";
 import type { Database, Statement } from "./database.ts";
 import { type CredentialFilter, type CredentialOrder, holding, inOrder, inState, type PageOf } from "./page.ts";
-import * as table from "./schema/tables.ts";
+import * as table from "./schema/index.ts";
 
 export type TokenRow = typeof table.apiTokens.$inferSelect;
 

@@ -1,18 +1,8 @@
 /** Kills and restores: the hub's own decisions, and what D1 is told of them. */
 
 import type { MirroredKill } from "../../../workers/store/kills.ts";
-import type { AuditEntry } from "../../../workers/store/outbox/commit.ts";
-
-/** Who asked, for the audit entry that goes to D1. */
-export type Origin = {
-  actor: string;
-  tokenId: string | null;
-  project: string;
-  environment: string;
-  sourceIp: string | null;
-  userAgent: string | null;
-  correlationId: string;
-};
+import type { AuditEntry } from "../../../workers/store/outbox/change.ts";
+import type { Origin } from "../../origin.ts";
 
 export type KillRequest = {
   action: "kill" | "restore";

@@ -12,6 +12,7 @@ import {
   Condition,
   EXISTS,
   FLAG,
+  type FlagSlot,
   INVALID,
   type Kind,
   LEAF,
@@ -19,8 +20,8 @@ import {
   NOT,
   type Requirement,
   SEGMENTS,
+  type SegmentSlot,
 } from "./conditions.ts";
-import type { FlagSlot, SegmentSlot } from "./evaluate.ts";
 
 /** Conditions nested deeper make their flag malformed: neither compiling nor evaluating may exhaust the stack. */
 const MAX_NESTING = 32;

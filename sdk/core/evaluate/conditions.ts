@@ -1,7 +1,7 @@
+import type { Decision } from "../decision.ts";
 import { In, type Matcher } from "../operators/operators.ts";
 import { lowerCase } from "../operators/strings.ts";
 import { type Attribute, elementOf, isArray, lengthOf } from "./attributes.ts";
-import type { FlagSlot, SegmentSlot } from "./evaluate.ts";
 
 /** What a condition comes to. The last two end the evaluation: the flag is malformed (EV-4, EV-10). */
 export type Verdict = typeof NO | typeof YES | typeof MALFORMED | typeof CYCLE;
@@ -31,6 +31,14 @@ let arrayWork = 0;
 /** Before each evaluation, which is synchronous. */
 export function beginArrayWork(): void {
   arrayWork = 0;
+}
+
+/** Another flag or segment, as a condition asks for it: evaluate.ts has both, and imports this file. */
+export interface FlagSlot {
+  settle(context: object, key: string, epoch: number, depth: number): Decision | null;
+}
+export interface SegmentSlot {
+  includes(context: object, key: string, epoch: number, depth: number): Verdict;
 }
 
 /** Another flag, and the variations of it that will do: a prerequisite, or a condition (EV-4, EV-9). */

@@ -1,12 +1,7 @@
-import type { Fetch } from "../transports/protocol.ts";
-
 /** Kept equal to package.json by a test: an entry point cannot read that file on every platform. */
 export const VERSION = "0.1.0";
 
 const SERVER_KEY = /^bnt_srv_[A-Za-z0-9._~-]+_[A-Za-z0-9._~-]+$/;
-
-/** Where a client talks to and as whom. */
-export type Endpoint = { url: string; headers(): Record<string, string>; fetch: Fetch };
 
 /** Says what is wrong with a server key and what to do about it, or null. The key itself is never repeated. */
 export function serverKeyMistake(key: unknown): string | null {

@@ -2,7 +2,7 @@
 import type { Evaluator, MissingFilter } from "@bunting/core";
 import type { Clock } from "../sync/clock.ts";
 import { messageOf } from "../transports/connection.ts";
-import type { Endpoint } from "./credentials.ts";
+import type { Endpoint } from "../transports/protocol.ts";
 
 /** 18 MB for five million members, over a slow line. */
 const DEADLINE_MS = 60_000;

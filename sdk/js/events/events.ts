@@ -2,6 +2,7 @@ import type { Context, Decision, Exposure, Ruleset } from "@bunting/core";
 import { MAX_EVENT_BYTES, MAX_EVENTS, type TelemetryEvent } from "@bunting/core/wire";
 import type { Clock } from "../sync/clock.ts";
 import { messageOf, retryAfter } from "../transports/connection.ts";
+import type { Post } from "../transports/protocol.ts";
 import { encodeBatch, isFinal, MAX_NAME, MAX_UNIT, summaries } from "./batches.ts";
 import { publicAttributes } from "./public-attributes.ts";
 
@@ -13,9 +14,6 @@ export type EventOptions = {
   /** Most events kept while the server cannot be reached; the oldest go first. 10,000 unless told. */
   maxBuffered?: number;
 };
-
-/** Sends one batch to the intake. */
-export type Post = (body: string, signal: AbortSignal) => Promise<Response>;
 
 /** A process that dies loses what it has not sent. */
 const MIN_WINDOW_MS = 1_000;

@@ -1,5 +1,4 @@
 import { PING } from "@bunting/core/wire";
-import type { Transport } from "../transports/connection.ts";
 import type { Clock } from "./clock.ts";
 import {
   type Effect,
@@ -13,6 +12,7 @@ import {
   type TimerName,
 } from "./state.ts";
 import { transition } from "./sync.ts";
+import type { Transport } from "./transport.ts";
 
 /** What a feed keeps up to date. */
 export type Store<P extends Put = Put, D extends Patch = Patch> = {

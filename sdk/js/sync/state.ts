@@ -95,20 +95,11 @@ export const STALE_MS = 60_000;
 export const CIRCUIT_FAILURES = 5;
 /** A stream that dies sooner was no success: otherwise a flapping server would be hammered within its own window. */
 export const SETTLED_MS = 5_000;
-export const BACKOFF_MIN_MS = 1_000;
-export const BACKOFF_MAX_MS = 60_000;
-/** Most first failures are a dropped connection: one quick attempt before any back-off. */
-export const FIRST_RETRY_MS = 250;
 /** Messages on one stream can overtake each other by a hop, so a gap may close by itself. */
 export const GAP_MS = 250;
 /** Replays follow a hello at once; only when they do not is a fetch worth its bytes. */
 export const CATCH_UP_MS = 2_000;
 export const EARLY_PATCHES = 100;
-
-export const backoffCap = (failures: number): number => Math.min(BACKOFF_MAX_MS, BACKOFF_MIN_MS * 2 ** (failures - 1));
-
-/** Full jitter: anywhere below a cap that doubles from 1 s to 60 s. */
-export const backoffMs = (failures: number, random: () => number): number => random() * backoffCap(failures);
 
 /** ±20 %, so that pollers started together drift apart. */
 export const pollMs = (random: () => number): number => Math.round(POLL_MS * (0.8 + 0.4 * random()));

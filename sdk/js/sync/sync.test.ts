@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
+import { backoffMs } from "./backoff.ts";
 import {
-  backoffMs,
   type Effect,
   type Incoming,
   initialState,

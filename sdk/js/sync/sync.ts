@@ -1,15 +1,11 @@
+import { BACKOFF_MAX_MS, BACKOFF_MIN_MS, backoffCap, backoffMs, FIRST_RETRY_MS } from "./backoff.ts";
 import {
-  BACKOFF_MAX_MS,
-  BACKOFF_MIN_MS,
-  backoffCap,
-  backoffMs,
   CATCH_UP_MS,
   CIRCUIT_FAILURES,
   CONNECT_MS,
   EARLY_PATCHES,
   type Effect,
   type End,
-  FIRST_RETRY_MS,
   GAP_MS,
   type Incoming,
   type Patch,

@@ -40,3 +40,9 @@ export type Dialect<P extends Put = Put, D extends Patch = Patch> = {
   /** What to do about an answer of this status. */
   explain?(status: number): string | undefined;
 };
+
+/** Sends one batch to the intake. */
+export type Post = (body: string, signal: AbortSignal) => Promise<Response>;
+
+/** Where a client talks to and as whom. */
+export type Endpoint = { url: string; headers(): Record<string, string>; fetch: Fetch };

@@ -1,9 +1,7 @@
 import type { Ruleset } from "@bunting/core";
 import type { AppliedMessage, MemberChange, PatchMessage } from "@bunting/core/wire";
-import type { Endpoint } from "../client/credentials.ts";
-import type { Post } from "../events/events.ts";
 import { areDocuments, type Fields, isObject, isRevision, parse, readMessage, windowMs } from "./messages.ts";
-import type { Dialect, Socket } from "./protocol.ts";
+import type { Dialect, Endpoint, Post, Socket } from "./protocol.ts";
 
 /** An environment's ruleset, with a server key: how it is asked for and read. */
 

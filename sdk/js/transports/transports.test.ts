@@ -1,13 +1,15 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { booleanFlag, CLIENT_KEY, Peer, rulesetOf, SERVER_KEY } from "../../../test/support/peer.ts";
-import type { Endpoint } from "../client/credentials.ts";
 import { sseTransport } from "../sse.ts";
 import { systemClock } from "../sync/clock.ts";
 import type { End, Incoming } from "../sync/state.ts";
-import { pollingTransport, retryAfter, type Transport, webSocketTransport } from "./connection.ts";
-import type { Dialect, Fetch } from "./protocol.ts";
+import type { Transport } from "../sync/transport.ts";
+import { retryAfter } from "./connection.ts";
+import { pollingTransport } from "./polling.ts";
+import type { Dialect, Endpoint, Fetch } from "./protocol.ts";
 import { rulesetDialect, type SocketConstructor } from "./ruleset-protocol.ts";
 import { valuesDialect } from "./values-protocol.ts";
+import { webSocketTransport } from "./websocket.ts";
 
 let peer: Peer;
 beforeEach(async () => {

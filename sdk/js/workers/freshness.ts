@@ -1,4 +1,5 @@
-import { BACKOFF_MAX_MS, backoffMs, CIRCUIT_FAILURES } from "../sync/state.ts";
+import { BACKOFF_MAX_MS, backoffMs } from "../sync/backoff.ts";
+import { CIRCUIT_FAILURES } from "../sync/state.ts";
 
 /** When a Worker, which lives from request to request, asks for its ruleset again: decided purely, times in milliseconds. */
 

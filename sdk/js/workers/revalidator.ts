@@ -5,7 +5,7 @@ import type { Filters } from "../client/segment-filters.ts";
 import { type Clock, pause } from "../sync/clock.ts";
 import type { Feed, FeedStatus } from "../sync/driver.ts";
 import type { End, Incoming } from "../sync/state.ts";
-import type { Transport } from "../transports/connection.ts";
+import type { Transport } from "../sync/transport.ts";
 import type { RulesetMessage } from "../transports/ruleset-protocol.ts";
 import { ABANDONED_MS, answered, type Freshness, failed, isAsking, isStale, type Limits, plan } from "./freshness.ts";
 

@@ -2,7 +2,7 @@
 import { env } from "cloudflare:workers";
 import { describe, expect, test } from "vitest";
 import { type AuditFilter, auditQuery } from "../../../workers/store/audit.ts";
-import type { Scope } from "../../../workers/store/schema/tables.ts";
+import type { Scope } from "../../../workers/store/schema/index.ts";
 import { newToken } from "../../support/admin.ts";
 import { db } from "../../support/environment.ts";
 

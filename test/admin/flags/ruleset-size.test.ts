@@ -3,9 +3,10 @@ import type { Flag, Ruleset, Segment } from "@bunting/core";
 import { eq, type SQL } from "drizzle-orm";
 import { expect, test } from "vitest";
 import { findHead } from "../../../workers/store/environments.ts";
-import { commit, type Documents, type Head, retryingLostRaces } from "../../../workers/store/outbox/commit.ts";
+import type { Documents, Head } from "../../../workers/store/outbox/change.ts";
+import { commit, retryingLostRaces } from "../../../workers/store/outbox/commit.ts";
 import { documentBytes, newSum, RulesetTooLarge, sizeStatements } from "../../../workers/store/outbox/ruleset-size.ts";
-import * as table from "../../../workers/store/schema/tables.ts";
+import * as table from "../../../workers/store/schema/index.ts";
 import { type Api, newFlag, newProject, newToken } from "../../support/admin.ts";
 import { db, flag, newEnvironment } from "../../support/environment.ts";
 

@@ -1,5 +1,5 @@
 /** What can be done with a change request, and what becomes of it. Pure. */
-import type { ChangeRequestEventKind, ChangeRequestStatus } from "../../store/schema/tables.ts";
+import type { ChangeRequestEventKind, ChangeRequestStatus } from "../../store/schema/index.ts";
 
 type Kind = Exclude<ChangeRequestEventKind, "open">;
 

@@ -9,11 +9,12 @@ import {
 } from "../../store/approvals/kill-reviews.ts";
 import { findProject } from "../../store/projects.ts";
 import { isInScope, needs, visibleEnvironments } from "../http/access.ts";
-import { type AdminContext, body, json, key, page, problems, projectPath, resource, time } from "../http/contract.ts";
+import type { AdminContext } from "../http/context.ts";
+import { body, json, key, page, problems, projectPath, resource, time } from "../http/contract.ts";
 import { listing, openedQuery } from "../http/pagination.ts";
 import { MAX_NAME } from "../limits.ts";
 import { etagOf, requireMatch, write } from "../write/write.ts";
-import { comment, person } from "./change-requests/representation.ts";
+import { comment, person } from "./participants.ts";
 
 const killReview = z
   .object({

@@ -1,14 +1,15 @@
 /** What needs approval in a project, and whose. */
 import { createRoute, z } from "@hono/zod-openapi";
 import { badRequest, conflict, notFound } from "../../platform/problem.ts";
+import { newId } from "../../platform/random-id.ts";
 import { deletePolicy, editPolicies, insertPolicy, policiesOf, updatePolicy } from "../../store/approvals/policies.ts";
 import type { PolicyRow } from "../../store/approvals/policy.ts";
-import { newId } from "../../store/database.ts";
 import { pageAmong } from "../../store/page.ts";
 import { findProject } from "../../store/projects.ts";
 import { difference, isEmpty } from "../documents/diff.ts";
 import { needs } from "../http/access.ts";
-import { type AdminContext, body, json, key, page, problems, projectPath, resource } from "../http/contract.ts";
+import type { AdminContext } from "../http/context.ts";
+import { body, json, key, page, problems, projectPath, resource } from "../http/contract.ts";
 import { keyedQuery, listing, truth } from "../http/pagination.ts";
 import { MAX_NAME, MAX_POLICIES } from "../limits.ts";
 import { etagOf, requireMatch, write } from "../write/write.ts";

@@ -1,19 +1,10 @@
 /** Policies as requests and answers carry them. */
 import { z } from "@hono/zod-openapi";
 import type { PolicyRow } from "../../store/approvals/policy.ts";
-import { ROLES } from "../../store/schema/tables.ts";
+import { ROLES } from "../../store/schema/index.ts";
 import { description, key, name, time } from "../http/contract.ts";
-import { MAX_APPROVALS, MAX_ENVIRONMENTS, MAX_SCOPE, MAX_TAG, MAX_TAGS } from "../limits.ts";
-
-/** Nobody below an approver can approve. */
-const approverRole = z.enum(["approver", "admin"]);
-export const approvers = z
-  .union([
-    z.strictObject({ role: approverRole }).openapi({ description: "Whoever has at least this role" }),
-    z.strictObject({ group: key }).openapi({ description: "Whoever's token is in this group" }),
-    z.strictObject({ members: z.array(key).min(1).max(MAX_SCOPE) }).openapi({ description: "These tokens, by id" }),
-  ])
-  .openapi("Approvers", { example: { group: "payments" } });
+import { MAX_APPROVALS, MAX_ENVIRONMENTS, MAX_TAG, MAX_TAGS } from "../limits.ts";
+import { approvers } from "../write/approver.ts";
 
 /** What people set of a policy. */
 export const fields = z.strictObject({

@@ -4,20 +4,10 @@ import { notFound } from "../../platform/problem.ts";
 import { type AuditFilter, type AuditRow, auditPages, findAudit, isRevertible, listAudit } from "../../store/audit.ts";
 import { findEnvironment } from "../../store/credentials.ts";
 import type { Database } from "../../store/database.ts";
-import type { Scope } from "../../store/schema/tables.ts";
+import type { Scope } from "../../store/schema/index.ts";
 import { needs, requireScope } from "../http/access.ts";
-import {
-  type AdminContext,
-  body,
-  json,
-  mistake,
-  page,
-  pageQuery,
-  problems,
-  reason,
-  resource,
-  whole,
-} from "../http/contract.ts";
+import type { AdminContext } from "../http/context.ts";
+import { body, json, mistake, page, pageQuery, problems, reason, resource, whole } from "../http/contract.ts";
 import { delivery, killsThere } from "../write/hub-client.ts";
 import { type Asked, askedOf } from "../write/request.ts";
 import { etagOf, write } from "../write/write.ts";

@@ -3,19 +3,19 @@ import type { Flag } from "@bunting/core";
 import { conflict, type Mistake } from "../../platform/problem.ts";
 import { type AuditRow, undoOfEntry } from "../../store/audit.ts";
 import type { Database } from "../../store/database.ts";
-import type { UndoOf } from "../../store/outbox/commit.ts";
-import type { FieldChange } from "../../store/schema/tables.ts";
+import type { UndoOf } from "../../store/outbox/change.ts";
+import type { FieldChange } from "../../store/schema/index.ts";
 import { type SegmentFields, segmentFields } from "../documents/segment-fields.ts";
 import { shownServe } from "../documents/splits.ts";
+import { targetingOf } from "../documents/targeting.ts";
 import { revert } from "../documents/undo.ts";
-import { environmentNamed, projectNamed } from "../environments/environments.ts";
 import { planArchive, planRemake, planUnarchive } from "../flags/archive.ts";
 import { type DocumentEdit, planDocuments } from "../flags/environment-edit.ts";
 import { type FlagFields, flagFields, flagOf, planFlag } from "../flags/flags.ts";
-import { targetingOf } from "../flags/targeting-edit.ts";
 import type { Delivery } from "../write/hub-client.ts";
+import { environmentNamed, projectNamed } from "../write/lookup.ts";
+import type { Plan } from "../write/plan.ts";
 import type { Asked } from "../write/request.ts";
-import type { Plan } from "../write/write.ts";
 
 export type Revert = {
   reverted: number;

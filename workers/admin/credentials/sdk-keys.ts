@@ -1,27 +1,18 @@
 import { createRoute, z } from "@hono/zod-openapi";
 import { badRequest, conflict, notFound } from "../../platform/problem.ts";
+import { newId } from "../../platform/random-id.ts";
 import type { EnvironmentName } from "../../store/credentials.ts";
-import { newId } from "../../store/database.ts";
 import { keyGrant, type SdkKeyRow } from "../../store/documents.ts";
 import { findSdkKey, insertSdkKey, listSdkKeys, updateSdkKey } from "../../store/sdk-keys.ts";
 import { difference, isEmpty, same } from "../documents/diff.ts";
-import { environmentOf, headIn } from "../environments/environments.ts";
 import { needs } from "../http/access.ts";
-import {
-  type AdminContext,
-  body,
-  environmentPath,
-  json,
-  name,
-  page,
-  problems,
-  resource,
-  time,
-} from "../http/contract.ts";
+import type { AdminContext } from "../http/context.ts";
+import { body, environmentPath, json, name, page, problems, resource, time } from "../http/contract.ts";
 import { issuedQuery, listing } from "../http/pagination.ts";
 import { MAX_ORIGINS } from "../limits.ts";
 import { secretFor } from "../write/dry-run.ts";
 import { delivery } from "../write/hub-client.ts";
+import { environmentOf, headIn } from "../write/lookup.ts";
 import { etagOf, requireFuture, requireMatch, write } from "../write/write.ts";
 
 const kind = z.enum(["server", "client"]);

@@ -1,12 +1,13 @@
 import { createRoute, z } from "@hono/zod-openapi";
 import { KV_READ_MS, within } from "../../platform/deadline.ts";
 import { badRequest, conflict, forbidden, notFound, unavailable } from "../../platform/problem.ts";
+import { newId } from "../../platform/random-id.ts";
 import { mirrorToken } from "../../store/credentials.ts";
-import { newId } from "../../store/database.ts";
 import { findTokenById, insertToken, listTokens, type TokenRow, updateToken } from "../../store/tokens.ts";
 import { difference, isEmpty } from "../documents/diff.ts";
 import { needs } from "../http/access.ts";
-import { type AdminContext, body, json, key, name, page, problems, resource, time } from "../http/contract.ts";
+import type { AdminContext } from "../http/context.ts";
+import { body, json, key, name, page, problems, resource, time } from "../http/contract.ts";
 import { issuedQuery, listing } from "../http/pagination.ts";
 import { MAX_SCOPE } from "../limits.ts";
 import { secretFor } from "../write/dry-run.ts";

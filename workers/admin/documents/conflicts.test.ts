@@ -1,6 +1,6 @@
 import type { Flag, Rule, Serve } from "@bunting/core";
 import { describe, expect, test } from "vitest";
-import { baseOf, type Touched } from "../write/changed-documents.ts";
+import { baseOf, type Touched } from "./changed-document.ts";
 import { conflictsBetween, conflictsOf } from "./conflicts.ts";
 
 const split = (on: number): Serve => ({

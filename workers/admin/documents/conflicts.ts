@@ -1,9 +1,8 @@
 /** Where a change that was asked for and what has changed since get in each other's way. Pure. */
 import type { Flag, Rule, Segment } from "@bunting/core";
-import type { Base, DocumentKind, FieldChange } from "../../store/schema/tables.ts";
+import type { Base, DocumentKind, FieldChange } from "../../store/schema/index.ts";
 import { MAX_MISTAKES } from "../limits.ts";
-import { type Document, isFlag, isSegment, type Touched } from "../write/changed-documents.ts";
-import type { Source } from "../write/write.ts";
+import { type Document, isFlag, isSegment, type Source, type Touched } from "./changed-document.ts";
 import { difference } from "./diff.ts";
 import { toldServe } from "./splits.ts";
 

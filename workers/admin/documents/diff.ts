@@ -1,5 +1,5 @@
 /** What a change changed, in words that a person reads: `rules[0].conditions[0].values` from … to …. Pure. */
-import type { FieldChange } from "../../store/schema/tables.ts";
+import type { FieldChange } from "../../store/schema/index.ts";
 
 type Fields = { [name: string]: unknown };
 export type Changes = Record<string, FieldChange>;

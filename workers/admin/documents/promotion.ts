@@ -1,11 +1,11 @@
 /** A document of one environment as another would take it over: its weights, with the other's seeds and ranges. Pure. */
 import type { Flag, Serve } from "@bunting/core";
 import type { SegmentRow } from "../../store/documents.ts";
-import { told } from "../flags/targeting-edit.ts";
 import { same } from "./diff.ts";
 import type { ServeInput } from "./schema.ts";
 import { type SegmentFields, segmentFields } from "./segment-fields.ts";
 import { rulesOf, segmentRulesOf, serveOf, toldServe } from "./splits.ts";
+import { told } from "./targeting.ts";
 
 /** What can be promoted of a flag, each by itself. A kill cannot: it is of no document. */
 export const PARTS = [

@@ -194,3 +194,5 @@ function unique<Field extends string>(
     seen.add(value);
   });
 }
+
+export const document = z.object({ kind: z.enum(["flag", "segment"]), key: z.string() }).openapi("DocumentName");

@@ -2,7 +2,7 @@
 
 import type { EnvironmentName } from "../../store/credentials.ts";
 import type { SegmentRow } from "../../store/documents.ts";
-import type { UndoOf } from "../../store/outbox/commit.ts";
+import type { UndoOf } from "../../store/outbox/change.ts";
 import { undoOf, undoOfWhole } from "./undo.ts";
 
 export type SegmentFields = Pick<SegmentRow, "name" | "description" | "included" | "excluded" | "rules">;

@@ -2,7 +2,7 @@
 import { allocate, type Flag, type Range, type Rule, type SegmentRule, type Serve, type Split } from "@bunting/core";
 import type { z } from "@hono/zod-openapi";
 import type { Mistake } from "../../platform/problem.ts";
-import { randomText } from "../../store/database.ts";
+import { randomText } from "../../platform/random-id.ts";
 import { pointer } from "../http/validation-errors.ts";
 import type { rule, ServeInput, segmentRule } from "./schema.ts";
 

@@ -1,5 +1,5 @@
 /** Taking a change back from whatever a document has become since. Pure; by identity, so that what was moved is found. */
-import type { Undo } from "../../store/schema/tables.ts";
+import type { Undo } from "../../store/schema/index.ts";
 import { same } from "./diff.ts";
 
 type Fields = Record<string, unknown>;

@@ -7,15 +7,15 @@ import type { SegmentRow } from "../../store/documents.ts";
 import { difference, isEmpty } from "../documents/diff.ts";
 import { movedBetween } from "../documents/impact.ts";
 import { differingParts, PARTS, promotedFlag, promotedSegment } from "../documents/promotion.ts";
+import { document } from "../documents/schema.ts";
 import { segmentFields } from "../documents/segment-fields.ts";
+import { told } from "../documents/targeting.ts";
 import { changes, moved } from "../flags/representation.ts";
-import { told } from "../flags/targeting-edit.ts";
 import { needs, requireScope } from "../http/access.ts";
 import { json, key, page, pageQuery, problems, projectPath, resource } from "../http/contract.ts";
 import { MAX_CURSOR } from "../limits.ts";
+import { environmentNamed } from "../write/lookup.ts";
 import { type Asked, askedOf } from "../write/request.ts";
-import { document } from "./dependents.ts";
-import { environmentNamed } from "./environments.ts";
 
 export const version = z.number().int().nullable().openapi({ description: "Null: not there" });
 const versions = z.object({ from: version, to: version }).openapi("ComparedVersions");

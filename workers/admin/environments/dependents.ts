@@ -3,13 +3,12 @@ import { createRoute, z } from "@hono/zod-openapi";
 import { notFound } from "../../platform/problem.ts";
 import { dependentGraph } from "../../store/dependents.ts";
 import { findSegment } from "../../store/segments.ts";
+import { document } from "../documents/schema.ts";
 import { flagThere } from "../flags/targeting-edit.ts";
 import { needs } from "../http/access.ts";
 import { environmentPath, json, problems, resource } from "../http/contract.ts";
 import { mistaken } from "../http/validation-errors.ts";
-import { environmentOf } from "./environments.ts";
-
-export const document = z.object({ kind: z.enum(["flag", "segment"]), key: z.string() }).openapi("DocumentName");
+import { environmentOf } from "../write/lookup.ts";
 
 const named = z.string().min(1).max(128).optional();
 

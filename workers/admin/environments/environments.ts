@@ -1,29 +1,17 @@
 import { createRoute, z } from "@hono/zod-openapi";
 import { KV_READ_MS, within } from "../../platform/deadline.ts";
-import { conflict, notFound, unavailable } from "../../platform/problem.ts";
-import {
-  type EnvironmentName,
-  findEnvironment,
-  forgetEnvironment,
-  mirrorEnvironment,
-} from "../../store/credentials.ts";
-import { type Database, newId } from "../../store/database.ts";
-import { deleteEnvironment, findHead, insertEnvironment, updateEnvironment } from "../../store/environments.ts";
+import { conflict, notFound } from "../../platform/problem.ts";
+import { newId } from "../../platform/random-id.ts";
+import { type EnvironmentName, forgetEnvironment, mirrorEnvironment } from "../../store/credentials.ts";
+import { deleteEnvironment, insertEnvironment, updateEnvironment } from "../../store/environments.ts";
 import { wouldBeNew } from "../../store/outbox/ruleset-size.ts";
-import {
-  type EnvironmentRow,
-  findProject,
-  headOf,
-  listEnvironments,
-  nameOf,
-  projectState,
-} from "../../store/projects.ts";
+import { type EnvironmentRow, findProject, headOf, listEnvironments, nameOf } from "../../store/projects.ts";
 import { listSdkKeys } from "../../store/sdk-keys.ts";
 import { segmentKeys } from "../../store/segments.ts";
 import { difference, isEmpty } from "../documents/diff.ts";
 import { needs, visibleEnvironments } from "../http/access.ts";
+import type { AdminContext } from "../http/context.ts";
 import {
-  type AdminContext,
   body,
   environmentPath,
   json,
@@ -38,7 +26,7 @@ import {
 import { keyedQuery, listing } from "../http/pagination.ts";
 import { MAX_ENVIRONMENTS, MAX_RULESET_BYTES } from "../limits.ts";
 import { bigSegmentOf, delivery } from "../write/hub-client.ts";
-import type { Asked } from "../write/request.ts";
+import { projectOf } from "../write/lookup.ts";
 import { etagOf, requireMatch, rulesetTooLarge, write } from "../write/write.ts";
 
 /** Hints of the platform: where the environment's hub is made, near those who change its flags. */
@@ -68,42 +56,6 @@ const shown = (project: string, row: EnvironmentRow): z.infer<typeof environment
 
 // Not `version`, which counts the changes of its flags, segments and keys.
 const etag = (row: EnvironmentRow) => etagOf(row.updatedAt);
-
-/** An environment's names and whereabouts, from D1 or, where that does not answer, from KV. */
-export async function environmentOf(c: AdminContext): Promise<EnvironmentName> {
-  const { project = "", environment = "" } = c.req.param() as { project?: string; environment?: string };
-  return environmentNamed({ env: c.env, db: c.var.db, path: { project, environment } });
-}
-
-type In<Path> = Pick<Asked<Path>, "env" | "db" | "path">;
-
-export async function environmentNamed({ env, db, path }: In<{ project: string; environment: string }>) {
-  const { project, environment } = path;
-  const found = await findEnvironment(db, env.KV, project, environment).catch(() => {
-    throw unavailable("The environment cannot be looked up at the moment.");
-  });
-  if (found === null) throw notFound(`The environment ${project}/${environment}`);
-  return found;
-}
-
-/** What an edit of the environment is put on top of. Read it before anything that the edit is validated against. */
-export async function headIn(db: Database, { id, project, environment }: EnvironmentName) {
-  const head = await findHead(db, id);
-  if (head === undefined) throw notFound(`The environment ${project}/${environment}`);
-  return head;
-}
-
-/** The project with its environments and one flag, as one transaction saw them. */
-export async function projectOf(c: AdminContext, flagKey?: string) {
-  const { project = "" } = c.req.param() as { project?: string };
-  return projectNamed(c.var.db, project, flagKey);
-}
-
-export async function projectNamed(db: Database, project: string, flagKey?: string) {
-  const state = await projectState(db, project, flagKey);
-  if (state === null) throw notFound(`The project ${project}`);
-  return state;
-}
 
 const create = createRoute({
   method: "post",

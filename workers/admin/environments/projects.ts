@@ -1,6 +1,6 @@
 import { createRoute, z } from "@hono/zod-openapi";
 import { conflict, notFound } from "../../platform/problem.ts";
-import { newId } from "../../store/database.ts";
+import { newId } from "../../platform/random-id.ts";
 import {
   deleteProject,
   findProject,

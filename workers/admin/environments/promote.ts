@@ -5,8 +5,9 @@ import { ApiError, conflict, notFound } from "../../platform/problem.ts";
 import type { EnvironmentName } from "../../store/credentials.ts";
 import type { Database } from "../../store/database.ts";
 import { type Closure, closure, type SegmentRow } from "../../store/documents.ts";
+import type { Source } from "../documents/changed-document.ts";
 import { PARTS, type Part, promotedFlag, promotedSegment } from "../documents/promotion.ts";
-import { oneOf } from "../documents/schema.ts";
+import { document, oneOf } from "../documents/schema.ts";
 import { segmentFields } from "../documents/segment-fields.ts";
 import { type DocumentEdit, planDocuments } from "../flags/environment-edit.ts";
 import { changes, moved, shownTargeting } from "../flags/representation.ts";
@@ -17,9 +18,8 @@ import { mistaken } from "../http/validation-errors.ts";
 import { MAX_PROMOTED } from "../limits.ts";
 import { delivery } from "../write/hub-client.ts";
 import { type Asked, askedOf } from "../write/request.ts";
-import { type Source, write } from "../write/write.ts";
+import { write } from "../write/write.ts";
 import { pairOf, version } from "./compare.ts";
-import { document } from "./dependents.ts";
 
 const parts = z.array(z.enum(PARTS)).min(1).max(PARTS.length);
 

@@ -2,7 +2,8 @@
 import { references } from "@bunting/core";
 import { createRoute, z } from "@hono/zod-openapi";
 import { conflict } from "../../platform/problem.ts";
-import { type Database, newId } from "../../store/database.ts";
+import { newId } from "../../platform/random-id.ts";
+import type { Database } from "../../store/database.ts";
 import {
   type ConfigurationRow,
   closure,
@@ -20,13 +21,14 @@ import {
   updateConfiguration,
   updateFlag,
 } from "../../store/flags/flags.ts";
-import type { UndoOf } from "../../store/outbox/commit.ts";
+import type { UndoOf } from "../../store/outbox/change.ts";
 import type { ProjectState } from "../../store/projects.ts";
 import { brokenBy, inUse, type Use, withDocument } from "../documents/validity.ts";
 import { needs } from "../http/access.ts";
 import { body, flagPath, json, problems, reason, resource } from "../http/contract.ts";
+import type { Plan } from "../write/plan.ts";
 import { askedOf } from "../write/request.ts";
-import { etagOf, type Plan, write } from "../write/write.ts";
+import { etagOf, write } from "../write/write.ts";
 import { audited, everywhere, type FlagAsked, flagAsked, flagOf } from "./flags.ts";
 import { shownFlag, writtenFlag } from "./representation.ts";
 

@@ -12,17 +12,19 @@ import {
   type SegmentRow,
   segmentDocument,
 } from "../../store/documents.ts";
-import { LostRace, type UndoOf } from "../../store/outbox/commit.ts";
-import type { FieldChange } from "../../store/schema/tables.ts";
+import type { UndoOf } from "../../store/outbox/change.ts";
+import { LostRace } from "../../store/outbox/commit.ts";
+import type { FieldChange } from "../../store/schema/index.ts";
 import { deleteSegment, insertSegment, updateSegment } from "../../store/segments.ts";
 import { type Changes, difference, isEmpty } from "../documents/diff.ts";
 import { type Moved, movedBetween } from "../documents/impact.ts";
 import { type SegmentFields, segmentFields, segmentUndo } from "../documents/segment-fields.ts";
 import { fullSinceAfter } from "../documents/serves-one-variation.ts";
+import { told } from "../documents/targeting.ts";
 import { inUse, meaningOf } from "../documents/validity.ts";
 import { MAX_CHANGE_BYTES, MAX_MISTAKES } from "../limits.ts";
-import type { Plan } from "../write/write.ts";
-import { flagThere, targetingStatements, targetingUndo, told } from "./targeting-edit.ts";
+import type { Plan } from "../write/plan.ts";
+import { flagThere, targetingStatements, targetingUndo } from "./targeting-edit.ts";
 
 /** From what is there when it lands. Null is a segment that is not there. */
 export type DocumentEdit =

@@ -1,7 +1,8 @@
 import type { Flag, Ruleset } from "@bunting/core";
 import { createRoute, z } from "@hono/zod-openapi";
 import { conflict, notFound } from "../../platform/problem.ts";
-import { type Database, newId } from "../../store/database.ts";
+import { newId } from "../../platform/random-id.ts";
+import type { Database } from "../../store/database.ts";
 import { closure, type FlagRow, flagDocument } from "../../store/documents.ts";
 import { defaultBytes, defaults, insertDefaultsOf } from "../../store/environments.ts";
 import { findFlag, insertFlag, listFlags, touchConfigurations, updateFlag } from "../../store/flags/flags.ts";
@@ -12,7 +13,6 @@ import { flagType, variations } from "../documents/schema.ts";
 import { isServedTheSame } from "../documents/serves-one-variation.ts";
 import { undoOf } from "../documents/undo.ts";
 import { brokenBy, inUse, requireMeaning, withDocument } from "../documents/validity.ts";
-import { projectNamed, projectOf } from "../environments/environments.ts";
 import { needs } from "../http/access.ts";
 import {
   body,
@@ -28,8 +28,10 @@ import {
 } from "../http/contract.ts";
 import { keyedQuery, listing, truth } from "../http/pagination.ts";
 import { MAX_NAME, MAX_TAG, MAX_TAGS, MAX_TAGS_ASKED } from "../limits.ts";
+import { projectNamed, projectOf } from "../write/lookup.ts";
+import type { Edit, Plan } from "../write/plan.ts";
 import { type Asked, askedOf, requireAsked } from "../write/request.ts";
-import { type Edit, etagOf, type Plan, write } from "../write/write.ts";
+import { etagOf, write } from "../write/write.ts";
 import { flag, shownFlag, writtenFlag } from "./representation.ts";
 
 const details = z.strictObject({

@@ -3,10 +3,9 @@ import { createRoute, z } from "@hono/zod-openapi";
 import type { KillOutcome } from "../../../durable-objects/hub/kills/kill.ts";
 import { ApiError, conflict, unavailable } from "../../platform/problem.ts";
 import type { EnvironmentName } from "../../store/credentials.ts";
-import { environmentOf } from "../environments/environments.ts";
 import { needs } from "../http/access.ts";
+import type { AdminContext } from "../http/context.ts";
 import {
-  type AdminContext,
   body,
   environmentPath,
   json,
@@ -20,7 +19,9 @@ import {
 import { idempotencyKey, keyReused, REPLAYED } from "../http/idempotency.ts";
 import { DryRun } from "../write/dry-run.ts";
 import { askHub, delivered, delivery, hubOf, readReceipt, receipt, withReceipt } from "../write/hub-client.ts";
-import { type Audited, origin } from "../write/write.ts";
+import { environmentOf } from "../write/lookup.ts";
+import type { Audited } from "../write/plan.ts";
+import { origin } from "../write/write.ts";
 import { kill as killState } from "./representation.ts";
 
 const KILL_WAIT_MS = 1_000;

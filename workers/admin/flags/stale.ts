@@ -2,11 +2,11 @@
 import { createRoute, z } from "@hono/zod-openapi";
 import { listStale } from "../../store/flags/stale.ts";
 import { mostServed } from "../documents/serves-one-variation.ts";
-import { environmentOf } from "../environments/environments.ts";
 import { needs } from "../http/access.ts";
 import { environmentPath, json, key, page, pageQuery, problems, resource, time, whole } from "../http/contract.ts";
 import { listing, truth } from "../http/pagination.ts";
 import { MAX_CURSOR } from "../limits.ts";
+import { environmentOf } from "../write/lookup.ts";
 
 const DAY_MS = 86_400_000;
 

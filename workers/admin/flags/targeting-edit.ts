@@ -5,18 +5,21 @@ import type { EnvironmentName } from "../../store/credentials.ts";
 import type { Database, Statement } from "../../store/database.ts";
 import { closure, dependencyStatements } from "../../store/documents.ts";
 import { flagIn, updateConfiguration } from "../../store/flags/flags.ts";
-import { LostRace, type UndoOf } from "../../store/outbox/commit.ts";
-import type { FieldChange } from "../../store/schema/tables.ts";
+import type { UndoOf } from "../../store/outbox/change.ts";
+import { LostRace } from "../../store/outbox/commit.ts";
+import type { FieldChange } from "../../store/schema/index.ts";
 import { difference, isEmpty } from "../documents/diff.ts";
 import { type Moved, movedBetween } from "../documents/impact.ts";
 import { follow, type Instruction } from "../documents/instructions.ts";
 import type { TargetingInput } from "../documents/schema.ts";
 import { fullSinceAfter } from "../documents/serves-one-variation.ts";
-import { rulesOf, serveOf, splitMistakes, toldServe } from "../documents/splits.ts";
+import { rulesOf, serveOf, splitMistakes } from "../documents/splits.ts";
+import { serveAt, targetingOf, told } from "../documents/targeting.ts";
 import { undoOf } from "../documents/undo.ts";
 import { requireMeaning } from "../documents/validity.ts";
 import { mistaken } from "../http/validation-errors.ts";
-import { etagMismatch, etagOf, type Plan } from "../write/write.ts";
+import type { Plan } from "../write/plan.ts";
+import { etagMismatch, etagOf } from "../write/write.ts";
 import { shownTargeting } from "./representation.ts";
 
 /** What a rule, or for null the fallthrough, serves: to the bucket. */
@@ -107,11 +110,6 @@ export function targetingUndo({ environment }: EnvironmentName, before: Flag, ne
   return { kind: "flag", key: next.key, environment, undo };
 }
 
-/** What an environment decides of a flag. */
-export function targetingOf({ on, offVariation, prerequisites, targets, rules, fallthrough, trackExposures }: Flag) {
-  return { on, offVariation, prerequisites, targets, rules, fallthrough, trackExposures };
-}
-
 export async function flagThere(db: Database, environment: EnvironmentName, key: string) {
   const found = await flagIn(db, environment.projectId, environment.id, key);
   if (found === null) throw notFound(`The flag ${key}`);
@@ -154,11 +152,6 @@ export const asSeen = (version: number | undefined) => (etag: string) => {
   return true;
 };
 
-/** What is served at a place, null where there is no such rule. */
-export function serveAt(flag: Pick<Flag, "rules" | "fallthrough">, rule: string | null): Serve | null {
-  return rule === null ? flag.fallthrough : (flag.rules.find(({ id }) => id === rule)?.serve ?? null);
-}
-
 function withServe(before: Flag, { rule, serve }: Placed): Flag {
   if (rule === null) return { ...before, fallthrough: serve };
   if (serveAt(before, rule) === null) throw ruleGone(rule);
@@ -176,13 +169,6 @@ function appliedIfPossible(before: Flag, edit: TargetingEdit): Flag {
     throw error;
   }
 }
-
-/** As people set it: weights for ranges. */
-export const told = (flag: Flag) => ({
-  ...flag,
-  rules: flag.rules.map((rule) => ({ ...rule, serve: toldServe(rule.serve) })),
-  fallthrough: toldServe(flag.fallthrough),
-});
 
 function requireWeights(flag: Flag, { rules = [], fallthrough }: Partial<TargetingInput>): void {
   const mistakes = [

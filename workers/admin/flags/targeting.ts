@@ -9,19 +9,11 @@ import { closure, flagDocument } from "../../store/documents.ts";
 import { killedFlags } from "../../store/flags/flags.ts";
 import { instructions } from "../documents/instructions.ts";
 import { targeting as targetingBody } from "../documents/schema.ts";
-import { environmentNamed, environmentOf } from "../environments/environments.ts";
 import { needs } from "../http/access.ts";
-import {
-  type AdminContext,
-  body,
-  json,
-  problems,
-  reason,
-  resource,
-  targetingPath,
-  waitQuery,
-} from "../http/contract.ts";
+import type { AdminContext } from "../http/context.ts";
+import { body, json, problems, reason, resource, targetingPath, waitQuery } from "../http/contract.ts";
 import { catchUp, killsThere, withReceipt } from "../write/hub-client.ts";
+import { environmentNamed, environmentOf } from "../write/lookup.ts";
 import { type Asked, askedOf } from "../write/request.ts";
 import { etagOf, write } from "../write/write.ts";
 import { shownTargeting, targeting, writtenTargeting } from "./representation.ts";

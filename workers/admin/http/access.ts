@@ -3,10 +3,8 @@ import type { MiddlewareHandler } from "hono";
 import { forbidden, tooMany, unauthenticated, unavailable } from "../../platform/problem.ts";
 import { takeTokens } from "../../platform/rate-limit.ts";
 import { findToken, sha256 } from "../../store/credentials.ts";
-import { ROLES, type Role, type Scope } from "../../store/schema/tables.ts";
-import type { AdminContext, AdminEnv } from "./contract.ts";
-
-export type Caller = { id: string; name: string; role: Role; scope: Scope; groups: string[]; bootstrap: boolean };
+import { ROLES, type Role, type Scope } from "../../store/schema/index.ts";
+import type { AdminContext, AdminEnv, Caller } from "./context.ts";
 
 const BOOTSTRAP: Caller = {
   id: "bootstrap",

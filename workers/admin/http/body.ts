@@ -4,7 +4,7 @@ import { ApiError, badRequest, type Mistake } from "../../platform/problem.ts";
 import { parseJson, readText } from "../../platform/request-body.ts";
 import { openDatabase } from "../../store/database.ts";
 import { MAX_BODY_BYTES } from "../limits.ts";
-import type { AdminEnv } from "./contract.ts";
+import type { AdminEnv } from "./context.ts";
 import { operationOf } from "./query.ts";
 import { fieldsWithoutPlace, mistaken, pointer } from "./validation-errors.ts";
 

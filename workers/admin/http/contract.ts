@@ -2,28 +2,10 @@
 
 import { isKey, KEY_PATTERN } from "@bunting/core";
 import { OpenAPIHono, z } from "@hono/zod-openapi";
-import type { Context } from "hono";
-import type { Env } from "../../env.ts";
-import type { Database } from "../../store/database.ts";
 import { MAX_DESCRIPTION, MAX_NAME, MAX_REASON, MAX_WAIT_MS } from "../limits.ts";
-import type { Caller } from "./access.ts";
-import type { OnceOnly } from "./idempotency.ts";
+import type { AdminEnv } from "./context.ts";
 import { declared } from "./query.ts";
 import { mistaken, mistakesOf } from "./validation-errors.ts";
-
-export type AdminEnv = {
-  Bindings: Env;
-  Variables: {
-    correlationId: string;
-    now: () => number;
-    db: Database;
-    caller: Caller;
-    dryRun: boolean;
-    once?: OnceOnly;
-  };
-};
-
-export type AdminContext = Context<AdminEnv>;
 
 /** Every route that is hung on it is declared: its query is checked, and `?dryRun` is part of it where it writes. */
 export function resource() {
@@ -115,3 +97,5 @@ export const waitQuery = (byDefault: number) =>
       description: "Milliseconds to wait until every connected client has the change",
     }),
   });
+
+export const BASE_PATH = "/api/v1";

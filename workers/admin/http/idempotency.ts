@@ -4,20 +4,12 @@ import { D1_MS, within } from "../../platform/deadline.ts";
 import { ApiError, badRequest } from "../../platform/problem.ts";
 import { sha256 } from "../../store/credentials.ts";
 import { completeAnswer, findAnswer } from "../../store/idempotency.ts";
-import type { IdempotencyRecord } from "../../store/outbox/commit.ts";
+import type { IdempotencyRecord } from "../../store/outbox/change.ts";
 import { isKillSwitch } from "./access.ts";
 import { isUpload } from "./body.ts";
-import type { AdminContext, AdminEnv } from "./contract.ts";
+import type { AdminContext, AdminEnv, OnceOnly } from "./context.ts";
 
 export const REPLAYED = "idempotency-replayed";
-
-export type OnceOnly = {
-  tokenId: string;
-  key: string;
-  requestHash: string;
-  /** Committed as known then: what the hub or a receipt adds is written in afterwards. */
-  incomplete: boolean;
-};
 
 export const onceOnly: MiddlewareHandler<AdminEnv> = async (c, next) => {
   const key = idempotencyKey(c);

@@ -1,8 +1,7 @@
 /** The OpenAPI document: the shapes of the routes, and what holds for many of them without each saying so. */
 
 import { MAX_REASON } from "../limits.ts";
-import { BASE_PATH } from "../write/hub-client.ts";
-import type { resource } from "./contract.ts";
+import { BASE_PATH, type resource } from "./contract.ts";
 import { isWrite, operations, pathExamples } from "./openapi-operations.ts";
 
 type App = ReturnType<typeof resource>;

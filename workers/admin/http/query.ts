@@ -5,7 +5,7 @@ import { matchedRoutes } from "hono/route";
 import { findTargetHandler } from "hono/utils/handler";
 import type { Mistake } from "../../platform/problem.ts";
 import { MAX_MISTAKES } from "../limits.ts";
-import type { AdminContext, AdminEnv } from "./contract.ts";
+import type { AdminContext, AdminEnv } from "./context.ts";
 import { isWrite } from "./openapi-operations.ts";
 import { mistaken, mistakesOf, pointer } from "./validation-errors.ts";
 

@@ -13,12 +13,10 @@ import {
 } from "../../store/documents.ts";
 import { deleteSegment, findSegment, insertSegment, listSegments, updateSegment } from "../../store/segments.ts";
 import { difference, isEmpty } from "../documents/diff.ts";
-import { condition, members, segmentRules } from "../documents/schema.ts";
+import { condition, document, members, segmentRules } from "../documents/schema.ts";
 import { segmentUndo } from "../documents/segment-fields.ts";
 import { segmentRulesOf } from "../documents/splits.ts";
 import { inUse, requireMeaning } from "../documents/validity.ts";
-import { document } from "../environments/dependents.ts";
-import { environmentNamed, environmentOf, headIn } from "../environments/environments.ts";
 import { needs } from "../http/access.ts";
 import {
   body,
@@ -34,8 +32,10 @@ import {
 } from "../http/contract.ts";
 import { keyedQuery, listing } from "../http/pagination.ts";
 import { bigSegmentOf, delivery } from "../write/hub-client.ts";
+import { environmentNamed, environmentOf, headIn } from "../write/lookup.ts";
+import type { Plan } from "../write/plan.ts";
 import { type Asked, askedOf, requireAsked } from "../write/request.ts";
-import { etagOf, type Plan, requireMatch, write } from "../write/write.ts";
+import { etagOf, requireMatch, write } from "../write/write.ts";
 
 const MAX_USES = 100;
 

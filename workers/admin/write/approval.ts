@@ -17,13 +17,13 @@ import {
 import type { EnvironmentName } from "../../store/credentials.ts";
 import type { Database, Statement } from "../../store/database.ts";
 import { documentsThere } from "../../store/documents.ts";
-import type { Documents } from "../../store/outbox/commit.ts";
-import type { Role } from "../../store/schema/tables.ts";
-import { approvers } from "../approvals/policy-representation.ts";
+import type { Documents } from "../../store/outbox/change.ts";
+import type { Role } from "../../store/schema/index.ts";
 import { same } from "../documents/diff.ts";
 import { shareOfFlag, shareOfSegment } from "../documents/impact.ts";
 import { key } from "../http/contract.ts";
-import type { Audited, Plan } from "./write.ts";
+import { approvers } from "./approver.ts";
+import type { Audited, Plan } from "./plan.ts";
 
 /** What a write is about to change, as a plan has it. */
 export type Proposed = {

@@ -1,20 +1,11 @@
 /** The documents that a write changes, each as it is and as it would be, whatever the write is. */
-import type { Flag, Segment } from "@bunting/core";
 import type { Database } from "../../store/database.ts";
 import { documentsThere } from "../../store/documents.ts";
 import { areHeads } from "../../store/environments.ts";
 import { LostRace } from "../../store/outbox/commit.ts";
-import type { Base, DocumentKind } from "../../store/schema/tables.ts";
-import { movedBetween } from "../documents/impact.ts";
-import { shownServe } from "../documents/splits.ts";
-import { targetingOf } from "../flags/targeting-edit.ts";
-import type { Audited, Plan } from "./write.ts";
-
-type Fields = Record<string, unknown>;
-export type Document = Flag | Segment | Fields | null;
-
-/** `environment` is empty for what all of them have in common of a flag: there only the fields that change. Null: not there. */
-export type Touched = { environment: string; kind: DocumentKind; key: string; before: Document; after: Document };
+import type { DocumentKind } from "../../store/schema/index.ts";
+import type { Document, Fields, Touched } from "../documents/changed-document.ts";
+import type { Audited, Plan } from "./plan.ts";
 
 /** @throws LostRace where they are no longer what the plan was made on. */
 export async function touchedBy(db: Database, { write }: Plan<unknown>): Promise<Touched[]> {
@@ -46,26 +37,4 @@ function common({ type, environment, key, changes }: Audited): Touched[] {
   const side = (from: "from" | "to"): Fields =>
     Object.fromEntries(fields.flatMap(([path, change]) => (change[from] === undefined ? [] : [[path, change[from]]])));
   return [{ environment: "", kind: "flag", key, before: side("from"), after: side("to") }];
-}
-
-/** What is kept of it beside what was asked for. Of what would go, its version is enough. */
-export function baseOf({ environment, kind, key, before, after }: Touched): Base {
-  const version = (before as { version?: number } | null)?.version ?? null;
-  const isGoing = version !== null && after === null;
-  return { environment, kind, key, version, ...(!isGoing && { document: before as Base["document"] & object }) };
-}
-
-export const movedIn = ({ before, after }: Touched) =>
-  isFlag(before) && isFlag(after) ? movedBetween(before, after) : [];
-
-export const isFlag = (document: Document): document is Flag => document !== null && "fallthrough" in document;
-export const isSegment = (document: Document): document is Segment => document !== null && "included" in document;
-
-/** As answers show it: weights beside ranges. */
-export function shownDocument(document: Document): Fields | null {
-  if (!isFlag(document)) return document && { ...document };
-  const { variations, clientSide, version } = document;
-  const { rules, fallthrough, ...targeting } = targetingOf(document);
-  const shownRules = rules.map((rule) => ({ ...rule, serve: shownServe(rule.serve) }));
-  return { version, variations, clientSide, ...targeting, rules: shownRules, fallthrough: shownServe(fallthrough) };
 }

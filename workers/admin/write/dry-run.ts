@@ -2,9 +2,9 @@
 import { z } from "@hono/zod-openapi";
 import { newSecret } from "../../store/credentials.ts";
 import { changes, moved } from "../flags/representation.ts";
-import type { AdminContext } from "../http/contract.ts";
+import type { AdminContext } from "../http/context.ts";
 import { type Approval, approvalRequired, policyMet, shownGiven } from "./approval.ts";
-import type { Audited, Plan } from "./write.ts";
+import type { Audited, Plan } from "./plan.ts";
 
 export const dryRunAnswer = z
   .object({

@@ -6,9 +6,8 @@ import type { Env } from "../../env.ts";
 import { HUB_PUBLISH_MS, HUB_READ_MS, within } from "../../platform/deadline.ts";
 import { unavailable } from "../../platform/problem.ts";
 import type { EnvironmentName } from "../../store/credentials.ts";
-import type { Change } from "../../store/outbox/commit.ts";
-
-export const BASE_PATH = "/api/v1";
+import type { Change } from "../../store/outbox/change.ts";
+import { BASE_PATH } from "../http/contract.ts";
 
 const count = z.number().int();
 const milliseconds = z.number().nullable();

@@ -1,9 +1,10 @@
 /** A write as it is asked for: by a request, or by the change request that carries it. Its plan knows no difference. */
 import type { Env } from "../../env.ts";
 import type { Database } from "../../store/database.ts";
-import type { Scope } from "../../store/schema/tables.ts";
-import type { AdminContext } from "../http/contract.ts";
-import { etagMismatch, isMatch, type Origin, origin } from "./write.ts";
+import type { Scope } from "../../store/schema/index.ts";
+import type { AdminContext } from "../http/context.ts";
+import type { Origin } from "./plan.ts";
+import { etagMismatch, isMatch, origin } from "./write.ts";
 
 export type Asked<Path = unknown, Body = unknown, Query = unknown> = {
   env: Env;

@@ -2,12 +2,12 @@
 import { gunzipSync } from "node:zlib";
 import { MAX_EVENT_BYTES } from "@bunting/core/wire";
 import type { Env } from "../../env.ts";
-import type { QueuedEvents } from "../../events/consumer.ts";
+import type { QueuedEvents } from "../../events/message.ts";
 import { QUEUE_SEND_MS, within } from "../../platform/deadline.ts";
 import { ApiError, badRequest, tooLarge, tooMany, unavailable } from "../../platform/problem.ts";
 import { type Allowance, takeTokens } from "../../platform/rate-limit.ts";
 import { parseJson } from "../../platform/request-body.ts";
-import type { KeyKind } from "../../store/schema/tables.ts";
+import type { KeyKind } from "../../store/schema/index.ts";
 import type { Caller } from "../authenticate.ts";
 import { MAX_MISTAKES_LISTED, parseBatch, type SizedEvent } from "./batch.ts";
 

@@ -5,45 +5,13 @@
 import { compile, type Evaluator, type Ruleset } from "@bunting/core";
 import type { PatchMessage, ServerMessage } from "@bunting/core/wire";
 import type { Delivery } from "../../../durable-objects/fan-out/delivery.ts";
-import type { RelayCounts } from "../../../durable-objects/fan-out/tree.ts";
 import type { Env } from "../../env.ts";
 import { Circuit, HUB_SNAPSHOT_MS, RELAY_BREAKING, RELAY_CHECK_MS, within } from "../../platform/deadline.ts";
 import { readLatestSnapshot, type SnapshotParts } from "../../store/kv-snapshot.ts";
-import type { KeyGrant } from "../../store/outbox/commit.ts";
 import { relayOf } from "../relays/choice.ts";
+import type { IsolateRuleset, Visit } from "./isolate-ruleset.ts";
 import { NewestSeen } from "./newest-seen.ts";
 import { History } from "./recent-changes.ts";
-
-export type IsolateRuleset = {
-  readonly environmentId: string;
-  evaluator: Evaluator;
-  keys: Record<string, KeyGrant>;
-  history: History;
-  /** The encoded ruleset, until the next revision; made on demand. */
-  text: string | null;
-  bytes: number;
-  /** When the last check began that told what the relay has. Serving something older than that is serving it stale. */
-  checkedAt: number;
-  usedAt: number;
-  /** How many relays each region has; `share`, in [0, 1), says which of them this isolate asks. */
-  relays: RelayCounts;
-  share: number;
-  /** How often each revision was named by polls since the last check, for receipts. */
-  polls: Map<number, number>;
-  checking: Promise<void> | null;
-  /** Until then a request of this isolate is fetching all of a change that is too large for a message. Epoch ms. */
-  fetchingUntil: number;
-  /** Around the relay: a dead one costs a wait now and then, not one for every request. */
-  circuit: Circuit;
-};
-
-/** What a request brings: its place decides the relay, its context carries work beyond the answer. */
-export type Visit = {
-  env: Env;
-  ctx: Pick<ExecutionContext, "waitUntil">;
-  /** Its `cf` is JSON until somebody asks for it: few requests do. */
-  request: { readonly cf?: unknown };
-};
 
 export const FRESH_MS = 1_000;
 /** A key that this isolate has not heard of is worth an early check, but not one for every request of a stranger. */

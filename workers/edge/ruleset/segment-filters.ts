@@ -4,7 +4,8 @@ import type { Env } from "../../env.ts";
 import { FILTER_READ_MS, within } from "../../platform/deadline.ts";
 import { notFound, unavailable } from "../../platform/problem.ts";
 import { filterName } from "../../store/big-segments.ts";
-import { evict, type IsolateRuleset, type Visit } from "./cache.ts";
+import { evict } from "./cache.ts";
+import type { IsolateRuleset, Visit } from "./isolate-ruleset.ts";
 
 const YEAR_SECONDS = 31_536_000;
 /** R2 failed a moment ago: not every request has to find that out. */

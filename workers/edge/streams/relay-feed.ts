@@ -10,10 +10,11 @@ import {
   PONG,
   type ServerMessage,
 } from "@bunting/core/wire";
-import { KEY_REVOKED } from "../../../durable-objects/relay/sockets.ts";
+import { KEY_REVOKED } from "../../../durable-objects/fan-out/handshake.ts";
 import type { Caller } from "../authenticate.ts";
 import { allowsOrigin } from "../cors.ts";
-import { EARLY_MS, type IsolateRuleset, isolateRuleset } from "../ruleset/cache.ts";
+import { EARLY_MS, isolateRuleset } from "../ruleset/cache.ts";
+import type { IsolateRuleset } from "../ruleset/isolate-ruleset.ts";
 import { filtersReady } from "../ruleset/segment-filters.ts";
 import { MAX_LIFE_MS, MIN_LIFE_MS, sinceOf } from "./ruleset-stream.ts";
 

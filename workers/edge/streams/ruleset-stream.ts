@@ -9,7 +9,7 @@ import {
 } from "@bunting/core/wire";
 import { ApiError, methodNotAllowed, unavailable } from "../../platform/problem.ts";
 import { type Caller, revisionIn } from "../authenticate.ts";
-import { connect } from "../relays/choice.ts";
+import { connect } from "./relay-connection.ts";
 
 /** A stream says goodbye after 15 to 30 minutes, before its CPU budget ends, spread so that not all do at once. */
 export const MIN_LIFE_MS = 15 * 60_000;

@@ -3,7 +3,7 @@ import type { EnvironmentName } from "../credentials.ts";
 import { answered, type Database, type Statement } from "../database.ts";
 import { holding, inOrder, type PageOf } from "../page.ts";
 import { insertRows, listed } from "../rows.ts";
-import * as table from "../schema/tables.ts";
+import * as table from "../schema/index.ts";
 import type { TokenRow } from "../tokens.ts";
 
 export type ChangeRequestRow = typeof table.changeRequests.$inferSelect;

@@ -2,7 +2,7 @@ import { and, eq, isNotNull, isNull, sql } from "drizzle-orm";
 import type { Database, Statement } from "../database.ts";
 import { holding, inOrder, type PageOf } from "../page.ts";
 import { listed } from "../rows.ts";
-import * as table from "../schema/tables.ts";
+import * as table from "../schema/index.ts";
 
 export type KillReviewRow = typeof table.killReviews.$inferSelect;
 export type KillReviewThere = { row: KillReviewRow; project: string; environment: string };

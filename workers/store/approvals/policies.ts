@@ -1,7 +1,7 @@
 import { and, asc, eq, gt, sql } from "drizzle-orm";
 import { answered, type Database, type Statement } from "../database.ts";
 import type { References } from "../documents.ts";
-import * as table from "../schema/tables.ts";
+import * as table from "../schema/index.ts";
 import type { PolicyRow } from "./policy.ts";
 
 /** A project's policies, at most a hundred, and the edit that they are as of. */

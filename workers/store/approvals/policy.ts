@@ -1,7 +1,7 @@
 /** What a policy asks for: which changes, and whose approvals. Pure. */
 
 import type { Approvers, policies } from "../schema/approvals.ts";
-import { ROLES, type Role } from "../schema/tables.ts";
+import { ROLES, type Role } from "../schema/index.ts";
 
 export type PolicyRow = typeof policies.$inferSelect;
 

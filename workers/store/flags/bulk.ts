@@ -3,7 +3,7 @@ import { and, eq, sql } from "drizzle-orm";
 import type { Database, Statement } from "../database.ts";
 import type { ConfigurationRow, FlagRow, References } from "../documents.ts";
 import { inPieces, insertRows, listed } from "../rows.ts";
-import * as table from "../schema/tables.ts";
+import * as table from "../schema/index.ts";
 
 export const findFlags = (db: Database, projectId: string, keys: string[]): Promise<FlagRow[]> =>
   db

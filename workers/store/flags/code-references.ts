@@ -2,7 +2,7 @@
 import { and, asc, eq, gt, sql } from "drizzle-orm";
 import type { Database, Statement } from "../database.ts";
 import { holding } from "../page.ts";
-import * as table from "../schema/tables.ts";
+import * as table from "../schema/index.ts";
 
 export type RepositoryRow = typeof table.codeRepositories.$inferSelect;
 export type CodeReference = { flag: string; path: string; line: number; snippet?: string | undefined };

@@ -4,7 +4,7 @@ import type { SQLiteColumn } from "drizzle-orm/sqlite-core";
 import type { Database, Statement } from "../database.ts";
 import type { ConfigurationRow, FlagRow } from "../documents.ts";
 import { type DocumentOrder, holding, inOrder, type PageOf } from "../page.ts";
-import * as table from "../schema/tables.ts";
+import * as table from "../schema/index.ts";
 
 export type KillRow = typeof table.kills.$inferSelect;
 

@@ -1,7 +1,7 @@
 /** Flags that seem to have done their work. */
 import { and, asc, eq, getTableColumns, gt, isNull, sql } from "drizzle-orm";
 import type { Database } from "../database.ts";
-import * as table from "../schema/tables.ts";
+import * as table from "../schema/index.ts";
 
 /** Epoch milliseconds: one value to all since that time or longer, or untouched since then. */
 export type Staleness = { fullBefore: number; unchangedBefore: number; permanent: boolean };

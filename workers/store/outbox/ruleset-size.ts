@@ -6,7 +6,7 @@ import type { Flag, Segment } from "@bunting/core";
 import { jsonBytes } from "@bunting/core/validate";
 import { and, desc, eq, isNull, not, type SQL, sql } from "drizzle-orm";
 import type { Database, Statement } from "../database.ts";
-import * as table from "../schema/tables.ts";
+import * as table from "../schema/index.ts";
 
 /** Null: no longer there. */
 export type DocumentSize = { kind: table.DocumentKind; key: string; bytes: number | null };

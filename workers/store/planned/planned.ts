@@ -1,6 +1,6 @@
 /** What schedules and ramps are found by. */
 import { inArray, type SQL } from "drizzle-orm";
-import * as table from "../schema/tables.ts";
+import * as table from "../schema/index.ts";
 
 export type PlannedFilter<Status> = {
   projectId: string;

@@ -3,7 +3,7 @@ import { and, asc, eq, gt, inArray, lte, min, or, type SQL, sql } from "drizzle-
 import type { EnvironmentName } from "../credentials.ts";
 import type { Database, Statement } from "../database.ts";
 import { holding, inOrder, type PageOf } from "../page.ts";
-import * as table from "../schema/tables.ts";
+import * as table from "../schema/index.ts";
 import { environmentName, inScope, type PlannedFilter } from "./planned.ts";
 
 export type RampRow = typeof table.ramps.$inferSelect;

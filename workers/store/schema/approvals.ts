@@ -1,4 +1,4 @@
-/** D1's tables of approvals: what needs one, who asks for one, who gave it. Part of tables.ts. */
+/** D1's tables of approvals: what needs one, who asks for one, who gave it. */
 import { sql } from "drizzle-orm";
 import { index, integer, primaryKey, sqliteTable, text, uniqueIndex } from "drizzle-orm/sqlite-core";
 import type { DocumentKind, Role } from "./tables.ts";

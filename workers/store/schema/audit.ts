@@ -1,4 +1,4 @@
-/** D1's tables of the audit log. Part of tables.ts. */
+/** D1's tables of the audit log. */
 import { sql } from "drizzle-orm";
 import { index, integer, primaryKey, sqliteTable, text } from "drizzle-orm/sqlite-core";
 import type { DocumentKind } from "./tables.ts";

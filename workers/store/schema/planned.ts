@@ -1,4 +1,4 @@
-/** D1's tables of what is planned for a time. Part of tables.ts. */
+/** D1's tables of what is planned for a time. */
 import type { Serve } from "@bunting/core";
 import { sql } from "drizzle-orm";
 import { index, integer, sqliteTable, text, uniqueIndex } from "drizzle-orm/sqlite-core";

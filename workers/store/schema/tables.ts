@@ -1,12 +1,10 @@
-/** D1's tables. Times are epoch milliseconds. docs/storage.md says who writes each; migrations/ is generated from here. */
-
+/**
+ * D1's tables of projects, environments, documents, kills, credentials and changes. Times are epoch milliseconds.
+ * docs/storage.md says who writes each; migrations/ is generated from here.
+ */
 import type { BigMembers, FlagType, Prerequisite, Rule, SegmentRule, Serve, Target, Variation } from "@bunting/core";
 import { sql } from "drizzle-orm";
 import { index, integer, primaryKey, sqliteTable, text, uniqueIndex } from "drizzle-orm/sqlite-core";
-
-export * from "./approvals.ts";
-export * from "./audit.ts";
-export * from "./planned.ts";
 
 const time = (name: string) => integer(name);
 const json = <T>(name: string) => text(name, { mode: "json" }).$type<T>();

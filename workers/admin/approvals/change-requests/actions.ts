@@ -4,20 +4,13 @@ import { conflict, forbidden, notFound } from "../../../platform/problem.ts";
 import { type ChangeRequestThere, findChangeRequest } from "../../../store/approvals/change-requests.ts";
 import type { EnvironmentName } from "../../../store/credentials.ts";
 import { isInScope, needs, requireScope } from "../../http/access.ts";
-import {
-  type AdminContext,
-  body,
-  json,
-  problems,
-  projectPath,
-  reason,
-  resource,
-  waitQuery,
-} from "../../http/contract.ts";
+import type { AdminContext } from "../../http/context.ts";
+import { body, json, problems, projectPath, reason, resource, waitQuery } from "../../http/contract.ts";
 import { withReceipt } from "../../write/hub-client.ts";
 import { etagOf, requireMatch, write } from "../../write/write.ts";
+import { comment } from "../participants.ts";
 import { planPublication, planRevision, planStep, type Step } from "./plan.ts";
-import { changeRequest, comment, publishedChangeRequest } from "./representation.ts";
+import { changeRequest, publishedChangeRequest } from "./representation.ts";
 import type { Change } from "./requested-operation.ts";
 
 export const changeRequestPath = projectPath.extend({ changeRequest: z.string().min(1) });

@@ -1,6 +1,7 @@
 /** Asking for a change, and looking at what was asked for. */
 import { createRoute, z } from "@hono/zod-openapi";
 import { badRequest, conflict, forbidden } from "../../../platform/problem.ts";
+import { newId } from "../../../platform/random-id.ts";
 import {
   countUndecided,
   insertChangeRequest,
@@ -11,9 +12,8 @@ import {
 } from "../../../store/approvals/change-requests.ts";
 import { policiesOf } from "../../../store/approvals/policies.ts";
 import { isAtLeast, isEscaped, isMet, isNamed, type PolicyRow } from "../../../store/approvals/policy.ts";
-import { newId } from "../../../store/database.ts";
 import { retryingLostRaces } from "../../../store/outbox/commit.ts";
-import type { AffectedByChange } from "../../../store/schema/tables.ts";
+import type { AffectedByChange } from "../../../store/schema/index.ts";
 import { difference, isEmpty } from "../../documents/diff.ts";
 import { needs, visibleEnvironments } from "../../http/access.ts";
 import { body, json, page, pageOf, pageQuery, problems, projectPath, resource } from "../../http/contract.ts";

@@ -9,11 +9,12 @@ import {
 } from "../../../store/approvals/change-requests.ts";
 import type { Approver } from "../../../store/approvals/policy.ts";
 import type { Database } from "../../../store/database.ts";
-import type { ChangeRequestEventKind, FieldChange, Scope } from "../../../store/schema/tables.ts";
+import type { ChangeRequestEventKind, FieldChange, Scope } from "../../../store/schema/index.ts";
 import { conflictsOf } from "../../documents/conflicts.ts";
 import { MAX_EVENTS } from "../../limits.ts";
 import { touchedBy } from "../../write/changed-documents.ts";
-import { type Audited, etagOf, type Plan } from "../../write/write.ts";
+import type { Audited, Plan } from "../../write/plan.ts";
+import { etagOf } from "../../write/write.ts";
 import { approversOf } from "../approvers.ts";
 import { statusAfter, verdicts } from "../change-request-state.ts";
 import { askingFor, asOfNow, outlookOf, type Place } from "./preview.ts";

@@ -2,9 +2,10 @@
 import { z } from "@hono/zod-openapi";
 import type { ChangeRequestRow, EventRow } from "../../../store/approvals/change-requests.ts";
 import { changes, moved } from "../../flags/representation.ts";
-import { description, key, mistake, name, reason, time } from "../../http/contract.ts";
+import { description, key, mistake, name, time } from "../../http/contract.ts";
 import { policyMet } from "../../write/approval.ts";
 import { delivery } from "../../write/hub-client.ts";
+import { person } from "../participants.ts";
 import { change } from "./requested-operation.ts";
 
 export const about = {
@@ -16,8 +17,6 @@ export const about = {
 };
 
 export const status = z.enum(["draft", "open", "failed", "published", "withdrawn"]);
-export const person = z.object({ id: z.string(), name: z.string() });
-
 export const listedChangeRequest = z
   .object({
     id: z.string(),
@@ -127,8 +126,6 @@ export const event = z
     comment: z.string().nullable(),
   })
   .openapi("ChangeRequestEvent");
-
-export const comment = reason;
 
 export const shownRow = (
   { project, environment }: { project: string; environment: string | null },

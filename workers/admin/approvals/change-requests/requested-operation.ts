@@ -1,7 +1,7 @@
 /** What a change request can ask for: every write that a policy can hold up, by the same plan as the request itself. */
 import { z } from "@hono/zod-openapi";
 import { ApiError } from "../../../platform/problem.ts";
-import type { AskedChange } from "../../../store/schema/tables.ts";
+import type { AskedChange } from "../../../store/schema/index.ts";
 import { planReverting, revert } from "../../audit/audit.ts";
 import { planPromotion, promote } from "../../environments/promote.ts";
 import { archive, planArchiving, planDeletion, planUnarchiving, remove, unarchive } from "../../flags/archive.ts";
@@ -12,8 +12,8 @@ import { requireScope } from "../../http/access.ts";
 import { planBeginning } from "../../planned/ramps/begin.ts";
 import { begin } from "../../planned/ramps/ramps.ts";
 import * as segments from "../../segments/segments.ts";
+import type { Plan } from "../../write/plan.ts";
 import type { Asked, Asking } from "../../write/request.ts";
-import type { Plan } from "../../write/write.ts";
 
 type Sent<Body extends z.ZodType> = { content: { "application/json": { schema: Body } } };
 type Route<Path extends z.ZodObject, Body extends z.ZodType, Query extends z.ZodType> = {

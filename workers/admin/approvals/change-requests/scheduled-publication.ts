@@ -7,7 +7,8 @@ import {
 } from "../../../store/approvals/change-requests.ts";
 import { openDatabase } from "../../../store/database.ts";
 import { failureOf } from "../../planned/planned.ts";
-import { type Author, type Plan, writeAs } from "../../write/write.ts";
+import type { Plan } from "../../write/plan.ts";
+import { type Author, writeAs } from "../../write/write.ts";
 import { planPublication, planStep } from "./plan.ts";
 
 /** Once, whoever calls it and however often. False where it has to be tried again, because something is down. */

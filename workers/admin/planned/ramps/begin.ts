@@ -1,10 +1,11 @@
 /** Beginning a ramp: its first step now, and the right to all of them. */
 import { type ApiError, badRequest, conflict, type Mistake } from "../../../platform/problem.ts";
-import { newId } from "../../../store/database.ts";
+import { newId } from "../../../platform/random-id.ts";
 import type { FlagThere } from "../../../store/flags/flags.ts";
 import * as store from "../../../store/planned/ramps.ts";
 import { difference } from "../../documents/diff.ts";
-import { asSeen, flagThere, planTargeting, ruleGone, serveAt } from "../../flags/targeting-edit.ts";
+import { serveAt } from "../../documents/targeting.ts";
+import { asSeen, flagThere, planTargeting, ruleGone } from "../../flags/targeting-edit.ts";
 import { lastKillOf } from "../../write/hub-client.ts";
 import type { Asked } from "../../write/request.ts";
 import { etagOf } from "../../write/write.ts";

@@ -2,7 +2,8 @@
 import { createRoute, z } from "@hono/zod-openapi";
 import * as store from "../../../store/planned/ramps.ts";
 import { needs, visibleEnvironments } from "../../http/access.ts";
-import { type AdminContext, body, json, page, problems, projectPath, reason, resource } from "../../http/contract.ts";
+import type { AdminContext } from "../../http/context.ts";
+import { body, json, page, problems, projectPath, reason, resource } from "../../http/contract.ts";
 import { listing, rampedQuery } from "../../http/pagination.ts";
 import { catchUp } from "../../write/hub-client.ts";
 import { askedOf } from "../../write/request.ts";

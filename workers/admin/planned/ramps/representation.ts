@@ -1,7 +1,7 @@
 /** How requests and answers show a ramp. */
 import { z } from "@hono/zod-openapi";
 import type { RampRow } from "../../../store/planned/ramps.ts";
-import type { RampStep } from "../../../store/schema/tables.ts";
+import type { RampStep } from "../../../store/schema/index.ts";
 import { shownServe, WHOLE } from "../../documents/splits.ts";
 import { preview, serve } from "../../flags/representation.ts";
 import { key, mistake, reason, time } from "../../http/contract.ts";

@@ -1,6 +1,6 @@
 /** What each step of a ramp serves. Computed once, each from the one before: nobody leaves a variation that does not shrink. */
 import type { Flag, Serve } from "@bunting/core";
-import type { RampStep } from "../../../store/schema/tables.ts";
+import type { RampStep } from "../../../store/schema/index.ts";
 import { serveOf, WHOLE, weightsOf } from "../../documents/splits.ts";
 
 type Widened = { variation: string; others: string[] | null; steps: Pick<RampStep, "weight">[] };

@@ -1,5 +1,5 @@
 /** What becomes of a ramp: one pure function of what it is, what happens to it, and when. */
-import type { Pause, RampStatus, RampStep } from "../../../store/schema/tables.ts";
+import type { Pause, RampStatus, RampStep } from "../../../store/schema/index.ts";
 
 export type RampState = {
   status: RampStatus;

@@ -5,12 +5,14 @@ import type { EnvironmentName } from "../../../store/credentials.ts";
 import type { Database } from "../../../store/database.ts";
 import { type FlagThere, flagIn } from "../../../store/flags/flags.ts";
 import { type Ramped, type RampRow, updateRamp } from "../../../store/planned/ramps.ts";
-import type { PlanFailure } from "../../../store/schema/tables.ts";
+import type { PlanFailure } from "../../../store/schema/index.ts";
 import { approversBy } from "../../approvals/approvers.ts";
 import { difference, same } from "../../documents/diff.ts";
-import { asSeen, planTargeting, serveAt } from "../../flags/targeting-edit.ts";
+import { serveAt } from "../../documents/targeting.ts";
+import { asSeen, planTargeting } from "../../flags/targeting-edit.ts";
 import { lastKillOf } from "../../write/hub-client.ts";
-import { type Audited, etagOf, type Origin, type Plan } from "../../write/write.ts";
+import type { Audited, Origin, Plan } from "../../write/plan.ts";
+import { etagOf } from "../../write/write.ts";
 import { shownRamp } from "./representation.ts";
 import { decide, isOver, type RampEvent, type RampState } from "./state.ts";
 

@@ -9,10 +9,11 @@ import {
   type ScheduleRow,
   updateSchedule,
 } from "../../../store/planned/schedules.ts";
-import type { PlanFailure, ScheduleStatus } from "../../../store/schema/tables.ts";
+import type { PlanFailure, ScheduleStatus } from "../../../store/schema/index.ts";
 import { flagThere, planTargeting, type TargetingEdit } from "../../flags/targeting-edit.ts";
 import { proposedBy, requireApproval } from "../../write/approval.ts";
-import { type Audited, type Plan, requireRoom, writeAs } from "../../write/write.ts";
+import type { Audited, Plan } from "../../write/plan.ts";
+import { requireRoom, writeAs } from "../../write/write.ts";
 import { failureOf, NOBODY, plannedBy, requireAuthor } from "../planned.ts";
 
 /** What it would do now, as nobody in particular: nobody asks when it is done. @throws ApiError as the edit itself would. */

@@ -1,7 +1,8 @@
 /** One change of one flag in one environment, at a time. */
 import { createRoute, type z } from "@hono/zod-openapi";
 import { badRequest, conflict } from "../../../platform/problem.ts";
-import { type Database, newId } from "../../../store/database.ts";
+import { newId } from "../../../platform/random-id.ts";
+import type { Database } from "../../../store/database.ts";
 import * as store from "../../../store/planned/schedules.ts";
 import { difference, isEmpty } from "../../documents/diff.ts";
 import type { TargetingEdit } from "../../flags/targeting-edit.ts";

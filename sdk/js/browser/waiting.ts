@@ -1,0 +1,19 @@
+/** Callers that wait for values, each until its time is up. */
+
+export type Waiting = Set<(came: boolean) => void>;
+
+export function settle(waiting: Iterable<(came: boolean) => void>, came: boolean): void {
+  for (const resolve of waiting) resolve(came);
+}
+
+/** What those who wait are told, or false when the time is up first. */
+export const within = (timeoutMs: number, waiting: Waiting) =>
+  new Promise<boolean>((resolve) => {
+    const end = (came: boolean) => {
+      clearTimeout(timer);
+      waiting.delete(end);
+      resolve(came);
+    };
+    const timer = setTimeout(end, Math.min(timeoutMs, 2 ** 31 - 1), false);
+    waiting.add(end);
+  });
