@@ -15,14 +15,7 @@ import type { Change, Documents } from "../../workers/store/outbox/change.ts";
 import { changesFrom, findHeads } from "../../workers/store/outbox/outbox.ts";
 import { Alarm } from "../alarm.ts";
 import { Children } from "../fan-out/children.ts";
-import {
-  type Delivery,
-  encodeDelivery,
-  type Report,
-  type Since,
-  type Standing,
-  type Upstream,
-} from "../fan-out/delivery.ts";
+import { type Delivery, encodeDelivery, type Report, type Since, type Upstream } from "../fan-out/delivery.ts";
 import { type Receipt, told } from "../fan-out/receipt.ts";
 import { type Beginning, firstBeginning, readBeginning } from "./initial-state.ts";
 import {
@@ -30,13 +23,13 @@ import {
   type KillOutcome,
   type KillRecord,
   type KillRequest,
-  type KillState,
+  type KillsNow,
   wouldBe,
 } from "./kills/kill.ts";
 import { KillMirror } from "./kills/mirror.ts";
 import { compareHeads, fits, judge } from "./lineage.ts";
 import { rebuildFilters } from "./rebuild-filters.ts";
-import { Followers } from "./replication.ts";
+import { Followers, warnOfFailures } from "./replication.ts";
 import { HubStorage, type Position } from "./storage.ts";
 
 /** What an edit or a kill became: `revision` is what every client will report as applied. */
@@ -130,8 +123,7 @@ export class Hub extends DurableObject<Env> implements Upstream {
     return wouldBe(request, this.#storage.kills.state(request.flag), this.#position.revision, Date.now());
   }
 
-  /** What is killed, by flag, and which kills and restores D1 has not been told of yet, oldest first. */
-  async kills(): Promise<{ killed: Record<string, KillState>; pending: KillRecord[] }> {
+  async kills(): Promise<KillsNow> {
     await this.#born();
     const { kills } = this.#storage;
     return { killed: kills.states(), pending: kills.unmirrored(100) };
@@ -161,7 +153,7 @@ export class Hub extends DurableObject<Env> implements Upstream {
 
   // What relays call.
 
-  async attach(report: Report): Promise<(Since & { standing: Standing }) | null> {
+  async attach(report: Report) {
     if ((await this.#bornOrNull()) === null) return null;
     this.#children.put(report, this.#position.revision);
     this.ctx.waitUntil(this.#compareHeads().catch(() => this.#alarm.wake(RETRY_MS)));
@@ -184,7 +176,7 @@ export class Hub extends DurableObject<Env> implements Upstream {
   }
 
   /** By which relays admit clients. Decides how many of them there shall be. */
-  #standing(): Standing {
+  #standing() {
     const { connected, regions, keys } = this.#children.sum();
     const relays = this.#storage.regions.decide(regions, Number(this.env.RELAY_CAP), Date.now());
     if (this.#storage.regions.isUntold) this.#alarm.wake(SNAPSHOT_DELAY_MS);
@@ -392,12 +384,9 @@ export class Hub extends DurableObject<Env> implements Upstream {
       this.#compareHeads(),
       ...this.#followers.due(now),
     ]);
-    for (const { status, ...rest } of results) {
-      if (status === "rejected")
-        console.warn(JSON.stringify({ level: "warn", hub: position.environmentId, ...rest }, errorText));
-    }
+    const failed = warnOfFailures(position.environmentId, results);
     this.#storage.forgetText();
-    this.#failures = results.some(({ status }) => status === "rejected") ? this.#failures + 1 : 0;
+    this.#failures = failed ? this.#failures + 1 : 0;
     const nextInMs = this.#followers.nextInMs(now, SNAPSHOT_DELAY_MS);
     if (this.#failures > 0) this.#alarm.wake(Math.min(RETRY_MS * 2 ** (this.#failures - 1), MAX_RETRY_MS));
     else if (nextInMs !== null) this.#alarm.wake(nextInMs);
@@ -407,8 +396,4 @@ export class Hub extends DurableObject<Env> implements Upstream {
     const { revision, version } = this.#position;
     return { revision, version };
   }
-}
-
-function errorText(_key: string, value: unknown): unknown {
-  return value instanceof Error ? value.message : value;
 }

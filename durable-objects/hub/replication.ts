@@ -91,3 +91,14 @@ export class Followers {
     regions.markTold(relays);
   }
 }
+
+/** Logs what did not succeed. Whether there was any. */
+export function warnOfFailures(hub: string, results: PromiseSettledResult<unknown>[]): boolean {
+  const failed = results.filter(({ status }) => status === "rejected");
+  for (const one of failed) console.warn(JSON.stringify({ level: "warn", hub, ...one }, errorText));
+  return failed.length > 0;
+}
+
+function errorText(_key: string, value: unknown): unknown {
+  return value instanceof Error ? value.message : value;
+}

@@ -18,6 +18,9 @@ export type KillState = { by: string; at: number; reason: string; seq: number };
 /** What a request became. `changed` is false where the flag already was as asked. */
 export type KillRecord = KillRequest & { seq: number; at: number; revision: number; changed: boolean };
 
+/** What is killed, by flag, and which kills and restores D1 has not received yet, oldest first. */
+export type KillsNow = { killed: Record<string, KillState>; pending: KillRecord[] };
+
 /**
  * `killed` is how it is now. `mirrored`: D1 has the row and the audit entry. `replayed`: the same request was answered before;
  * `supersededBy` is the last decision since then, where there was one.

@@ -1,7 +1,7 @@
 /** What `?dryRun=true` of a write answers: all that the write itself is, but for committing it. */
 import { z } from "@hono/zod-openapi";
 import { newSecret } from "../../store/credentials.ts";
-import { changes, moved } from "../flags/representation.ts";
+import { changes, moved } from "../documents/preview.ts";
 import type { AdminContext } from "../http/context.ts";
 import { type Approval, approvalRequired, policyMet, shownGiven } from "./approval.ts";
 import type { Audited, Plan } from "./plan.ts";

@@ -1,7 +1,7 @@
 /** Telling an environment's hub what was committed, and asking it who has it. */
 import { z } from "@hono/zod-openapi";
 import type { Receipt } from "../../../durable-objects/fan-out/receipt.ts";
-import type { KillRecord, KillState } from "../../../durable-objects/hub/kills/kill.ts";
+import type { KillsNow } from "../../../durable-objects/hub/kills/kill.ts";
 import type { Env } from "../../env.ts";
 import { HUB_PUBLISH_MS, HUB_READ_MS, within } from "../../platform/deadline.ts";
 import { unavailable } from "../../platform/problem.ts";
@@ -94,10 +94,7 @@ export const delivered = (name: EnvironmentName, revision: number): Delivery => 
 });
 
 /** What is killed, from the hub, which alone decides it, and what D1 has not been told of yet. Null: it does not answer. */
-export async function killsThere(
-  env: Env,
-  name: Pick<EnvironmentName, "id" | "location">,
-): Promise<{ killed: Record<string, KillState>; pending: KillRecord[] } | null> {
+export async function killsThere(env: Env, name: Pick<EnvironmentName, "id" | "location">): Promise<KillsNow | null> {
   return within(hubOf(env, name).kills(), HUB_READ_MS, "hub").catch(() => null);
 }
 

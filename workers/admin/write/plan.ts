@@ -5,7 +5,7 @@ import type { Statement } from "../../store/database.ts";
 import type { Documents, Head, UndoOf } from "../../store/outbox/change.ts";
 import type { FieldChange } from "../../store/schema/index.ts";
 import type { Source } from "../documents/changed-document.ts";
-import type { Preview } from "./dry-run.ts";
+import type { Moved } from "../documents/impact.ts";
 
 export type Edit = { name: EnvironmentName; head: Head; documents: Partial<Documents> };
 
@@ -68,7 +68,7 @@ export type Plan<Body> = {
   /** When something of it is due. */
   wakeAt?: number | null;
   /** Whom it would move, for a dry run. */
-  moved?: Preview["moved"];
+  moved?: Moved[];
   /** What has to be so elsewhere before it is committed. */
   prepare?: () => Promise<void>;
 };

@@ -1,7 +1,7 @@
 /** Change requests as requests and answers carry them. */
 import { z } from "@hono/zod-openapi";
 import type { ChangeRequestRow, EventRow } from "../../../store/approvals/change-requests.ts";
-import { changes, moved } from "../../flags/representation.ts";
+import { changes, moved } from "../../documents/preview.ts";
 import { description, key, mistake, name, time } from "../../http/contract.ts";
 import { policyMet } from "../../write/approval.ts";
 import { delivery } from "../../write/hub-client.ts";

@@ -2,8 +2,9 @@
 import { z } from "@hono/zod-openapi";
 import type { RampRow } from "../../../store/planned/ramps.ts";
 import type { RampStep } from "../../../store/schema/index.ts";
+import { preview } from "../../documents/preview.ts";
 import { shownServe, WHOLE } from "../../documents/splits.ts";
-import { preview, serve } from "../../flags/representation.ts";
+import { serve } from "../../flags/representation.ts";
 import { key, mistake, reason, time } from "../../http/contract.ts";
 import { MAX_AHEAD_MS, MAX_GUARDS, MAX_STEPS, MAX_VARIATIONS, MIN_STEP_MS } from "../../limits.ts";
 import { delivery } from "../../write/hub-client.ts";

@@ -2,8 +2,8 @@
 import { z } from "@hono/zod-openapi";
 import type { ScheduleRow } from "../../../store/planned/schedules.ts";
 import { instructions } from "../../documents/instructions.ts";
+import { preview } from "../../documents/preview.ts";
 import { targeting } from "../../documents/schema.ts";
-import { preview } from "../../flags/representation.ts";
 import type { TargetingEdit } from "../../flags/targeting-edit.ts";
 import { key, mistake, reason, time } from "../../http/contract.ts";
 import { author, failure } from "../planned.ts";
