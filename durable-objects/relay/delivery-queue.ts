@@ -12,7 +12,7 @@ const MAX_PAUSE_MS = 250;
 /** In a storm kills wait this long for each other: a hundred of them are not a hundred messages to each socket. */
 const URGENT_PAUSE_MS = 20;
 /** So many changes in a row are no storm yet. */
-const BURST = 3;
+const BURST = 2;
 
 /** `told`: the children that have it already. */
 export type Queued = { delivery: Delivery; standing: Standing; told: Set<string> | undefined };
