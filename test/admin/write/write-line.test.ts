@@ -86,6 +86,30 @@ test("whoever waits at a line that is lost comes to its turn all the same", asyn
   expect((await api("GET", flag)).body.targets[0].values.toSorted()).toEqual(["u1", "u2", "u3"]);
 });
 
+test("a schedule that finds the line full is done later, and is not given up (R9)", async () => {
+  const project = await newProject(api);
+  await newFlag(api, project, "planned");
+  const at = Date.now() + 60_000;
+  const { body: scheduled } = await api("POST", `/projects/${project}/schedules`, {
+    flag: "planned",
+    environment: "production",
+    at,
+    instructions: [{ kind: "turnOn" }],
+  });
+  const places: Disposable[] = [];
+  for (let isFull = false; !isFull; ) {
+    const one = await lineOf(project).enter(["production"]);
+    isFull = one.place === null;
+    places.push(one);
+  }
+  const statusOf = async () => (await api("GET", `/projects/${project}/schedules/${scheduled.id}`)).body.status;
+  await runDue(env, () => at + 1);
+  expect(await statusOf()).toBe("pending");
+  for (const one of places) one[Symbol.dispose]();
+  await runDue(env, () => at + 1);
+  expect(await statusOf()).toBe("done");
+});
+
 test("without an answer from the line, writes are made as they come, and none undoes another", async () => {
   const silent = { get: () => ({ enter: () => new Promise(() => {}) }), idFromName: () => null };
   const broken = { get: () => ({ enter: () => Promise.reject(new Error("no such object")) }), idFromName: () => null };
