@@ -133,7 +133,13 @@ const MAX_KNOWN = 1_000;
 
 async function readKey(key: string): Promise<SdkKey> {
   const [, prefix, environment] = KEY.exec(key) ?? [];
-  if (prefix === undefined || environment === undefined) throw unauthenticated("This is not an SDK key of Bunting.");
+  if (prefix === undefined || environment === undefined) {
+    throw unauthenticated(
+      key.startsWith("bnt_api_")
+        ? "This is an API token; this address takes SDK keys (bnt_srv_… or bnt_cli_…)."
+        : "This is not an SDK key of Bunting.",
+    );
+  }
   const kind = prefix === "srv" ? "server" : "client";
   const read: SdkKey = { kind, environmentId: `env_${environment}`, hash: await sha256(key) };
   if (known.size >= MAX_KNOWN) known.clear();

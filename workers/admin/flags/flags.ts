@@ -48,13 +48,33 @@ const flagKey = key
   .refine((given) => given !== "bulk", "A flag cannot be called bulk: …/flags/bulk is something else.")
   .openapi({ not: { const: "bulk" } });
 
+/** What a boolean flag has unless it is told otherwise. */
+const BOOLEAN = [
+  { key: "on", value: true },
+  { key: "off", value: false },
+];
+
+const newFlag = details
+  .partial()
+  .extend({
+    key: flagKey,
+    type: flagType,
+    variations: variations.optional().openapi({
+      description: "Only a boolean flag may leave it out: it then has `on` with the value true and `off` with false",
+    }),
+  })
+  .refine(({ type, variations }) => type === "boolean" || variations !== undefined, {
+    path: ["variations"],
+    message: "Send `variations`: only a boolean flag may leave them out.",
+  });
+
 const create = createRoute({
   method: "post",
   path: "/projects/{project}/flags",
   tags: ["flags"],
   summary: "Create a flag, off in every environment",
   middleware: needs("editor"),
-  request: { params: projectPath, ...body(details.partial().extend({ key: flagKey, type: flagType, variations })) },
+  request: { params: projectPath, ...body(newFlag) },
   responses: { 201: json(writtenFlag, "Created"), ...problems },
 });
 
@@ -134,7 +154,7 @@ export const flags = resource()
         name,
         description,
         type: input.type,
-        variations: input.variations,
+        variations: input.variations ?? BOOLEAN,
         tags,
         owner,
         temporary,
