@@ -12,7 +12,7 @@ import { difference, isEmpty, same } from "../documents/diff.ts";
 import { flagType, variations } from "../documents/schema.ts";
 import { isServedTheSame } from "../documents/serves-one-variation.ts";
 import { undoOf } from "../documents/undo.ts";
-import { brokenBy, inUse, requireMeaning, withDocument } from "../documents/validity.ts";
+import { brokenBy, inUse, requireValid, withDocument } from "../documents/validity.ts";
 import { needs } from "../http/access.ts";
 import {
   body,
@@ -172,7 +172,7 @@ export const flags = resource()
       };
       const row: FlagRow = { ...made, bytes: defaultBytes(made) };
       const document = flagDocument(row, defaults(row));
-      requireMeaning({ kind: "flag", document }, NOTHING);
+      requireValid({ kind: "flag", document }, NOTHING);
       return {
         status: 201,
         body: shownFlag(state.project.key, row),
@@ -313,7 +313,7 @@ export const everywhere = (
 async function documentsEverywhere(db: Database, { environments }: ProjectState, next: FlagRow) {
   const { key, variations, clientSide } = next;
   // Whatever an environment serves, and where there is none yet: told once, not for each.
-  requireMeaning({ kind: "flag", document: flagDocument(next, defaults(next)) }, NOTHING);
+  requireValid({ kind: "flag", document: flagDocument(next, defaults(next)) }, NOTHING);
   const itself = { kind: "flag", key } as const;
   const documents = new Map<string, Flag>();
   const restarted: string[] = [];
