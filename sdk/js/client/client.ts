@@ -363,8 +363,7 @@ const advice: Record<ClientEvents["error"]["code"], (reason: string) => string> 
   REFUSED: (reason) => `${reason}; give this process a valid key`,
   UNREACHABLE: (reason) =>
     `the server cannot be reached (${reason}); flags stay as they were and it is tried again: check url and the network`,
-  INVALID_RESPONSE: (reason) =>
-    `${reason}; flags stay as they were: if this recurs, check that url is a Bunting Worker`,
+  INVALID_RESPONSE: (reason) => `${reason}; flags stay as they were: check that url is a Bunting Worker`,
   EVENTS: (reason) => reason,
 };
 
