@@ -98,10 +98,10 @@ export function runAfter(deliveries: Delivery[], revision: number, latest: numbe
   return start === -1 ? null : deliveries.slice(start);
 }
 
-/** In a storm one acknowledgement answers for several messages: each costs a relay as much as a message. */
+/** An acknowledgement costs a relay as much as a message: in a storm one answers for several. */
 const STORM_ACKNOWLEDGE_MS = 1_000;
 
-/** The same run in as few messages as it fits: a client that takes these is where one is that took each by itself. */
+/** Merges a run into as few messages as hold it. A client that applies them has what one has that applied each delivery. */
 export function mergeMessages(run: Pick<Delivery, "message" | "urgent">[]): string[] {
   if (run.length < 2) return run.map(({ message }) => message);
   const isUrgent = run.some(({ urgent }) => urgent);
@@ -123,7 +123,7 @@ export function mergeMessages(run: Pick<Delivery, "message" | "urgent">[]): stri
   return merged;
 }
 
-/** Null where members change: whether they are part of a new filter depends on which of the two patches they came with. */
+/** Null where members of big segments change: which filter they are on top of depends on the patch that they came with. */
 function mergePatches(one: PatchMessage, next: PatchMessage, isUrgent: boolean): PatchMessage | null {
   if (one.members !== undefined || next.members !== undefined || one.revision !== next.previous) return null;
   return {

@@ -1,7 +1,7 @@
 /** What a relay sends of a storm: fewer messages, the same documents, in order, and a kill at once. */
 import type { PatchMessage } from "@bunting/core/wire";
 import fc from "fast-check";
-import { expect, test } from "vitest";
+import { expect, onTestFinished, test, vi } from "vitest";
 import { flag } from "../../test/support/environment.ts";
 import { encodeDelivery, mergeMessages, type Standing } from "../fan-out/delivery.ts";
 import { DeliveryQueue } from "./delivery-queue.ts";
@@ -46,9 +46,9 @@ test("single changes are handed on at once, those of a storm together, and kills
   const queue = new DeliveryQueue();
   const take = async (sent: number) => (await queue.next(() => sent)).map(({ delivery }) => delivery.revision);
   const add = (revision: number, urgent = false) =>
-    queue.add({ delivery: delivery(revision, {}, urgent), standing, told: undefined });
+    queue.add({ delivery: delivery(revision, {}, urgent), standing, sentTo: undefined });
   expect(await take(0)).toEqual([]);
-  queue.sent(1_000_000);
+  queue.setSocketCount(1_000_000);
   for (const revision of [1, 2]) {
     add(revision);
     expect(await take(revision - 1)).toEqual([revision]);
@@ -63,11 +63,35 @@ test("single changes are handed on at once, those of a storm together, and kills
   add(8, true);
   add(9, true);
   expect(await next).toEqual([7, 8, 9]);
-  // What was attached meanwhile is not sent again, and what does not follow is left to those who ask for it.
-  queue.sent(0);
+  // A delivery that the relay has already is not sent again, and one after a gap is left to the next attach.
+  queue.setSocketCount(0);
   add(10);
   add(12);
   expect(await take(9)).toEqual([10]);
   add(10);
   expect(await take(10)).toEqual([]);
+});
+
+test("a stream of kills does not put itself off: each is sent 20 ms after the first one that waits (R7)", async () => {
+  vi.useFakeTimers();
+  onTestFinished(() => void vi.useRealTimers());
+  const queue = new DeliveryQueue();
+  const add = (revision: number) => queue.add({ delivery: delivery(revision, {}, true), standing, sentTo: undefined });
+  queue.setSocketCount(1_000_000);
+  for (const revision of [1, 2]) {
+    add(revision);
+    await queue.next(() => revision - 1);
+  }
+  add(3);
+  let sent: number[] = [];
+  void queue
+    .next(() => 2)
+    .then((run) => {
+      sent = run.map(({ delivery }) => delivery.revision);
+    });
+  for (let revision = 4; revision < 10; revision++) {
+    await vi.advanceTimersByTimeAsync(10);
+    add(revision);
+  }
+  expect(sent[0]).toBe(3);
 });

@@ -26,7 +26,7 @@ import { spreadMs } from "../fan-out/pacing.ts";
 import { merge, type Part } from "../fan-out/receipt.ts";
 import { type Place, placeOf, type RelayCounts, relayName } from "../fan-out/tree.ts";
 import { Crowd } from "./admission.ts";
-import { DeliveryQueue, type Queued } from "./delivery-queue.ts";
+import { DeliveryQueue, type QueuedDelivery } from "./delivery-queue.ts";
 import { Tallies } from "./delivery-statistics.ts";
 import { type Limits, worthReporting } from "./occupancy.ts";
 import { PollCount, type Polls } from "./poll-count.ts";
@@ -76,8 +76,8 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
   /** Sends first and stores after: only the hub must be durable before it speaks. */
   async deliver(delivery: Delivery, standing: Standing): Promise<Report> {
     const fits = delivery.previous === (this.#queue.newest ?? this.#storage.revision);
-    const told = fits && !this.#children.isEmpty ? this.#children.deliver(delivery, standing) : undefined;
-    this.#queue.add({ delivery, standing, told });
+    const sentTo = fits && !this.#children.isEmpty ? this.#children.deliver(delivery, standing) : undefined;
+    this.#queue.add({ delivery, standing, sentTo });
     this.#passing = this.#passing.then(() => this.#passQueued()).catch(() => {});
     await this.#passing;
     // An attach that was under way may have been answered before this was published: then another, after which it fits if
@@ -314,20 +314,20 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
   /** Passes on what fits on top of what every socket has. Whether the relay has it now. */
   #take(delivery: Delivery, standing: Standing): boolean {
     const { revision } = this.#storage;
-    if (delivery.previous === revision) this.#pass([{ delivery, standing, told: undefined }]);
+    if (delivery.previous === revision) this.#pass([{ delivery, standing, sentTo: undefined }]);
     return this.#storage.revision !== null && this.#storage.revision >= delivery.revision;
   }
 
-  /** Relays below are told in a step of their own: what is sent in one step with thousands of sockets leaves after them. */
+  /** Children come first, in a step of their own: the runtime sends what leaves in one step with thousands of sockets after them. */
   async #passQueued(): Promise<void> {
     if (!this.#children.isEmpty) await scheduler.wait(0);
     const run = await this.#queue.next(() => this.#storage.revision);
     if (run.length > 0) this.#pass(run);
   }
 
-  /** To the relays below but those `told`, the same bytes to all sockets, and keys that ended take theirs along. */
-  #pass(run: Queued[]): void {
-    for (const { delivery, standing, told } of run) this.#children.deliver(delivery, standing, told);
+  /** Sends to the children that are not in `sentTo`, and to all sockets; ends the sockets of keys that ended. */
+  #pass(run: QueuedDelivery[]): void {
+    for (const { delivery, standing, sentTo } of run) this.#children.deliver(delivery, standing, sentTo);
     let connected = 0;
     for (const message of mergeMessages(run.map(({ delivery }) => delivery))) {
       connected = this.#sockets.sendToAll(message);
@@ -338,7 +338,7 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
       this.#storage.log(delivery);
       this.#tallies.begin(delivery.revision, delivery.publishedAt, connected, Date.now());
     }
-    this.#queue.sent(connected);
+    this.#queue.setSocketCount(connected);
     if (this.#storage.firstOfRing() > first) this.#crowd.cutSlow();
   }
 

@@ -16,11 +16,11 @@ export const NO_TURNS: Turns = { waiting: [], working: [], turnMs: 20 };
 
 /** The most tickets that may stand before a new one. */
 export const MAX_AHEAD = 1_000;
-/** A new ticket that would probably wait for longer is refused at once. */
+/** A new ticket that would probably wait for longer is refused at once. As long as LINE_TURN_MS lets a write wait. */
 export const MAX_WAIT_MS = 20_000;
-/** A turn that has not ended by then no longer holds up others: its write may still land, and the outbox decides. */
+/** A turn that lasts longer no longer holds up others. Its write may still land: the outbox's key decides. */
 export const MAX_TURN_MS = 15_000;
-/** The part that the last turn has in `turnMs`. */
+/** The weight of the last turn in the moving average `turnMs`. */
 const NEWEST = 0.1;
 
 /** `turns` is null where the ticket is refused. `waitMs` is how long those ahead will probably take. */
@@ -43,7 +43,7 @@ export function leave(turns: Turns, id: number, now: number): Turns {
   return { waiting, working: turns.working.filter((one) => one !== ended), turnMs };
 }
 
-/** Lets in all whose turn it is, and no longer counts those who have overrun theirs. */
+/** Begins every turn that no earlier ticket holds up, and drops those that have lasted too long. */
 export function begin(turns: Turns, now: number): { turns: Turns; begun: number[] } {
   const working = turns.working.filter((one) => one.since + MAX_TURN_MS > now);
   const waiting: Waiting[] = [];

@@ -68,7 +68,7 @@ test("a line that is full answers 429, says how many wait and when to come back,
   expect(ahead).toBeLessThanOrEqual(MAX_AHEAD);
   const { status, headers, body } = await addUser(flag, "too-many");
   expect([status, body.code, body.waiting]).toEqual([429, "too-many-requests", ahead]);
-  expect(body.detail).toContain(`${ahead} writes are waiting`);
+  expect(body.detail).toContain(`${ahead} writes to ${project}/production are waiting`);
   expect(Number(headers.get("retry-after"))).toBeGreaterThan(0);
   expect((await api("GET", flag)).body.version).toBe(1);
   for (const one of [...entered, stuck]) one[Symbol.dispose]();
