@@ -1,5 +1,6 @@
 /** Kills of flags under a policy, which nobody held up: approvers look at each afterwards. */
-import { createRoute, z } from "@hono/zod-openapi";
+import { z } from "../http/zod.ts";
+import { operation } from "../operation.ts";
 import { forbidden, notFound } from "../../platform/problem.ts";
 import {
   closeKillReview,
@@ -43,50 +44,27 @@ const shown = ({ row, project, environment }: KillReviewThere): z.infer<typeof k
       : { by: { id: row.closedById ?? "", name: row.closedBy ?? "" }, at: row.closedAt, comment: row.comment ?? "" },
 });
 
-const path = "/projects/{project}/kill-reviews" as const;
+const PATH = "/projects/{project}/kill-reviews" as const;
 const killReviewPath = projectPath.extend({ killReview: z.string().min(1) });
 
-const list = createRoute({
+const list = operation({
+  id: "listKillReviews",
   method: "get",
-  path,
-  tags: ["kill switch"],
+  path: PATH,
+  tag: "kill switch",
   summary: "List kills that are to be reviewed, or were",
-  middleware: needs("viewer", "part"),
-  request: {
-    params: projectPath,
-    query: openedQuery.extend({
+  role: "viewer",
+  reach: "part",
+  query: openedQuery.extend({
       status: z.enum(["open", "closed"]).optional(),
       environment: z.string().max(MAX_NAME).optional(),
       flag: z.string().max(MAX_NAME).optional(),
     }),
-  },
-  responses: { 200: json(page(killReview), "Reviews, newest first unless told"), ...problems },
-});
-
-const read = createRoute({
-  method: "get",
-  path: `${path}/{killReview}`,
-  tags: ["kill switch"],
-  summary: "Read the review of a kill",
-  middleware: needs("viewer", "part"),
-  request: { params: killReviewPath },
-  responses: { 200: json(killReview, "The review"), ...problems },
-});
-
-const close = createRoute({
-  method: "post",
-  path: `${path}/{killReview}/close`,
-  tags: ["kill switch"],
-  summary: "Close the review of a kill; never of one's own",
-  middleware: needs("approver", "part"),
-  request: { params: killReviewPath, ...body(z.strictObject({ comment })) },
-  responses: { 200: json(killReview, "The review"), ...problems },
-});
-
-export const killReviews = resource()
-  .openapi(list, async (c) => {
-    const { project: projectKey } = c.req.valid("param");
-    const { status, environment, flag, q, ...query } = c.req.valid("query");
+  answer: page(killReview),
+  returns: "Reviews, newest first unless told",
+  handle: async (requested, c) => {
+    const { project: projectKey } = path;
+    const { status, environment, flag, q, ...query } = query;
     const project = await findProject(c.var.db, projectKey);
     if (project === undefined) throw notFound(`The project ${projectKey}`);
     const { page, told } = await listing(c, query, "seq");
@@ -97,14 +75,43 @@ export const killReviews = resource()
     const rows = await listKillReviews(c.var.db, project.id, { open, environments, flag, q }, page);
     const positioned = rows.map((there) => ({ ...there, seq: there.row.seq, createdAt: there.row.killedAt }));
     return c.json(told(positioned, shown), 200);
-  })
-  .openapi(read, async (c) => {
+  },
+});
+
+const read = operation({
+  id: "readKillReview",
+  method: "get",
+  path: `${PATH}/{killReview}`,
+  tag: "kill switch",
+  summary: "Read the review of a kill",
+  role: "viewer",
+  reach: "part",
+  params: killReviewPath,
+  answer: killReview,
+  returns: "The review",
+  handle: async (requested, c) => {
     const there = await killReviewOf(c);
     c.header("etag", etagOf(there.row.version));
     return c.json(shown(there), 200);
-  })
-  .openapi(close, async (c) => {
-    const { comment } = c.req.valid("json");
+  },
+});
+
+const close = operation({
+  id: "closeKillReview",
+  method: "post",
+  path: `${PATH}/{killReview}/close`,
+  tag: "kill switch",
+  summary: "Close the review of a kill; never of one's own",
+  role: "approver",
+  reach: "part",
+  params: killReviewPath,
+  body: z.strictObject({ comment }),
+  answer: killReview,
+  returns: "The review",
+  example: { comment: "Orders failed indeed; fixed in 4.2" },
+  ifMatch: true,
+  handle: async (requested, c) => {
+    const { comment } = body;
     const { caller, db } = c.var;
     const done = await write(c, async (now) => {
       const there = await killReviewOf(c);
@@ -132,7 +139,10 @@ export const killReviews = resource()
       };
     });
     return c.json(done.body, 200);
-  });
+  },
+});
+
+export const killReviews = [list, read, close];
 
 /** One that the caller may not see is not there. */
 async function killReviewOf(c: AdminContext): Promise<KillReviewThere> {

@@ -1,5 +1,6 @@
 /** What needs approval in a project, and whose. */
-import { createRoute, z } from "@hono/zod-openapi";
+import { z } from "../http/zod.ts";
+import { operation } from "../operation.ts";
 import { badRequest, conflict, notFound } from "../../platform/problem.ts";
 import { newId } from "../../platform/random-id.ts";
 import { deletePolicy, editPolicies, insertPolicy, policiesOf, updatePolicy } from "../../store/approvals/policies.ts";
@@ -15,72 +16,24 @@ import { MAX_NAME, MAX_POLICIES } from "../limits.ts";
 import { etagOf, requireMatch, write } from "../write/write.ts";
 import { fields, policy, shownPolicy as shown } from "./policy-representation.ts";
 
-const path = "/projects/{project}/policies" as const;
+const PATH = "/projects/{project}/policies" as const;
 const policyPath = projectPath.extend({ policy: z.string().min(1) });
 
-const create = createRoute({
+const create = operation({
+  id: "createPolicy",
   method: "post",
-  path,
-  tags: ["policies"],
+  path: PATH,
+  tag: "policies",
   summary: "Create a policy; it holds for every change from then on",
-  middleware: needs("admin"),
-  request: {
-    params: projectPath,
-    ...body(fields.partial().required({ approvers: true, approvals: true }).extend({ key })),
-  },
-  responses: { 201: json(policy, "Created"), ...problems },
-});
-
-const list = createRoute({
-  method: "get",
-  path,
-  tags: ["policies"],
-  summary: "List policies",
-  middleware: needs("viewer"),
-  request: {
-    params: projectPath,
-    query: keyedQuery.extend({
-      environment: z.string().max(MAX_NAME).optional().openapi({ description: "Those that hold there" }),
-      tag: z.string().max(MAX_NAME).optional().openapi({ description: "Those that hold for its flags" }),
-      enabled: truth,
-    }),
-  },
-  responses: { 200: json(page(policy), "Policies, by key unless told"), ...problems },
-});
-
-const read = createRoute({
-  method: "get",
-  path: `${path}/{policy}`,
-  tags: ["policies"],
-  summary: "Read a policy",
-  middleware: needs("viewer"),
-  request: { params: policyPath },
-  responses: { 200: json(policy, "The policy"), ...problems },
-});
-
-const patch = createRoute({
-  method: "patch",
-  path: `${path}/{policy}`,
-  tags: ["policies"],
-  summary: "Change the fields that are sent; what is in force when something is published counts",
-  middleware: needs("admin"),
-  request: { params: policyPath, ...body(fields.partial()) },
-  responses: { 200: json(policy, "The policy"), ...problems },
-});
-
-const remove = createRoute({
-  method: "delete",
-  path: `${path}/{policy}`,
-  tags: ["policies"],
-  summary: "Delete a policy",
-  middleware: needs("admin"),
-  request: { params: policyPath },
-  responses: { 204: { description: "Deleted" }, ...problems },
-});
-
-export const policies = resource()
-  .openapi(create, async (c) => {
-    const { key, ...given } = c.req.valid("json");
+  role: "admin",
+  body: fields.partial().required({ approvers: true, approvals: true }).extend({ key }),
+  status: 201,
+  answer: policy,
+  returns: "Created",
+  example: { key: "payments", tags: ["money"], approvers: { group: "payments" }, approvals: 1 },
+  problems: { 409: ["already-exists", "too-many-policies"] },
+  handle: async (requested, c) => {
+    const { key, ...given } = body;
     const done = await write(c, async (now) => {
       const there = await projectPolicies(c);
       if (there.policies.some((row) => row.key === key)) {
@@ -113,9 +66,25 @@ export const policies = resource()
       };
     });
     return c.json(done.body, 201);
-  })
-  .openapi(list, async (c) => {
-    const { environment, tag, enabled, q = "", ...query } = c.req.valid("query");
+  },
+});
+
+const list = operation({
+  id: "listPolicies",
+  method: "get",
+  path: PATH,
+  tag: "policies",
+  summary: "List policies",
+  role: "viewer",
+  query: keyedQuery.extend({
+      environment: z.string().max(MAX_NAME).optional().openapi({ description: "Those that hold there" }),
+      tag: z.string().max(MAX_NAME).optional().openapi({ description: "Those that hold for its flags" }),
+      enabled: truth,
+    }),
+  answer: page(policy),
+  returns: "Policies, by key unless told",
+  handle: async (requested, c) => {
+    const { environment, tag, enabled, q = "", ...query } = query;
     const { page, told } = await listing(c, query, "key");
     const { project, policies } = await projectPolicies(c);
     const holds = (all: string[], one: string | undefined) =>
@@ -132,14 +101,38 @@ export const policies = resource()
       told(pageAmong(rows, "key", page), (row) => shown(project, row)),
       200,
     );
-  })
-  .openapi(read, async (c) => {
+  },
+});
+
+const read = operation({
+  id: "readPolicy",
+  method: "get",
+  path: `${PATH}/{policy}`,
+  tag: "policies",
+  summary: "Read a policy",
+  role: "viewer",
+  answer: policy,
+  returns: "The policy",
+  handle: async (requested, c) => {
     const { project, row } = await policyOf(c);
     c.header("etag", etagOf(row.version));
     return c.json(shown(project, row), 200);
-  })
-  .openapi(patch, async (c) => {
-    const fields = c.req.valid("json");
+  },
+});
+
+const patch = operation({
+  id: "updatePolicy",
+  method: "patch",
+  path: `${PATH}/{policy}`,
+  tag: "policies",
+  summary: "Change the fields that are sent; what is in force when something is published counts",
+  role: "admin",
+  body: fields.partial(),
+  answer: policy,
+  returns: "The policy",
+  example: { share: 50_001 },
+  handle: async (requested, c) => {
+    const fields = body;
     const done = await write(c, async (now) => {
       const { project, row, there } = await policyOf(c);
       requireMatch(c, etagOf(row.version));
@@ -160,8 +153,19 @@ export const policies = resource()
       };
     });
     return c.json(done.body, 200);
-  })
-  .openapi(remove, async (c) => {
+  },
+});
+
+const remove = operation({
+  id: "deletePolicy",
+  method: "delete",
+  path: `${PATH}/{policy}`,
+  tag: "policies",
+  summary: "Delete a policy",
+  role: "admin",
+  status: 204,
+  returns: { description: "Deleted" },
+  handle: async (requested, c) => {
     await write(c, async (now) => {
       const { project, row, there } = await policyOf(c);
       requireMatch(c, etagOf(row.version));
@@ -175,7 +179,10 @@ export const policies = resource()
       };
     });
     return c.body(null, 204);
-  });
+  },
+});
+
+export const policies = [create, list, read, patch, remove];
 
 /** One that nobody can satisfy would hold up everything for good. */
 function requireEnough({ approvers, approvals }: Pick<PolicyRow, "approvers" | "approvals">): void {

@@ -1,5 +1,5 @@
 /** Policies as requests and answers carry them. */
-import { z } from "@hono/zod-openapi";
+import { z } from "../http/zod.ts";
 import type { PolicyRow } from "../../store/approvals/policy.ts";
 import { ROLES } from "../../store/schema/index.ts";
 import { description, key, name, time } from "../http/contract.ts";

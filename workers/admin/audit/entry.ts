@@ -1,5 +1,5 @@
 /** How answers show an entry of the audit log, and how its list is narrowed. */
-import { z } from "@hono/zod-openapi";
+import { z } from "../http/zod.ts";
 import type { KillRecord } from "../../../durable-objects/hub/kills/kill.ts";
 import { badRequest } from "../../platform/problem.ts";
 import type { AuditFilter, AuditPosition, AuditRow } from "../../store/audit.ts";

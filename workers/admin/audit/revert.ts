@@ -13,9 +13,9 @@ import { planArchive, planRemake, planUnarchive } from "../flags/archive.ts";
 import { type DocumentEdit, planDocuments } from "../flags/environment-edit.ts";
 import { type FlagFields, flagFields, flagOf, planFlag } from "../flags/flags.ts";
 import type { Delivery } from "../write/hub-client.ts";
-import { environmentNamed, projectNamed } from "../write/lookup.ts";
+import { environmentOf, projectOf } from "../write/lookup.ts";
 import type { Plan } from "../write/plan.ts";
-import type { Asked } from "../write/request.ts";
+import type { Requested } from "../write/request.ts";
 
 export type Revert = {
   reverted: number;
@@ -36,7 +36,7 @@ const otherwise: [RegExp, string][] = [
 
 /** @throws ApiError 409 where the entry holds nothing to put back, or something else was written there since. */
 export async function planRevert(
-  asked: Pick<Asked, "env" | "db">,
+  asked: Pick<Requested, "env" | "db">,
   entry: AuditRow,
   force: boolean,
   now: number,
@@ -57,7 +57,7 @@ export async function planRevert(
 }
 
 async function planEnvironment(
-  { env, db }: Pick<Asked, "env" | "db">,
+  { env, db }: Pick<Requested, "env" | "db">,
   entry: AuditRow,
   environmentKey: string,
   taken: UndoOf[],
@@ -65,7 +65,7 @@ async function planEnvironment(
   now: number,
 ) {
   const path = { project: entry.project ?? "", environment: environmentKey };
-  const environment = await environmentNamed({ env, db, path });
+  const environment = await environmentOf({ env, db, path });
   const edits = taken.map((one): DocumentEdit => {
     if (one.kind === "flag") {
       return {
@@ -85,7 +85,7 @@ async function planEnvironment(
 }
 
 async function planProject(db: Database, entry: AuditRow, taken: UndoOf[], force: boolean, now: number) {
-  const state = await projectNamed(db, entry.project ?? "", entry.key);
+  const state = await projectOf(db, entry.project ?? "", entry.key);
   const [whole] = taken;
   if (whole === undefined || entry.action === "flag.delete") return planRemake(db, state, taken, now);
   const row = flagOf(state, entry.key);

@@ -1,4 +1,5 @@
-import { createRoute, z } from "@hono/zod-openapi";
+import { z } from "../http/zod.ts";
+import { operation } from "../operation.ts";
 import { badRequest, conflict, notFound } from "../../platform/problem.ts";
 import { newId } from "../../platform/random-id.ts";
 import type { EnvironmentName } from "../../store/credentials.ts";
@@ -40,75 +41,28 @@ const sdkKey = z
 const shown = ({ hash: _, environmentId: __, ...row }: SdkKeyRow): z.infer<typeof sdkKey> => row;
 
 const origins = z.array(origin).max(MAX_ORIGINS);
-const path = "/projects/{project}/environments/{environment}/keys" as const;
+const PATH = "/projects/{project}/environments/{environment}/keys" as const;
 const keyPath = environmentPath.extend({ key: z.string() });
 
-const create = createRoute({
+const create = operation({
+  id: "createKey",
   method: "post",
-  path,
-  tags: ["keys"],
+  path: PATH,
+  tag: "keys",
   summary: "Create an SDK key; a server key is in this answer and nowhere else",
-  middleware: needs("admin"),
-  request: {
-    params: environmentPath,
-    ...body(
-      z.strictObject({
+  role: "admin",
+  body: z.strictObject({
         kind,
         name: name.optional(),
         origins: origins.optional(),
         expiresAt: time.nullable().optional(),
       }),
-    ),
-  },
-  responses: { 201: json(sdkKey.extend({ key: z.string() }).extend(delivery.shape), "Created"), ...problems },
-});
-
-const list = createRoute({
-  method: "get",
-  path,
-  tags: ["keys"],
-  summary: "List SDK keys, revoked ones too",
-  middleware: needs("viewer"),
-  request: { params: environmentPath, query: issuedQuery.extend({ kind: kind.optional() }) },
-  responses: { 200: json(page(sdkKey), "Keys"), ...problems },
-});
-
-const read = createRoute({
-  method: "get",
-  path: `${path}/{key}`,
-  tags: ["keys"],
-  summary: "Read an SDK key",
-  middleware: needs("viewer"),
-  request: { params: keyPath },
-  responses: { 200: json(sdkKey, "The key"), ...problems },
-});
-
-const patch = createRoute({
-  method: "patch",
-  path: `${path}/{key}`,
-  tags: ["keys"],
-  summary: "Rename a key, move its end, or change the origins it is taken from",
-  middleware: needs("admin"),
-  request: {
-    params: keyPath,
-    ...body(z.strictObject({ name, origins, expiresAt: time.nullable() }).partial()),
-  },
-  responses: { 200: json(sdkKey.extend(delivery.shape), "The key"), ...problems },
-});
-
-const revoke = createRoute({
-  method: "delete",
-  path: `${path}/{key}`,
-  tags: ["keys"],
-  summary: "Revoke an SDK key, on open streams too",
-  middleware: needs("admin"),
-  request: { params: keyPath },
-  responses: { 204: { description: "Revoked" }, ...problems },
-});
-
-export const sdkKeys = resource()
-  .openapi(create, async (c) => {
-    const { kind, name = `${kind} key`, origins = [], expiresAt = null } = c.req.valid("json");
+  status: 201,
+  answer: sdkKey.extend({ key: z.string() }).extend(delivery.shape),
+  returns: "Created",
+  example: { kind: "server", name: "Shop backend" },
+  handle: async (requested, c) => {
+    const { kind, name = `${kind} key`, origins = [], expiresAt = null } = body;
     requireBrowser(kind, origins);
     requireFuture(expiresAt, c.var.now());
     const environment = await environmentOf(c);
@@ -148,21 +102,58 @@ export const sdkKeys = resource()
       };
     });
     return c.json({ ...done.body, ...done.deliveries[environment.environment], key: secret }, 201);
-  })
-  .openapi(list, async (c) => {
-    const { kind, q, state, ...query } = c.req.valid("query");
+  },
+});
+
+const list = operation({
+  id: "listKeys",
+  method: "get",
+  path: PATH,
+  tag: "keys",
+  summary: "List SDK keys, revoked ones too",
+  role: "viewer",
+  query: issuedQuery.extend({ kind: kind.optional() }),
+  answer: page(sdkKey),
+  returns: "Keys",
+  handle: async (requested, c) => {
+    const { kind, q, state, ...query } = query;
     const { page, told } = await listing(c, query, "id");
     const { id } = await environmentOf(c);
     const rows = await listSdkKeys(c.var.db, id, { kind, q, state, now: c.var.now() }, page);
     return c.json(told(rows, shown), 200);
-  })
-  .openapi(read, async (c) => {
+  },
+});
+
+const read = operation({
+  id: "readKey",
+  method: "get",
+  path: `${PATH}/{key}`,
+  tag: "keys",
+  summary: "Read an SDK key",
+  role: "viewer",
+  answer: sdkKey,
+  returns: "The key",
+  handle: async (requested, c) => {
     const row = await keyThere(c, await environmentOf(c));
     c.header("etag", etagOf(row.version));
     return c.json(shown(row), 200);
-  })
-  .openapi(patch, async (c) => {
-    const fields = c.req.valid("json");
+  },
+});
+
+const patch = operation({
+  id: "updateKey",
+  method: "patch",
+  path: `${PATH}/{key}`,
+  tag: "keys",
+  summary: "Rename a key, move its end, or change the origins it is taken from",
+  role: "admin",
+  body: z.strictObject({ name, origins, expiresAt: time.nullable() }).partial(),
+  answer: sdkKey.extend(delivery.shape),
+  returns: "The key",
+  example: { name: "Shop backend, old" },
+  problems: { 409: ["revoked"] },
+  handle: async (requested, c) => {
+    const fields = body;
     const environment = await environmentOf(c);
     const done = await write(c, async (now) => {
       const head = await headIn(c.var.db, environment);
@@ -191,8 +182,19 @@ export const sdkKeys = resource()
       };
     });
     return c.json({ ...done.body, ...done.deliveries[environment.environment] }, 200);
-  })
-  .openapi(revoke, async (c) => {
+  },
+});
+
+const revoke = operation({
+  id: "deleteKey",
+  method: "delete",
+  path: `${PATH}/{key}`,
+  tag: "keys",
+  summary: "Revoke an SDK key, on open streams too",
+  role: "admin",
+  status: 204,
+  returns: { description: "Revoked" },
+  handle: async (requested, c) => {
     const environment = await environmentOf(c);
     await write(c, async (now) => {
       const head = await headIn(c.var.db, environment);
@@ -211,7 +213,10 @@ export const sdkKeys = resource()
       };
     });
     return c.body(null, 204);
-  });
+  },
+});
+
+export const sdkKeys = [create, list, read, patch, revoke];
 
 async function keyThere(c: AdminContext, { id }: EnvironmentName): Promise<SdkKeyRow> {
   const { key = "" } = c.req.param() as { key?: string };

@@ -1,4 +1,5 @@
-import { createRoute, z } from "@hono/zod-openapi";
+import { z } from "../http/zod.ts";
+import { operation } from "../operation.ts";
 import { KV_READ_MS, within } from "../../platform/deadline.ts";
 import { badRequest, conflict, forbidden, notFound, unavailable } from "../../platform/problem.ts";
 import { newId } from "../../platform/random-id.ts";
@@ -49,13 +50,14 @@ const groups = z
 
 const shown = ({ hash: _, ...row }: TokenRow): z.infer<typeof token> => row;
 
-const create = createRoute({
+const create = operation({
+  id: "createToken",
   method: "post",
   path: "/tokens",
-  tags: ["tokens"],
+  tag: "tokens",
   summary: "Create an API token; its secret is in this answer and nowhere else",
-  middleware: needs("admin"),
-  request: body(
+  role: "admin",
+  ...body(
     z.strictObject({
       name,
       role,
@@ -64,63 +66,18 @@ const create = createRoute({
       expiresAt: time.nullable().optional(),
     }),
   ),
-  responses: { 201: json(token.extend({ token: z.string().optional() }), "Created"), ...problems },
-});
-
-const list = createRoute({
-  method: "get",
-  path: "/tokens",
-  tags: ["tokens"],
-  summary: "List API tokens",
-  middleware: needs("admin"),
-  request: { query: issuedQuery.extend({ role: role.optional() }) },
-  responses: { 200: json(page(token), "Tokens"), ...problems },
-});
-
-const tokenPath = z.object({ token: z.string() });
-
-const read = createRoute({
-  method: "get",
-  path: "/tokens/{token}",
-  tags: ["tokens"],
-  summary: "Read an API token, without its secret",
-  middleware: needs("admin"),
-  request: { params: tokenPath },
-  responses: { 200: json(token, "The token"), ...problems },
-});
-
-const patch = createRoute({
-  method: "patch",
-  path: "/tokens/{token}",
-  tags: ["tokens"],
-  summary: "Rename a token, narrow its scope, set its groups or move its end; nobody prolongs their own",
-  middleware: needs("admin"),
-  request: {
-    params: tokenPath,
-    ...body(z.strictObject({ name, scope, groups, expiresAt: time.nullable() }).partial()),
-  },
-  responses: { 200: json(token, "The token"), ...problems },
-});
-
-const revoke = createRoute({
-  method: "delete",
-  path: "/tokens/{token}",
-  tags: ["tokens"],
-  summary: "Revoke an API token",
-  middleware: needs("admin"),
-  request: { params: tokenPath },
-  responses: { 204: { description: "Revoked" }, ...problems },
-});
-
-export const tokens = resource()
-  .openapi(create, async (c) => {
+  status: 201,
+  answer: token.extend({ token: z.string().optional() }),
+  returns: "Created",
+  example: { name: "CI", role: "editor", scope: { projects: ["demo"] } },
+  handle: async (requested, c) => {
     const {
       name,
       role,
       scope = { projects: [], environments: [] },
       groups = [],
       expiresAt = null,
-    } = c.req.valid("json");
+    } = body;
     requireFuture(expiresAt, c.var.now());
     const { secret, hash, shown: abbreviated } = await secretFor(c, "bnt_api");
     const id = newId("tok");
@@ -144,20 +101,59 @@ export const tokens = resource()
     }));
     await mirror(c, row).catch(notMirrored(id));
     return c.json({ ...done.body, token: secret }, 201);
-  })
-  .openapi(list, async (c) => {
-    const { role, q, state, ...query } = c.req.valid("query");
+  },
+});
+
+const list = operation({
+  id: "listTokens",
+  method: "get",
+  path: "/tokens",
+  tag: "tokens",
+  summary: "List API tokens",
+  role: "admin",
+  query: issuedQuery.extend({ role: role.optional() }),
+  answer: page(token),
+  returns: "Tokens",
+  handle: async (requested, c) => {
+    const { role, q, state, ...query } = query;
     const { page, told } = await listing(c, query, "id");
     const rows = await listTokens(c.var.db, { role, q, state, now: c.var.now() }, page);
     return c.json(told(rows, shown), 200);
-  })
-  .openapi(read, async (c) => {
+  },
+});
+
+const tokenPath = z.object({ token: z.string() });
+
+const read = operation({
+  id: "readToken",
+  method: "get",
+  path: "/tokens/{token}",
+  tag: "tokens",
+  summary: "Read an API token, without its secret",
+  role: "admin",
+  answer: token,
+  returns: "The token",
+  handle: async (requested, c) => {
     const row = await tokenThere(c);
     c.header("etag", etagOf(row.version));
     return c.json(shown(row), 200);
-  })
-  .openapi(patch, async (c) => {
-    const fields = c.req.valid("json");
+  },
+});
+
+const patch = operation({
+  id: "updateToken",
+  method: "patch",
+  path: "/tokens/{token}",
+  tag: "tokens",
+  summary: "Rename a token, narrow its scope, set its groups or move its end; nobody prolongs their own",
+  role: "admin",
+  body: z.strictObject({ name, scope, groups, expiresAt: time.nullable() }).partial(),
+  answer: token,
+  returns: "The token",
+  example: { name: "CI of the shop" },
+  problems: { 409: ["revoked"] },
+  handle: async (requested, c) => {
+    const fields = body;
     let after: TokenRow | undefined;
     const done = await write(c, async (now) => {
       const row = await tokenThere(c);
@@ -190,8 +186,19 @@ export const tokens = resource()
     });
     if (after !== undefined) await mirror(c, after).catch(notMirrored(after.id));
     return c.json(done.body, 200);
-  })
-  .openapi(revoke, async (c) => {
+  },
+});
+
+const revoke = operation({
+  id: "deleteToken",
+  method: "delete",
+  path: "/tokens/{token}",
+  tag: "tokens",
+  summary: "Revoke an API token",
+  role: "admin",
+  status: 204,
+  returns: { description: "Revoked" },
+  handle: async (requested, c) => {
     await write(c, async (now) => {
       const row = await tokenThere(c);
       requireMatch(c, etagOf(row.version));
@@ -216,7 +223,10 @@ export const tokens = resource()
       };
     });
     return c.body(null, 204);
-  });
+  },
+});
+
+export const tokens = [create, list, read, patch, revoke];
 
 async function tokenThere(c: AdminContext): Promise<TokenRow> {
   const { token: id = "" } = c.req.param() as { token?: string };

@@ -3,7 +3,7 @@
  * things never undo each other. One that has lost its object is a conflict.
  */
 import type { Flag, Rule, Target } from "@bunting/core";
-import { z } from "@hono/zod-openapi";
+import { z } from "../http/zod.ts";
 import { conflict, type Mistake } from "../../platform/problem.ts";
 import { description, key } from "../http/contract.ts";
 import { mistaken, pointer } from "../http/validation-errors.ts";

@@ -1,5 +1,5 @@
 /** What a dry run says of a change before it is made. */
-import { z } from "@hono/zod-openapi";
+import { z } from "../http/zod.ts";
 
 export const changes = z.record(z.string(), z.object({ from: z.unknown().optional(), to: z.unknown().optional() }));
 

@@ -1,6 +1,7 @@
 /** What two environments have differently: what promoting the one to the other would change there. */
 import type { Flag } from "@bunting/core";
-import { createRoute, z } from "@hono/zod-openapi";
+import { z } from "../http/zod.ts";
+import { operation } from "../operation.ts";
 import { badRequest } from "../../platform/problem.ts";
 import { comparedFlags, comparedSegments } from "../../store/compare.ts";
 import type { SegmentRow } from "../../store/documents.ts";
@@ -14,8 +15,8 @@ import { told } from "../documents/targeting.ts";
 import { needs, requireScope } from "../http/access.ts";
 import { json, key, page, pageQuery, problems, projectPath, resource } from "../http/contract.ts";
 import { MAX_CURSOR } from "../limits.ts";
-import { environmentNamed } from "../write/lookup.ts";
-import { type Asked, askedOf } from "../write/request.ts";
+import { environmentOf } from "../write/lookup.ts";
+import { type Requested, askedOf } from "../write/request.ts";
 
 export const version = z.number().int().nullable().openapi({ description: "Null: not there" });
 const versions = z.object({ from: version, to: version }).openapi("ComparedVersions");
@@ -32,31 +33,27 @@ const differing = z
   })
   .openapi("Difference");
 
-const compare = createRoute({
+const compare = operation({
+  id: "compareEnvironments",
   method: "get",
   path: "/projects/{project}/compare",
-  tags: ["environments"],
+  tag: "environments",
   summary: "What two environments have differently, in the direction of a promotion",
   description: "Flags by key, then segments by key. A page may have fewer items than `limit`, also none.",
-  middleware: needs("viewer", "own"),
-  request: {
-    params: projectPath,
-    query: pageQuery.extend({
+  role: "viewer",
+  reach: "own",
+  query: pageQuery.extend({
       from: key,
       to: key,
       flag: key.optional(),
       segment: key.optional(),
       cursor: z.string().max(MAX_CURSOR).optional(),
     }),
-  },
-  responses: { 200: json(page(differing), "What differs"), ...problems },
-});
-
-type Difference = z.infer<typeof differing>;
-
-export const comparisons = resource().openapi(compare, async (c) => {
-  const { flag, segment, limit, cursor = "", ...keys } = c.req.valid("query");
-  const path = c.req.valid("param");
+  answer: page(differing),
+  returns: "What differs",
+  handle: async (requested, c) => {
+  const { flag, segment, limit, cursor = "", ...keys } = query;
+  const path = path;
   const { from, to } = await pairOf(askedOf(c, path, null), path.project, keys, "read");
   const [, kind, after] = /^(flag|segment):(.*)$/.exec(cursor) ?? [];
   if (cursor !== "" && kind === undefined) throw badRequest("That is not a cursor of this list.");
@@ -77,11 +74,16 @@ export const comparisons = resource().openapi(compare, async (c) => {
     next = rows.length > left ? `segment:${rows[left - 1]?.key}` : null;
   }
   return c.json({ items, nextCursor: next }, 200);
+},
 });
+
+type Difference = z.infer<typeof differing>;
+
+export const comparisons = [compare];
 
 /** @throws ApiError 403 where the caller may not read the one or do that to the other, 404. */
 export async function pairOf(
-  { env, db, scope }: Pick<Asked, "env" | "db" | "scope">,
+  { env, db, scope }: Pick<Requested, "env" | "db" | "scope">,
   project: string,
   { from, to }: { from: string; to: string },
   doing: "read" | "write",
@@ -89,7 +91,7 @@ export async function pairOf(
   requireScope(scope, project, from, true);
   requireScope(scope, project, to, doing === "read");
   if (from === to) throw badRequest("An environment is not compared with itself.");
-  const named = (environment: string) => environmentNamed({ env, db, path: { project, environment } });
+  const named = (environment: string) => environmentOf({ env, db, path: { project, environment } });
   return { from: await named(from), to: await named(to) };
 }
 

@@ -1,4 +1,5 @@
-import { createRoute, z } from "@hono/zod-openapi";
+import { z } from "../http/zod.ts";
+import { operation } from "../operation.ts";
 import { KV_READ_MS, within } from "../../platform/deadline.ts";
 import { conflict, notFound } from "../../platform/problem.ts";
 import { newId } from "../../platform/random-id.ts";
@@ -57,65 +58,21 @@ const shown = (project: string, row: EnvironmentRow): z.infer<typeof environment
 // Not `version`, which counts the changes of its flags, segments and keys.
 const etag = (row: EnvironmentRow) => etagOf(row.updatedAt);
 
-const create = createRoute({
+const create = operation({
+  id: "createEnvironment",
   method: "post",
   path: "/projects/{project}/environments",
-  tags: ["environments"],
+  tag: "environments",
   summary: "Create an environment, and the hub that serves it",
-  middleware: needs("admin"),
-  request: {
-    params: projectPath,
-    ...body(z.strictObject({ key, name: name.optional(), location: location.optional() })),
-  },
-  responses: { 201: json(environment.extend(delivery.shape), "Created"), ...problems },
-});
-
-const list = createRoute({
-  method: "get",
-  path: "/projects/{project}/environments",
-  tags: ["environments"],
-  summary: "List environments",
-  middleware: needs("viewer"),
-  request: { params: projectPath, query: keyedQuery },
-  responses: { 200: json(page(environment), "Environments"), ...problems },
-});
-
-const read = createRoute({
-  method: "get",
-  path: "/projects/{project}/environments/{environment}",
-  tags: ["environments"],
-  summary: "Read an environment",
-  middleware: needs("viewer"),
-  request: { params: environmentPath },
-  responses: { 200: json(environment, "The environment"), ...problems },
-});
-
-const patch = createRoute({
-  method: "patch",
-  path: "/projects/{project}/environments/{environment}",
-  tags: ["environments"],
-  summary: "Rename an environment",
-  middleware: needs("admin"),
-  request: { params: environmentPath, ...body(z.strictObject({ name: name.optional() })) },
-  responses: { 200: json(environment, "The environment"), ...problems },
-});
-
-const remove = createRoute({
-  method: "delete",
-  path: "/projects/{project}/environments/{environment}",
-  tags: ["environments"],
-  summary: "Delete an environment for good, once none of its SDK keys opens it",
-  middleware: needs("admin"),
-  request: { params: environmentPath },
-  responses: { 204: { description: "Deleted" }, ...problems },
-});
-
-/** What is named of the keys that are in the way. */
-const KEYS_NAMED = 20;
-
-export const environments = resource()
-  .openapi(create, async (c) => {
-    const { key, name = key, location = null } = c.req.valid("json");
+  role: "admin",
+  body: z.strictObject({ key, name: name.optional(), location: location.optional() }),
+  status: 201,
+  answer: environment.extend(delivery.shape),
+  returns: "Created",
+  example: { key: "production", name: "Production", location: "weur" },
+  problems: { 409: ["already-exists", "too-many-environments"], 413: TOO_LARGE },
+  handle: async (requested, c) => {
+    const { key, name = key, location = null } = body;
     let made: EnvironmentName | undefined;
     const done = await write(c, async (now) => {
       const { project, environments } = await projectOf(c);
@@ -163,35 +120,71 @@ export const environments = resource()
     });
     if (made !== undefined) await mirror(c, made);
     return c.json({ ...done.body, ...done.deliveries[key] }, 201);
-  })
-  .openapi(list, async (c) => {
-    const query = c.req.valid("query");
+  },
+});
+
+const list = operation({
+  id: "listEnvironments",
+  method: "get",
+  path: "/projects/{project}/environments",
+  tag: "environments",
+  summary: "List environments",
+  role: "viewer",
+  query: keyedQuery,
+  answer: page(environment),
+  returns: "Environments",
+  handle: async (requested, c) => {
+    const query = query;
     const { page, told } = await listing(c, query, "key");
-    const project = await findProject(c.var.db, c.req.valid("param").project);
-    if (project === undefined) throw notFound(`The project ${c.req.valid("param").project}`);
+    const project = await findProject(c.var.db, path.project);
+    if (project === undefined) throw notFound(`The project ${path.project}`);
     const visible = visibleEnvironments(c.var.caller.scope, project.key);
     const rows = await listEnvironments(c.var.db, project.id, visible, query.q, page);
     return c.json(
       told(rows, (row) => shown(project.key, row)),
       200,
     );
-  })
-  .openapi(read, async (c) => {
-    const { environment } = c.req.valid("param");
+  },
+});
+
+const read = operation({
+  id: "readEnvironment",
+  method: "get",
+  path: "/projects/{project}/environments/{environment}",
+  tag: "environments",
+  summary: "Read an environment",
+  role: "viewer",
+  answer: environment,
+  returns: "The environment",
+  handle: async (requested, c) => {
+    const { environment } = path;
     const { project, environments } = await projectOf(c);
     const row = environments.find(({ key }) => key === environment);
     if (row === undefined) throw notFound(`The environment ${project.key}/${environment}`);
     c.header("etag", etag(row));
     return c.json(shown(project.key, row), 200);
-  })
-  .openapi(patch, async (c) => {
-    const { environment: key } = c.req.valid("param");
+  },
+});
+
+const patch = operation({
+  id: "updateEnvironment",
+  method: "patch",
+  path: "/projects/{project}/environments/{environment}",
+  tag: "environments",
+  summary: "Rename an environment",
+  role: "admin",
+  body: z.strictObject({ name: name.optional() }),
+  answer: environment,
+  returns: "The environment",
+  example: { name: "Live" },
+  handle: async (requested, c) => {
+    const { environment: key } = path;
     const done = await write(c, async (now) => {
       const { project, environments } = await projectOf(c);
       const row = environments.find((one) => one.key === key);
       if (row === undefined) throw notFound(`The environment ${project.key}/${key}`);
       requireMatch(c, etag(row));
-      const next = { ...row, name: c.req.valid("json").name ?? row.name };
+      const next = { ...row, name: body.name ?? row.name };
       const changes = difference(row, next);
       if (isEmpty(changes)) return { status: 200, body: shown(project.key, row), etag: etag(row) };
       next.updatedAt = Math.max(now, row.updatedAt + 1);
@@ -208,9 +201,21 @@ export const environments = resource()
       };
     });
     return c.json(done.body, 200);
-  })
-  .openapi(remove, async (c) => {
-    const { environment: key } = c.req.valid("param");
+  },
+});
+
+const remove = operation({
+  id: "deleteEnvironment",
+  method: "delete",
+  path: "/projects/{project}/environments/{environment}",
+  tag: "environments",
+  summary: "Delete an environment for good, once none of its SDK keys opens it",
+  role: "admin",
+  status: 204,
+  returns: { description: "Deleted" },
+  problems: { 409: ["in-use"] },
+  handle: async (requested, c) => {
+    const { environment: key } = path;
     let gone: { name: EnvironmentName; segments: string[] } | undefined;
     await write(c, async (now) => {
       const { project, environments } = await projectOf(c);
@@ -246,7 +251,13 @@ export const environments = resource()
     });
     if (gone !== undefined) c.executionCtx.waitUntil(cleared(c, gone.name, gone.segments));
     return c.body(null, 204);
-  });
+  },
+});
+
+/** What is named of the keys that are in the way. */
+const KEYS_NAMED = 20;
+
+export const environments = [create, list, read, patch, remove];
 
 /** What no transaction reaches. Left behind it is never asked for again: another environment has another id. */
 async function cleared(c: AdminContext, name: EnvironmentName, segments: string[]): Promise<void> {

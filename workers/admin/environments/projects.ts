@@ -1,4 +1,5 @@
-import { createRoute, z } from "@hono/zod-openapi";
+import { z } from "../http/zod.ts";
+import { operation } from "../operation.ts";
 import { conflict, notFound } from "../../platform/problem.ts";
 import { newId } from "../../platform/random-id.ts";
 import {
@@ -29,59 +30,21 @@ const shown = (row: ProjectRow): z.infer<typeof project> => ({
 // Not `version`, which counts every edit of the project's flags and environments too.
 const etag = (row: ProjectRow) => etagOf(row.updatedAt);
 
-const create = createRoute({
+const create = operation({
+  id: "createProject",
   method: "post",
   path: "/projects",
-  tags: ["projects"],
+  tag: "projects",
   summary: "Create a project",
-  middleware: needs("admin"),
-  request: body(z.strictObject({ key, name: name.optional(), description: description.optional() })),
-  responses: { 201: json(project, "Created"), ...problems },
-});
-
-const list = createRoute({
-  method: "get",
-  path: "/projects",
-  tags: ["projects"],
-  summary: "List projects",
-  middleware: needs("viewer", "own"),
-  request: { query: keyedQuery },
-  responses: { 200: json(page(project), "Projects"), ...problems },
-});
-
-const read = createRoute({
-  method: "get",
-  path: "/projects/{project}",
-  tags: ["projects"],
-  summary: "Read a project",
-  middleware: needs("viewer"),
-  request: { params: projectPath },
-  responses: { 200: json(project, "The project"), ...problems },
-});
-
-const patch = createRoute({
-  method: "patch",
-  path: "/projects/{project}",
-  tags: ["projects"],
-  summary: "Rename or describe a project",
-  middleware: needs("admin"),
-  request: { params: projectPath, ...body(z.strictObject({ name, description }).partial()) },
-  responses: { 200: json(project, "The project"), ...problems },
-});
-
-const remove = createRoute({
-  method: "delete",
-  path: "/projects/{project}",
-  tags: ["projects"],
-  summary: "Delete a project that has no environments, with its flags",
-  middleware: needs("admin"),
-  request: { params: projectPath },
-  responses: { 204: { description: "Deleted" }, ...problems },
-});
-
-export const projects = resource()
-  .openapi(create, async (c) => {
-    const { key, name = key, description = "" } = c.req.valid("json");
+  role: "admin",
+  ...body(z.strictObject({ key, name: name.optional(), description: description.optional() })),
+  status: 201,
+  answer: project,
+  returns: "Created",
+  example: { key: "demo", name: "Demo" },
+  problems: { 409: ["already-exists"] },
+  handle: async (requested, c) => {
+    const { key, name = key, description = "" } = body;
     const done = await write(c, async (now) => {
       if ((await findProject(c.var.db, key)) !== undefined) {
         throw conflict("already-exists", `The project ${key} exists already.`);
@@ -104,26 +67,63 @@ export const projects = resource()
       };
     });
     return c.json(done.body, 201);
-  })
-  .openapi(list, async (c) => {
-    const query = c.req.valid("query");
+  },
+});
+
+const list = operation({
+  id: "listProjects",
+  method: "get",
+  path: "/projects",
+  tag: "projects",
+  summary: "List projects",
+  role: "viewer",
+  reach: "own",
+  query: keyedQuery,
+  answer: page(project),
+  returns: "Projects",
+  handle: async (requested, c) => {
+    const query = query;
     const { page, told } = await listing(c, query, "key");
     const rows = await listProjects(c.var.db, visibleProjects(c.var.caller.scope), query.q, page);
     return c.json(told(rows, shown), 200);
-  })
-  .openapi(read, async (c) => {
-    const row = await findProject(c.var.db, c.req.valid("param").project);
-    if (row === undefined) throw notFound(`The project ${c.req.valid("param").project}`);
+  },
+});
+
+const read = operation({
+  id: "readProject",
+  method: "get",
+  path: "/projects/{project}",
+  tag: "projects",
+  summary: "Read a project",
+  role: "viewer",
+  answer: project,
+  returns: "The project",
+  handle: async (requested, c) => {
+    const row = await findProject(c.var.db, path.project);
+    if (row === undefined) throw notFound(`The project ${path.project}`);
     c.header("etag", etag(row));
     return c.json(shown(row), 200);
-  })
-  .openapi(patch, async (c) => {
-    const { project: key } = c.req.valid("param");
+  },
+});
+
+const patch = operation({
+  id: "updateProject",
+  method: "patch",
+  path: "/projects/{project}",
+  tag: "projects",
+  summary: "Rename or describe a project",
+  role: "admin",
+  body: z.strictObject({ name, description }).partial(),
+  answer: project,
+  returns: "The project",
+  example: { description: "What we try things with" },
+  handle: async (requested, c) => {
+    const { project: key } = path;
     const done = await write(c, async (now) => {
       const row = await findProject(c.var.db, key);
       if (row === undefined) throw notFound(`The project ${key}`);
       requireMatch(c, etag(row));
-      const next = { ...row, ...c.req.valid("json") };
+      const next = { ...row, ...body };
       const changes = difference(row, next);
       if (isEmpty(changes)) return { status: 200, body: shown(row), etag: etag(row) };
       next.updatedAt = Math.max(now, row.updatedAt + 1);
@@ -140,9 +140,21 @@ export const projects = resource()
       };
     });
     return c.json(done.body, 200);
-  })
-  .openapi(remove, async (c) => {
-    const { project: key } = c.req.valid("param");
+  },
+});
+
+const remove = operation({
+  id: "deleteProject",
+  method: "delete",
+  path: "/projects/{project}",
+  tag: "projects",
+  summary: "Delete a project that has no environments, with its flags",
+  role: "admin",
+  status: 204,
+  returns: { description: "Deleted" },
+  problems: { 409: ["in-use"] },
+  handle: async (requested, c) => {
+    const { project: key } = path;
     await write(c, async () => {
       const state = await projectState(c.var.db, key);
       if (state === null) throw notFound(`The project ${key}`);
@@ -162,4 +174,7 @@ export const projects = resource()
       };
     });
     return c.body(null, 204);
-  });
+  },
+});
+
+export const projects = [create, list, read, patch, remove];

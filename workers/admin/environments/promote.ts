@@ -1,6 +1,7 @@
 /** Taking over flags and segments from another environment: one change, all of it or nothing. */
 import type { Flag } from "@bunting/core";
-import { createRoute, z } from "@hono/zod-openapi";
+import { z } from "../http/zod.ts";
+import { operation } from "../operation.ts";
 import { ApiError, conflict, notFound } from "../../platform/problem.ts";
 import type { EnvironmentName } from "../../store/credentials.ts";
 import type { Database } from "../../store/database.ts";
@@ -18,7 +19,7 @@ import { body, json, key, mistake, problems, projectPath, reason, resource } fro
 import { mistaken } from "../http/validation-errors.ts";
 import { MAX_PROMOTED } from "../limits.ts";
 import { delivery } from "../write/hub-client.ts";
-import { type Asked, askedOf } from "../write/request.ts";
+import { type Requested, askedOf } from "../write/request.ts";
 import { write } from "../write/write.ts";
 import { pairOf, version } from "./compare.ts";
 
@@ -29,16 +30,15 @@ const guard = z
   .optional()
   .openapi({ description: "What was compared: 412 where it is something else by now" });
 
-export const promote = createRoute({
+export const promote = operation({
+  id: "promoteChanges",
   method: "post",
   path: "/projects/{project}/promote",
-  tags: ["environments"],
+  tag: "environments",
   summary: "Take over flags and segments from another environment, all at once or not at all",
-  middleware: needs("editor", "own"),
-  request: {
-    params: projectPath,
-    ...body(
-      z.strictObject({
+  role: "editor",
+  reach: "own",
+  body: z.strictObject({
         from: key,
         to: key,
         items: z
@@ -55,11 +55,7 @@ export const promote = createRoute({
           .max(MAX_PROMOTED),
         reason: reason.optional(),
       }),
-    ),
-  },
-  responses: {
-    200: json(
-      z
+  answer: z
         .object({
           from: key,
           to: key,
@@ -68,21 +64,26 @@ export const promote = createRoute({
           ...delivery.shape,
         })
         .openapi("Promotion"),
-      "What has changed in the target",
-    ),
-    ...problems,
-  },
-});
-
-export const promotions = resource().openapi(promote, async (c) => {
-  const { to, reason } = c.req.valid("json");
-  const asked = askedOf(c, c.req.valid("param"), c.req.valid("json"));
+  returns: "What has changed in the target",
+  example: { from: "staging", to: "production", items: [{ flag: "new-checkout", parts: ["rules"] }] },
+  problems: {
+      403: ["approval-required"],
+      409: ["archived", "has-members", "would-not-work", "in-use"],
+      412: ["changed-since"],
+      413: ["change-too-large", ...TOO_LARGE],
+    },
+  handle: async (requested, c) => {
+  const { to, reason } = body;
+  const asked = askedOf(c, path, body);
   const done = await write(c, (now) => planPromotion(asked, now), reason);
   return c.json({ ...done.body, ...done.deliveries[to] }, 200);
+},
 });
 
+export const promotions = [promote];
+
 /** @throws ApiError 403, 404, 409 for what cannot be promoted, 412 where something else was compared. */
-export async function planPromotion(asked: Asked<z.infer<typeof projectPath>, Promotion>, now: number) {
+export async function planPromotion(asked: Requested<z.infer<typeof projectPath>, Promotion>, now: number) {
   const { db, body } = asked;
   requireEachOnce(body.items);
   const { from, to } = await pairOf(asked, asked.path.project, body, "write");

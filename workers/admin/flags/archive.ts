@@ -1,6 +1,7 @@
 /** The end of a flag's life: archived, which takes it out of every environment; back again; deleted for good. */
 import { references } from "@bunting/core";
-import { createRoute, z } from "@hono/zod-openapi";
+import { z } from "../http/zod.ts";
+import { operation } from "../operation.ts";
 import { conflict } from "../../platform/problem.ts";
 import { newId } from "../../platform/random-id.ts";
 import type { Database } from "../../store/database.ts";
@@ -35,52 +36,62 @@ import { shownFlag, writtenFlag } from "./representation.ts";
 const becauseOf = { params: flagPath, ...body(z.strictObject({ reason: reason.optional() })) };
 const written = { 200: json(writtenFlag, "The flag"), ...problems };
 
-export const archive = createRoute({
+export const archive = operation({
+  id: "archiveFlag",
   method: "post",
   path: "/projects/{project}/flags/{flag}/archive",
-  tags: ["flags"],
+  tag: "flags",
   summary: "Take a flag out of every environment; clients then serve the code's default",
-  middleware: needs("editor"),
-  request: becauseOf,
+  role: "editor",
+  ...becauseOf,
   responses: written,
-});
-
-export const unarchive = createRoute({
-  method: "post",
-  path: "/projects/{project}/flags/{flag}/unarchive",
-  tags: ["flags"],
-  summary: "Bring an archived flag back as it was",
-  middleware: needs("editor"),
-  request: becauseOf,
-  responses: written,
-});
-
-export const remove = createRoute({
-  method: "delete",
-  path: "/projects/{project}/flags/{flag}",
-  tags: ["flags"],
-  summary: "Delete an archived flag",
-  middleware: needs("editor"),
-  request: { params: flagPath },
-  responses: { 204: { description: "Deleted" }, ...problems },
-});
-
-export const flagArchive = resource()
-  .openapi(archive, async (c) => {
-    const asked = askedOf(c, c.req.valid("param"), c.req.valid("json"));
+  example: { reason: "Everybody has it" },
+  problems: { 403: ["approval-required"], 409: ["in-use"] },
+  ifMatch: true,
+  handle: async (requested, c) => {
+    const asked = askedOf(c, path, body);
     const done = await write(c, (now) => planArchiving(asked, now), asked.body.reason);
     return c.json({ ...done.body, environments: done.deliveries }, 200);
-  })
-  .openapi(unarchive, async (c) => {
-    const asked = askedOf(c, c.req.valid("param"), c.req.valid("json"));
+  },
+});
+
+export const unarchive = operation({
+  id: "unarchiveFlag",
+  method: "post",
+  path: "/projects/{project}/flags/{flag}/unarchive",
+  tag: "flags",
+  summary: "Bring an archived flag back as it was",
+  role: "editor",
+  ...becauseOf,
+  responses: written,
+  example: {},
+  problems: { 403: ["approval-required"], 409: ["would-not-work"], 413: TOO_LARGE },
+  ifMatch: true,
+  handle: async (requested, c) => {
+    const asked = askedOf(c, path, body);
     const done = await write(c, (now) => planUnarchiving(asked, now), asked.body.reason);
     return c.json({ ...done.body, environments: done.deliveries }, 200);
-  })
-  .openapi(remove, async (c) => {
-    const asked = askedOf(c, c.req.valid("param"), {});
+  },
+});
+
+export const remove = operation({
+  id: "deleteFlag",
+  method: "delete",
+  path: "/projects/{project}/flags/{flag}",
+  tag: "flags",
+  summary: "Delete an archived flag",
+  role: "editor",
+  status: 204,
+  returns: { description: "Deleted" },
+  problems: { 409: ["not-archived"] },
+  handle: async (requested, c) => {
+    const asked = askedOf(c, path, {});
     await write(c, () => planDeletion(asked));
     return c.body(null, 204);
-  });
+  },
+});
+
+export const flagArchive = [archive, unarchive, remove];
 
 export const planArchiving = async (asked: FlagAsked<unknown>, now: number) =>
   planArchive(asked.db, await flagAsked(asked), asked.path.flag, now);

@@ -1,6 +1,7 @@
 /** One thing done to many flags: all to which it can be done change at once, as one change of each environment. */
 import type { Flag } from "@bunting/core";
-import { createRoute, z } from "@hono/zod-openapi";
+import { z } from "../http/zod.ts";
+import { operation } from "../operation.ts";
 import { type ApiError, conflict, notFound } from "../../platform/problem.ts";
 import type { Database, Statement } from "../../store/database.ts";
 import type { FlagRow } from "../../store/documents.ts";
@@ -12,9 +13,9 @@ import { needs } from "../http/access.ts";
 import { body, json, key, problems, projectPath, reason, resource } from "../http/contract.ts";
 import { MAX_FLAGS_AT_ONCE, MAX_NAME, MAX_TAG, MAX_TAGS } from "../limits.ts";
 import { delivery } from "../write/hub-client.ts";
-import { projectNamed } from "../write/lookup.ts";
+import { projectOf } from "../write/lookup.ts";
 import type { Plan } from "../write/plan.ts";
-import { type Asked, askedOf } from "../write/request.ts";
+import { type Requested, askedOf } from "../write/request.ts";
 import { etagOf, write } from "../write/write.ts";
 import { statusEntry } from "./archive.ts";
 import { archiveAll, unarchiveAll } from "./bulk-archive.ts";
@@ -58,29 +59,28 @@ const item = z
   })
   .openapi("BulkItem");
 
-export const change = createRoute({
+export const change = operation({
+  id: "changeFlags",
   method: "post",
   path: "/projects/{project}/flags/bulk",
-  tags: ["flags"],
+  tag: "flags",
   summary: "Do one thing to many flags at once; each is answered for itself",
-  middleware: needs("editor"),
-  request: { params: projectPath, ...body(bulk) },
-  responses: {
-    200: json(
-      z.object({ items: z.array(item), environments: z.record(z.string(), delivery).optional() }),
-      "What became of each flag, in the order asked",
-    ),
-    ...problems,
-  },
-});
-
-export const flagBulk = resource().openapi(change, async (c) => {
-  const asked = askedOf(c, c.req.valid("param"), c.req.valid("json"));
+  role: "editor",
+  body: bulk,
+  answer: z.object({ items: z.array(item), environments: z.record(z.string(), delivery).optional() }),
+  returns: "What became of each flag, in the order asked",
+  example: { action: "addTags", keys: ["new-checkout"], tags: ["payment"], reason: "Owned by payments now" },
+  problems: { 403: ["approval-required"], 413: ["change-too-large", ...TOO_LARGE] },
+  handle: async (requested, c) => {
+  const asked = askedOf(c, path, body);
   const done = await write(c, (now) => planBulk(asked, now), asked.body.reason);
   return c.json({ ...done.body, environments: done.deliveries }, 200);
+},
 });
 
-type BulkAsked = Asked<z.infer<typeof projectPath>, Bulk>;
+export const flagBulk = [change];
+
+type BulkAsked = Requested<z.infer<typeof projectPath>, Bulk>;
 
 /** All of it or nothing. @throws ApiError what the first flag to which it cannot be done would have been answered alone. */
 export const planWholeBulk = (asked: BulkAsked, now: number) => planBulk(asked, now, true);
@@ -90,7 +90,7 @@ async function planBulk(
   now: number,
   whole = false,
 ): Promise<Plan<{ items: z.infer<typeof item>[] }>> {
-  const state = await projectNamed(db, path.project);
+  const state = await projectOf(db, path.project);
   const rows = new Map((await findFlags(db, state.project.id, asked.keys)).map((row) => [row.key, row]));
   const { changed, refused, statements, documents } = await planned(db, state, [...rows.values()], asked, now);
   for (const key of asked.keys) if (!rows.has(key)) refused.set(key, notFound(`The flag ${state.project.key}/${key}`));

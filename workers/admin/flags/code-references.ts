@@ -1,5 +1,6 @@
 /** Where flags are in people's code: told by their CI, a repository at a time. */
-import { createRoute, z } from "@hono/zod-openapi";
+import { z } from "../http/zod.ts";
+import { operation } from "../operation.ts";
 import { badRequest, conflict, notFound } from "../../platform/problem.ts";
 import { sha256 } from "../../store/credentials.ts";
 import { findRepository, listReferences, replaceReferences, unknownFlags } from "../../store/flags/code-references.ts";
@@ -20,17 +21,15 @@ const place = {
   line: z.number().int().min(1).max(10_000_000),
 };
 
-const upload = createRoute({
+const upload = operation({
+  id: "replaceCodeReferences",
   method: "put",
   path: "/projects/{project}/code-references",
-  tags: ["code references"],
+  tag: "code references",
   summary: "Replace what is known of a repository",
   description: "All references at once: those that are not sent are gone. The same again changes nothing.",
-  middleware: needs("editor"),
-  request: {
-    params: projectPath,
-    ...body(
-      z.strictObject({
+  role: "editor",
+  body: z.strictObject({
         repository,
         commit,
         branch,
@@ -38,11 +37,7 @@ const upload = createRoute({
           z.array(z.strictObject({ ...place, snippet: z.string().max(MAX_TEXT).optional() })).max(MAX_REFERENCES),
         ),
       }),
-    ),
-  },
-  responses: {
-    200: json(
-      z
+  answer: z
         .object({
           repository,
           commit: z.string(),
@@ -54,50 +49,18 @@ const upload = createRoute({
           }),
         })
         .openapi("CodeRepository"),
-      "What is known now",
-    ),
-    ...problems,
-  },
-});
-
-const list = createRoute({
-  method: "get",
-  path: "/projects/{project}/code-references",
-  tags: ["code references"],
-  summary: "Where flags are in the code",
-  middleware: needs("viewer"),
-  request: {
-    params: projectPath,
-    query: pageQuery.extend({
-      flag: z.string().max(128).optional(),
-      repository: repository.optional(),
-      q: z.string().max(MAX_NAME).optional().openapi({ description: "Text in the path or the snippet" }),
-    }),
-  },
-  responses: {
-    200: json(
-      page(
-        z
-          .object({
-            ...place,
-            snippet: z.string().nullable(),
-            repository,
-            commit: z.string(),
-            branch,
-            uploadedAt: time,
-          })
-          .openapi("CodeReference"),
-      ),
-      "References, each repository's in the order it was sent",
-    ),
-    ...problems,
-  },
-});
-
-export const codeReferences = resource()
-  .openapi(upload, async (c) => {
-    const { project: projectKey } = c.req.valid("param");
-    const input = c.req.valid("json");
+  returns: "What is known now",
+  example: {
+      repository: "github.com/acme/shop",
+      branch: "main",
+      commit: "0123abc",
+      references: [{ flag: "new-checkout", path: "src/pay.ts", line: 12, snippet: 'flags.boolean("new-checkout")' }],
+    },
+  problems: { 409: ["too-many-repositories"] },
+  ifMatch: false,
+  handle: async (requested, c) => {
+    const { project: projectKey } = path;
+    const input = body;
     const { repository, commit, branch } = input;
     // A tool that finds a flag twice in a line means one place.
     const places = new Map(input.references.map((one) => [`${one.flag} ${one.line} ${one.path}`, one]));
@@ -137,10 +100,37 @@ export const codeReferences = resource()
       };
     });
     return c.json(done.body, 200);
-  })
-  .openapi(list, async (c) => {
-    const { project: projectKey } = c.req.valid("param");
-    const { limit, cursor, ...filter } = c.req.valid("query");
+  },
+});
+
+const list = operation({
+  id: "listCodeReferences",
+  method: "get",
+  path: "/projects/{project}/code-references",
+  tag: "code references",
+  summary: "Where flags are in the code",
+  role: "viewer",
+  query: pageQuery.extend({
+      flag: z.string().max(128).optional(),
+      repository: repository.optional(),
+      q: z.string().max(MAX_NAME).optional().openapi({ description: "Text in the path or the snippet" }),
+    }),
+  answer: page(
+        z
+          .object({
+            ...place,
+            snippet: z.string().nullable(),
+            repository,
+            commit: z.string(),
+            branch,
+            uploadedAt: time,
+          })
+          .openapi("CodeReference"),
+      ),
+  returns: "References, each repository's in the order it was sent",
+  handle: async (requested, c) => {
+    const { project: projectKey } = path;
+    const { limit, cursor, ...filter } = query;
     const after = Number(cursor ?? 0);
     if (!Number.isSafeInteger(after) || after < 0) throw badRequest("That is not a cursor of this list.");
     const project = await findProject(c.var.db, projectKey);
@@ -155,4 +145,7 @@ export const codeReferences = resource()
       ),
       200,
     );
-  });
+  },
+});
+
+export const codeReferences = [upload, list];

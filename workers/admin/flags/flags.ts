@@ -1,5 +1,6 @@
 import type { Flag, Ruleset } from "@bunting/core";
-import { createRoute, z } from "@hono/zod-openapi";
+import { z } from "../http/zod.ts";
+import { operation } from "../operation.ts";
 import { conflict, notFound } from "../../platform/problem.ts";
 import { newId } from "../../platform/random-id.ts";
 import type { Database } from "../../store/database.ts";
@@ -28,9 +29,9 @@ import {
 } from "../http/contract.ts";
 import { keyedQuery, listing, truth } from "../http/pagination.ts";
 import { MAX_NAME, MAX_TAG, MAX_TAGS, MAX_TAGS_ASKED } from "../limits.ts";
-import { projectNamed, projectOf } from "../write/lookup.ts";
+import { projectOf, projectOf } from "../write/lookup.ts";
 import type { Edit, Plan } from "../write/plan.ts";
-import { type Asked, askedOf, requireAsked } from "../write/request.ts";
+import { type Requested, askedOf, requireIfMatch } from "../write/request.ts";
 import { etagOf, write } from "../write/write.ts";
 import { flag, shownFlag, writtenFlag } from "./representation.ts";
 
@@ -68,77 +69,21 @@ const newFlag = details
     message: "Send `variations`: only a boolean flag may leave them out.",
   });
 
-const create = createRoute({
+const create = operation({
+  id: "createFlag",
   method: "post",
   path: "/projects/{project}/flags",
-  tags: ["flags"],
+  tag: "flags",
   summary: "Create a flag, off in every environment",
-  middleware: needs("editor"),
-  request: { params: projectPath, ...body(newFlag) },
-  responses: { 201: json(writtenFlag, "Created"), ...problems },
-});
-
-const list = createRoute({
-  method: "get",
-  path: "/projects/{project}/flags",
-  tags: ["flags"],
-  summary: "List flags",
-  middleware: needs("viewer"),
-  request: {
-    params: projectPath,
-    query: keyedQuery.extend({
-      tag: z
-        .preprocess(
-          (tag) => (typeof tag === "string" ? [tag] : tag),
-          z.array(z.string().max(MAX_TAG)).max(MAX_TAGS_ASKED),
-        )
-        .optional()
-        .openapi({ description: "Sent several times: those that have all of them" }),
-      owner: z.string().max(MAX_NAME).optional(),
-      type: flagType.optional(),
-      temporary: truth,
-      clientSide: truth,
-      archived: z.enum(["true", "false", "any"]).default("false"),
-    }),
-  },
-  responses: { 200: json(page(flag), "Flags"), ...problems },
-});
-
-const read = createRoute({
-  method: "get",
-  path: "/projects/{project}/flags/{flag}",
-  tags: ["flags"],
-  summary: "Read a flag",
-  middleware: needs("viewer"),
-  request: { params: flagPath },
-  responses: { 200: json(flag, "The flag"), ...problems },
-});
-
-const patched = details.extend({ variations }).partial();
-
-export const patch = createRoute({
-  method: "patch",
-  path: "/projects/{project}/flags/{flag}",
-  tags: ["flags"],
-  summary: "Change the fields that are sent, in every environment",
-  middleware: needs("editor"),
-  request: { params: flagPath, ...body(patched) },
-  responses: { 200: json(writtenFlag, "The flag"), ...problems },
-});
-
-/** A new flag depends on nothing. */
-const NOTHING: Ruleset = {
-  schema: 1,
-  environment: "",
-  revision: 0,
-  events: { exposureSampleRate: 1, summarySeconds: 30 },
-  flags: {},
-  segments: {},
-};
-
-export const flags = resource()
-  .openapi(create, async (c) => {
-    const input = c.req.valid("json");
+  role: "editor",
+  body: newFlag,
+  status: 201,
+  answer: writtenFlag,
+  returns: "Created",
+  example: { key: "new-checkout", type: "boolean", variations: BOOLEAN, tags: ["checkout"], temporary: true },
+  problems: { 409: ["already-exists"], 413: TOO_LARGE },
+  handle: async (requested, c) => {
+    const input = body;
     const done = await write(c, async (now) => {
       const state = await projectOf(c, input.key);
       if (state.flag !== undefined) throw conflict("already-exists", `The flag ${input.key} exists already.`);
@@ -186,10 +131,35 @@ export const flags = resource()
       };
     });
     return c.json({ ...done.body, environments: done.deliveries }, 201);
-  })
-  .openapi(list, async (c) => {
-    const { project: projectKey } = c.req.valid("param");
-    const { tag: tags, archived, ...query } = c.req.valid("query");
+  },
+});
+
+const list = operation({
+  id: "listFlags",
+  method: "get",
+  path: "/projects/{project}/flags",
+  tag: "flags",
+  summary: "List flags",
+  role: "viewer",
+  query: keyedQuery.extend({
+      tag: z
+        .preprocess(
+          (tag) => (typeof tag === "string" ? [tag] : tag),
+          z.array(z.string().max(MAX_TAG)).max(MAX_TAGS_ASKED),
+        )
+        .optional()
+        .openapi({ description: "Sent several times: those that have all of them" }),
+      owner: z.string().max(MAX_NAME).optional(),
+      type: flagType.optional(),
+      temporary: truth,
+      clientSide: truth,
+      archived: z.enum(["true", "false", "any"]).default("false"),
+    }),
+  answer: page(flag),
+  returns: "Flags",
+  handle: async (requested, c) => {
+    const { project: projectKey } = path;
+    const { tag: tags, archived, ...query } = query;
     const { page, told } = await listing(c, query, "key");
     const project = await findProject(c.var.db, projectKey);
     if (project === undefined) throw notFound(`The project ${projectKey}`);
@@ -199,30 +169,70 @@ export const flags = resource()
       told(rows, (row) => shownFlag(project.key, row)),
       200,
     );
-  })
-  .openapi(read, async (c) => {
-    const { project, flag: key } = c.req.valid("param");
+  },
+});
+
+const read = operation({
+  id: "readFlag",
+  method: "get",
+  path: "/projects/{project}/flags/{flag}",
+  tag: "flags",
+  summary: "Read a flag",
+  role: "viewer",
+  answer: flag,
+  returns: "The flag",
+  handle: async (requested, c) => {
+    const { project, flag: key } = path;
     const row = await findFlag(c.var.db, project, key);
     if (row === undefined) throw notFound(`The flag ${project}/${key}`);
     c.header("etag", etagOf(row.version));
     return c.json(shownFlag(project, row), 200);
-  })
-  .openapi(patch, async (c) => {
-    const asked = askedOf(c, c.req.valid("param"), c.req.valid("json"));
+  },
+});
+
+const patched = details.extend({ variations }).partial();
+
+export const patch = operation({
+  id: "updateFlag",
+  method: "patch",
+  path: "/projects/{project}/flags/{flag}",
+  tag: "flags",
+  summary: "Change the fields that are sent, in every environment",
+  role: "editor",
+  body: patched,
+  answer: writtenFlag,
+  returns: "The flag",
+  example: { name: "New checkout", owner: "team-checkout", clientSide: true },
+  problems: { 403: ["approval-required"], 409: ["archived", "in-use"], 413: TOO_LARGE },
+  handle: async (requested, c) => {
+    const asked = askedOf(c, path, body);
     const done = await write(c, (now) => planPatch(asked, now));
     return c.json({ ...done.body, environments: done.deliveries }, 200);
-  });
+  },
+});
+
+/** A new flag depends on nothing. */
+const NOTHING: Ruleset = {
+  schema: 1,
+  environment: "",
+  revision: 0,
+  events: { exposureSampleRate: 1, summarySeconds: 30 },
+  flags: {},
+  segments: {},
+};
+
+export const flags = [create, list, read, patch];
 
 export const planPatch = async (asked: FlagAsked<z.output<typeof patched>>, now: number) =>
   planFlag(asked.db, await flagAsked(asked), asked.path.flag, asked.body, now);
 
-export type FlagAsked<Body> = Asked<z.infer<typeof flagPath>, Body>;
+export type FlagAsked<Body> = Requested<z.infer<typeof flagPath>, Body>;
 
 /** The flag among its project and its environments. @throws ApiError 404, 412 where it was asked of another version. */
 export async function flagAsked(asked: FlagAsked<unknown>): Promise<ProjectState> {
   const { db, path } = asked;
-  const state = await projectNamed(db, path.project, path.flag);
-  requireAsked(asked, etagOf(flagOf(state, path.flag).version));
+  const state = await projectOf(db, path.project, path.flag);
+  requireIfMatch(asked, etagOf(flagOf(state, path.flag).version));
   return state;
 }
 

@@ -1,5 +1,6 @@
 /** Kill and restore: decided by the hub alone. Nothing here asks D1 for what KV knows too. */
-import { createRoute, z } from "@hono/zod-openapi";
+import { z } from "../http/zod.ts";
+import { operation } from "../operation.ts";
 import type { KillOutcome } from "../../../durable-objects/hub/kills/kill.ts";
 import { ApiError, conflict, unavailable } from "../../platform/problem.ts";
 import type { EnvironmentName } from "../../store/credentials.ts";
@@ -45,57 +46,66 @@ const outcome = z
   .extend(delivery.shape)
   .openapi("KillOutcome");
 
-const path = "/projects/{project}/flags/{flag}/environments/{environment}" as const;
+const PATH = "/projects/{project}/flags/{flag}/environments/{environment}" as const;
 
-const kill = createRoute({
+const kill = operation({
+  id: "killFlag",
   method: "post",
-  path: `${path}/kill`,
-  tags: ["kill switch"],
+  path: `${PATH}/kill`,
+  tag: "kill switch",
   summary: "Off for everybody, at once, whatever the targeting says; works while the database is down",
-  description:
-    "An Idempotency-Key kills once. Sent again while the flag is killed, it is answered 200 with `replayed`. Sent again after " +
+  description: "An Idempotency-Key kills once. Sent again while the flag is killed, it is answered 200 with `replayed`. Sent again after " +
     "somebody has restored the flag, it kills nothing and is answered 409 `restored-since`, with who restored it under `supersededBy`.",
-  middleware: needs("editor"),
-  request: { params: targetingPath, query: waitQuery(KILL_WAIT_MS), ...body(z.strictObject({ reason })) },
-  responses: { 200: json(outcome, "Killed, and how many clients have it"), ...problems },
+  role: "editor",
+  query: waitQuery(KILL_WAIT_MS),
+  body: z.strictObject({ reason }),
+  answer: outcome,
+  returns: "Killed, and how many clients have it",
+  example: { reason: "Orders fail" },
+  problems: { 404: ["unknown-flag"], 409: ["restored-since"] },
+  handle: async (requested, c) =>
+    c.json(await decide(c, "kill", body.reason, query.wait), 200),
 });
 
-const restore = createRoute({
+const restore = operation({
+  id: "restoreFlag",
   method: "post",
-  path: `${path}/restore`,
-  tags: ["kill switch"],
+  path: `${PATH}/restore`,
+  tag: "kill switch",
   summary: "Lift a kill: the targeting holds again as it is now",
-  description:
-    "An Idempotency-Key restores once. Sent again after somebody has killed the flag again, it restores nothing and is " +
+  description: "An Idempotency-Key restores once. Sent again after somebody has killed the flag again, it restores nothing and is " +
     "answered 409 `killed-since`, with who killed it under `supersededBy`.",
-  middleware: needs("editor"),
-  request: { params: targetingPath, query: waitQuery(0), ...body(z.strictObject({ reason: reason.optional() })) },
-  responses: { 200: json(outcome, "Restored"), ...problems },
+  role: "editor",
+  query: waitQuery(0),
+  body: z.strictObject({ reason: reason.optional() }),
+  answer: outcome,
+  returns: "Restored",
+  example: {},
+  problems: { 404: ["unknown-flag"], 409: ["killed-since"] },
+  handle: async (requested, c) =>
+    c.json(await decide(c, "restore", body.reason ?? "", query.wait), 200),
 });
 
-const propagation = createRoute({
+const propagation = operation({
+  id: "readReceipt",
   method: "get",
   path: "/projects/{project}/environments/{environment}/propagation",
-  tags: ["environments"],
+  tag: "environments",
   summary: "The receipt of a revision: how many live clients have it",
-  middleware: needs("viewer"),
-  request: { params: environmentPath, query: z.object({ revision: whole(0) }) },
-  responses: { 200: json(receipt, "The receipt"), ...problems },
-});
-
-export const killSwitch = resource()
-  .openapi(kill, async (c) =>
-    c.json(await decide(c, "kill", c.req.valid("json").reason, c.req.valid("query").wait), 200),
-  )
-  .openapi(restore, async (c) =>
-    c.json(await decide(c, "restore", c.req.valid("json").reason ?? "", c.req.valid("query").wait), 200),
-  )
-  .openapi(propagation, async (c) => {
-    const { revision } = c.req.valid("query");
+  role: "viewer",
+  query: z.object({ revision: whole(0) }),
+  answer: receipt,
+  returns: "The receipt",
+  problems: { 404: ["unknown-revision"] },
+  handle: async (requested, c) => {
+    const { revision } = query;
     const known = await readReceipt(c.env, await environmentOf(c), revision);
     if (known === null) throw new ApiError(404, "unknown-revision", `The hub does not remember revision ${revision}.`);
     return c.json(known, 200);
-  });
+  },
+});
+
+export const killSwitch = [kill, restore, propagation];
 
 async function decide(c: AdminContext, action: "kill" | "restore", reason: string, waitMs: number) {
   const { flag = "" } = c.req.param() as { flag?: string };

@@ -1,6 +1,6 @@
 /** How answers show a flag, as such and as one environment serves it. */
 import type { Flag, Rule, Serve } from "@bunting/core";
-import { z } from "@hono/zod-openapi";
+import { z } from "../http/zod.ts";
 import type { EnvironmentName } from "../../store/credentials.ts";
 import type { FlagRow } from "../../store/documents.ts";
 import type { KillRow } from "../../store/flags/flags.ts";

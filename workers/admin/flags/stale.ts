@@ -1,5 +1,6 @@
 /** Flags that seem to have done their work, with the evidence. */
-import { createRoute, z } from "@hono/zod-openapi";
+import { z } from "../http/zod.ts";
+import { operation } from "../operation.ts";
 import { listStale } from "../../store/flags/stale.ts";
 import { mostServed } from "../documents/serves-one-variation.ts";
 import { needs } from "../http/access.ts";
@@ -31,27 +32,24 @@ const stale = z
   })
   .openapi("StaleFlag");
 
-const list = createRoute({
+const list = operation({
+  id: "listStaleFlags",
   method: "get",
   path: "/projects/{project}/environments/{environment}/stale",
-  tags: ["environments"],
+  tag: "environments",
   summary: "Flags that serve everybody the same for long, or that nobody has changed for long",
   description: "Temporary ones: a flag that is not is meant to stay.",
-  middleware: needs("viewer"),
-  request: {
-    params: environmentPath,
-    query: pageQuery.extend({
+  role: "viewer",
+  query: pageQuery.extend({
       cursor: z.string().max(MAX_CURSOR).optional(),
       thresholdDays: days.default(30),
       unchangedDays: days.default(90),
       permanent: truth.openapi({ description: "true: those that are not temporary as well" }),
     }),
-  },
-  responses: { 200: json(page(stale), "Stale flags by key"), ...problems },
-});
-
-export const staleFlags = resource().openapi(list, async (c) => {
-  const { thresholdDays, unchangedDays, permanent = false, limit, cursor } = c.req.valid("query");
+  answer: page(stale),
+  returns: "Stale flags by key",
+  handle: async (requested, c) => {
+  const { thresholdDays, unchangedDays, permanent = false, limit, cursor } = query;
   const environment = await environmentOf(c);
   const { page, told } = await listing(c, { limit, cursor, sort: "key" }, "key");
   const now = c.var.now();
@@ -85,4 +83,7 @@ export const staleFlags = resource().openapi(list, async (c) => {
     };
   };
   return c.json(told(rows, shown), 200);
+},
 });
+
+export const staleFlags = [list];

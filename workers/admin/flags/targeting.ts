@@ -1,6 +1,7 @@
 /** How one environment serves a flag. */
 import { type Context, compile } from "@bunting/core";
-import { createRoute, z } from "@hono/zod-openapi";
+import { z } from "../http/zod.ts";
+import { operation } from "../operation.ts";
 import { notFound, unavailable } from "../../platform/problem.ts";
 import { addBigSegments } from "../../store/big-segments.ts";
 import type { EnvironmentName } from "../../store/credentials.ts";
@@ -13,15 +14,15 @@ import { needs } from "../http/access.ts";
 import type { AdminContext } from "../http/context.ts";
 import { body, json, problems, reason, resource, targetingPath, waitQuery } from "../http/contract.ts";
 import { catchUp, killsThere, withReceipt } from "../write/hub-client.ts";
-import { environmentNamed, environmentOf } from "../write/lookup.ts";
-import { type Asked, askedOf } from "../write/request.ts";
+import { environmentOf, environmentOf } from "../write/lookup.ts";
+import { type Requested, askedOf } from "../write/request.ts";
 import { etagOf, write } from "../write/write.ts";
 import { shownTargeting, targeting, writtenTargeting } from "./representation.ts";
 import { flagThere, planTargeting, type TargetingEdit } from "./targeting-edit.ts";
 
 type ShownTargeting = z.infer<typeof targeting>;
 
-const path = "/projects/{project}/flags/{flag}/environments/{environment}" as const;
+const PATH = "/projects/{project}/flags/{flag}/environments/{environment}" as const;
 
 const edit = { params: targetingPath, query: waitQuery(0) };
 const written = { 200: json(writtenTargeting, "The whole configuration, and its way to the clients"), ...problems };
@@ -32,67 +33,104 @@ const wholeBody = targetingBody
   .extend(becauseOf.shape);
 const instructionsBody = becauseOf.extend({ instructions });
 
-const read = createRoute({
+const read = operation({
+  id: "readTargeting",
   method: "get",
-  path,
-  tags: ["targeting"],
+  path: PATH,
+  tag: "targeting",
   summary: "Read how an environment serves a flag",
-  middleware: needs("viewer"),
-  request: { params: targetingPath },
-  responses: { 200: json(targeting, "The configuration"), ...problems },
-});
-
-export const patch = createRoute({
-  method: "patch",
-  path,
-  tags: ["targeting"],
-  summary: "Change the fields that are sent",
-  middleware: needs("editor"),
-  request: { ...edit, ...body(fieldsBody) },
-  responses: written,
-});
-
-export const put = createRoute({
-  method: "put",
-  path,
-  tags: ["targeting"],
-  summary: "Replace the whole configuration; lists that are left out are emptied",
-  middleware: needs("editor"),
-  request: {
-    ...edit,
-    ...body(wholeBody),
+  role: "viewer",
+  answer: targeting,
+  returns: "The configuration",
+  handle: async (requested, c) => {
+    const environment = await environmentOf(c);
+    const { flag, configuration, kill } = await flagThere(c.var.db, environment, path.flag);
+    c.header("etag", etagOf(configuration.version));
+    const shown = shownTargeting(environment, flagDocument(flag, configuration), kill);
+    return c.json({ ...shown, killed: await killedThere(c, environment, shown) }, 200);
   },
-  responses: written,
 });
 
-export const instruct = createRoute({
+export const patch = operation({
+  id: "updateTargeting",
+  method: "patch",
+  path: PATH,
+  tag: "targeting",
+  summary: "Change the fields that are sent",
+  role: "editor",
+  ...edit,
+  body: fieldsBody,
+  responses: written,
+  example: { on: true, fallthrough: rollout, reason: "Ten percent" },
+  problems: TARGETING,
+  handle: async (requested, c) => c.json(await edited(c, planPatch, body, query), 200),
+});
+
+export const put = operation({
+  id: "replaceTargeting",
+  method: "put",
+  path: PATH,
+  tag: "targeting",
+  summary: "Replace the whole configuration; lists that are left out are emptied",
+  role: "editor",
+  ...edit,
+  body: wholeBody,
+  responses: written,
+  example: { on: true, offVariation: "off", fallthrough: { variation: "off" } },
+  problems: TARGETING,
+  handle: async (requested, c) => c.json(await edited(c, planPut, body, query), 200),
+});
+
+export const instruct = operation({
+  id: "editTargeting",
   method: "post",
-  path: `${path}/instructions`,
-  tags: ["targeting"],
+  path: `${PATH}/instructions`,
+  tag: "targeting",
   summary: "Change what is meant to be changed, whatever else has changed meanwhile",
-  middleware: needs("editor"),
-  request: { ...edit, ...body(instructionsBody) },
+  role: "editor",
+  ...edit,
+  body: instructionsBody,
   responses: written,
+  example: {
+      instructions: [{ kind: "addTargets", variation: "on", values: ["user-1"] }],
+      reason: "Their tester",
+    },
+  problems: { 403: ["approval-required"], 409: ["archived", "rule-gone", "rule-exists"], 413: TOO_LARGE },
+  ifMatch: true,
+  handle: async (requested, c) =>
+    c.json(await edited(c, planInstructions, body, query), 200),
 });
 
-export const turnOn = createRoute({
+export const turnOn = operation({
+  id: "turnFlagOn",
   method: "post",
-  path: `${path}/on`,
-  tags: ["targeting"],
+  path: `${PATH}/on`,
+  tag: "targeting",
   summary: "Turn a flag on",
-  middleware: needs("editor"),
-  request: { ...edit, ...body(becauseOf) },
+  role: "editor",
+  ...edit,
+  body: becauseOf,
   responses: written,
+  example: { reason: "Launch" },
+  problems: TARGETING,
+  ifMatch: true,
+  handle: async (requested, c) => c.json(await edited(c, planTurnOn, body, query), 200),
 });
 
-export const turnOff = createRoute({
+export const turnOff = operation({
+  id: "turnFlagOff",
   method: "post",
-  path: `${path}/off`,
-  tags: ["targeting"],
+  path: `${PATH}/off`,
+  tag: "targeting",
   summary: "Turn a flag off: an ordinary edit, unlike a kill",
-  middleware: needs("editor"),
-  request: { ...edit, ...body(becauseOf) },
+  role: "editor",
+  ...edit,
+  body: becauseOf,
   responses: written,
+  example: {},
+  problems: TARGETING,
+  ifMatch: true,
+  handle: async (requested, c) => c.json(await edited(c, planTurnOff, body, query), 200),
 });
 
 const context = z
@@ -105,16 +143,15 @@ const context = z
     },
   );
 
-const evaluate = createRoute({
+const evaluate = operation({
+  id: "evaluateFlag",
   method: "post",
-  path: `${path}/evaluate`,
-  tags: ["targeting"],
+  path: `${PATH}/evaluate`,
+  tag: "targeting",
   summary: "What a context is served, and why",
-  middleware: needs("viewer"),
-  request: { params: targetingPath, ...body(z.strictObject({ context })) },
-  responses: {
-    200: json(
-      z.object({
+  role: "viewer",
+  body: z.strictObject({ context }),
+  answer: z.object({
         value: z.unknown(),
         variation: z.string().nullable(),
         reason: z.string(),
@@ -125,29 +162,11 @@ const evaluate = createRoute({
         flagVersion: z.number().int(),
         bucket: z.number().int().optional(),
       }),
-      "The decision",
-    ),
-    ...problems,
-  },
-});
-
-export const targetings = resource()
-  .openapi(read, async (c) => {
-    const environment = await environmentOf(c);
-    const { flag, configuration, kill } = await flagThere(c.var.db, environment, c.req.valid("param").flag);
-    c.header("etag", etagOf(configuration.version));
-    const shown = shownTargeting(environment, flagDocument(flag, configuration), kill);
-    return c.json({ ...shown, killed: await killedThere(c, environment, shown) }, 200);
-  })
-  .openapi(patch, async (c) => c.json(await edited(c, planPatch, c.req.valid("json"), c.req.valid("query")), 200))
-  .openapi(put, async (c) => c.json(await edited(c, planPut, c.req.valid("json"), c.req.valid("query")), 200))
-  .openapi(instruct, async (c) =>
-    c.json(await edited(c, planInstructions, c.req.valid("json"), c.req.valid("query")), 200),
-  )
-  .openapi(turnOn, async (c) => c.json(await edited(c, planTurnOn, c.req.valid("json"), c.req.valid("query")), 200))
-  .openapi(turnOff, async (c) => c.json(await edited(c, planTurnOff, c.req.valid("json"), c.req.valid("query")), 200))
-  .openapi(evaluate, async (c) => {
-    const { flag: key } = c.req.valid("param");
+  returns: "The decision",
+  isRead: true,
+  example: { context: { targetingKey: "user-1", plan: "pro" } },
+  handle: async (requested, c) => {
+    const { flag: key } = path;
     const environment = await environmentOf(c);
     const [found, mirrored, kills] = await Promise.all([
       closure(c.var.db, environment.id, { flags: [key], segments: [] }),
@@ -162,15 +181,18 @@ export const targetings = resource()
       if (isDatabaseFailure(error)) throw error;
       throw unavailable("The filters of big segments cannot be read at the moment.");
     });
-    return c.json(evaluator.evaluate(key, c.req.valid("json").context as Context, null), 200);
-  });
+    return c.json(evaluator.evaluate(key, body.context as Context, null), 200);
+  },
+});
+
+export const targetings = [read, patch, put, instruct, turnOn, turnOff, evaluate];
 
 type TargetingPath = z.infer<typeof targetingPath>;
 
 const planning =
   <Body>(editOf: (body: Body) => TargetingEdit) =>
-  async (asked: Asked<TargetingPath, Body>, now: number) =>
-    planTargeting(asked.db, await environmentNamed(asked), asked.path.flag, editOf(asked.body), now, asked.matches);
+  async (asked: Requested<TargetingPath, Body>, now: number) =>
+    planTargeting(asked.db, await environmentOf(asked), asked.path.flag, editOf(asked.body), now, asked.matches);
 
 type Sent<Schema extends z.ZodType> = z.output<Schema>;
 export const planPatch = planning(({ reason: _, ...fields }: Sent<typeof fieldsBody>) => ({ fields }));

@@ -1,11 +1,10 @@
 /** What every request goes through first: a correlation id, and a body that is bounded, JSON and harmless. */
-import type { Context, MiddlewareHandler } from "hono";
+import type { MiddlewareHandler } from "hono";
 import { ApiError, badRequest, type Mistake } from "../../platform/problem.ts";
 import { parseJson, readText } from "../../platform/request-body.ts";
 import { openDatabase } from "../../store/database.ts";
 import { MAX_BODY_BYTES } from "../limits.ts";
-import type { AdminEnv } from "./context.ts";
-import { operationOf } from "./query.ts";
+import type { AdminContext, AdminEnv } from "./context.ts";
 import { fieldsWithoutPlace, mistaken, pointer } from "./validation-errors.ts";
 
 export const traced =
@@ -19,39 +18,33 @@ export const traced =
     c.res.headers.set("x-correlation-id", c.var.correlationId);
   };
 
-/** Members by the million: read as they come, a line at a time, and taken twice without harm. */
-export const isUpload = (c: Context<AdminEnv>) =>
-  c.req.method === "POST" && /\/segments\/[^/]+\/members$/.test(c.req.path);
+type Body = { method: string; body: unknown; takesAnyJson?: boolean };
 
-/** Replaces the request by one whose body has been read and found good, so that all that follows sees plain JSON. */
-export const bodyChecked: MiddlewareHandler<AdminEnv> = async (c, next) => {
-  const { method, headers, url, body } = c.req.raw;
-  if (method === "GET" || method === "HEAD" || isUpload(c)) return next();
+/** Empty where nothing is sent to a POST or a DELETE: all that it can say is optional. */
+export type SentBody = { text: string; json: object };
+const NOTHING: SentBody = { text: "", json: {} };
+
+/** The body, bounded, well-formed and harmless. @throws ApiError 400, 413, 415 */
+export async function readBody(c: AdminContext, operation: Body): Promise<SentBody> {
+  const { headers, body } = c.req.raw;
+  if (operation.method === "get") return NOTHING;
   if (Number(headers.get("content-length")) > MAX_BODY_BYTES) await swallow(body);
-  let text = await readText(body, MAX_BODY_BYTES, headers.get("content-length"));
+  const text = await readText(body, MAX_BODY_BYTES, headers.get("content-length"));
   const type = headers.get("content-type");
-  if (text !== "" || type !== null) requireJson(type);
-  // Where all that a POST can say is optional, it may say nothing.
-  if (text === "" && method === "POST") text = "{}";
-  const clean = new Headers(headers);
-  clean.delete("content-length");
-  if (text === "" && method === "DELETE") clean.delete("content-type");
-  else {
-    const document = parseJson(text);
-    if (typeof document !== "object" || document === null || Array.isArray(document)) {
-      throw badRequest("The body must be a JSON object.", [
-        { pointer: "", code: "invalid-type", message: "Not an object." },
-      ]);
-    }
-    // A context is a customer's data: what is strange in it is missing, as it is to an SDK (EV-10).
-    const mistakes = c.req.path.endsWith("/evaluate") ? [] : hostile(document, []);
-    if (mistakes.length === 0 && !operationOf(c).hasBody) mistakes.push(...fieldsWithoutPlace(Object.keys(document)));
-    if (mistakes.length > 0) throw mistaken("The body holds what JSON cannot carry safely.", mistakes);
-    clean.set("content-type", "application/json");
+  const mayBeEmpty = operation.method === "post" || operation.method === "delete";
+  if (text !== "" || (type !== null && operation.method !== "delete")) requireJson(type);
+  if (text === "" && mayBeEmpty) return NOTHING;
+  const json = parseJson(text);
+  if (typeof json !== "object" || json === null || Array.isArray(json)) {
+    throw badRequest("The body must be a JSON object.", [
+      { pointer: "", code: "invalid-type", message: "Not an object." },
+    ]);
   }
-  c.req.raw = new Request(url, { method, headers: clean, body: text === "" ? null : text });
-  await next();
-};
+  const mistakes = operation.takesAnyJson === true ? [] : hostile(json, []);
+  if (mistakes.length === 0 && operation.body === null) mistakes.push(...fieldsWithoutPlace(Object.keys(json)));
+  if (mistakes.length > 0) throw mistaken("The body holds what JSON cannot carry safely.", mistakes);
+  return { text, json };
+}
 
 /** A client that is cut off while it sends may never read why: what is not absurd is let in, and forgotten. */
 async function swallow(body: ReadableStream<Uint8Array> | null): Promise<void> {

@@ -1,5 +1,5 @@
 /** Lists: their order, and cursors that only the list they come from takes. */
-import { z } from "@hono/zod-openapi";
+import { z } from "./zod.ts";
 import { badRequest } from "../../platform/problem.ts";
 import { sha256 } from "../../store/credentials.ts";
 import type { PageOf, Position } from "../../store/page.ts";
@@ -50,7 +50,7 @@ export const truth = z
   .transform((text) => text === "true")
   .optional();
 
-type Asked<By extends string> = { limit: number; sort: By | `-${By}`; cursor?: string | undefined };
+type Requested<By extends string> = { limit: number; sort: By | `-${By}`; cursor?: string | undefined };
 
 /**
  * The page to read, one row longer than asked, and how rows become an answer. `tie` is what the rows are told apart by.
@@ -58,7 +58,7 @@ type Asked<By extends string> = { limit: number; sort: By | `-${By}`; cursor?: s
  */
 export async function listing<By extends string, Tie extends string>(
   c: AdminContext,
-  { limit, sort, cursor = "" }: Asked<By>,
+  { limit, sort, cursor = "" }: Requested<By>,
   tie: Tie,
 ) {
   const descending = sort.startsWith("-");

@@ -1,7 +1,7 @@
-import { z } from "@hono/zod-openapi";
 import { badRequest, type Mistake } from "../../platform/problem.ts";
 import { MAX_MISTAKES } from "../limits.ts";
 import { remedyFor } from "./unknown-field.ts";
+import { z } from "./zod.ts";
 
 type Issue = z.core.$ZodIssue;
 
@@ -31,6 +31,13 @@ export const fieldsWithoutPlace = (
   known: readonly string[] = [],
 ): Mistake[] =>
   fields.map((field) => ({ pointer: at(field), code: "unknown-field", message: remedyFor(field, known) }));
+
+/** `value` as the schema makes it. @throws ApiError 400; `place` tells a parameter from the body. */
+export function parsed<Schema extends z.ZodType>(schema: Schema, value: unknown, place = ""): z.output<Schema> {
+  const { error, data } = schema.safeParse(value);
+  if (error === undefined) return data as z.output<Schema>;
+  throw mistaken("The request has mistakes; each is listed with its place.", mistakesOf(error.issues, place));
+}
 
 /** The first are listed: more of them are one mistake made many times. */
 export const mistaken = (detail: string, mistakes: Mistake[]) =>

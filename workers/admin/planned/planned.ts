@@ -1,5 +1,5 @@
 /** What schedules and ramps have in common: who planned them, for which environment, and why one was not done. */
-import { z } from "@hono/zod-openapi";
+import { z } from "../http/zod.ts";
 import type { Env } from "../../env.ts";
 import { ApiError, forbidden, notFound } from "../../platform/problem.ts";
 import { isAtLeast } from "../../store/approvals/policy.ts";
@@ -12,8 +12,8 @@ import { findTokenById, type TokenRow } from "../../store/tokens.ts";
 import { isInScope, requireScope, visibleEnvironments } from "../http/access.ts";
 import type { AdminContext } from "../http/context.ts";
 import { mistake, projectPath } from "../http/contract.ts";
-import { environmentNamed } from "../write/lookup.ts";
-import type { Asked } from "../write/request.ts";
+import { environmentOf } from "../write/lookup.ts";
+import type { Requested } from "../write/request.ts";
 import type { Author } from "../write/write.ts";
 import type { WritePlace } from "../write/write-line-client.ts";
 
@@ -90,10 +90,10 @@ export async function environmentInBody({
   scope,
   path,
   body,
-}: Asked<{ project: string }, { environment: string }>): Promise<EnvironmentName> {
+}: Requested<{ project: string }, { environment: string }>): Promise<EnvironmentName> {
   const { project } = path;
   requireScope(scope, project, body.environment, false);
-  return environmentNamed({ env, db, path: { project, environment: body.environment } });
+  return environmentOf({ env, db, path: { project, environment: body.environment } });
 }
 
 export async function projectThere(c: AdminContext): Promise<ProjectRow> {

@@ -1,5 +1,6 @@
 /** The members of big segments: one by one, and by the million. They are exact here; who evaluates has a filter (EV-20). */
-import { createRoute, z } from "@hono/zod-openapi";
+import { z } from "../http/zod.ts";
+import { operation } from "../operation.ts";
 import type { SegmentStatus, UploadMode } from "../../../durable-objects/segment/big-segment.ts";
 import type { Upload } from "../../../durable-objects/segment/state.ts";
 import { SEGMENT_MS, within } from "../../platform/deadline.ts";
@@ -45,74 +46,57 @@ const changed = z
   .openapi("ChangedMembers");
 
 const segmentPath = environmentPath.extend({ segment: z.string().min(1) });
-const path = "/projects/{project}/environments/{environment}/segments/{segment}/members" as const;
+const PATH = "/projects/{project}/environments/{environment}/segments/{segment}/members" as const;
 const lines = z.string().openapi({ description: "One member a line" });
 
-const read = createRoute({
+const read = operation({
+  id: "readMembers",
   method: "get",
-  path,
-  tags: ["segments"],
+  path: PATH,
+  tag: "segments",
   summary: "How many members a segment has, and how far uploads and filters are",
-  middleware: needs("viewer"),
-  request: { params: segmentPath },
-  responses: { 200: json(status, "The state of its members"), ...problems },
-});
-
-const ask = createRoute({
-  method: "get",
-  path: `${path}/{member}`,
-  tags: ["segments"],
-  summary: "Whether somebody is a member, exactly",
-  middleware: needs("viewer"),
-  request: { params: segmentPath.extend({ member }) },
-  responses: { 200: json(z.object({ member: z.string(), present: z.boolean() }), "The answer"), ...problems },
-});
-
-const patch = createRoute({
-  method: "patch",
-  path,
-  tags: ["segments"],
-  summary: "Add and remove a few members, at once everywhere",
-  middleware: needs("editor"),
-  request: {
-    params: segmentPath,
-    ...body(z.strictObject({ add: z.array(member), remove: z.array(member) }).partial()),
-  },
-  responses: { 200: json(changed, "How many really came and went"), ...problems },
-});
-
-const send = createRoute({
-  method: "post",
-  path,
-  tags: ["segments"],
-  summary: "Add, remove or replace members by the million; they count once a new filter is built",
-  middleware: needs("editor"),
-  request: {
-    params: segmentPath,
-    query: z.object({ mode: z.enum(["add", "remove", "replace"]).default("add") }),
-    body: {
-      required: true,
-      description:
-        'NDJSON with "user-1" or {"key": "user-1"} on each line, or CSV with the members in the first column',
-      content: { "application/x-ndjson": { schema: lines }, "text/csv": { schema: lines } },
-    },
-  },
-  responses: { 202: json(status, "Taken; the filter is being built"), ...problems },
-});
-
-export const members = resource()
-  .openapi(read, async (c) => {
+  role: "viewer",
+  answer: status,
+  returns: "The state of its members",
+  handle: async (requested, c) => {
     const { object, createdAt } = await segmentOf(c);
     return c.json(await answered(object.status(createdAt)), 200);
-  })
-  .openapi(ask, async (c) => {
+  },
+});
+
+const ask = operation({
+  id: "findMember",
+  method: "get",
+  path: `${PATH}/{member}`,
+  tag: "segments",
+  summary: "Whether somebody is a member, exactly",
+  role: "viewer",
+  params: segmentPath.extend({ member }),
+  answer: z.object({ member: z.string(), present: z.boolean() }),
+  returns: "The answer",
+  handle: async (requested, c) => {
     const { object, createdAt } = await segmentOf(c);
-    const { member } = c.req.valid("param");
+    const { member } = path;
     const found = await answered(object.has(createdAt, [member]));
     return c.json({ member, present: found.length > 0 }, 200);
-  })
-  .openapi(patch, async (c) => {
-    const { add = [], remove = [] } = c.req.valid("json");
+  },
+});
+
+const patch = operation({
+  id: "changeMembers",
+  method: "patch",
+  path: PATH,
+  tag: "segments",
+  summary: "Add and remove a few members, at once everywhere",
+  role: "editor",
+  body: z.strictObject({ add: z.array(member), remove: z.array(member) }).partial(),
+  answer: changed,
+  returns: "How many really came and went",
+  example: { add: ["user-1", "user-2"], remove: ["user-3"] },
+  problems: { 413: ["too-many-members"] },
+  ifMatch: false,
+  handle: async (requested, c) => {
+    const { add = [], remove = [] } = body;
     const [comes, goes] = [new Set(add), new Set(remove)];
     if (add.length + remove.length > MAX_MEMBERS_AT_ONCE) {
       throw badRequest(`At most ${MAX_MEMBERS_AT_ONCE} members at once: POST longer lists as NDJSON or CSV.`);
@@ -144,12 +128,39 @@ export const members = resource()
       await keepAnswer(c.var.db, { tokenId, key, requestHash, ...kept });
     }
     return c.json(answer, 200);
-  })
-  .openapi(send, async (c) => {
+  },
+});
+
+const send = operation({
+  id: "uploadMembers",
+  method: "post",
+  path: PATH,
+  tag: "segments",
+  summary: "Add, remove or replace members by the million; they count once a new filter is built",
+  role: "editor",
+  query: z.object({ mode: z.enum(["add", "remove", "replace"]).default("add") }),
+  body: {
+      required: true,
+      description:
+        'NDJSON with "user-1" or {"key": "user-1"} on each line, or CSV with the members in the first column',
+      content: { "application/x-ndjson": { schema: lines }, "text/csv": { schema: lines } },
+    },
+  status: 202,
+  answer: status,
+  returns: "Taken; the filter is being built",
+  example: '"user-4"\n{"key": "user-5"}\n',
+  problems: {
+      409: ["upload-in-progress"],
+      413: ["too-many-members", "too-many-lines", "compressed-too-well"],
+    },
+  handle: async (requested, c) => {
     const format = lineFormat(c.req.header("content-type"));
-    const { mode } = c.req.valid("query");
+    const { mode } = query;
     return c.json(await receive(c, mode, memberBatches(uploadBody(c.req.raw), format)), 202);
-  });
+  },
+});
+
+export const members = [read, ask, patch, send];
 
 /** Each batch is stored before the next one is read: memory and time in the object are bounded however long the body is. */
 async function receive(c: AdminContext, mode: UploadMode, batches: AsyncIterable<string[]>): Promise<SegmentStatus> {

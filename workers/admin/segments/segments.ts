@@ -1,5 +1,6 @@
 import { references, type Segment } from "@bunting/core";
-import { createRoute, z } from "@hono/zod-openapi";
+import { z } from "../http/zod.ts";
+import { operation } from "../operation.ts";
 import { conflict, notFound } from "../../platform/problem.ts";
 import { deleteMembers } from "../../store/big-segments.ts";
 import type { EnvironmentName } from "../../store/credentials.ts";
@@ -32,9 +33,9 @@ import {
 } from "../http/contract.ts";
 import { keyedQuery, listing } from "../http/pagination.ts";
 import { bigSegmentOf, delivery } from "../write/hub-client.ts";
-import { environmentNamed, environmentOf, headIn } from "../write/lookup.ts";
+import { environmentOf, environmentOf, headIn } from "../write/lookup.ts";
 import type { Plan } from "../write/plan.ts";
-import { type Asked, askedOf, requireAsked } from "../write/request.ts";
+import { type Requested, askedOf, requireIfMatch } from "../write/request.ts";
 import { etagOf, requireMatch, write } from "../write/write.ts";
 
 const MAX_USES = 100;
@@ -86,61 +87,23 @@ const details = z
   .strictObject({ name, description, included: members, excluded: members, rules: segmentRules })
   .partial();
 const segmentPath = environmentPath.extend({ segment: z.string().min(1) });
-const path = "/projects/{project}/environments/{environment}/segments" as const;
+const PATH = "/projects/{project}/environments/{environment}/segments" as const;
 
-const create = createRoute({
+const create = operation({
+  id: "createSegment",
   method: "post",
-  path,
-  tags: ["segments"],
+  path: PATH,
+  tag: "segments",
   summary: "Create a segment",
-  middleware: needs("editor"),
-  request: { params: environmentPath, ...body(details.extend({ key })) },
-  responses: { 201: json(written, "Created"), ...problems },
-});
-
-const list = createRoute({
-  method: "get",
-  path,
-  tags: ["segments"],
-  summary: "List segments",
-  middleware: needs("viewer"),
-  request: { params: environmentPath, query: keyedQuery },
-  responses: { 200: json(page(segment), "Segments"), ...problems },
-});
-
-const read = createRoute({
-  method: "get",
-  path: `${path}/{segment}`,
-  tags: ["segments"],
-  summary: "Read a segment",
-  middleware: needs("viewer"),
-  request: { params: segmentPath },
-  responses: { 200: json(readable, "The segment"), ...problems },
-});
-
-export const patch = createRoute({
-  method: "patch",
-  path: `${path}/{segment}`,
-  tags: ["segments"],
-  summary: "Change the fields that are sent",
-  middleware: needs("editor"),
-  request: { params: segmentPath, ...body(details) },
-  responses: { 200: json(written, "The segment"), ...problems },
-});
-
-const remove = createRoute({
-  method: "delete",
-  path: `${path}/{segment}`,
-  tags: ["segments"],
-  summary: "Delete a segment that nothing uses",
-  middleware: needs("editor"),
-  request: { params: segmentPath },
-  responses: { 204: { description: "Deleted" }, ...problems },
-});
-
-export const segments = resource()
-  .openapi(create, async (c) => {
-    const { key, name = key, description = "", included = [], excluded = [], rules = [] } = c.req.valid("json");
+  role: "editor",
+  body: details.extend({ key }),
+  status: 201,
+  answer: written,
+  returns: "Created",
+  example: { key: "beta-testers", included: ["user-1"] },
+  problems: { 409: ["already-exists"], 413: TOO_LARGE },
+  handle: async (requested, c) => {
+    const { key, name = key, description = "", included = [], excluded = [], rules = [] } = body;
     const environment = await environmentOf(c);
     const done = await write(c, async (now) => {
       const fields = { name, description, included, excluded, rules: segmentRulesOf(rules, [], key) };
@@ -163,9 +126,21 @@ export const segments = resource()
       };
     });
     return c.json({ ...done.body, ...done.deliveries[environment.environment] }, 201);
-  })
-  .openapi(list, async (c) => {
-    const query = c.req.valid("query");
+  },
+});
+
+const list = operation({
+  id: "listSegments",
+  method: "get",
+  path: PATH,
+  tag: "segments",
+  summary: "List segments",
+  role: "viewer",
+  query: keyedQuery,
+  answer: page(segment),
+  returns: "Segments",
+  handle: async (requested, c) => {
+    const query = query;
     const { page, told } = await listing(c, query, "key");
     const environment = await environmentOf(c);
     const rows = await listSegments(c.var.db, environment.id, query.q, page);
@@ -173,24 +148,61 @@ export const segments = resource()
       told(rows, (row) => shown(environment, row)),
       200,
     );
-  })
-  .openapi(read, async (c) => {
+  },
+});
+
+const read = operation({
+  id: "readSegment",
+  method: "get",
+  path: `${PATH}/{segment}`,
+  tag: "segments",
+  summary: "Read a segment",
+  role: "viewer",
+  answer: readable,
+  returns: "The segment",
+  handle: async (requested, c) => {
     const environment = await environmentOf(c);
-    const row = await segmentIn(c.var.db, environment, c.req.valid("param").segment);
+    const row = await segmentIn(c.var.db, environment, path.segment);
     const uses = await dependentsOf(c.var.db, [environment.id], "segment", row.key, MAX_USES);
     c.header("etag", etagOf(row.version));
     return c.json({ ...shown(environment, row), usedBy: uses.map(({ kind, key }) => ({ kind, key })) }, 200);
-  })
-  .openapi(patch, async (c) => {
-    const asked = askedOf(c, c.req.valid("param"), c.req.valid("json"));
+  },
+});
+
+export const patch = operation({
+  id: "updateSegment",
+  method: "patch",
+  path: `${PATH}/{segment}`,
+  tag: "segments",
+  summary: "Change the fields that are sent",
+  role: "editor",
+  body: details,
+  answer: written,
+  returns: "The segment",
+  example: { rules: [{ conditions: [{ attribute: "plan", op: "in", values: ["pro"] }] }] },
+  problems: { 403: ["approval-required"], 413: TOO_LARGE },
+  handle: async (requested, c) => {
+    const asked = askedOf(c, path, body);
     const done = await write(c, (now) => planSegment(asked, now));
     return c.json({ ...done.body, ...done.deliveries[asked.path.environment] }, 200);
-  })
-  .openapi(remove, async (c) => {
+  },
+});
+
+const remove = operation({
+  id: "deleteSegment",
+  method: "delete",
+  path: `${PATH}/{segment}`,
+  tag: "segments",
+  summary: "Delete a segment that nothing uses",
+  role: "editor",
+  status: 204,
+  returns: { description: "Deleted" },
+  problems: { 409: ["in-use"] },
+  handle: async (requested, c) => {
     const environment = await environmentOf(c);
     await write(c, async () => {
       const head = await headIn(c.var.db, environment);
-      const row = await segmentIn(c.var.db, environment, c.req.valid("param").segment);
+      const row = await segmentIn(c.var.db, environment, path.segment);
       requireMatch(c, etagOf(row.version));
       const uses = await dependentsOf(c.var.db, [environment.id], "segment", row.key);
       if (uses.length > 0) {
@@ -216,22 +228,25 @@ export const segments = resource()
       };
     });
     // One that is not told sees it by the time at which a segment of that name is made again.
-    const cleared = bigSegmentOf(c.env, environment, c.req.valid("param").segment).clear();
+    const cleared = bigSegmentOf(c.env, environment, path.segment).clear();
     c.executionCtx.waitUntil(cleared.catch(() => {}));
     return c.body(null, 204);
-  });
+  },
+});
+
+export const segments = [create, list, read, patch, remove];
 
 /** @throws ApiError 404, 400 for what would not work, 412. */
 export async function planSegment(
-  asked: Asked<z.infer<typeof segmentPath>, z.output<typeof details>>,
+  asked: Requested<z.infer<typeof segmentPath>, z.output<typeof details>>,
   now: number,
 ): Promise<Plan<z.infer<typeof segment>>> {
   const { db, path, body } = asked;
   const { rules, ...fields } = body;
-  const environment = await environmentNamed(asked);
+  const environment = await environmentOf(asked);
   const head = await headIn(db, environment);
   const row = await segmentIn(db, environment, path.segment);
-  requireAsked(asked, etagOf(row.version));
+  requireIfMatch(asked, etagOf(row.version));
   const next = { ...row, ...fields, ...(rules && { rules: segmentRulesOf(rules, row.rules, row.key) }) };
   const changes = difference(row, next);
   if (isEmpty(changes)) return { status: 200, body: shown(environment, row), etag: etagOf(row.version) };

@@ -1,6 +1,6 @@
 /** Whether a write may be made: which policies it meets, and whether those who they name have approved of it. */
 import type { Segment } from "@bunting/core";
-import { z } from "@hono/zod-openapi";
+import { z } from "../http/zod.ts";
 import { ApiError } from "../../platform/problem.ts";
 import { editPolicies, flagsReached, policiesOf, policiesUnchanged } from "../../store/approvals/policies.ts";
 import {

@@ -1,5 +1,5 @@
 /** Whose approval a policy asks for, as requests and answers carry it. */
-import { z } from "@hono/zod-openapi";
+import { z } from "../http/zod.ts";
 import { key } from "../http/contract.ts";
 import { MAX_SCOPE } from "../limits.ts";
 

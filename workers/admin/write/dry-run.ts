@@ -1,5 +1,5 @@
 /** What `?dryRun=true` of a write answers: all that the write itself is, but for committing it. */
-import { z } from "@hono/zod-openapi";
+import { z } from "../http/zod.ts";
 import { newSecret } from "../../store/credentials.ts";
 import { changes, moved } from "../documents/preview.ts";
 import type { AdminContext } from "../http/context.ts";

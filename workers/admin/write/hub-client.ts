@@ -1,5 +1,5 @@
 /** Telling an environment's hub what was committed, and asking it who has it. */
-import { z } from "@hono/zod-openapi";
+import { z } from "../http/zod.ts";
 import type { Receipt } from "../../../durable-objects/fan-out/receipt.ts";
 import type { KillsNow } from "../../../durable-objects/hub/kills/kill.ts";
 import type { Env } from "../../env.ts";

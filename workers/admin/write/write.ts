@@ -9,7 +9,7 @@ import { AlreadyAnswered, commit, retryingLostRaces } from "../../store/outbox/c
 import { documentSizes, RulesetTooLarge, type TooLarge, wouldBe } from "../../store/outbox/ruleset-size.ts";
 import type { Role } from "../../store/schema/index.ts";
 import type { AdminContext, OnceOnly } from "../http/context.ts";
-import { MAX_REASON, MAX_RULESET_BYTES } from "../limits.ts";
+import { MAX_RULESET_BYTES } from "../limits.ts";
 import { approvalOf, proposedBy, requireApproval } from "./approval.ts";
 import { DryRun, previewOf } from "./dry-run.ts";
 import { type Delivery, publish } from "./hub-client.ts";
@@ -55,10 +55,9 @@ function placeOf(c: AdminContext): WritePlace | null {
 export async function write<Body>(
   c: AdminContext,
   plan: (now: number) => Promise<Plan<Body>>,
-  reason: string | undefined = c.req.header("x-bunting-reason"),
   place: WritePlace | null = placeOf(c),
 ): Promise<Written<Body>> {
-  const written = await writeAs(authorOf(c, place), plan, reason);
+  const written = await writeAs(authorOf(c, place), plan, c.var.reason);
   if (written.etag !== undefined) c.header("etag", written.etag);
   return written;
 }
@@ -164,7 +163,7 @@ function auditEntry(origin: Origin, entry: Audited, bypassed: string[], reason: 
     schedule: entry.schedule ?? null,
     ramp: entry.ramp ?? null,
     bypassed: bypassed.length === 0 ? null : bypassed,
-    reason: reason?.slice(0, MAX_REASON) ?? null,
+    reason: reason ?? null,
   };
 }
 
@@ -190,10 +189,6 @@ export const etagOf = (version: number) => `"v${version}"`;
 export function isMatch(ifMatch: string | undefined, etag: string): boolean {
   if (ifMatch === undefined || ifMatch.trim() === "*") return true;
   return ifMatch.split(",").some((one) => one.trim() === etag);
-}
-
-export function requireMatch(c: AdminContext, etag: string): void {
-  if (!isMatch(c.req.header("if-match"), etag)) throw etagMismatch(etag);
 }
 
 /** `both`: what is there now, and what it would have become. */

@@ -1,5 +1,6 @@
 /** What people do with a change request: discuss it, approve of it, publish it. */
-import { createRoute, z } from "@hono/zod-openapi";
+import { z } from "../../http/zod.ts";
+import { operation } from "../../operation.ts";
 import { conflict, forbidden, notFound } from "../../../platform/problem.ts";
 import { type ChangeRequestThere, findChangeRequest } from "../../../store/approvals/change-requests.ts";
 import type { EnvironmentName } from "../../../store/credentials.ts";
@@ -14,7 +15,7 @@ import { changeRequest, publishedChangeRequest } from "./representation.ts";
 import type { Change } from "./requested-operation.ts";
 
 export const changeRequestPath = projectPath.extend({ changeRequest: z.string().min(1) });
-const path = "/projects/{project}/change-requests/{changeRequest}" as const;
+const PATH = "/projects/{project}/change-requests/{changeRequest}" as const;
 const answered = { 200: json(changeRequest, "The change request"), ...problems };
 const maybe = { params: changeRequestPath, ...body(z.strictObject({ comment: comment.optional() })) };
 const revision = z
@@ -23,112 +24,124 @@ const revision = z
   .min(1)
   .openapi({ description: "The one that was looked at: of another it would not count" });
 
-const submit = createRoute({
+const submit = operation({
+  id: "submitChangeRequest",
   method: "post",
-  path: `${path}/submit`,
-  tags: ["change requests"],
+  path: `${PATH}/submit`,
+  tag: "change requests",
   summary: "Have a draft looked at",
-  middleware: needs("editor", "part"),
-  request: maybe,
+  role: "editor",
+  reach: "part",
+  ...maybe,
   responses: answered,
-});
-
-const say = createRoute({
-  method: "post",
-  path: `${path}/comments`,
-  tags: ["change requests"],
-  summary: "Say something about it",
-  middleware: needs("editor", "part"),
-  request: { params: changeRequestPath, ...body(z.strictObject({ comment })) },
-  responses: answered,
-});
-
-const approve = createRoute({
-  method: "post",
-  path: `${path}/approve`,
-  tags: ["change requests"],
-  summary: "Approve of it as it is; never of one's own",
-  middleware: needs("approver", "part"),
-  request: { params: changeRequestPath, ...body(z.strictObject({ revision, comment: comment.optional() })) },
-  responses: answered,
-});
-
-const object = createRoute({
-  method: "post",
-  path: `${path}/request-changes`,
-  tags: ["change requests"],
-  summary:
-    "Ask for changes: until they are made, or one approves after all, it cannot be published; never of one's own",
-  middleware: needs("approver", "part"),
-  request: { params: changeRequestPath, ...body(z.strictObject({ revision, comment })) },
-  responses: answered,
-});
-
-const withdraw = createRoute({
-  method: "post",
-  path: `${path}/withdraw`,
-  tags: ["change requests"],
-  summary: "Give it up; by its author or an administrator",
-  middleware: needs("editor", "part"),
-  request: maybe,
-  responses: answered,
-});
-
-const rebase = createRoute({
-  method: "post",
-  path: `${path}/rebase`,
-  tags: ["change requests"],
-  summary: "Ask for the same on top of what is there now; whoever approved has to look again",
-  middleware: needs("editor", "part"),
-  request: maybe,
-  responses: answered,
-});
-
-const publish = createRoute({
-  method: "post",
-  path: `${path}/publish`,
-  tags: ["change requests"],
-  summary: "Make the change, once it has the approvals that the policies in force ask for; only ever once",
-  middleware: needs("editor", "part"),
-  request: {
-    params: changeRequestPath,
-    query: waitQuery(0),
-    ...body(z.strictObject({ reason: reason.optional() })),
-  },
-  responses: { 200: json(publishedChangeRequest, "Published"), ...problems },
-});
-
-export const changeRequestSteps = resource()
-  .openapi(submit, async (c) => {
-    const { comment } = c.req.valid("json");
+  example: { comment: "Ready to be looked at" },
+  problems: { 409: STATE },
+  ifMatch: true,
+  handle: async (requested, c) => {
+    const { comment } = body;
     return c.json(await taken(c, { kind: "submit", comment }, (there) => requireOwn(c, there)), 200);
-  })
-  .openapi(say, async (c) => c.json(await taken(c, { kind: "comment", ...c.req.valid("json") }), 200))
-  .openapi(approve, async (c) => {
-    const { revision, comment } = c.req.valid("json");
+  },
+});
+
+const say = operation({
+  id: "commentOnChangeRequest",
+  method: "post",
+  path: `${PATH}/comments`,
+  tag: "change requests",
+  summary: "Say something about it",
+  role: "editor",
+  reach: "part",
+  body: z.strictObject({ comment }),
+  responses: answered,
+  example: { comment: "Is the load test done?" },
+  problems: { 409: STATE },
+  ifMatch: true,
+  handle: async (requested, c) => c.json(await taken(c, { kind: "comment", ...body }), 200),
+});
+
+const approve = operation({
+  id: "approveChangeRequest",
+  method: "post",
+  path: `${PATH}/approve`,
+  tag: "change requests",
+  summary: "Approve of it as it is; never of one's own",
+  role: "approver",
+  reach: "part",
+  body: z.strictObject({ revision, comment: comment.optional() }),
+  responses: answered,
+  example: { revision: 1, comment: "It is" },
+  problems: { 409: [...STATE, "other-revision"] },
+  ifMatch: true,
+  handle: async (requested, c) => {
+    const { revision, comment } = body;
     const checked = (there: ChangeRequestThere) => {
       requireOthers(c, there);
       requireRevision(there, revision);
     };
     return c.json(await taken(c, { kind: "approve", comment }, checked), 200);
-  })
-  .openapi(object, async (c) => {
-    const { revision, comment } = c.req.valid("json");
+  },
+});
+
+const object = operation({
+  id: "requestChanges",
+  method: "post",
+  path: `${PATH}/request-changes`,
+  tag: "change requests",
+  summary: "Ask for changes: until they are made, or one approves after all, it cannot be published; never of one's own",
+  role: "approver",
+  reach: "part",
+  body: z.strictObject({ revision, comment }),
+  responses: answered,
+  example: { revision: 1, comment: "Not before the load test" },
+  problems: { 409: [...STATE, "other-revision"] },
+  ifMatch: true,
+  handle: async (requested, c) => {
+    const { revision, comment } = body;
     const checked = (there: ChangeRequestThere) => {
       requireOthers(c, there);
       requireRevision(there, revision);
     };
     return c.json(await taken(c, { kind: "request-changes", comment }, checked), 200);
-  })
-  .openapi(withdraw, async (c) => {
-    const { comment } = c.req.valid("json");
+  },
+});
+
+const withdraw = operation({
+  id: "withdrawChangeRequest",
+  method: "post",
+  path: `${PATH}/withdraw`,
+  tag: "change requests",
+  summary: "Give it up; by its author or an administrator",
+  role: "editor",
+  reach: "part",
+  ...maybe,
+  responses: answered,
+  example: { comment: "Not needed any more" },
+  problems: { 409: STATE },
+  ifMatch: true,
+  handle: async (requested, c) => {
+    const { comment } = body;
     const checked = (there: ChangeRequestThere) => {
       if (c.var.caller.role !== "admin") requireOwn(c, there);
     };
     return c.json(await taken(c, { kind: "withdraw", comment }, checked), 200);
-  })
-  .openapi(rebase, async (c) => {
-    const { comment } = c.req.valid("json");
+  },
+});
+
+const rebase = operation({
+  id: "rebaseChangeRequest",
+  method: "post",
+  path: `${PATH}/rebase`,
+  tag: "change requests",
+  summary: "Ask for the same on top of what is there now; whoever approved has to look again",
+  role: "editor",
+  reach: "part",
+  ...maybe,
+  responses: answered,
+  example: { comment: "Still what we want" },
+  problems: { 409: [...STATE, ...CARRIED], 412: ["changed-since"], 413: CARRIED_SIZE },
+  ifMatch: true,
+  handle: async (requested, c) => {
+    const { comment } = body;
     const { caller, db } = c.var;
     const done = await write(c, async (now) => {
       const there = await changeRequestOf(c, false);
@@ -138,8 +151,30 @@ export const changeRequestSteps = resource()
       return planRevision({ env: c.env, db }, there, caller, change, { kind: "rebase", comment }, { now });
     });
     return c.json(done.body, 200);
-  })
-  .openapi(publish, async (c) => {
+  },
+});
+
+const publish = operation({
+  id: "publishChangeRequest",
+  method: "post",
+  path: `${PATH}/publish`,
+  tag: "change requests",
+  summary: "Make the change, once it has the approvals that the policies in force ask for; only ever once",
+  role: "editor",
+  reach: "part",
+  query: waitQuery(0),
+  body: z.strictObject({ reason: reason.optional() }),
+  answer: publishedChangeRequest,
+  returns: "Published",
+  example: { reason: "Approved" },
+  problems: {
+      403: ["approval-required"],
+      409: [...STATE, "changes-requested", "change-request-conflicts", ...CARRIED],
+      412: ["changed-since"],
+      413: CARRIED_SIZE,
+    },
+  ifMatch: true,
+  handle: async (requested, c) => {
     const { caller, db } = c.var;
     let edited: EnvironmentName[] = [];
     const done = await write(
@@ -151,15 +186,18 @@ export const changeRequestSteps = resource()
         edited = plan.write?.edits?.map(({ name }) => name) ?? [];
         return plan;
       },
-      c.req.valid("json").reason,
+      body.reason,
     );
-    const { wait } = c.req.valid("query");
+    const { wait } = query;
     const ways = edited.map(async (name) => {
       return [name.environment, await withReceipt(c.env, name, done.deliveries[name.environment]!, wait)] as const;
     });
     const published = Object.fromEntries(await Promise.all(ways));
     return c.json({ ...done.body, ...(edited.length > 0 && { published }) }, 200);
-  });
+  },
+});
+
+export const changeRequestSteps = [submit, say, approve, object, withdraw, rebase, publish];
 
 /** One that the caller may not see is not there. */
 export async function changeRequestOf(c: AdminContext, reading: boolean): Promise<ChangeRequestThere> {

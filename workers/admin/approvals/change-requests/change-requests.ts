@@ -1,5 +1,6 @@
-/** Asking for a change, and looking at what was asked for. */
-import { createRoute, z } from "@hono/zod-openapi";
+/** Requester for a change, and looking at what was asked for. */
+import { z } from "../../http/zod.ts";
+import { operation } from "../../operation.ts";
 import { badRequest, conflict, forbidden } from "../../../platform/problem.ts";
 import { newId } from "../../../platform/random-id.ts";
 import {
@@ -27,86 +28,41 @@ import { asOfNow, outlookWithin } from "./preview.ts";
 import { about, changeRequest, event, listedChangeRequest, shownEvent, shownRow, status } from "./representation.ts";
 import { type Change, change } from "./requested-operation.ts";
 
-const path = "/projects/{project}/change-requests" as const;
+const PATH = "/projects/{project}/change-requests" as const;
 
-const create = createRoute({
+const create = operation({
+  id: "createChangeRequest",
   method: "post",
-  path,
-  tags: ["change requests"],
+  path: PATH,
+  tag: "change requests",
   summary: "Ask for a change that somebody has to approve of, or that is to be made at a time",
-  middleware: needs("editor", "part"),
-  request: {
-    params: projectPath,
-    ...body(
-      z.strictObject({
+  role: "editor",
+  reach: "part",
+  body: z.strictObject({
         change,
         ...about,
         description: about.description.optional(),
         publishAt: about.publishAt.optional(),
         draft: z.boolean().optional().openapi({ description: "Not to be looked at before …/submit" }),
       }),
-    ),
-  },
-  responses: { 201: json(changeRequest, "Opened"), ...problems },
-});
-
-const list = createRoute({
-  method: "get",
-  path,
-  tags: ["change requests"],
-  summary: "List change requests",
-  middleware: needs("viewer", "part"),
-  request: {
-    params: projectPath,
-    query: openedQuery.extend({
-      status: status.optional(),
-      environment: z.string().max(MAX_NAME).optional().openapi({
-        description: "Those of the whole project are of each environment",
-      }),
-      flag: z.string().max(MAX_NAME).optional().openapi({ description: "Those that would change it" }),
-      segment: z.string().max(MAX_NAME).optional().openapi({ description: "Those that would change it" }),
-      author: z.string().max(MAX_NAME).optional().openapi({ description: "The id of a token" }),
-      waitingForMe: z.enum(["true", "false"]).default("false").openapi({
-        description: "Those that a policy in force wants the caller's approval of, who has not given it yet",
-      }),
-    }),
-  },
-  responses: { 200: json(page(listedChangeRequest), "Change requests, newest first unless told"), ...problems },
-});
-
-const read = createRoute({
-  method: "get",
-  path: `${path}/{changeRequest}`,
-  tags: ["change requests"],
-  summary: "Read a change request, with what it would do now",
-  middleware: needs("viewer", "part"),
-  request: { params: changeRequestPath },
-  responses: { 200: json(changeRequest, "The change request"), ...problems },
-});
-
-const patch = createRoute({
-  method: "patch",
-  path: `${path}/{changeRequest}`,
-  tags: ["change requests"],
-  summary: "Change what is asked for; approvals were of what it was before, and count no more",
-  middleware: needs("editor", "part"),
-  request: { params: changeRequestPath, ...body(z.strictObject({ change, ...about }).partial()) },
-  responses: { 200: json(changeRequest, "The change request"), ...problems },
-});
-
-const events = createRoute({
-  method: "get",
-  path: `${path}/{changeRequest}/events`,
-  tags: ["change requests"],
-  summary: "List what has happened to a change request, comments among it",
-  middleware: needs("viewer", "part"),
-  request: { params: changeRequestPath, query: pageQuery },
-  responses: { 200: json(page(event), "Events, oldest first"), ...problems },
-});
-
-export const changeRequests = resource()
-  .openapi(create, async (c) => {
-    const { change, title, description = "", publishAt = null, draft = false } = c.req.valid("json");
+  status: 201,
+  answer: changeRequest,
+  returns: "Opened",
+  example: {
+      title: "A fifth",
+      change: {
+        operation: "editTargeting",
+        path: { environment: "production", flag: "new-checkout" },
+        body: { instructions: [{ kind: "setServe", serve: { split: { weights: { on: 20_000, off: 80_000 } } } }] },
+      },
+    },
+  problems: {
+      409: ["too-many-change-requests", ...CARRIED],
+      412: ["changed-since"],
+      413: CARRIED_SIZE,
+    },
+  handle: async (requested, c) => {
+    const { change, title, description = "", publishAt = null, draft = false } = body;
     const { caller, db } = c.var;
     const place = { env: c.env, db };
     const project = await projectThere(c);
@@ -155,10 +111,34 @@ export const changeRequests = resource()
       };
     });
     return c.json(done.body, 201);
-  })
-  .openapi(list, async (c) => {
-    const { project: projectKey } = c.req.valid("param");
-    const { status, environment, flag, segment, author, waitingForMe, q, ...query } = c.req.valid("query");
+  },
+});
+
+const list = operation({
+  id: "listChangeRequests",
+  method: "get",
+  path: PATH,
+  tag: "change requests",
+  summary: "List change requests",
+  role: "viewer",
+  reach: "part",
+  query: openedQuery.extend({
+      status: status.optional(),
+      environment: z.string().max(MAX_NAME).optional().openapi({
+        description: "Those of the whole project are of each environment",
+      }),
+      flag: z.string().max(MAX_NAME).optional().openapi({ description: "Those that would change it" }),
+      segment: z.string().max(MAX_NAME).optional().openapi({ description: "Those that would change it" }),
+      author: z.string().max(MAX_NAME).optional().openapi({ description: "The id of a token" }),
+      waitingForMe: z.enum(["true", "false"]).default("false").openapi({
+        description: "Those that a policy in force wants the caller's approval of, who has not given it yet",
+      }),
+    }),
+  answer: page(listedChangeRequest),
+  returns: "Change requests, newest first unless told",
+  handle: async (requested, c) => {
+    const { project: projectKey } = path;
+    const { status, environment, flag, segment, author, waitingForMe, q, ...query } = query;
     const { page, told } = await listing(c, query, "seq");
     const { db, caller } = c.var;
     const project = await projectThere(c);
@@ -196,17 +176,44 @@ export const changeRequests = resource()
       }
     }
     return c.json(answer(found.slice(0, page.limit)), 200);
-  })
-  .openapi(read, async (c) => {
+  },
+});
+
+const read = operation({
+  id: "readChangeRequest",
+  method: "get",
+  path: `${PATH}/{changeRequest}`,
+  tag: "change requests",
+  summary: "Read a change request, with what it would do now",
+  role: "viewer",
+  reach: "part",
+  answer: changeRequest,
+  returns: "The change request",
+  handle: async (requested, c) => {
     const there = await changeRequestOf(c, true);
     c.header("etag", etagOf(there.row.version));
     const place = { env: c.env, db: c.var.db };
     const shown = await retryingLostRaces(() => shownChangeRequest(place, there, c.var.now()));
     const visible = visibleEnvironments(c.var.caller.scope, there.project.key);
     return c.json({ ...shown, outlook: shown.outlook && outlookWithin(shown.outlook, visible) }, 200);
-  })
-  .openapi(patch, async (c) => {
-    const input = c.req.valid("json");
+  },
+});
+
+const patch = operation({
+  id: "updateChangeRequest",
+  method: "patch",
+  path: `${PATH}/{changeRequest}`,
+  tag: "change requests",
+  summary: "Change what is asked for; approvals were of what it was before, and count no more",
+  role: "editor",
+  reach: "part",
+  body: z.strictObject({ change, ...about }).partial(),
+  answer: changeRequest,
+  returns: "The change request",
+  example: { title: "A fifth of them", description: "It went well with a tenth." },
+  problems: { 409: [...STATE, ...CARRIED], 412: ["changed-since"], 413: CARRIED_SIZE },
+  handle: async (requested, c) => {
+    const input = body;
     const { caller, db } = c.var;
     const place = { env: c.env, db };
     const done = await write(c, async (now) => {
@@ -236,9 +243,22 @@ export const changeRequests = resource()
       );
     });
     return c.json(done.body, 200);
-  })
-  .openapi(events, async (c) => {
-    const { limit, cursor } = c.req.valid("query");
+  },
+});
+
+const events = operation({
+  id: "listEvents",
+  method: "get",
+  path: `${PATH}/{changeRequest}/events`,
+  tag: "change requests",
+  summary: "List what has happened to a change request, comments among it",
+  role: "viewer",
+  reach: "part",
+  query: pageQuery,
+  answer: page(event),
+  returns: "Events, oldest first",
+  handle: async (requested, c) => {
+    const { limit, cursor } = query;
     const after = beforeOf(cursor) ?? 0;
     const { events } = await changeRequestOf(c, true);
     const rows = events.filter(({ version }) => version > after);
@@ -246,7 +266,10 @@ export const changeRequests = resource()
       pageOf(rows, limit, ({ version }) => String(version), shownEvent),
       200,
     );
-  });
+  },
+});
+
+export const changeRequests = [create, list, read, patch, events];
 
 function beforeOf(cursor: string | undefined): number | undefined {
   if (cursor === undefined || cursor === "") return undefined;

@@ -1,5 +1,5 @@
 /** One change request: what it would do now, what each step makes of it, and publishing it as one ordinary write. */
-import type { z } from "@hono/zod-openapi";
+import type { z } from "../../http/zod.ts";
 import { conflict } from "../../../platform/problem.ts";
 import {
   type ChangeRequestThere,

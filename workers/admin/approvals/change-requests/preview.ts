@@ -1,5 +1,5 @@
 /** What is asked for, looked at as things are: whom it would affect, what it would change, and what is in its way. */
-import type { z } from "@hono/zod-openapi";
+import type { z } from "../../http/zod.ts";
 import { ApiError, conflict } from "../../../platform/problem.ts";
 import type { ChangeRequestThere, Subject } from "../../../store/approvals/change-requests.ts";
 import type { Approver } from "../../../store/approvals/policy.ts";
@@ -13,20 +13,20 @@ import { authorThere } from "../../planned/planned.ts";
 import { affectedBy, approvalOf, proposedBy, shownGiven, tagsBeforeAndAfter } from "../../write/approval.ts";
 import { touchedBy } from "../../write/changed-documents.ts";
 import type { Audited, Plan } from "../../write/plan.ts";
-import type { Asked, Asking } from "../../write/request.ts";
+import type { Requested, Requester } from "../../write/request.ts";
 import { requireRoom } from "../../write/write.ts";
 import { statusAfter, verdicts } from "../change-request-state.ts";
 import type { changeRequest } from "./representation.ts";
 import { type Change, planChange } from "./requested-operation.ts";
 
 /** Where everything is. */
-export type Place = Pick<Asked, "env" | "db">;
+export type Place = Pick<Requested, "env" | "db">;
 
 type Outlook = NonNullable<z.infer<typeof changeRequest>["outlook"]>;
 type Write = NonNullable<Plan<unknown>["write"]>;
 
 /** What a revision is of, and where its row is found. @throws ApiError where it cannot be done, does nothing, or is too large to keep. */
-export async function asOfNow(asked: Asking, project: { id: string; key: string }, change: Change, now: number) {
+export async function asOfNow(asked: Requester, project: { id: string; key: string }, change: Change, now: number) {
   const plan = await planChange(change, asked, project.key, now);
   const { write, sources = [] } = plan;
   if (write === undefined) throw conflict("changes-nothing", "That is as it is already.");
@@ -68,7 +68,7 @@ function subjectsOf(touched: Touched[], audits: Audited[]): Subject[] {
 }
 
 /** Its author, as they are now. @throws ApiError 403 where they may no longer write. */
-export async function askingFor({ env, db }: Place, { row }: ChangeRequestThere, now: number): Promise<Asking> {
+export async function askingFor({ env, db }: Place, { row }: ChangeRequestThere, now: number): Promise<Requester> {
   const { scope } = await authorThere(db, row.authorId, now);
   return { env, db, scope, by: { actor: row.author, tokenId: row.authorId }, changeRequest: row.id };
 }

@@ -1,5 +1,5 @@
 /** Change requests as requests and answers carry them. */
-import { z } from "@hono/zod-openapi";
+import { z } from "../../http/zod.ts";
 import type { ChangeRequestRow, EventRow } from "../../../store/approvals/change-requests.ts";
 import { changes, moved } from "../../documents/preview.ts";
 import { description, key, mistake, name, time } from "../../http/contract.ts";

@@ -1,5 +1,5 @@
 /** What a change request can ask for: every write that a policy can hold up, by the same plan as the request itself. */
-import { z } from "@hono/zod-openapi";
+import { z } from "../../http/zod.ts";
 import { ApiError } from "../../../platform/problem.ts";
 import type { AskedChange } from "../../../store/schema/index.ts";
 import { planReverting, revert } from "../../audit/audit.ts";
@@ -13,7 +13,7 @@ import { planStart } from "../../planned/ramps/begin.ts";
 import { begin } from "../../planned/ramps/ramps.ts";
 import * as segments from "../../segments/segments.ts";
 import type { Plan } from "../../write/plan.ts";
-import type { Asked, Asking } from "../../write/request.ts";
+import type { Requested, Requester } from "../../write/request.ts";
 
 type Sent<Body extends z.ZodType> = { content: { "application/json": { schema: Body } } };
 type Route<Path extends z.ZodObject, Body extends z.ZodType, Query extends z.ZodType> = {
@@ -44,7 +44,7 @@ const carried = {
 /** `reach` as in `needs`: "own" where the plan itself looks at the caller's scope. */
 function carry<Path extends z.ZodObject, Body extends z.ZodType = z.ZodObject, Query extends z.ZodType = z.ZodObject>(
   { request: { params, query, body } }: Route<Path, Body, Query>,
-  plan: (asked: Asked<z.output<Path>, z.output<Body>, z.output<Query>>, now: number) => Promise<Plan<unknown>>,
+  plan: (asked: Requested<z.output<Path>, z.output<Body>, z.output<Query>>, now: number) => Promise<Plan<unknown>>,
   reach: "path" | "own" = "path",
 ) {
   const sent = body?.content["application/json"].schema ?? z.strictObject({});
@@ -54,7 +54,7 @@ function carry<Path extends z.ZodObject, Body extends z.ZodType = z.ZodObject, Q
     body: without(sent, NOT_CARRIED),
     reach,
     // What is parsed by the schemas of a route is what its plan takes.
-    plan: plan as unknown as (asked: Asked, now: number) => Promise<Plan<unknown>>,
+    plan: plan as unknown as (asked: Requested, now: number) => Promise<Plan<unknown>>,
   };
 }
 
@@ -91,7 +91,7 @@ export const change = z.discriminatedUnion("operation", [first!, ...others]).ope
 /** As the request itself would be, as it stands and by whoever has this scope. @throws ApiError what it would be answered. */
 export async function planChange(
   { operation, path = {}, query = {}, body = {} }: Change,
-  asked: Asking,
+  asked: Requester,
   project: string,
   now: number,
 ): Promise<Plan<unknown>> {

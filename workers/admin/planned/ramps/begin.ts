@@ -7,7 +7,7 @@ import { difference } from "../../documents/diff.ts";
 import { serveAt } from "../../documents/targeting.ts";
 import { asSeen, flagThere, planTargeting, ruleGone } from "../../flags/targeting-edit.ts";
 import { lastKillOf } from "../../write/hub-client.ts";
-import type { Asked } from "../../write/request.ts";
+import type { Requested } from "../../write/request.ts";
 import { etagOf } from "../../write/write.ts";
 import { environmentInBody } from "../planned.ts";
 import { type NewRamp, shownRamp, stepsOf } from "./representation.ts";
@@ -16,7 +16,7 @@ import { begun } from "./state.ts";
 import { auditedRamp } from "./write.ts";
 
 /** @throws ApiError 403, 404, 400 for steps that do not fit, 409 for a flag that is off, killed or archived, and for another ramp. */
-export async function planStart(asked: Asked<{ project: string }, NewRamp>, now: number) {
+export async function planStart(asked: Requested<{ project: string }, NewRamp>, now: number) {
   const { db, env, body: sent, by, changeRequest = null } = asked;
   const environment = await environmentInBody(asked);
   const { flag: flagKey, rule = null, others = null, variation, guards = [], reason } = sent;

@@ -1,5 +1,6 @@
 /** Splits that are moved step by step. Whoever begins one has planned all of its steps. */
-import { createRoute, z } from "@hono/zod-openapi";
+import { z } from "../../http/zod.ts";
+import { operation } from "../../operation.ts";
 import * as store from "../../../store/planned/ramps.ts";
 import { needs, visibleEnvironments } from "../../http/access.ts";
 import type { AdminContext } from "../../http/context.ts";
@@ -14,43 +15,80 @@ import { begunRamp, newRamp, ramp, shownRamp, status, writtenRamp } from "./repr
 import type { RampEvent } from "./state.ts";
 import { planRamp } from "./write.ts";
 
-const path = "/projects/{project}/ramps" as const;
+const PATH = "/projects/{project}/ramps" as const;
 
-export const begin = createRoute({
+export const begin = operation({
+  id: "createRamp",
   method: "post",
-  path,
-  tags: ["ramps"],
+  path: PATH,
+  tag: "ramps",
   summary: "Begin a ramp: its first step now, the others in their time",
-  middleware: needs("editor", "part"),
-  request: { params: projectPath, ...body(newRamp) },
-  responses: { 201: json(begunRamp, "Begun"), ...problems },
+  role: "editor",
+  reach: "part",
+  body: newRamp,
+  status: 201,
+  answer: begunRamp,
+  returns: "Begun",
+  example: {
+      environment: "production",
+      flag: "new-checkout",
+      variation: "on",
+      steps: [{ weight: 25_000, forMs: 86_400_000 }, { weight: 50_000, forMs: 86_400_000 }, { weight: 100_000 }],
+      reason: "Launch",
+    },
+  problems: {
+      403: ["approval-required"],
+      409: ["archived", "killed", "flag-off", "rule-gone", "ramp-at-work"],
+      413: TOO_LARGE,
+    },
+  handle: async (requested, c) => {
+    const asked = askedOf(c, path, body);
+    const done = await write(c, (now) => planStart(asked, now), asked.body.reason);
+    return c.json({ ...done.body, ...done.deliveries[asked.body.environment] }, 201);
+  },
 });
 
-const list = createRoute({
+const list = operation({
+  id: "listRamps",
   method: "get",
-  path,
-  tags: ["ramps"],
+  path: PATH,
+  tag: "ramps",
   summary: "List ramps, those that are over too",
-  middleware: needs("viewer"),
-  request: { params: projectPath, query: rampedQuery.extend({ status: status.optional() }) },
-  responses: { 200: json(page(ramp), "Ramps"), ...problems },
+  role: "viewer",
+  query: rampedQuery.extend({ status: status.optional() }),
+  answer: page(ramp),
+  returns: "Ramps",
+  handle: async (requested, c) => {
+    const { environment, flag, author, status, q, ...query } = query;
+    const { page, told } = await listing(c, query, "id");
+    const { id: projectId, key } = await projectThere(c);
+    const visible = visibleEnvironments(c.var.caller.scope, key);
+    const rows = await store.listRamps(c.var.db, { projectId, visible, environment, flag, author, status, q }, page);
+    return c.json(told(rows, shownRamp), 200);
+  },
 });
 
-const read = createRoute({
+const read = operation({
+  id: "readRamp",
   method: "get",
-  path: `${path}/{id}`,
-  tags: ["ramps"],
+  path: `${PATH}/{id}`,
+  tag: "ramps",
   summary: "Read a ramp",
-  middleware: needs("viewer"),
-  request: { params: plannedPath },
-  responses: { 200: json(ramp, "The ramp"), ...problems },
+  role: "viewer",
+  answer: ramp,
+  returns: "The ramp",
+  handle: async (requested, c) => {
+    const { row, environment } = await plannedThere(c, "ramp", store.findRamp);
+    c.header("etag", etagOf(row.version));
+    return c.json(shownRamp({ ...row, environment: environment.environment }), 200);
+  },
 });
 
 const because = { reason: reason.optional() };
 const verb = <const Verb extends string, Fields extends z.ZodRawShape>(verb: Verb, summary: string, fields: Fields) =>
   createRoute({
     method: "post",
-    path: `${path}/{id}/${verb}`,
+    path: `${PATH}/{id}/${verb}`,
     tags: ["ramps"],
     summary,
     middleware: needs("editor", "part"),
@@ -66,38 +104,7 @@ const jump = verb("jump", "Go to a step, forwards or back; it has its whole time
 });
 const abort = verb("abort", "End it: everybody is served what they were before it began", because);
 
-export const ramps = resource()
-  .openapi(begin, async (c) => {
-    const asked = askedOf(c, c.req.valid("param"), c.req.valid("json"));
-    const done = await write(c, (now) => planStart(asked, now), asked.body.reason);
-    return c.json({ ...done.body, ...done.deliveries[asked.body.environment] }, 201);
-  })
-  .openapi(list, async (c) => {
-    const { environment, flag, author, status, q, ...query } = c.req.valid("query");
-    const { page, told } = await listing(c, query, "id");
-    const { id: projectId, key } = await projectThere(c);
-    const visible = visibleEnvironments(c.var.caller.scope, key);
-    const rows = await store.listRamps(c.var.db, { projectId, visible, environment, flag, author, status, q }, page);
-    return c.json(told(rows, shownRamp), 200);
-  })
-  .openapi(read, async (c) => {
-    const { row, environment } = await plannedThere(c, "ramp", store.findRamp);
-    c.header("etag", etagOf(row.version));
-    return c.json(shownRamp({ ...row, environment: environment.environment }), 200);
-  })
-  .openapi(pause, async (c) => {
-    const { reason } = c.req.valid("json");
-    const detail = reason ?? "Somebody has asked for it.";
-    const by = c.var.caller.name;
-    const event = (at: number): RampEvent => ({ kind: "pause", pause: { code: "requested", detail, by, at } });
-    return c.json(await happen(c, event, reason), 200);
-  })
-  .openapi(resume, async (c) => c.json(await happen(c, () => ({ kind: "resume" }), c.req.valid("json").reason), 200))
-  .openapi(jump, async (c) => {
-    const { step, reason } = c.req.valid("json");
-    return c.json(await happen(c, () => ({ kind: "jump", step }), reason), 200);
-  })
-  .openapi(abort, async (c) => c.json(await happen(c, () => ({ kind: "abort" }), c.req.valid("json").reason), 200));
+export const ramps = [begin, list, read, pause, resume, jump, abort];
 
 async function happen(c: AdminContext, event: (now: number) => RampEvent, reason: string | undefined) {
   const { environment } = await plannedThere(c, "ramp", store.findRamp);

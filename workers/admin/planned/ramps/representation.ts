@@ -1,5 +1,5 @@
 /** How requests and answers show a ramp. */
-import { z } from "@hono/zod-openapi";
+import { z } from "../../http/zod.ts";
 import type { RampRow } from "../../../store/planned/ramps.ts";
 import type { RampStep } from "../../../store/schema/index.ts";
 import { preview } from "../../documents/preview.ts";

@@ -1,5 +1,5 @@
 /** How requests and answers show a schedule. */
-import { z } from "@hono/zod-openapi";
+import { z } from "../../http/zod.ts";
 import type { ScheduleRow } from "../../../store/planned/schedules.ts";
 import { instructions } from "../../documents/instructions.ts";
 import { preview } from "../../documents/preview.ts";

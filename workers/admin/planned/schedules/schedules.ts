@@ -1,5 +1,6 @@
 /** One change of one flag in one environment, at a time. */
-import { createRoute, type z } from "@hono/zod-openapi";
+import type { z } from "../../http/zod.ts";
+import { operation } from "../../operation.ts";
 import { badRequest, conflict } from "../../../platform/problem.ts";
 import { newId } from "../../../platform/random-id.ts";
 import type { Database } from "../../../store/database.ts";
@@ -16,64 +17,33 @@ import { environmentInBody, plannedPath, plannedThere, projectThere } from "../p
 import { newSchedule, rehearsedSchedule, schedule, scheduleChange, shownSchedule, status } from "./representation.ts";
 import { auditedSchedule, ending, rehearsed } from "./run.ts";
 
-const path = "/projects/{project}/schedules" as const;
+const PATH = "/projects/{project}/schedules" as const;
 
-const create = createRoute({
+const create = operation({
+  id: "createSchedule",
   method: "post",
-  path,
-  tags: ["schedules"],
+  path: PATH,
+  tag: "schedules",
   summary: "Plan a change for a time; it is tried on what there is now, and again when it is made",
-  middleware: needs("editor", "part"),
-  request: { params: projectPath, ...body(newSchedule) },
-  responses: { 201: json(rehearsedSchedule, "Planned"), ...problems },
-});
-
-const list = createRoute({
-  method: "get",
-  path,
-  tags: ["schedules"],
-  summary: "List planned changes and what became of them",
-  middleware: needs("viewer"),
-  request: { params: projectPath, query: scheduledQuery.extend({ status: status.optional() }) },
-  responses: { 200: json(page(schedule), "Schedules"), ...problems },
-});
-
-const read = createRoute({
-  method: "get",
-  path: `${path}/{id}`,
-  tags: ["schedules"],
-  summary: "Read a schedule",
-  middleware: needs("viewer"),
-  request: { params: plannedPath },
-  responses: { 200: json(schedule, "The schedule"), ...problems },
-});
-
-const patch = createRoute({
-  method: "patch",
-  path: `${path}/{id}`,
-  tags: ["schedules"],
-  summary: "Change a schedule before its time",
-  middleware: needs("editor", "part"),
-  request: { params: plannedPath, ...body(scheduleChange) },
-  responses: { 200: json(rehearsedSchedule, "The schedule"), ...problems },
-});
-
-const cancel = createRoute({
-  method: "delete",
-  path: `${path}/{id}`,
-  tags: ["schedules"],
-  summary: "Cancel a schedule before its time; it stays to be read",
-  middleware: needs("editor", "part"),
-  request: { params: plannedPath },
-  responses: { 204: { description: "Cancelled" }, ...problems },
-});
-
-export const schedules = resource()
-  .openapi(create, async (c) => {
-    const { environment: named, flag, at, reason = null, ...sent } = c.req.valid("json");
+  role: "editor",
+  reach: "part",
+  body: newSchedule,
+  status: 201,
+  answer: rehearsedSchedule,
+  returns: "Planned",
+  example: (now) => ({
+      environment: "production",
+      flag: "new-checkout",
+      at: now + 7 * 86_400_000,
+      instructions: [{ kind: "turnOff" }],
+      reason: "The sale is over",
+    }),
+  problems: { 403: ["approval-required"], 409: [...PLANNED, "too-many-schedules"], 413: TOO_LARGE },
+  handle: async (requested, c) => {
+    const { environment: named, flag, at, reason = null, ...sent } = body;
     const edit = editOf(sent);
     if (edit === null) throw notOneEdit();
-    const environment = await environmentInBody(askedOf(c, c.req.valid("param"), c.req.valid("json")));
+    const environment = await environmentInBody(askedOf(c, path, body));
     const { actor, tokenId } = origin(c);
     const plan = async (now: number) => {
       requireTime(at, now);
@@ -111,9 +81,21 @@ export const schedules = resource()
     };
     const done = await write(c, plan, reason ?? undefined);
     return c.json(done.body, 201);
-  })
-  .openapi(list, async (c) => {
-    const { environment, flag, author, status, q, ...query } = c.req.valid("query");
+  },
+});
+
+const list = operation({
+  id: "listSchedules",
+  method: "get",
+  path: PATH,
+  tag: "schedules",
+  summary: "List planned changes and what became of them",
+  role: "viewer",
+  query: scheduledQuery.extend({ status: status.optional() }),
+  answer: page(schedule),
+  returns: "Schedules",
+  handle: async (requested, c) => {
+    const { environment, flag, author, status, q, ...query } = query;
     const { page, told } = await listing(c, query, "id");
     const { id: projectId, key } = await projectThere(c);
     const visible = visibleEnvironments(c.var.caller.scope, key);
@@ -123,14 +105,40 @@ export const schedules = resource()
       page,
     );
     return c.json(told(rows, shownSchedule), 200);
-  })
-  .openapi(read, async (c) => {
+  },
+});
+
+const read = operation({
+  id: "readSchedule",
+  method: "get",
+  path: `${PATH}/{id}`,
+  tag: "schedules",
+  summary: "Read a schedule",
+  role: "viewer",
+  answer: schedule,
+  returns: "The schedule",
+  handle: async (requested, c) => {
     const { row, environment } = await plannedThere(c, "schedule", store.findSchedule);
     c.header("etag", etagOf(row.version));
     return c.json(shownSchedule({ ...row, environment: environment.environment }), 200);
-  })
-  .openapi(patch, async (c) => {
-    const { at, reason, ...sent } = c.req.valid("json");
+  },
+});
+
+const patch = operation({
+  id: "updateSchedule",
+  method: "patch",
+  path: `${PATH}/{id}`,
+  tag: "schedules",
+  summary: "Change a schedule before its time",
+  role: "editor",
+  reach: "part",
+  body: scheduleChange,
+  answer: rehearsedSchedule,
+  returns: "The schedule",
+  example: { reason: "The sale goes on for a week" },
+  problems: { 403: ["approval-required"], 409: [...PLANNED, "schedule-ended"], 413: TOO_LARGE },
+  handle: async (requested, c) => {
+    const { at, reason, ...sent } = body;
     const edit = editOf(sent);
     const done = await write(c, async (now) => {
       const { row, environment } = await plannedThere(c, "schedule", store.findSchedule);
@@ -162,8 +170,21 @@ export const schedules = resource()
       };
     });
     return c.json(done.body, 200);
-  })
-  .openapi(cancel, async (c) => {
+  },
+});
+
+const cancel = operation({
+  id: "deleteSchedule",
+  method: "delete",
+  path: `${PATH}/{id}`,
+  tag: "schedules",
+  summary: "Cancel a schedule before its time; it stays to be read",
+  role: "editor",
+  reach: "part",
+  status: 204,
+  returns: { description: "Cancelled" },
+  problems: { 409: ["schedule-ended"] },
+  handle: async (requested, c) => {
     await write(c, async (now) => {
       const { row, environment } = await plannedThere(c, "schedule", store.findSchedule);
       requireMatch(c, etagOf(row.version));
@@ -180,7 +201,10 @@ export const schedules = resource()
       };
     });
     return c.body(null, 204);
-  });
+  },
+});
+
+export const schedules = [create, list, read, patch, cancel];
 
 const planOf = ({ at, edit, reason }: store.ScheduleRow) => ({ at, ...edit, reason });
 
