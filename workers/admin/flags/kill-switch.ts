@@ -4,24 +4,14 @@ import { operation } from "../operation.ts";
 import type { KillOutcome } from "../../../durable-objects/hub/kills/kill.ts";
 import { ApiError, conflict, unavailable } from "../../platform/problem.ts";
 import type { EnvironmentName } from "../../store/credentials.ts";
-import { needs } from "../http/access.ts";
 import type { AdminContext } from "../http/context.ts";
-import {
-  body,
-  environmentPath,
-  json,
-  problems,
-  reason,
-  resource,
-  targetingPath,
-  waitQuery,
-  whole,
-} from "../http/contract.ts";
+import { waitQuery, whole } from "../http/contract.ts";
 import { idempotencyKey, keyReused, REPLAYED } from "../http/idempotency.ts";
 import { DryRun } from "../write/dry-run.ts";
 import { askHub, delivered, delivery, hubOf, readReceipt, receipt, withReceipt } from "../write/hub-client.ts";
 import { environmentOf } from "../write/lookup.ts";
 import type { Audited } from "../write/plan.ts";
+import type { Requested } from "../write/request.ts";
 import { origin } from "../write/write.ts";
 import { kill as killState } from "./representation.ts";
 
@@ -58,13 +48,12 @@ const kill = operation({
     "somebody has restored the flag, it kills nothing and is answered 409 `restored-since`, with who restored it under `supersededBy`.",
   role: "editor",
   query: waitQuery(KILL_WAIT_MS),
-  body: z.strictObject({ reason }),
+  withoutDatabase: true,
   answer: outcome,
   returns: "Killed, and how many clients have it",
   example: { reason: "Orders fail" },
   problems: { 404: ["unknown-flag"], 409: ["restored-since"] },
-  handle: async (requested, c) =>
-    c.json(await decide(c, "kill", body.reason, query.wait), 200),
+  handle: (requested, c) => decide("kill", requested, c),
 });
 
 const restore = operation({
@@ -77,13 +66,12 @@ const restore = operation({
     "answered 409 `killed-since`, with who killed it under `supersededBy`.",
   role: "editor",
   query: waitQuery(0),
-  body: z.strictObject({ reason: reason.optional() }),
+  withoutDatabase: true,
   answer: outcome,
   returns: "Restored",
   example: {},
   problems: { 404: ["unknown-flag"], 409: ["killed-since"] },
-  handle: async (requested, c) =>
-    c.json(await decide(c, "restore", body.reason ?? "", query.wait), 200),
+  handle: (requested, c) => decide("restore", requested, c),
 });
 
 const propagation = operation({
@@ -97,22 +85,24 @@ const propagation = operation({
   answer: receipt,
   returns: "The receipt",
   problems: { 404: ["unknown-revision"] },
-  handle: async (requested, c) => {
-    const { revision } = query;
-    const known = await readReceipt(c.env, await environmentOf(c), revision);
+  handle: async (requested) => {
+    const { revision } = requested.query;
+    const known = await readReceipt(requested.env, await environmentOf(requested), revision);
     if (known === null) throw new ApiError(404, "unknown-revision", `The hub does not remember revision ${revision}.`);
-    return c.json(known, 200);
+    return known;
   },
 });
 
 export const killSwitch = [kill, restore, propagation];
 
-async function decide(c: AdminContext, action: "kill" | "restore", reason: string, waitMs: number) {
-  const { flag = "" } = c.req.param() as { flag?: string };
-  const environment = await environmentOf(c);
+type Path = { project: string; environment: string; flag: string };
+
+async function decide(action: "kill" | "restore", requested: Requested<Path, unknown, { wait: number }>, c: AdminContext) {
+  const { flag } = requested.path;
+  const environment = await environmentOf(requested);
   const names = { project: environment.project, environment: environment.environment };
   const key = idempotencyKey(c);
-  const request = { action, flag, reason, idempotencyKey: key, origin: { ...origin(c), ...names } };
+  const request = { action, flag, reason: c.var.reason ?? "", idempotencyKey: key, origin: { ...origin(c), ...names } };
   const done = await askHub(action, async () => {
     const hub = hubOf(c.env, environment);
     return c.var.dryRun ? hub.wouldBeKilled({ ...request, idempotencyKey: null }) : hub.setKilled(request);
@@ -132,7 +122,7 @@ async function decide(c: AdminContext, action: "kill" | "restore", reason: strin
   }
   if ((killed !== null) !== (action === "kill")) throw decidedSince(action, flag, environment, done);
   if (done.replayed) c.header(REPLAYED, "true");
-  const way = await withReceipt(c.env, environment, delivered(environment, done.revision), waitMs);
+  const way = await withReceipt(c.env, environment, delivered(environment, done.revision), requested.query.wait);
   return {
     flag,
     environment: environment.environment,

@@ -145,26 +145,21 @@ const problemOf = (status: number, codes: readonly string[]) => ({
   },
 });
 
-const text = { type: "string" };
-const inHeader = (name: string, description: string, schema: object = text) => ({
-  [name]: { name, in: "header", required: false, description, schema },
+const text = { type: "string" as const };
+const inHeader = (name: string, description: string, more: { pattern?: string; maxLength?: number } = {}) => ({
+  [name]: { name, in: "header" as const, required: false, description, schema: { ...text, ...more } },
 });
 
 const sharedHeaders = {
   ...inHeader(
     "X-Correlation-Id",
     "Comes back in the answer and stands in the audit log; one that is not sane is replaced",
-    {
-      ...text,
-      pattern: "^[\\w.:-]{1,128}$",
-    },
+    { pattern: "^[\\w.:-]{1,128}$" },
   ),
   ...inHeader("Idempotency-Key", "The first answer is given again for 24 hours; a dry run has none", {
-    ...text,
     pattern: "^[\\x21-\\x7e]{1,255}$",
   }),
   ...inHeader("X-Bunting-Reason", "Why, for the audit log, where the body has no `reason`", {
-    ...text,
     maxLength: MAX_REASON,
   }),
   ...inHeader("If-Match", "The ETag that it must still have; 412 otherwise"),
@@ -177,6 +172,6 @@ const answerHeaders = {
     description: "`true` where this Idempotency-Key was answered before: nothing was done now",
     schema: { const: "true" },
   },
-  "Retry-After": { description: "Seconds", schema: { type: "integer" } },
+  "Retry-After": { description: "Seconds", schema: { type: "integer" as const } },
   "WWW-Authenticate": { schema: text },
 };
