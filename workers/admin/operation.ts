@@ -6,19 +6,22 @@
 import type { Role } from "../store/schema/index.ts";
 import type { Reach } from "./http/access.ts";
 import type { AdminContext } from "./http/context.ts";
-import { reason } from "./http/contract.ts";
+import { namesIn, reason } from "./http/contract.ts";
 import { valuesOf } from "./http/query.ts";
 import { parsed } from "./http/validation-errors.ts";
 import { z } from "./http/zod.ts";
 import type { Plan } from "./write/plan.ts";
 import { type Requested, requestOf } from "./write/request.ts";
 import { type Written, write } from "./write/write.ts";
+import type { WritePlace } from "./write/write-line-client.ts";
 
 export type Method = "get" | "post" | "put" | "patch" | "delete";
 type Status = 200 | 201 | 202 | 204;
 
 type NamesIn<Path extends string> = Path extends `${string}{${infer Name}}${infer Rest}` ? Name | NamesIn<Rest> : never;
-type ValuesOf<Path extends string> = { [name in NamesIn<Path>]: string };
+type ValuesOf<Path extends string, Params extends z.ZodRawShape> = {
+  [name in NamesIn<Path>]: name extends keyof Params ? z.output<Params[name]> : string;
+};
 
 /** What an operation says of itself, whatever it takes and answers. */
 type Common = {
@@ -55,10 +58,10 @@ type Common = {
   answerType?: string;
 };
 
-type Input<Path extends string, Values, Query extends z.ZodType, Body extends z.ZodType, Answer extends z.ZodType> = {
+type Input<Path extends string, Params, Query extends z.ZodType, Body extends z.ZodType, Answer extends z.ZodType> = {
   path: Path;
-  /** Where a parameter of the path is more than text. */
-  params?: z.ZodType<Values>;
+  /** Of those parameters of the path that are more than text. */
+  params?: Params;
   query?: Query;
   body?: Body;
   answer?: Answer;
@@ -72,20 +75,24 @@ type Planner<Values, Query extends z.ZodType, Body extends z.ZodType, Result> = 
   now: number,
 ) => Promise<Plan<Result>>;
 
+type Planned<Values, Query extends z.ZodType, Body extends z.ZodType, Answer extends z.ZodType, Result> = {
+  plan: Planner<Values, Query, Body, Result>;
+  /** Whose writes it waits for, where its path does not say so. */
+  place?: (requested: Of<Values, Query, Body>) => Promise<WritePlace | null>;
+  /** What is answered once it is written. */
+  respond: (
+    written: Written<Result>,
+    requested: Of<Values, Query, Body>,
+    c: AdminContext,
+  ) => z.input<Answer> | Promise<z.input<Answer>>;
+};
+
 type Behaviour<Values, Query extends z.ZodType, Body extends z.ZodType, Answer extends z.ZodType, Result> = (
   | {
       /** What it answers; a Response is sent as it is. */
       handle: (requested: Of<Values, Query, Body>, c: AdminContext) => Promise<z.input<Answer> | Response>;
     }
-  | {
-      plan: Planner<Values, Query, Body, Result>;
-      /** What is answered once it is written. */
-      respond: (
-        written: Written<Result>,
-        requested: Of<Values, Query, Body>,
-        c: AdminContext,
-      ) => z.input<Answer> | Promise<z.input<Answer>>;
-    }
+  | Planned<Values, Query, Body, Answer, Result>
 ) & {
   /** A change request can carry it, and is planned by this. */
   requestable?: Planner<Values, Query, Body, unknown>;
@@ -94,7 +101,7 @@ type Behaviour<Values, Query extends z.ZodType, Body extends z.ZodType, Answer e
 /** An operation as the router, the OpenAPI document and change requests see it. */
 export type Operation = Common & {
   path: string;
-  params: z.ZodType;
+  params: z.ZodObject;
   query: z.ZodObject;
   /** Also with `dryRun`, where it writes. */
   parameters: z.ZodObject;
@@ -112,24 +119,27 @@ export type Operation = Common & {
 };
 
 const dryRun = z.enum(["true", "false"]).default("false").openapi({
-  description: "`true` checks the write and answers what it would do, under `dryRun`. Nothing is written.",
+  description: "`true` checks the write and answers what it would do, under `preview`. Nothing is written.",
 });
 
 const nothing = z.object({});
 
 export function operation<
   Path extends string,
-  Values extends object = ValuesOf<Path>,
+  Params extends z.ZodRawShape = Record<never, never>,
   Query extends z.ZodObject = typeof nothing,
   Body extends z.ZodType = typeof nothing,
   Answer extends z.ZodType = z.ZodNull,
   Result = unknown,
 >(
-  declared: Common & Input<Path, Values, Query, Body, Answer> & Behaviour<Values, Query, Body, Answer, Result>,
+  declared: Common &
+    Input<Path, Params, Query, Body, Answer> &
+    Behaviour<ValuesOf<Path, Params>, Query, Body, Answer, Result>,
 ): Operation {
+  type Values = ValuesOf<Path, Params>;
   const { method, path, status = 200, reach = "path", answer = null } = declared;
   const isWrite = method !== "get" && declared.isRead !== true;
-  const params = declared.params ?? paramsIn(path);
+  const params = paramsIn(path, declared.params ?? {});
   const query = declared.query ?? nothing;
   const body = isWrite && declared.upload === undefined ? withReason(declared.body) : (declared.body ?? null);
   const hasOwnReason = declared.body instanceof z.ZodObject && Object.hasOwn(declared.body.shape, "reason");
@@ -141,6 +151,13 @@ export function operation<
     return { ...requested, path: path as Values, query: query as z.output<Query>, body: fields as z.output<Body> };
   }
 
+  async function answered(requested: Of<Values, Query, Body>, c: AdminContext) {
+    if (!("plan" in declared)) return declared.handle(requested, c);
+    const { plan, place, respond } = declared;
+    const written = await write(c, (now) => plan(requested, now), await place?.(requested));
+    return respond(written, requested, c);
+  }
+
   async function handle(c: AdminContext, json: object): Promise<Response> {
     const path = parsed(params, c.req.param(), "path:");
     const sent = parsed(query, valuesOf(c), "query:");
@@ -148,12 +165,9 @@ export function operation<
     const fields = body === null ? {} : parsed(body, isWrite && reason !== undefined ? { reason, ...json } : json);
     if (isWrite) c.set("reason", reasonIn(fields) ?? reason);
     const requested = typed(requestOf(c, path, fields, sent));
-    const answered =
-      "plan" in declared
-        ? await declared.respond(await write(c, (now) => declared.plan(requested, now)), requested, c)
-        : await declared.handle(requested, c);
-    if (answered instanceof Response) return answered;
-    return status === 204 ? c.body(null, 204) : c.json(answered, status);
+    const result = await answered(requested, c);
+    if (result instanceof Response) return result;
+    return status === 204 ? c.body(null, 204) : c.json(result, status);
   }
 
   const { requestable } = declared;
@@ -173,10 +187,8 @@ export function operation<
   };
 }
 
-const paramsIn = (path: string) =>
-  z.object(Object.fromEntries(namesIn(path).map((name) => [name, z.string().min(1)])));
-
-export const namesIn = (path: string): string[] => [...path.matchAll(/\{(\w+)\}/g)].map(([, name]) => name!);
+const paramsIn = (path: string, more: z.ZodRawShape) =>
+  z.object({ ...Object.fromEntries(namesIn(path).map((name) => [name, z.string().min(1)])), ...more });
 
 /** A schema that is no object has its reasons within. */
 function withReason(body: z.ZodType = z.strictObject({})): z.ZodType {

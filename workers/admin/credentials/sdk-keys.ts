@@ -1,20 +1,20 @@
-import { z } from "../http/zod.ts";
-import { operation } from "../operation.ts";
 import { badRequest, conflict, notFound } from "../../platform/problem.ts";
 import { newId } from "../../platform/random-id.ts";
 import type { EnvironmentName } from "../../store/credentials.ts";
+import type { Database } from "../../store/database.ts";
 import { keyGrant, type SdkKeyRow } from "../../store/documents.ts";
 import { findSdkKey, insertSdkKey, listSdkKeys, updateSdkKey } from "../../store/sdk-keys.ts";
 import { difference, isEmpty, same } from "../documents/diff.ts";
-import { needs } from "../http/access.ts";
-import type { AdminContext } from "../http/context.ts";
-import { body, environmentPath, json, name, page, problems, resource, time } from "../http/contract.ts";
+import { name, page, time } from "../http/contract.ts";
 import { issuedQuery, listing } from "../http/pagination.ts";
+import { z } from "../http/zod.ts";
 import { MAX_ORIGINS } from "../limits.ts";
-import { secretFor } from "../write/dry-run.ts";
+import { operation } from "../operation.ts";
 import { delivery } from "../write/hub-client.ts";
 import { environmentOf, headIn } from "../write/lookup.ts";
-import { etagOf, requireFuture, requireMatch, write } from "../write/write.ts";
+import { secretFor } from "../write/preview.ts";
+import { requireIfMatch } from "../write/request.ts";
+import { etagOf, requireFuture, write } from "../write/write.ts";
 
 const kind = z.enum(["server", "client"]);
 const origin = z
@@ -41,8 +41,7 @@ const sdkKey = z
 const shown = ({ hash: _, environmentId: __, ...row }: SdkKeyRow): z.infer<typeof sdkKey> => row;
 
 const origins = z.array(origin).max(MAX_ORIGINS);
-const PATH = "/projects/{project}/environments/{environment}/keys" as const;
-const keyPath = environmentPath.extend({ key: z.string() });
+const PATH = "/projects/{project}/environments/{environment}/keys";
 
 const create = operation({
   id: "createKey",
@@ -52,20 +51,21 @@ const create = operation({
   summary: "Create an SDK key; a server key is in this answer and nowhere else",
   role: "admin",
   body: z.strictObject({
-        kind,
-        name: name.optional(),
-        origins: origins.optional(),
-        expiresAt: time.nullable().optional(),
-      }),
+    kind,
+    name: name.optional(),
+    origins: origins.optional(),
+    expiresAt: time.nullable().optional(),
+  }),
   status: 201,
   answer: sdkKey.extend({ key: z.string() }).extend(delivery.shape),
   returns: "Created",
   example: { kind: "server", name: "Shop backend" },
   handle: async (requested, c) => {
+    const { db, body } = requested;
     const { kind, name = `${kind} key`, origins = [], expiresAt = null } = body;
     requireBrowser(kind, origins);
     requireFuture(expiresAt, c.var.now());
-    const environment = await environmentOf(c);
+    const environment = await environmentOf(requested);
     const prefix = `bnt_${kind === "server" ? "srv" : "cli"}_${environment.id.replace(/^env_/, "")}`;
     const { secret, hash, shown: abbreviated } = await secretFor(c, prefix);
     const done = await write(c, async (now) => {
@@ -83,25 +83,20 @@ const create = operation({
         expiresAt,
         revokedAt: null,
       };
+      const documents = { keys: { [hash]: keyGrant(row) } };
       return {
         status: 201,
         body: { ...shown(row), key: row.shown },
         etag: etagOf(1),
         secret: kind === "server",
         write: {
-          statements: [insertSdkKey(c.var.db, row)],
-          edits: [
-            {
-              name: environment,
-              head: await headIn(c.var.db, environment),
-              documents: { keys: { [hash]: keyGrant(row) } },
-            },
-          ],
+          statements: [insertSdkKey(db, row)],
+          edits: [{ name: environment, head: await headIn(db, environment), documents }],
           audit: audited("key.create", environment, row.id, difference({}, { kind, name, origins, expiresAt })),
         },
       };
     });
-    return c.json({ ...done.body, ...done.deliveries[environment.environment], key: secret }, 201);
+    return { ...done.body, ...done.deliveries[environment.environment], key: secret };
   },
 });
 
@@ -116,11 +111,11 @@ const list = operation({
   answer: page(sdkKey),
   returns: "Keys",
   handle: async (requested, c) => {
-    const { kind, q, state, ...query } = query;
-    const { page, told } = await listing(c, query, "id");
-    const { id } = await environmentOf(c);
-    const rows = await listSdkKeys(c.var.db, id, { kind, q, state, now: c.var.now() }, page);
-    return c.json(told(rows, shown), 200);
+    const { kind, q, state, ...order } = requested.query;
+    const { page, told } = await listing(c, order, "id");
+    const { id } = await environmentOf(requested);
+    const rows = await listSdkKeys(requested.db, id, { kind, q, state, now: c.var.now() }, page);
+    return told(rows, shown);
   },
 });
 
@@ -134,9 +129,9 @@ const read = operation({
   answer: sdkKey,
   returns: "The key",
   handle: async (requested, c) => {
-    const row = await keyThere(c, await environmentOf(c));
+    const row = await keyThere(requested.db, await environmentOf(requested), requested.path.key);
     c.header("etag", etagOf(row.version));
-    return c.json(shown(row), 200);
+    return shown(row);
   },
 });
 
@@ -152,37 +147,35 @@ const patch = operation({
   returns: "The key",
   example: { name: "Shop backend, old" },
   problems: { 409: ["revoked"] },
-  handle: async (requested, c) => {
-    const fields = body;
-    const environment = await environmentOf(c);
-    const done = await write(c, async (now) => {
-      const head = await headIn(c.var.db, environment);
-      const row = await keyThere(c, environment);
-      requireMatch(c, etagOf(row.version));
-      if (row.revokedAt !== null) throw conflict("revoked", "The key is revoked, for good: create another.");
-      const next = { ...row, ...fields };
-      const changes = difference(shown(row), shown(next));
-      if (isEmpty(changes)) return { status: 200, body: shown(row), etag: etagOf(row.version) };
-      requireBrowser(row.kind, next.origins);
-      if (changes.expiresAt !== undefined) requireFuture(next.expiresAt, now);
-      next.version = row.version + 1;
-      next.updatedAt = now;
-      const { name, origins, expiresAt, version, updatedAt } = next;
-      const documents = same(keyGrant(row), keyGrant(next)) ? {} : { keys: { [row.hash]: keyGrant(next) } };
-      return {
-        status: 200,
-        body: shown(next),
-        etag: etagOf(version),
-        write: {
-          statements: [updateSdkKey(c.var.db, row.id, { name, origins, expiresAt, version, updatedAt })],
-          // A new name is a change without documents: the head is what two edits at once are told apart by.
-          edits: [{ name: environment, head, documents }],
-          audit: audited("key.update", environment, row.id, changes),
-        },
-      };
-    });
-    return c.json({ ...done.body, ...done.deliveries[environment.environment] }, 200);
+  plan: async (requested, now) => {
+    const { db, path, body } = requested;
+    const environment = await environmentOf(requested);
+    const head = await headIn(db, environment);
+    const row = await keyThere(db, environment, path.key);
+    requireIfMatch(requested, etagOf(row.version));
+    if (row.revokedAt !== null) throw conflict("revoked", "The key is revoked, for good: create another.");
+    const next = { ...row, ...body };
+    const changes = difference(shown(row), shown(next));
+    if (isEmpty(changes)) return { status: 200, body: shown(row), etag: etagOf(row.version) };
+    requireBrowser(row.kind, next.origins);
+    if (changes.expiresAt !== undefined) requireFuture(next.expiresAt, now);
+    next.version = row.version + 1;
+    next.updatedAt = now;
+    const { name, origins, expiresAt, version, updatedAt } = next;
+    const documents = same(keyGrant(row), keyGrant(next)) ? {} : { keys: { [row.hash]: keyGrant(next) } };
+    return {
+      status: 200,
+      body: shown(next),
+      etag: etagOf(version),
+      write: {
+        statements: [updateSdkKey(db, row.id, { name, origins, expiresAt, version, updatedAt })],
+        // A new name is a change without documents: the head is what two edits at once are told apart by.
+        edits: [{ name: environment, head, documents }],
+        audit: audited("key.update", environment, row.id, changes),
+      },
+    };
   },
+  respond: ({ body, deliveries }, { path }) => ({ ...body, ...deliveries[path.environment] }),
 });
 
 const revoke = operation({
@@ -193,34 +186,32 @@ const revoke = operation({
   summary: "Revoke an SDK key, on open streams too",
   role: "admin",
   status: 204,
-  returns: { description: "Revoked" },
-  handle: async (requested, c) => {
-    const environment = await environmentOf(c);
-    await write(c, async (now) => {
-      const head = await headIn(c.var.db, environment);
-      const row = await keyThere(c, environment);
-      requireMatch(c, etagOf(row.version));
-      if (row.revokedAt !== null) return { status: 204, body: null };
-      const revoked = { revokedAt: now, updatedAt: now, version: row.version + 1 };
-      return {
-        status: 204,
-        body: null,
-        write: {
-          statements: [updateSdkKey(c.var.db, row.id, revoked)],
-          edits: [{ name: environment, head, documents: { keys: { [row.hash]: null } } }],
-          audit: audited("key.revoke", environment, row.id, { revokedAt: { from: null, to: now } }),
-        },
-      };
-    });
-    return c.body(null, 204);
+  returns: "Revoked",
+  plan: async (requested, now) => {
+    const { db, path } = requested;
+    const environment = await environmentOf(requested);
+    const head = await headIn(db, environment);
+    const row = await keyThere(db, environment, path.key);
+    requireIfMatch(requested, etagOf(row.version));
+    if (row.revokedAt !== null) return { status: 204, body: null };
+    const revoked = { revokedAt: now, updatedAt: now, version: row.version + 1 };
+    return {
+      status: 204,
+      body: null,
+      write: {
+        statements: [updateSdkKey(db, row.id, revoked)],
+        edits: [{ name: environment, head, documents: { keys: { [row.hash]: null } } }],
+        audit: audited("key.revoke", environment, row.id, { revokedAt: { from: null, to: now } }),
+      },
+    };
   },
+  respond: () => null,
 });
 
 export const sdkKeys = [create, list, read, patch, revoke];
 
-async function keyThere(c: AdminContext, { id }: EnvironmentName): Promise<SdkKeyRow> {
-  const { key = "" } = c.req.param() as { key?: string };
-  const row = await findSdkKey(c.var.db, id, key);
+async function keyThere(db: Database, { id }: EnvironmentName, key: string): Promise<SdkKeyRow> {
+  const row = await findSdkKey(db, id, key);
   if (row === undefined) throw notFound(`The key ${key}`);
   return row;
 }

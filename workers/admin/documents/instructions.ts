@@ -3,10 +3,10 @@
  * things never undo each other. One that has lost its object is a conflict.
  */
 import type { Flag, Rule, Target } from "@bunting/core";
-import { z } from "../http/zod.ts";
 import { conflict, type Mistake } from "../../platform/problem.ts";
 import { description, key } from "../http/contract.ts";
 import { mistaken, pointer } from "../http/validation-errors.ts";
+import { z } from "../http/zod.ts";
 import { MAX_INSTRUCTIONS } from "../limits.ts";
 import { attribute, conditions, members, prerequisite, rule, serve } from "./schema.ts";
 import { ruleOf, serveOf, splitMistakes } from "./splits.ts";

@@ -1,7 +1,7 @@
 /** The documents of docs/evaluation.md as requests carry them: shape only, meaning is core's `validate`. */
 import type { Condition, Json, Operator } from "@bunting/core";
-import { z } from "../http/zod.ts";
 import { description, key, name } from "../http/contract.ts";
+import { z } from "../http/zod.ts";
 import {
   MAX_CONDITION_VALUES,
   MAX_CONDITIONS,

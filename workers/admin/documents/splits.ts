@@ -1,9 +1,9 @@
 /** Weights come in, ranges are stored: computed from the ranges before, so that the fewest users move (EV-34). */
 import { allocate, type Flag, type Range, type Rule, type SegmentRule, type Serve, type Split } from "@bunting/core";
-import type { z } from "../http/zod.ts";
 import type { Mistake } from "../../platform/problem.ts";
 import { randomText } from "../../platform/random-id.ts";
 import { pointer } from "../http/validation-errors.ts";
+import type { z } from "../http/zod.ts";
 import type { rule, ServeInput, segmentRule } from "./schema.ts";
 
 /** Everybody, in thousandths of a percent. */

@@ -1,22 +1,22 @@
 /** What two environments have differently: what promoting the one to the other would change there. */
 import type { Flag } from "@bunting/core";
-import { z } from "../http/zod.ts";
-import { operation } from "../operation.ts";
 import { badRequest } from "../../platform/problem.ts";
 import { comparedFlags, comparedSegments } from "../../store/compare.ts";
 import type { SegmentRow } from "../../store/documents.ts";
 import { difference, isEmpty } from "../documents/diff.ts";
-import { movedBetween } from "../documents/impact.ts";
-import { changes, moved } from "../documents/preview.ts";
+import { movedBetween } from "../documents/moved.ts";
+import { changes, movedInFlag } from "../documents/preview.ts";
 import { differingParts, PARTS, promotedFlag, promotedSegment } from "../documents/promotion.ts";
 import { document } from "../documents/schema.ts";
 import { segmentFields } from "../documents/segment-fields.ts";
 import { told } from "../documents/targeting.ts";
-import { needs, requireScope } from "../http/access.ts";
-import { json, key, page, pageQuery, problems, projectPath, resource } from "../http/contract.ts";
+import { requireScope } from "../http/access.ts";
+import { key, page, pageQuery } from "../http/contract.ts";
+import { z } from "../http/zod.ts";
 import { MAX_CURSOR } from "../limits.ts";
+import { operation } from "../operation.ts";
 import { environmentOf } from "../write/lookup.ts";
-import { type Requested, askedOf } from "../write/request.ts";
+import type { Requested } from "../write/request.ts";
 
 export const version = z.number().int().nullable().openapi({ description: "Null: not there" });
 const versions = z.object({ from: version, to: version }).openapi("ComparedVersions");
@@ -26,7 +26,7 @@ const differing = z
     versions,
     parts: z.array(z.enum(PARTS)).openapi({ description: "Of a flag: what differs" }),
     changes: changes.openapi({ description: "In the target, if it were promoted" }),
-    moved,
+    moved: movedInFlag,
     promotable: z.boolean().openapi({
       description: "Not what the source does not have, and not a segment with uploaded members",
     }),
@@ -43,38 +43,38 @@ const compare = operation({
   role: "viewer",
   reach: "own",
   query: pageQuery.extend({
-      from: key,
-      to: key,
-      flag: key.optional(),
-      segment: key.optional(),
-      cursor: z.string().max(MAX_CURSOR).optional(),
-    }),
+    from: key,
+    to: key,
+    flag: key.optional(),
+    segment: key.optional(),
+    cursor: z.string().max(MAX_CURSOR).optional(),
+  }),
   answer: page(differing),
   returns: "What differs",
-  handle: async (requested, c) => {
-  const { flag, segment, limit, cursor = "", ...keys } = query;
-  const path = path;
-  const { from, to } = await pairOf(askedOf(c, path, null), path.project, keys, "read");
-  const [, kind, after] = /^(flag|segment):(.*)$/.exec(cursor) ?? [];
-  if (cursor !== "" && kind === undefined) throw badRequest("That is not a cursor of this list.");
-  const asked = { projectId: from.projectId, from: from.id, to: to.id };
-  const items: Difference[] = [];
-  let next: string | null = null;
-  if (kind !== "segment" && (flag !== undefined || segment === undefined)) {
-    const rows = await comparedFlags(c.var.db, { ...asked, key: flag, after, limit: limit + 1 });
-    items.push(...rows.slice(0, limit).flatMap(shownFlagDifference));
-    if (rows.length > limit) next = `flag:${rows[limit - 1]?.key}`;
-    else if (flag === undefined) next = "segment:";
-  }
-  if (next === null ? segment !== undefined || kind === "segment" : next === "segment:" && items.length < limit) {
-    const left = limit - items.length;
-    const position = kind === "segment" ? after : undefined;
-    const rows = await comparedSegments(c.var.db, { ...asked, key: segment, after: position, limit: left + 1 });
-    items.push(...rows.slice(0, left).flatMap(shownSegmentDifference));
-    next = rows.length > left ? `segment:${rows[left - 1]?.key}` : null;
-  }
-  return c.json({ items, nextCursor: next }, 200);
-},
+  handle: async (requested) => {
+    const { db, path, query } = requested;
+    const { flag, segment, limit, cursor = "", ...keys } = query;
+    const { from, to } = await pairOf(requested, path.project, keys, "read");
+    const [, kind, after] = /^(flag|segment):(.*)$/.exec(cursor) ?? [];
+    if (cursor !== "" && kind === undefined) throw badRequest("That is not a cursor of this list.");
+    const pair = { projectId: from.projectId, from: from.id, to: to.id };
+    const items: Difference[] = [];
+    let next: string | null = null;
+    if (kind !== "segment" && (flag !== undefined || segment === undefined)) {
+      const rows = await comparedFlags(db, { ...pair, key: flag, after, limit: limit + 1 });
+      items.push(...rows.slice(0, limit).flatMap(shownFlagDifference));
+      if (rows.length > limit) next = `flag:${rows[limit - 1]?.key}`;
+      else if (flag === undefined) next = "segment:";
+    }
+    if (next === null ? segment !== undefined || kind === "segment" : next === "segment:" && items.length < limit) {
+      const left = limit - items.length;
+      const position = kind === "segment" ? after : undefined;
+      const rows = await comparedSegments(db, { ...pair, key: segment, after: position, limit: left + 1 });
+      items.push(...rows.slice(0, left).flatMap(shownSegmentDifference));
+      next = rows.length > left ? `segment:${rows[left - 1]?.key}` : null;
+    }
+    return { items, nextCursor: next };
+  },
 });
 
 type Difference = z.infer<typeof differing>;

@@ -1,14 +1,12 @@
 /** What would feel a change of a flag or segment. */
-import { z } from "../http/zod.ts";
-import { operation } from "../operation.ts";
 import { notFound } from "../../platform/problem.ts";
 import { dependentGraph } from "../../store/dependents.ts";
 import { findSegment } from "../../store/segments.ts";
 import { document } from "../documents/schema.ts";
 import { flagThere } from "../flags/targeting-edit.ts";
-import { needs } from "../http/access.ts";
-import { environmentPath, json, problems, resource } from "../http/contract.ts";
 import { mistaken } from "../http/validation-errors.ts";
+import { z } from "../http/zod.ts";
+import { operation } from "../operation.ts";
 import { environmentOf } from "../write/lookup.ts";
 
 const named = z.string().min(1).max(128).optional();
@@ -22,28 +20,29 @@ const read = operation({
   role: "viewer",
   query: z.object({ flag: named, segment: named }),
   answer: z
-        .object({
-          nodes: z.array(document).openapi({ description: "What was asked for comes first" }),
-          edges: z.array(z.object({ from: document, to: document })).openapi({ description: "`from` refers to `to`" }),
-          truncated: z.boolean().openapi({ description: "More than a thousand documents: these are the nearest" }),
-        })
-        .openapi("Dependents"),
+    .object({
+      nodes: z.array(document).openapi({ description: "What was asked for comes first" }),
+      edges: z.array(z.object({ from: document, to: document })).openapi({ description: "`from` refers to `to`" }),
+      truncated: z.boolean().openapi({ description: "More than a thousand documents: these are the nearest" }),
+    })
+    .openapi("Dependents"),
   returns: "The graph",
-  handle: async (requested, c) => {
-  const { flag, segment } = query;
-  if ((flag === undefined) === (segment === undefined)) {
-    const message = "Send one of flag and segment.";
-    throw mistaken(message, [{ pointer: "query:/flag", code: "one-of", message }]);
-  }
-  const environment = await environmentOf(c);
-  if (flag !== undefined) await flagThere(c.var.db, environment, flag);
-  else if ((await findSegment(c.var.db, environment.id, segment ?? "")) === undefined) {
-    throw notFound(`The segment ${segment}`);
-  }
-  const root =
-    flag === undefined ? { kind: "segment" as const, key: segment ?? "" } : { kind: "flag" as const, key: flag };
-  return c.json(await dependentGraph(c.var.db, environment.id, root), 200);
-},
+  handle: async (requested) => {
+    const { db, query } = requested;
+    const { flag, segment } = query;
+    if ((flag === undefined) === (segment === undefined)) {
+      const message = "Send one of flag and segment.";
+      throw mistaken(message, [{ pointer: "query:/flag", code: "one-of", message }]);
+    }
+    const environment = await environmentOf(requested);
+    if (flag !== undefined) await flagThere(db, environment, flag);
+    else if ((await findSegment(db, environment.id, segment ?? "")) === undefined) {
+      throw notFound(`The segment ${segment}`);
+    }
+    const root =
+      flag === undefined ? { kind: "segment" as const, key: segment ?? "" } : { kind: "flag" as const, key: flag };
+    return dependentGraph(db, environment.id, root);
+  },
 });
 
 export const dependents = [read];

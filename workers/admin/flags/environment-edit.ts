@@ -17,7 +17,7 @@ import { LostRace } from "../../store/outbox/commit.ts";
 import type { FieldChange } from "../../store/schema/index.ts";
 import { deleteSegment, insertSegment, updateSegment } from "../../store/segments.ts";
 import { type Changes, difference, isEmpty } from "../documents/diff.ts";
-import { type Moved, movedBetween } from "../documents/impact.ts";
+import { type Moved, movedBetween } from "../documents/moved.ts";
 import { type SegmentFields, segmentFields, segmentUndo } from "../documents/segment-fields.ts";
 import { fullSinceAfter } from "../documents/serves-one-variation.ts";
 import { told } from "../documents/targeting.ts";
@@ -102,7 +102,10 @@ async function made(db: Database, environment: EnvironmentName, edits: DocumentE
           : segmentStep(db, environment, found, one, now),
       );
     }
-    const named = steps.map(({ flag, segment }) => references(flag ?? segment ?? NO_REFERENCES));
+    const named = steps.flatMap(({ flag = null, segment = null }) => {
+      const document = flag ?? segment;
+      return document === null ? [] : [references(document)];
+    });
     const unread = {
       flags: named.flatMap(({ flags }) => flags).filter((key) => !read.flags.includes(key)),
       segments: named.flatMap(({ segments }) => segments).filter((key) => !read.segments.includes(key)),
@@ -114,8 +117,6 @@ async function made(db: Database, environment: EnvironmentName, edits: DocumentE
     read.segments.push(...unread.segments);
   }
 }
-
-const NO_REFERENCES = { rules: [] } as unknown as Segment;
 
 async function flagStep(
   db: Database,

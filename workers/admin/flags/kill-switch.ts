@@ -1,16 +1,19 @@
 /** Kill and restore: decided by the hub alone. Nothing here asks D1 for what KV knows too. */
-import { z } from "../http/zod.ts";
-import { operation } from "../operation.ts";
+
 import type { KillOutcome } from "../../../durable-objects/hub/kills/kill.ts";
 import { ApiError, conflict, unavailable } from "../../platform/problem.ts";
 import type { EnvironmentName } from "../../store/credentials.ts";
+import type { Database } from "../../store/database.ts";
+import { documentsThere } from "../../store/documents.ts";
+import { movedIn, shareMoved } from "../documents/moved.ts";
 import type { AdminContext } from "../http/context.ts";
 import { waitQuery, whole } from "../http/contract.ts";
 import { idempotencyKey, keyReused, REPLAYED } from "../http/idempotency.ts";
-import { DryRun } from "../write/dry-run.ts";
-import { askHub, delivered, delivery, hubOf, readReceipt, receipt, withReceipt } from "../write/hub-client.ts";
+import { z } from "../http/zod.ts";
+import { operation } from "../operation.ts";
+import { askHub, delivered, delivery, hubOf, receipt, receiptOf, withReceipt } from "../write/hub-client.ts";
 import { environmentOf } from "../write/lookup.ts";
-import type { Audited } from "../write/plan.ts";
+import { DryRun, type Preview } from "../write/preview.ts";
 import type { Requested } from "../write/request.ts";
 import { origin } from "../write/write.ts";
 import { kill as killState } from "./representation.ts";
@@ -22,13 +25,6 @@ const outcome = z
     flag: z.string(),
     environment: z.string(),
     killed: killState.nullable(),
-    mirrored: z
-      .union([z.literal(true), z.literal("pending")])
-      .optional()
-      .openapi({
-        description:
-          "Whether D1, which only mirrors kills, and the audit log have it already; a dry run has nothing there",
-      }),
     replayed: z.literal(true).optional().openapi({
       description: "This Idempotency-Key was answered before, and nothing was done now: `killed` is how it is now",
     }),
@@ -44,7 +40,8 @@ const kill = operation({
   path: `${PATH}/kill`,
   tag: "kill switch",
   summary: "Off for everybody, at once, whatever the targeting says; works while the database is down",
-  description: "An Idempotency-Key kills once. Sent again while the flag is killed, it is answered 200 with `replayed`. Sent again after " +
+  description:
+    "An Idempotency-Key kills once. Sent again while the flag is killed, it is answered 200 with `replayed`. Sent again after " +
     "somebody has restored the flag, it kills nothing and is answered 409 `restored-since`, with who restored it under `supersededBy`.",
   role: "editor",
   query: waitQuery(KILL_WAIT_MS),
@@ -62,7 +59,8 @@ const restore = operation({
   path: `${PATH}/restore`,
   tag: "kill switch",
   summary: "Lift a kill: the targeting holds again as it is now",
-  description: "An Idempotency-Key restores once. Sent again after somebody has killed the flag again, it restores nothing and is " +
+  description:
+    "An Idempotency-Key restores once. Sent again after somebody has killed the flag again, it restores nothing and is " +
     "answered 409 `killed-since`, with who killed it under `supersededBy`.",
   role: "editor",
   query: waitQuery(0),
@@ -74,30 +72,34 @@ const restore = operation({
   handle: (requested, c) => decide("restore", requested, c),
 });
 
-const propagation = operation({
+const readReceipt = operation({
   id: "readReceipt",
   method: "get",
-  path: "/projects/{project}/environments/{environment}/propagation",
+  path: "/projects/{project}/environments/{environment}/receipts/{revision}",
+  params: { revision: whole(0) },
   tag: "environments",
   summary: "The receipt of a revision: how many live clients have it",
   role: "viewer",
-  query: z.object({ revision: whole(0) }),
   answer: receipt,
   returns: "The receipt",
   problems: { 404: ["unknown-revision"] },
   handle: async (requested) => {
-    const { revision } = requested.query;
-    const known = await readReceipt(requested.env, await environmentOf(requested), revision);
+    const { revision } = requested.path;
+    const known = await receiptOf(requested.env, await environmentOf(requested), revision);
     if (known === null) throw new ApiError(404, "unknown-revision", `The hub does not remember revision ${revision}.`);
     return known;
   },
 });
 
-export const killSwitch = [kill, restore, propagation];
+export const killSwitch = [kill, restore, readReceipt];
 
 type Path = { project: string; environment: string; flag: string };
 
-async function decide(action: "kill" | "restore", requested: Requested<Path, unknown, { wait: number }>, c: AdminContext) {
+async function decide(
+  action: "kill" | "restore",
+  requested: Requested<Path, unknown, { wait: number }>,
+  c: AdminContext,
+) {
   const { flag } = requested.path;
   const environment = await environmentOf(requested);
   const names = { project: environment.project, environment: environment.environment };
@@ -116,9 +118,8 @@ async function decide(action: "kill" | "restore", requested: Requested<Path, unk
   if (done.outcome !== "done") throw keyReused();
   const killed = done.killed && { by: done.killed.by, at: done.killed.at, reason: done.killed.reason };
   if (c.var.dryRun) {
-    const isKill = action === "kill";
-    const changes: Audited["changes"] = done.changed ? { killed: { from: !isKill, to: isKill } } : {};
-    throw new DryRun({ flag, environment: environment.environment, killed }, { changes, policies: [] });
+    const preview = await previewOf(requested.db, environment, flag, done.changed ? action : null);
+    throw new DryRun({ flag, environment: environment.environment, killed }, preview);
   }
   if ((killed !== null) !== (action === "kill")) throw decidedSince(action, flag, environment, done);
   if (done.replayed) c.header(REPLAYED, "true");
@@ -127,10 +128,31 @@ async function decide(action: "kill" | "restore", requested: Requested<Path, unk
     flag,
     environment: environment.environment,
     killed,
-    mirrored: done.mirrored ? (true as const) : ("pending" as const),
+    ...(!done.mirrored && { pending: true as const }),
     ...(done.replayed && { replayed: true as const }),
     ...way,
   };
+}
+
+/** `action` is null where the flag is already as it would be. Without D1 nobody can say who would move. */
+async function previewOf(
+  db: Database,
+  { id, environment }: EnvironmentName,
+  key: string,
+  action: "kill" | "restore" | null,
+): Promise<Preview> {
+  if (action === null) return { changes: {}, moved: [], share: 0, policies: [] };
+  const isKill = action === "kill";
+  const changes = { killed: { from: !isKill, to: isKill } };
+  const at = { environment, kind: "flag" as const, key };
+  const there = await documentsThere(db, id, { flags: [key], segments: [] }).catch(() => null);
+  const flag = there?.flags[key] ?? null;
+  if (flag === null) {
+    return { changes, moved: [{ ...at, rule: null, movements: "unknown" }], share: "unknown", policies: [] };
+  }
+  const [served, killed] = [flag, { ...flag, on: false }];
+  const moved = movedIn([{ ...at, before: isKill ? served : killed, after: isKill ? killed : served }]);
+  return { changes, moved, share: shareMoved(moved), policies: [] };
 }
 
 type Done = Extract<KillOutcome, { outcome: "done" }>;

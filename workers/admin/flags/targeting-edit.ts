@@ -9,7 +9,6 @@ import type { UndoOf } from "../../store/outbox/change.ts";
 import { LostRace } from "../../store/outbox/commit.ts";
 import type { FieldChange } from "../../store/schema/index.ts";
 import { difference, isEmpty } from "../documents/diff.ts";
-import { type Moved, movedBetween } from "../documents/impact.ts";
 import { follow, type Instruction } from "../documents/instructions.ts";
 import type { TargetingInput } from "../documents/schema.ts";
 import { fullSinceAfter } from "../documents/serves-one-variation.ts";
@@ -28,8 +27,8 @@ type Placed = { rule: string | null; serve: Serve };
 /** Fields that are laid over what is there, instructions that are followed on it, or one split exactly as it is to be. */
 export type TargetingEdit = { fields: Partial<TargetingInput> } | { instructions: Instruction[] } | { placed: Placed };
 
-/** What an edit would change: what an audit entry would say, who would be moved, and the whole flag. */
-export type Preview = { changes: Record<string, FieldChange>; moved: Moved[]; before: Flag; next: Flag };
+/** What an edit would change: what an audit entry would say, and the whole flag. */
+export type Preview = { changes: Record<string, FieldChange>; before: Flag; next: Flag };
 
 /** @throws ApiError 404, 409 where it is archived or an instruction has lost its object, 412, 400 for what would not work. */
 export async function planTargeting(
@@ -58,9 +57,8 @@ export async function planTargeting(
   }
   const next = applied(before, edit);
   const changes = difference(told(before), told(next));
-  const moved = movedBetween(before, next);
   if (isEmpty(changes)) {
-    return { status: 200, body: shownTargeting(environment, before, kill), etag, changes, moved, before, next: before };
+    return { status: 200, body: shownTargeting(environment, before, kill), etag, changes, before, next: before };
   }
   next.version = before.version + 1;
   const warnings = requireValid({ kind: "flag", document: next }, found.ruleset);
@@ -69,7 +67,6 @@ export async function planTargeting(
     body: { ...shownTargeting(environment, next, kill), ...(warnings.length > 0 && { warnings }) },
     etag: etagOf(next.version),
     changes,
-    moved,
     before,
     next,
     write: {

@@ -1,9 +1,7 @@
 /** How one environment serves a flag. */
 import { type Context, compile } from "@bunting/core";
-import { z } from "../http/zod.ts";
-import { operation } from "../operation.ts";
-import { notFound, unavailable } from "../../platform/problem.ts";
 import type { Env } from "../../env.ts";
+import { notFound, unavailable } from "../../platform/problem.ts";
 import { addBigSegments } from "../../store/big-segments.ts";
 import type { EnvironmentName } from "../../store/credentials.ts";
 import { isDatabaseFailure } from "../../store/database.ts";
@@ -12,6 +10,8 @@ import { killedFlags } from "../../store/flags/flags.ts";
 import { type Instruction, instructions } from "../documents/instructions.ts";
 import { targeting as targetingBody } from "../documents/schema.ts";
 import { waitQuery } from "../http/contract.ts";
+import { z } from "../http/zod.ts";
+import { operation } from "../operation.ts";
 import { catchUp, killsThere, withReceipt } from "../write/hub-client.ts";
 import { environmentOf } from "../write/lookup.ts";
 import type { Requested } from "../write/request.ts";
@@ -162,16 +162,16 @@ const evaluate = operation({
   role: "viewer",
   body: z.strictObject({ context }),
   answer: z.object({
-        value: z.unknown(),
-        variation: z.string().nullable(),
-        reason: z.string(),
-        ruleId: z.string().optional(),
-        ruleIndex: z.number().int().optional(),
-        prerequisite: z.string().optional(),
-        errorCode: z.string().optional(),
-        flagVersion: z.number().int(),
-        bucket: z.number().int().optional(),
-      }),
+    value: z.unknown(),
+    variation: z.string().nullable(),
+    reason: z.string(),
+    ruleId: z.string().optional(),
+    ruleIndex: z.number().int().optional(),
+    prerequisite: z.string().optional(),
+    errorCode: z.string().optional(),
+    flagVersion: z.number().int(),
+    bucket: z.number().int().optional(),
+  }),
   returns: "The decision",
   isRead: true,
   example: { context: { targetingKey: "user-1", plan: "pro" } },
@@ -199,7 +199,10 @@ const evaluate = operation({
 
 export const targetings = [read, patch, put, instruct, turnOn, turnOff, evaluate];
 
-async function respond({ body, deliveries }: Written<ShownTargeting>, requested: Requested<Path, unknown, { wait: number }>) {
+async function respond(
+  { body, deliveries }: Written<ShownTargeting>,
+  requested: Requested<Path, unknown, { wait: number }>,
+) {
   const { env, query } = requested;
   const environment = await environmentOf(requested);
   const way = deliveries[environment.environment] ?? (await catchUp(env, environment));

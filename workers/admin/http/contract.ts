@@ -28,6 +28,11 @@ export const reason = z.string().trim().min(1).max(MAX_REASON);
 /** Epoch milliseconds. */
 export const time = z.number().int().openapi({ example: 1_760_000_000_000 });
 
+/** Of whatever is decided and not everywhere yet: a change on its way to the clients, a kill on its way to D1 and the log. */
+export const pending = z.literal(true).optional().openapi({
+  description: "It is decided, and has not arrived everywhere yet. It arrives by itself.",
+});
+
 /** A number in a path or a query, which have only text. */
 export const whole = (min: number, max = Number.MAX_SAFE_INTEGER) =>
   z.preprocess(
@@ -57,3 +62,6 @@ export const waitQuery = (byDefault: number) =>
   });
 
 export const BASE_PATH = "/api/v1";
+
+/** Of the parameters in a path such as `/projects/{project}`. */
+export const namesIn = (path: string): string[] => [...path.matchAll(/\{(\w+)\}/g)].map(([, name]) => name!);

@@ -1,8 +1,8 @@
 /** The OpenAPI document: what operations declare, and what holds for many of them without each saying so. */
 import { OpenAPIRegistry, OpenApiGeneratorV31, type RouteConfig } from "@asteasolutions/zod-to-openapi";
 import { MAX_REASON } from "../limits.ts";
-import { namesIn, type Operation } from "../operation.ts";
-import { BASE_PATH, problem } from "./contract.ts";
+import type { Operation } from "../operation.ts";
+import { BASE_PATH, namesIn, problem } from "./contract.ts";
 import { z } from "./zod.ts";
 
 type Document = ReturnType<OpenApiGeneratorV31["generateDocument"]>;
@@ -19,7 +19,7 @@ const pathExamples: Record<string, string> = {
   policy: "payments",
 };
 
-/** `now` is for examples of what is to come; `preview`: what `?dryRun=true` adds to an answer. */
+/** `now` is for examples of what is to come; `preview`: what an answer to `?dryRun=true` has beside. */
 export function describe(operations: readonly Operation[], preview: z.ZodType, now: number): Document {
   const registry = new OpenAPIRegistry();
   registry.registerComponent("securitySchemes", "token", { type: "http", scheme: "bearer" });
@@ -53,9 +53,8 @@ function entryOf(operation: Operation, preview: z.ZodType, now: number): RouteCo
 }
 
 function paramsWithExamples({ params, path }: Operation): z.ZodObject {
-  const shape = params instanceof z.ZodObject ? params.shape : {};
   const named = namesIn(path).map((name) => {
-    const schema: z.ZodType = shape[name];
+    const schema: z.ZodType = params.shape[name];
     const example = pathExamples[name];
     return [name, example === undefined ? schema : schema.openapi({ example })] as const;
   });
@@ -68,14 +67,22 @@ function bodyOf({ body, upload, example, isWrite, method }: Operation, now: numb
   if (upload !== undefined) {
     const { description, types } = upload;
     const lines = z.string().openapi({ description: "One member a line" });
-    return { body: { required: true, description, content: Object.fromEntries(types.map((type) => [type, { schema: lines, ...media }])) } };
+    return {
+      body: {
+        required: true,
+        description,
+        content: Object.fromEntries(types.map((type) => [type, { schema: lines, ...media }])),
+      },
+    };
   }
   // All that a DELETE can say is its reason, which its header says as well.
   if (body === null || (isWrite && method === "delete")) return {};
-  return { body: { required: !body.safeParse({}).success, content: { "application/json": { schema: body, ...media } } } };
+  return {
+    body: { required: !body.safeParse({}).success, content: { "application/json": { schema: body, ...media } } },
+  };
 }
 
-/** What a write answers, as far as it is known before it is made, and under `dryRun` what would change. */
+/** What a write answers, as far as it is known before it is made, and under `preview` what it would do. */
 function answers({ status, answer, answerType, returns, isWrite }: Operation, preview: z.ZodType): Responses {
   const type = answerType ?? "application/json";
   const headers = {
@@ -91,9 +98,9 @@ function answers({ status, answer, answerType, returns, isWrite }: Operation, pr
   });
   if (!isWrite) return { [status]: answered(returns, answer ?? z.string()) };
   if (status === 200 && answer !== null) {
-    return { 200: answered(returns, answer.and(z.object({ dryRun: preview.optional() }))) };
+    return { 200: answered(returns, answer.and(z.object({ preview: preview.optional() }))) };
   }
-  const would = z.object({ dryRun: preview });
+  const would = z.object({ preview });
   return {
     [status]: answered(returns, answer),
     200: answered("Only for `?dryRun=true`: what would be", answer === null ? would : answer.and(would)),

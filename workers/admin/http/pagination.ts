@@ -1,11 +1,12 @@
 /** Lists: their order, and cursors that only the list they come from takes. */
-import { z } from "./zod.ts";
+
 import { badRequest } from "../../platform/problem.ts";
 import { sha256 } from "../../store/credentials.ts";
 import type { PageOf, Position } from "../../store/page.ts";
 import { MAX_CURSOR, MAX_NAME } from "../limits.ts";
 import type { AdminContext } from "./context.ts";
 import { pageOf, pageQuery } from "./contract.ts";
+import { z } from "./zod.ts";
 
 const KEYED = ["key", "name", "createdAt", "updatedAt"] as const;
 const ISSUED = ["createdAt", "name", "updatedAt"] as const;

@@ -1,5 +1,5 @@
 /** Which operation a request is for: 404 where the path is none of ours, 405 where the method is not. */
-import { Hono } from "hono";
+import type { Hono } from "hono";
 import { ApiError, notFound } from "../../platform/problem.ts";
 import type { Operation } from "../operation.ts";
 import { authenticate } from "./access.ts";
@@ -15,7 +15,9 @@ export function route(app: Hono<AdminEnv>, operations: readonly Operation[]): vo
     const pattern = path.replace(/\{(\w+)\}/g, ":$1");
     for (const operation of all) app.on(operation.method, pattern, (c) => serve(operation, c));
     const allow = allowed(all);
-    app.all(pattern, (c) => refuse(c, new ApiError(405, "method-not-allowed", `Use one of: ${allow}.`, { headers: { allow } })));
+    app.all(pattern, (c) =>
+      refuse(c, new ApiError(405, "method-not-allowed", `Use one of: ${allow}.`, { headers: { allow } })),
+    );
   }
   app.all("*", (c) => refuse(c, notFound(`${c.req.method} ${c.req.path}`)));
 }
@@ -32,4 +34,8 @@ const allowed = (operations: Operation[]) =>
     .join(", ");
 
 /** Sorts what stands there literally before what is only a name, as OpenAPI has it. */
-const precedence = (path: string) => path.split("/").map((segment) => (segment.startsWith("{") ? "1" : "0")).join("");
+const precedence = (path: string) =>
+  path
+    .split("/")
+    .map((segment) => (segment.startsWith("{") ? "1" : "0"))
+    .join("");

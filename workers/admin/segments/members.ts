@@ -1,19 +1,19 @@
 /** The members of big segments: one by one, and by the million. They are exact here; who evaluates has a filter (EV-20). */
-import { z } from "../http/zod.ts";
-import { operation } from "../operation.ts";
-import type { SegmentStatus, UploadMode } from "../../../durable-objects/segment/big-segment.ts";
+import type { Requester, SegmentStatus, UploadMode } from "../../../durable-objects/segment/big-segment.ts";
 import type { Upload } from "../../../durable-objects/segment/state.ts";
 import { SEGMENT_MS, within } from "../../platform/deadline.ts";
 import { ApiError, badRequest, conflict, notFound, unavailable } from "../../platform/problem.ts";
+import type { EnvironmentName } from "../../store/credentials.ts";
 import { keepAnswer } from "../../store/idempotency.ts";
 import { findSegment } from "../../store/segments.ts";
-import { needs } from "../http/access.ts";
 import type { AdminContext } from "../http/context.ts";
-import { body, environmentPath, json, problems, resource } from "../http/contract.ts";
+import { z } from "../http/zod.ts";
 import { MAX_MEMBERS_AT_ONCE, MAX_REASON, MAX_TEXT } from "../limits.ts";
-import { DryRun } from "../write/dry-run.ts";
+import { operation } from "../operation.ts";
 import { bigSegmentOf, delivered, delivery } from "../write/hub-client.ts";
 import { environmentOf } from "../write/lookup.ts";
+import { DryRun } from "../write/preview.ts";
+import type { Requested } from "../write/request.ts";
 import { origin } from "../write/write.ts";
 import { uploadBody } from "./upload-body.ts";
 import { lineFormat, memberBatches } from "./upload-lines.ts";
@@ -45,9 +45,7 @@ const changed = z
   .extend(delivery.shape)
   .openapi("ChangedMembers");
 
-const segmentPath = environmentPath.extend({ segment: z.string().min(1) });
-const PATH = "/projects/{project}/environments/{environment}/segments/{segment}/members" as const;
-const lines = z.string().openapi({ description: "One member a line" });
+const PATH = "/projects/{project}/environments/{environment}/segments/{segment}/members";
 
 const read = operation({
   id: "readMembers",
@@ -58,27 +56,27 @@ const read = operation({
   role: "viewer",
   answer: status,
   returns: "The state of its members",
-  handle: async (requested, c) => {
-    const { object, createdAt } = await segmentOf(c);
-    return c.json(await answered(object.status(createdAt)), 200);
+  handle: async (requested) => {
+    const { object, createdAt } = await segmentOf(requested);
+    return answered(object.status(createdAt));
   },
 });
 
-const ask = operation({
+const find = operation({
   id: "findMember",
   method: "get",
   path: `${PATH}/{member}`,
   tag: "segments",
   summary: "Whether somebody is a member, exactly",
   role: "viewer",
-  params: segmentPath.extend({ member }),
+  params: { member },
   answer: z.object({ member: z.string(), present: z.boolean() }),
   returns: "The answer",
-  handle: async (requested, c) => {
-    const { object, createdAt } = await segmentOf(c);
-    const { member } = path;
+  handle: async (requested) => {
+    const { object, createdAt } = await segmentOf(requested);
+    const { member } = requested.path;
     const found = await answered(object.has(createdAt, [member]));
-    return c.json({ member, present: found.length > 0 }, 200);
+    return { member, present: found.length > 0 };
   },
 });
 
@@ -96,7 +94,7 @@ const patch = operation({
   problems: { 413: ["too-many-members"] },
   ifMatch: false,
   handle: async (requested, c) => {
-    const { add = [], remove = [] } = body;
+    const { add = [], remove = [] } = requested.body;
     const [comes, goes] = [new Set(add), new Set(remove)];
     if (add.length + remove.length > MAX_MEMBERS_AT_ONCE) {
       throw badRequest(`At most ${MAX_MEMBERS_AT_ONCE} members at once: POST longer lists as NDJSON or CSV.`);
@@ -106,9 +104,11 @@ const patch = operation({
       const message = "This member is to be added and removed.";
       throw badRequest(message, [{ pointer: `/remove/${twice}`, code: "member-twice", message }]);
     }
-    const { object, createdAt, environment, by } = await segmentOf(c);
+    const { object, createdAt, environment } = await segmentOf(requested);
     const lists: [string[], string[]] = [[...comes], [...goes]];
-    const changing = c.var.dryRun ? object.wouldChange(createdAt, ...lists) : object.change(createdAt, ...lists, by);
+    const changing = c.var.dryRun
+      ? object.wouldChange(createdAt, ...lists)
+      : object.change(createdAt, ...lists, requesterOf(c, environment));
     const { outcome, added, removed, revision } = await answered(changing);
     if (outcome === "too-many") throw refused(outcome);
     if (c.var.dryRun) {
@@ -116,18 +116,21 @@ const patch = operation({
         ...(added.length > 0 && { added: { to: added } }),
         ...(removed.length > 0 && { removed: { from: removed } }),
       };
-      throw new DryRun({ added: added.length, removed: removed.length }, { changes, policies: [] });
+      throw new DryRun(
+        { added: added.length, removed: removed.length },
+        { changes, moved: [], share: 0, policies: [] },
+      );
     }
-    const told = revision === null ? { delivery: "pending" as const } : delivered(environment, revision);
+    const way = revision === null ? { pending: true as const } : delivered(environment, revision);
     const nothing = added.length + removed.length === 0;
-    const answer = { added: added.length, removed: removed.length, ...(nothing ? {} : told) };
+    const answer = { added: added.length, removed: removed.length, ...(nothing ? {} : way) };
     const { once } = c.var;
     if (once !== undefined) {
       const { tokenId, key, requestHash } = once;
       const kept = { status: 200, headers: {}, body: JSON.stringify(answer), createdAt: c.var.now() };
-      await keepAnswer(c.var.db, { tokenId, key, requestHash, ...kept });
+      await keepAnswer(requested.db, { tokenId, key, requestHash, ...kept });
     }
-    return c.json(answer, 200);
+    return answer;
   },
 });
 
@@ -139,33 +142,39 @@ const send = operation({
   summary: "Add, remove or replace members by the million; they count once a new filter is built",
   role: "editor",
   query: z.object({ mode: z.enum(["add", "remove", "replace"]).default("add") }),
-  body: {
-      required: true,
-      description:
-        'NDJSON with "user-1" or {"key": "user-1"} on each line, or CSV with the members in the first column',
-      content: { "application/x-ndjson": { schema: lines }, "text/csv": { schema: lines } },
-    },
+  upload: {
+    description: 'NDJSON with "user-1" or {"key": "user-1"} on each line, or CSV with the members in the first column',
+    types: ["application/x-ndjson", "text/csv"],
+  },
   status: 202,
   answer: status,
   returns: "Taken; the filter is being built",
   example: '"user-4"\n{"key": "user-5"}\n',
   problems: {
-      409: ["upload-in-progress"],
-      413: ["too-many-members", "too-many-lines", "compressed-too-well"],
-    },
+    409: ["upload-in-progress"],
+    413: ["too-many-members", "too-many-lines", "compressed-too-well"],
+  },
   handle: async (requested, c) => {
+    const { mode } = requested.query;
     const format = lineFormat(c.req.header("content-type"));
-    const { mode } = query;
-    return c.json(await receive(c, mode, memberBatches(uploadBody(c.req.raw), format)), 202);
+    const batches = memberBatches(uploadBody(c.req.raw), format);
+    const segment = await segmentOf(requested);
+    if (c.var.dryRun) throw await dryUpload(segment, mode, batches);
+    return receive(segment, mode, requesterOf(c, segment.environment), batches);
   },
 });
 
-export const members = [read, ask, patch, send];
+export const members = [read, find, patch, send];
+
+type BigSegment = { object: ReturnType<typeof bigSegmentOf>; createdAt: number };
 
 /** Each batch is stored before the next one is read: memory and time in the object are bounded however long the body is. */
-async function receive(c: AdminContext, mode: UploadMode, batches: AsyncIterable<string[]>): Promise<SegmentStatus> {
-  const { object, createdAt, by } = await segmentOf(c);
-  if (c.var.dryRun) throw await dryUpload(object, createdAt, mode, batches);
+async function receive(
+  { object, createdAt }: BigSegment,
+  mode: UploadMode,
+  by: Requester,
+  batches: AsyncIterable<string[]>,
+): Promise<SegmentStatus> {
   const { outcome, upload } = await answered(object.beginUpload(createdAt, mode, by));
   if (outcome === "busy") throw busy(upload);
   try {
@@ -184,8 +193,7 @@ async function receive(c: AdminContext, mode: UploadMode, batches: AsyncIterable
 
 /** Every line is read and nothing kept: how many of them are the same, or members already, is not known without that. */
 async function dryUpload(
-  object: ReturnType<typeof bigSegmentOf>,
-  createdAt: number,
+  { object, createdAt }: BigSegment,
   mode: UploadMode,
   batches: AsyncIterable<string[]>,
 ): Promise<DryRun> {
@@ -194,7 +202,7 @@ async function dryUpload(
   let received = 0;
   for await (const batch of batches) received += batch.length;
   const changes = { upload: { to: { mode, received } } };
-  return new DryRun(await answered(object.status(createdAt)), { changes, policies: [] });
+  return new DryRun(await answered(object.status(createdAt)), { changes, moved: [], share: 0, policies: [] });
 }
 
 const busy = (upload: Upload) =>
@@ -205,15 +213,18 @@ const refused = (why: string): ApiError =>
     ? new ApiError(413, "too-many-members", "A segment has at most 5,000,000 members.")
     : unavailable("The upload stood still or was interrupted: send it again.");
 
-async function segmentOf(c: AdminContext) {
-  const environment = await environmentOf(c);
-  const { segment: key = "" } = c.req.param() as { segment?: string };
-  const row = await findSegment(c.var.db, environment.id, key);
+async function segmentOf(requested: Requested<{ project: string; environment: string; segment: string }>) {
+  const environment = await environmentOf(requested);
+  const { segment: key } = requested.path;
+  const row = await findSegment(requested.db, environment.id, key);
   if (row === undefined) throw notFound(`The segment ${key}`);
-  const { project, environment: name } = environment;
-  const reason = c.req.header("x-bunting-reason")?.slice(0, MAX_REASON) ?? null;
-  const by = { ...origin(c), project, environment: name, reason };
-  return { object: bigSegmentOf(c.env, environment, key), createdAt: row.createdAt, environment, by };
+  return { object: bigSegmentOf(requested.env, environment, key), createdAt: row.createdAt, environment };
+}
+
+function requesterOf(c: AdminContext, { project, environment }: EnvironmentName): Requester {
+  // An upload has it from the header alone, where it may be of any length.
+  const reason = c.var.reason?.slice(0, MAX_REASON) ?? null;
+  return { ...origin(c), project, environment, reason };
 }
 
 async function answered<T>(answer: Promise<T>): Promise<T> {

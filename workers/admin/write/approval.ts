@@ -1,6 +1,5 @@
 /** Whether a write may be made: which policies it meets, and whether those who they name have approved of it. */
 import type { Segment } from "@bunting/core";
-import { z } from "../http/zod.ts";
 import { ApiError } from "../../platform/problem.ts";
 import { editPolicies, flagsReached, policiesOf, policiesUnchanged } from "../../store/approvals/policies.ts";
 import {
@@ -22,6 +21,7 @@ import type { Role } from "../../store/schema/index.ts";
 import { same } from "../documents/diff.ts";
 import { shareOfFlag, shareOfSegment } from "../documents/impact.ts";
 import { key } from "../http/contract.ts";
+import { z } from "../http/zod.ts";
 import { approvers } from "./approver.ts";
 import type { Audited, Plan } from "./plan.ts";
 

@@ -8,7 +8,7 @@ import type { Document, Fields, Touched } from "../documents/changed-document.ts
 import type { Audited, Plan } from "./plan.ts";
 
 /** @throws LostRace where they are no longer what the plan was made on. */
-export async function touchedBy(db: Database, { write }: Plan<unknown>): Promise<Touched[]> {
+export async function touchedBy(db: Database, { write }: Pick<Plan<unknown>, "write">): Promise<Touched[]> {
   if (write === undefined) return [];
   const edits = write.comesTo ?? write.edits ?? [];
   const environments = await Promise.all(

@@ -11,9 +11,9 @@ import type { Role } from "../../store/schema/index.ts";
 import type { AdminContext, OnceOnly } from "../http/context.ts";
 import { MAX_RULESET_BYTES } from "../limits.ts";
 import { approvalOf, proposedBy, requireApproval } from "./approval.ts";
-import { DryRun, previewOf } from "./dry-run.ts";
 import { type Delivery, publish } from "./hub-client.ts";
 import type { Audited, Edit, Origin, Plan } from "./plan.ts";
+import { dryRunOf } from "./preview.ts";
 import { wakeAt } from "./timer-client.ts";
 import { inTurn, type WritePlace } from "./write-line-client.ts";
 
@@ -84,14 +84,14 @@ export async function writeAs<Body>(
     const role = made.write?.comesTo === undefined ? (author.role ?? null) : null;
     if (author.dryRun) {
       const judged = approvalOf(db, made.write?.goesBack ? NOTHING : proposed, role, approvedBy);
-      const dryRun = previewOf(made, await within(judged, D1_MS, "reading"));
+      const dryRun = await dryRunOf(db, made, await within(judged, D1_MS, "reading"));
       await requireRoom(db, edits);
-      throw new DryRun(made.body as object | null, dryRun);
+      throw dryRun;
     }
     const asked = () => requireApproval(db, proposed, role, approvedBy);
     const { guard, bypassed } = made.write?.goesBack ? UNASKED : await within(asked(), D1_MS, "reading");
     await made.prepare?.();
-    const pending = edits.length === 1 ? { delivery: "pending" } : {};
+    const pending = edits.length === 1 ? { pending: true } : {};
     const committed = commit(db, {
       statements: [...guard(now), ...statements],
       edits,
