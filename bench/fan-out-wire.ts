@@ -100,7 +100,7 @@ async function bunting(name: string): Promise<Side> {
     },
     async close() {
       if (name === "acks") {
-        const receipt = await server.ask<object>("GET", `${path}/propagation?revision=${revision}`);
+        const receipt = await server.ask<object>("GET", `${path}/receipts/${revision}`);
         console.log("receipt:", JSON.stringify({ ...receipt, stragglers: undefined }));
       }
       await server.dispose();

@@ -44,7 +44,7 @@ test("with D1 failing, on an isolate that has just started, a kill reaches an SD
   const killed = await server.ask<Record<string, unknown>>("POST", `${targetingOf("checkout")}/kill`, {
     reason: "D1 is down",
   });
-  expect(killed).toMatchObject({ mirrored: "pending", receipt: { connected: 1, applied: 1 } });
+  expect(killed).toMatchObject({ pending: true, receipt: { connected: 1, applied: 1 } });
   expect(sdk.details("checkout", true, user)).toMatchObject({ reason: "KILLED", value: false });
 
   const edit = await server.api("PATCH", targetingOf("checkout"), { on: false });
@@ -72,7 +72,7 @@ test("with D1 slow, a kill does not wait for it", async () => {
   const killed = await server.ask<Record<string, unknown>>("POST", `${targetingOf("search")}/kill`, {
     reason: "D1 is slow",
   });
-  expect(killed).toMatchObject({ mirrored: "pending", receipt: { applied: 1 } });
+  expect(killed).toMatchObject({ pending: true, receipt: { applied: 1 } });
   expect(sdk.details("search", true, user).reason).toBe("KILLED");
   await server.setFaults({});
 });
@@ -194,7 +194,7 @@ test("with D1 slow, on an isolate and a hub that have just started, a kill by AP
   await server.resume({ DB: { mode: "delay", ms: 30_000 } });
   const sdk = await readyClient({ url: server.url, serverKey });
   const killed = await server.ask<object>("POST", `${targetingOf("checkout")}/kill`, { reason: "slow and cold" });
-  expect(killed).toMatchObject({ mirrored: "pending", receipt: { applied: 1 } });
+  expect(killed).toMatchObject({ pending: true, receipt: { applied: 1 } });
   expect(sdk.details("checkout", true, user).reason).toBe("KILLED");
   await server.setFaults({});
 });

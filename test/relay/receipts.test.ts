@@ -136,12 +136,12 @@ test("the API tells it, also who polls by the revision they name, and a write th
   };
   const { body } = await place.api("PATCH", `${path}?wait=5000`, { on: true });
   expect(body.receipt).toMatchObject({ revision: body.revision, connected: 0, silent: 0, stragglers: [] });
-  expect(body.propagation).toContain(`/propagation?revision=${body.revision}`);
+  expect(body.receiptPath).toContain(`/receipts/${body.revision}`);
   const current = await poll();
   for (let times = 0; times < 3; times++) await poll(current);
   await vi.waitFor(async () => {
     await poll();
-    const told = await place.api("GET", body.propagation.slice("/api/v1".length));
+    const told = await place.api("GET", body.receiptPath.slice("/api/v1".length));
     expect(told.body).toMatchObject({ revision: body.revision, polling: 3, p50: null });
   }, 5_000);
   const { body: killed } = await place.api("POST", `${path}/kill`, { reason: "test" });

@@ -161,9 +161,8 @@ export function operation<
   async function handle(c: AdminContext, json: object): Promise<Response> {
     const path = parsed(params, c.req.param(), "path:");
     const sent = parsed(query, valuesOf(c), "query:");
-    const { reason } = c.var;
-    const fields = body === null ? {} : parsed(body, isWrite && reason !== undefined ? { reason, ...json } : json);
-    if (isWrite) c.set("reason", reasonIn(fields) ?? reason);
+    const fields = body === null ? {} : parsed(body, json);
+    if (isWrite) c.set("reason", reasonIn(fields) ?? c.var.reason);
     const requested = typed(requestOf(c, path, fields, sent));
     const result = await answered(requested, c);
     if (result instanceof Response) return result;

@@ -157,7 +157,7 @@ test("the whole life of a flag (R6, R9–R12, X3)", async () => {
   // A kill asks nobody, is looked at afterwards, and what comes back is what there was.
   day(6);
   const killed = await ed("POST", `${production}/kill`, { reason: "Orders are lost" });
-  expect([killed.status, killed.body.mirrored]).toEqual([200, true]);
+  expect([killed.status, killed.body.pending]).toEqual([200, undefined]);
   expect(await servedOn({ group: "staff" })).toEqual([]);
   const { body: reviews } = await ann("GET", `${project}/kill-reviews?status=open`);
   const review = `${project}/kill-reviews/${reviews.items[0].id}`;

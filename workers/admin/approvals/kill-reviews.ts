@@ -1,6 +1,5 @@
 /** Kills of flags under a policy, which nobody held up: approvers look at each afterwards. */
-import { z } from "../http/zod.ts";
-import { operation } from "../operation.ts";
+
 import { forbidden, notFound } from "../../platform/problem.ts";
 import {
   closeKillReview,
@@ -13,7 +12,9 @@ import { isInScope, needs, visibleEnvironments } from "../http/access.ts";
 import type { AdminContext } from "../http/context.ts";
 import { body, json, key, page, problems, projectPath, resource, time } from "../http/contract.ts";
 import { listing, openedQuery } from "../http/pagination.ts";
+import { z } from "../http/zod.ts";
 import { MAX_NAME } from "../limits.ts";
+import { operation } from "../operation.ts";
 import { etagOf, requireMatch, write } from "../write/write.ts";
 import { comment, person } from "./participants.ts";
 
@@ -56,10 +57,10 @@ const list = operation({
   role: "viewer",
   reach: "part",
   query: openedQuery.extend({
-      status: z.enum(["open", "closed"]).optional(),
-      environment: z.string().max(MAX_NAME).optional(),
-      flag: z.string().max(MAX_NAME).optional(),
-    }),
+    status: z.enum(["open", "closed"]).optional(),
+    environment: z.string().max(MAX_NAME).optional(),
+    flag: z.string().max(MAX_NAME).optional(),
+  }),
   answer: page(killReview),
   returns: "Reviews, newest first unless told",
   handle: async (requested, c) => {

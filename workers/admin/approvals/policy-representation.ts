@@ -1,8 +1,9 @@
 /** Policies as requests and answers carry them. */
-import { z } from "../http/zod.ts";
+
 import type { PolicyRow } from "../../store/approvals/policy.ts";
 import { ROLES } from "../../store/schema/index.ts";
 import { description, key, name, time } from "../http/contract.ts";
+import { z } from "../http/zod.ts";
 import { MAX_APPROVALS, MAX_ENVIRONMENTS, MAX_TAG, MAX_TAGS } from "../limits.ts";
 import { approvers } from "../write/approver.ts";
 

@@ -4,7 +4,7 @@ import type { Base, DocumentKind, FieldChange } from "../../store/schema/index.t
 import { MAX_MISTAKES } from "../limits.ts";
 import { type Document, isFlag, isSegment, type Source, type Touched } from "./changed-document.ts";
 import { difference } from "./diff.ts";
-import { toldServe } from "./splits.ts";
+import { serveWithWeights } from "./splits.ts";
 
 /** One place of a document: what it was, what it has become since, and what the change would make of it. */
 type Place = { path: string; base?: unknown; current?: unknown; proposed?: unknown };
@@ -23,11 +23,13 @@ export function conflictsOf(bases: Base[], touched: Touched[], sources: Source[]
     if (base !== undefined && base.document === undefined) return otherVersion(base.version, version);
     return conflictsBetween((base?.document ?? null) as Document, one.before, one.after);
   };
-  const told = ({ environment, kind, key }: Omit<Touched, "before" | "after">, places: Place[]): Conflict[] =>
+  const conflictsAt = ({ environment, kind, key }: Omit<Touched, "before" | "after">, places: Place[]): Conflict[] =>
     places.map((place) => ({ environment: environment === "" ? null : environment, kind, key, ...place }));
   return [
-    ...touched.flatMap((one) => told(one, inWay(one))),
-    ...sources.flatMap((one) => told(one, otherVersion(known.get(addressOf(one))?.version ?? null, one.version))),
+    ...touched.flatMap((one) => conflictsAt(one, inWay(one))),
+    ...sources.flatMap((one) =>
+      conflictsAt(one, otherVersion(known.get(addressOf(one))?.version ?? null, one.version)),
+    ),
   ].slice(0, MAX_MISTAKES);
 }
 
@@ -43,9 +45,9 @@ const otherVersion = (base: number | null, current: number | null): Place[] =>
  */
 export function conflictsBetween(base: Document, current: Document, proposed: Document): Place[] {
   const lasting = [base, current, proposed].map(idsOf).reduce((all, ids) => all.intersection(ids));
-  const told = (document: Document) => byIdentity(document, lasting);
-  const theirs = Object.entries(difference(told(base), told(current)));
-  const ours = difference(told(current), told(proposed));
+  const identified = (document: Document) => byIdentity(document, lasting);
+  const theirs = Object.entries(difference(identified(base), identified(current)));
+  const ours = difference(identified(current), identified(proposed));
   const within = new Map(Object.keys(ours).flatMap((path) => prefixesOf(path).map((part) => [part, path] as const)));
   return theirs
     .flatMap(([path, change]) => {
@@ -88,14 +90,14 @@ function flagByIdentity(flag: Flag, lasting: ReadonlySet<string>) {
     for (const value of listed) all.push([step(value), variation]);
     values.set(attribute, all);
   }
-  const rules = flag.rules.map((rule) => ({ ...rule, serve: toldServe(rule.serve) }));
+  const rules = flag.rules.map((rule) => ({ ...rule, serve: serveWithWeights(rule.serve) }));
   return {
     on,
     offVariation,
     prerequisites: Object.fromEntries(prerequisites.map((one) => [step(one.flag), one.variations])),
     targets: Object.fromEntries(Array.from(values, ([attribute, all]) => [step(attribute), Object.fromEntries(all)])),
     ...rulesByIdentity(rules, lasting),
-    fallthrough: toldServe(fallthrough),
+    fallthrough: serveWithWeights(fallthrough),
     trackExposures,
     variations: Object.fromEntries(variations.map(({ key, ...variation }) => [step(key), variation])),
     clientSide,

@@ -53,7 +53,7 @@ type Place = {
 export function movedBetween(before: Flag | null, next: Flag | null): Moved[] {
   // A flag that is new and off serves what nobody requests yet.
   if (before === null && !next?.on) return [];
-  if (before !== null && next !== null && isUntold(before, next)) return [{ rule: null, movements: "unknown" }];
+  if (before !== null && next !== null && isUnknown(before, next)) return [{ rule: null, movements: "unknown" }];
   const revalued = revaluedBetween(before, next);
   const [was, will] = [placesOf(before), placesOf(next)];
   let common = 0;
@@ -74,7 +74,7 @@ export function movedBetween(before: Flag | null, next: Flag | null): Moved[] {
 }
 
 /** Whoever lacks a prerequisite is elsewhere, and client-side SDKs may come to lack the flag: nothing here says who. */
-function isUntold(before: Flag, next: Flag): boolean {
+function isUnknown(before: Flag, next: Flag): boolean {
   if (before.clientSide !== next.clientSide) return true;
   if (!before.on || !next.on) return false;
   const has = before.prerequisites.length > 0 || next.prerequisites.length > 0;

@@ -57,7 +57,7 @@ const operator = z.enum([
 ] satisfies Operator[]);
 
 /**
- * One of several kinds, told by the field that only it has. A union would try each in turn: six times the work for a
+ * One of several kinds, recognised by the field that only it has. A union would try each in turn: six times the work for a
  * condition, again at every level, and then it could not say which one was meant.
  */
 export function oneOf<const Kinds extends Record<string, z.ZodType>>(kinds: Kinds, message: string) {
@@ -73,7 +73,7 @@ export function oneOf<const Kinds extends Record<string, z.ZodType>>(kinds: Kind
   return schema;
 }
 
-/** As many as are told, and one that says there are more: all of a long list would not fit the stack that carries them. */
+/** As many as are listed, and one that says there are more: all of a long list would not fit the stack that carries them. */
 export function firstMistakes<Schema extends z.ZodType>(schema: Schema): Schema {
   const { run } = schema._zod;
   schema._zod.run = (payload, context) => {

@@ -68,7 +68,7 @@ export function shownServe(serve: Serve) {
 }
 
 /** As the audit log tells it: people set weights; ranges follow from them. */
-export function toldServe(serve: Serve) {
+export function serveWithWeights(serve: Serve) {
   if ("variation" in serve) return serve;
   const { ranges, ...rest } = serve.split;
   return { split: { ...rest, weights: weightsOf(ranges) } };

@@ -9,7 +9,7 @@ import { changes, movedInFlag } from "../documents/preview.ts";
 import { differingParts, PARTS, promotedFlag, promotedSegment } from "../documents/promotion.ts";
 import { document } from "../documents/schema.ts";
 import { segmentFields } from "../documents/segment-fields.ts";
-import { told } from "../documents/targeting.ts";
+import { withWeights } from "../documents/targeting.ts";
 import { requireScope } from "../http/access.ts";
 import { key, page, pageQuery } from "../http/contract.ts";
 import { z } from "../http/zod.ts";
@@ -97,7 +97,7 @@ export async function pairOf(
 
 function shownFlagDifference({ key, source, target }: { key: string; source: Flag; target: Flag }): Difference[] {
   const next = promotedFlag(source, target, PARTS);
-  const changes = difference(told(target), told(next));
+  const changes = difference(withWeights(target), withWeights(next));
   if (isEmpty(changes)) return [];
   return [
     {

@@ -20,7 +20,7 @@ import { type Changes, difference, isEmpty } from "../documents/diff.ts";
 import { type Moved, movedBetween } from "../documents/moved.ts";
 import { type SegmentFields, segmentFields, segmentUndo } from "../documents/segment-fields.ts";
 import { fullSinceAfter } from "../documents/serves-one-variation.ts";
-import { told } from "../documents/targeting.ts";
+import { withWeights } from "../documents/targeting.ts";
 import { inUse, validityOf } from "../documents/validity.ts";
 import { MAX_CHANGE_BYTES, MAX_MISTAKES } from "../limits.ts";
 import type { Plan } from "../write/plan.ts";
@@ -133,7 +133,7 @@ async function flagStep(
     throw conflict("archived", `The flag ${key} is archived.`);
   }
   const edited = edit(before);
-  const changes = difference(told(before), told(edited));
+  const changes = difference(withWeights(before), withWeights(edited));
   const next = { ...edited, version: before.version + (isEmpty(changes) ? 0 : 1) };
   return {
     kind,

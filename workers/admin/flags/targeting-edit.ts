@@ -13,7 +13,7 @@ import { follow, type Instruction } from "../documents/instructions.ts";
 import type { TargetingInput } from "../documents/schema.ts";
 import { fullSinceAfter } from "../documents/serves-one-variation.ts";
 import { rulesOf, serveOf, splitMistakes } from "../documents/splits.ts";
-import { serveAt, targetingOf, told } from "../documents/targeting.ts";
+import { serveAt, targetingOf, withWeights } from "../documents/targeting.ts";
 import { undoOf } from "../documents/undo.ts";
 import { requireValid } from "../documents/validity.ts";
 import { mistaken } from "../http/validation-errors.ts";
@@ -56,7 +56,7 @@ export async function planTargeting(
     throw etagMismatch(etag, { current, proposed });
   }
   const next = applied(before, edit);
-  const changes = difference(told(before), told(next));
+  const changes = difference(withWeights(before), withWeights(next));
   if (isEmpty(changes)) {
     return { status: 200, body: shownTargeting(environment, before, kill), etag, changes, before, next: before };
   }

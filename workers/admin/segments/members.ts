@@ -8,7 +8,7 @@ import { keepAnswer } from "../../store/idempotency.ts";
 import { findSegment } from "../../store/segments.ts";
 import type { AdminContext } from "../http/context.ts";
 import { z } from "../http/zod.ts";
-import { MAX_MEMBERS_AT_ONCE, MAX_REASON, MAX_TEXT } from "../limits.ts";
+import { MAX_MEMBERS_AT_ONCE, MAX_TEXT } from "../limits.ts";
 import { operation } from "../operation.ts";
 import { bigSegmentOf, delivered, delivery } from "../write/hub-client.ts";
 import { environmentOf } from "../write/lookup.ts";
@@ -166,7 +166,7 @@ const send = operation({
 
 export const members = [read, find, patch, send];
 
-type BigSegment = { object: ReturnType<typeof bigSegmentOf>; createdAt: number };
+type BigSegment = Awaited<ReturnType<typeof segmentOf>>;
 
 /** Each batch is stored before the next one is read: memory and time in the object are bounded however long the body is. */
 async function receive(
@@ -193,7 +193,7 @@ async function receive(
 
 /** Every line is read and nothing kept: how many of them are the same, or members already, is not known without that. */
 async function dryUpload(
-  { object, createdAt }: BigSegment,
+  { object, createdAt, environment, key }: BigSegment,
   mode: UploadMode,
   batches: AsyncIterable<string[]>,
 ): Promise<DryRun> {
@@ -202,7 +202,9 @@ async function dryUpload(
   let received = 0;
   for await (const batch of batches) received += batch.length;
   const changes = { upload: { to: { mode, received } } };
-  return new DryRun(await answered(object.status(createdAt)), { changes, moved: [], share: 0, policies: [] });
+  const at = { environment: environment.environment, kind: "segment" as const, key };
+  const moved = [{ ...at, rule: null, movements: "unknown" as const }];
+  return new DryRun(await answered(object.status(createdAt)), { changes, moved, share: "unknown", policies: [] });
 }
 
 const busy = (upload: Upload) =>
@@ -218,13 +220,11 @@ async function segmentOf(requested: Requested<{ project: string; environment: st
   const { segment: key } = requested.path;
   const row = await findSegment(requested.db, environment.id, key);
   if (row === undefined) throw notFound(`The segment ${key}`);
-  return { object: bigSegmentOf(requested.env, environment, key), createdAt: row.createdAt, environment };
+  return { object: bigSegmentOf(requested.env, environment, key), createdAt: row.createdAt, environment, key };
 }
 
 function requesterOf(c: AdminContext, { project, environment }: EnvironmentName): Requester {
-  // An upload has it from the header alone, where it may be of any length.
-  const reason = c.var.reason?.slice(0, MAX_REASON) ?? null;
-  return { ...origin(c), project, environment, reason };
+  return { ...origin(c), project, environment, reason: c.var.reason ?? null };
 }
 
 async function answered<T>(answer: Promise<T>): Promise<T> {

@@ -14,6 +14,8 @@ export type Requested<Path = unknown, Body = unknown, Query = unknown> = {
   by: Pick<Origin, "actor" | "tokenId">;
   /** What carries it: for what goes on by itself, with the approvals that it was begun with. */
   changeRequest?: string;
+  /** Why, for the audit log. */
+  reason?: string | undefined;
   path: Path;
   body: Body;
   query: Query;
@@ -29,6 +31,7 @@ export const requestOf = (c: AdminContext, path: unknown, body: unknown, query: 
   db: c.var.db,
   scope: c.var.caller.scope,
   by: origin(c),
+  reason: c.var.reason,
   path,
   body,
   query,

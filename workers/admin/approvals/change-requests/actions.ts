@@ -1,12 +1,13 @@
 /** What people do with a change request: discuss it, approve of it, publish it. */
-import { z } from "../../http/zod.ts";
-import { operation } from "../../operation.ts";
+
 import { conflict, forbidden, notFound } from "../../../platform/problem.ts";
 import { type ChangeRequestThere, findChangeRequest } from "../../../store/approvals/change-requests.ts";
 import type { EnvironmentName } from "../../../store/credentials.ts";
 import { isInScope, needs, requireScope } from "../../http/access.ts";
 import type { AdminContext } from "../../http/context.ts";
 import { body, json, problems, projectPath, reason, resource, waitQuery } from "../../http/contract.ts";
+import { z } from "../../http/zod.ts";
+import { operation } from "../../operation.ts";
 import { withReceipt } from "../../write/hub-client.ts";
 import { etagOf, requireMatch, write } from "../../write/write.ts";
 import { comment } from "../participants.ts";
@@ -87,7 +88,8 @@ const object = operation({
   method: "post",
   path: `${PATH}/request-changes`,
   tag: "change requests",
-  summary: "Ask for changes: until they are made, or one approves after all, it cannot be published; never of one's own",
+  summary:
+    "Ask for changes: until they are made, or one approves after all, it cannot be published; never of one's own",
   role: "approver",
   reach: "part",
   body: z.strictObject({ revision, comment }),
@@ -168,11 +170,11 @@ const publish = operation({
   returns: "Published",
   example: { reason: "Approved" },
   problems: {
-      403: ["approval-required"],
-      409: [...STATE, "changes-requested", "change-request-conflicts", ...CARRIED],
-      412: ["changed-since"],
-      413: CARRIED_SIZE,
-    },
+    403: ["approval-required"],
+    409: [...STATE, "changes-requested", "change-request-conflicts", ...CARRIED],
+    412: ["changed-since"],
+    413: CARRIED_SIZE,
+  },
   ifMatch: true,
   handle: async (requested, c) => {
     const { caller, db } = c.var;

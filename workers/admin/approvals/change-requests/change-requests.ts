@@ -1,6 +1,5 @@
 /** Requester for a change, and looking at what was asked for. */
-import { z } from "../../http/zod.ts";
-import { operation } from "../../operation.ts";
+
 import { badRequest, conflict, forbidden } from "../../../platform/problem.ts";
 import { newId } from "../../../platform/random-id.ts";
 import {
@@ -19,7 +18,9 @@ import { difference, isEmpty } from "../../documents/diff.ts";
 import { needs, visibleEnvironments } from "../../http/access.ts";
 import { body, json, page, pageOf, pageQuery, problems, projectPath, resource } from "../../http/contract.ts";
 import { listing, openedQuery } from "../../http/pagination.ts";
+import { z } from "../../http/zod.ts";
 import { MAX_CHANGE_REQUESTS, MAX_NAME } from "../../limits.ts";
+import { operation } from "../../operation.ts";
 import { projectThere } from "../../planned/planned.ts";
 import { etagOf, requireFuture, requireMatch, write } from "../../write/write.ts";
 import { changeRequestOf, changeRequestPath } from "./actions.ts";
@@ -39,28 +40,28 @@ const create = operation({
   role: "editor",
   reach: "part",
   body: z.strictObject({
-        change,
-        ...about,
-        description: about.description.optional(),
-        publishAt: about.publishAt.optional(),
-        draft: z.boolean().optional().openapi({ description: "Not to be looked at before …/submit" }),
-      }),
+    change,
+    ...about,
+    description: about.description.optional(),
+    publishAt: about.publishAt.optional(),
+    draft: z.boolean().optional().openapi({ description: "Not to be looked at before …/submit" }),
+  }),
   status: 201,
   answer: changeRequest,
   returns: "Opened",
   example: {
-      title: "A fifth",
-      change: {
-        operation: "editTargeting",
-        path: { environment: "production", flag: "new-checkout" },
-        body: { instructions: [{ kind: "setServe", serve: { split: { weights: { on: 20_000, off: 80_000 } } } }] },
-      },
+    title: "A fifth",
+    change: {
+      operation: "editTargeting",
+      path: { environment: "production", flag: "new-checkout" },
+      body: { instructions: [{ kind: "setServe", serve: { split: { weights: { on: 20_000, off: 80_000 } } } }] },
     },
+  },
   problems: {
-      409: ["too-many-change-requests", ...CARRIED],
-      412: ["changed-since"],
-      413: CARRIED_SIZE,
-    },
+    409: ["too-many-change-requests", ...CARRIED],
+    412: ["changed-since"],
+    413: CARRIED_SIZE,
+  },
   handle: async (requested, c) => {
     const { change, title, description = "", publishAt = null, draft = false } = body;
     const { caller, db } = c.var;
@@ -123,17 +124,17 @@ const list = operation({
   role: "viewer",
   reach: "part",
   query: openedQuery.extend({
-      status: status.optional(),
-      environment: z.string().max(MAX_NAME).optional().openapi({
-        description: "Those of the whole project are of each environment",
-      }),
-      flag: z.string().max(MAX_NAME).optional().openapi({ description: "Those that would change it" }),
-      segment: z.string().max(MAX_NAME).optional().openapi({ description: "Those that would change it" }),
-      author: z.string().max(MAX_NAME).optional().openapi({ description: "The id of a token" }),
-      waitingForMe: z.enum(["true", "false"]).default("false").openapi({
-        description: "Those that a policy in force wants the caller's approval of, who has not given it yet",
-      }),
+    status: status.optional(),
+    environment: z.string().max(MAX_NAME).optional().openapi({
+      description: "Those of the whole project are of each environment",
     }),
+    flag: z.string().max(MAX_NAME).optional().openapi({ description: "Those that would change it" }),
+    segment: z.string().max(MAX_NAME).optional().openapi({ description: "Those that would change it" }),
+    author: z.string().max(MAX_NAME).optional().openapi({ description: "The id of a token" }),
+    waitingForMe: z.enum(["true", "false"]).default("false").openapi({
+      description: "Those that a policy in force wants the caller's approval of, who has not given it yet",
+    }),
+  }),
   answer: page(listedChangeRequest),
   returns: "Change requests, newest first unless told",
   handle: async (requested, c) => {

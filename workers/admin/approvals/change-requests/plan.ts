@@ -1,5 +1,5 @@
 /** One change request: what it would do now, what each step makes of it, and publishing it as one ordinary write. */
-import type { z } from "../../http/zod.ts";
+
 import { conflict } from "../../../platform/problem.ts";
 import {
   type ChangeRequestThere,
@@ -11,6 +11,7 @@ import type { Approver } from "../../../store/approvals/policy.ts";
 import type { Database } from "../../../store/database.ts";
 import type { ChangeRequestEventKind, FieldChange, Scope } from "../../../store/schema/index.ts";
 import { conflictsOf } from "../../documents/conflicts.ts";
+import type { z } from "../../http/zod.ts";
 import { MAX_EVENTS } from "../../limits.ts";
 import { touchedBy } from "../../write/changed-documents.ts";
 import type { Audited, Plan } from "../../write/plan.ts";

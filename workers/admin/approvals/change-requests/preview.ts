@@ -1,5 +1,5 @@
 /** What is asked for, looked at as things are: whom it would affect, what it would change, and what is in its way. */
-import type { z } from "../../http/zod.ts";
+
 import { ApiError, conflict } from "../../../platform/problem.ts";
 import type { ChangeRequestThere, Subject } from "../../../store/approvals/change-requests.ts";
 import type { Approver } from "../../../store/approvals/policy.ts";
@@ -8,6 +8,7 @@ import type { AffectedByChange } from "../../../store/schema/index.ts";
 import { baseOf, movedIn, shownDocument, type Touched } from "../../documents/changed-document.ts";
 import { conflictsOf } from "../../documents/conflicts.ts";
 import type { Changes } from "../../documents/diff.ts";
+import type { z } from "../../http/zod.ts";
 import { MAX_ASKED_BYTES, MAX_CHANGE_BYTES, MAX_SHOWN, MAX_TAGS_KEPT } from "../../limits.ts";
 import { authorThere } from "../../planned/planned.ts";
 import { affectedBy, approvalOf, proposedBy, shownGiven, tagsBeforeAndAfter } from "../../write/approval.ts";

@@ -1,8 +1,9 @@
 /** Change requests as requests and answers carry them. */
-import { z } from "../../http/zod.ts";
+
 import type { ChangeRequestRow, EventRow } from "../../../store/approvals/change-requests.ts";
 import { changes, moved } from "../../documents/preview.ts";
 import { description, key, mistake, name, time } from "../../http/contract.ts";
+import { z } from "../../http/zod.ts";
 import { policyMet } from "../../write/approval.ts";
 import { delivery } from "../../write/hub-client.ts";
 import { person } from "../participants.ts";

@@ -1,5 +1,5 @@
 /** What a change request can ask for: every write that a policy can hold up, by the same plan as the request itself. */
-import { z } from "../../http/zod.ts";
+
 import { ApiError } from "../../../platform/problem.ts";
 import type { AskedChange } from "../../../store/schema/index.ts";
 import { planReverting, revert } from "../../audit/audit.ts";
@@ -9,6 +9,7 @@ import { change as bulk, planWholeBulk } from "../../flags/bulk.ts";
 import * as flags from "../../flags/flags.ts";
 import * as targeting from "../../flags/targeting.ts";
 import { requireScope } from "../../http/access.ts";
+import { z } from "../../http/zod.ts";
 import { planStart } from "../../planned/ramps/begin.ts";
 import { begin } from "../../planned/ramps/ramps.ts";
 import * as segments from "../../segments/segments.ts";

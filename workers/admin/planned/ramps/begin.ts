@@ -7,6 +7,7 @@ import { difference } from "../../documents/diff.ts";
 import { serveAt } from "../../documents/targeting.ts";
 import { asSeen, flagThere, planTargeting, ruleGone } from "../../flags/targeting-edit.ts";
 import { lastKillOf } from "../../write/hub-client.ts";
+import { NO_APPROVAL, previewOf } from "../../write/preview.ts";
 import type { Requested } from "../../write/request.ts";
 import { etagOf } from "../../write/write.ts";
 import { environmentInBody } from "../planned.ts";
@@ -16,10 +17,10 @@ import { begun } from "./state.ts";
 import { auditedRamp } from "./write.ts";
 
 /** @throws ApiError 403, 404, 400 for steps that do not fit, 409 for a flag that is off, killed or archived, and for another ramp. */
-export async function planStart(asked: Requested<{ project: string }, NewRamp>, now: number) {
-  const { db, env, body: sent, by, changeRequest = null } = asked;
-  const environment = await environmentInBody(asked);
-  const { flag: flagKey, rule = null, others = null, variation, guards = [], reason } = sent;
+export async function planStart(requested: Requested<{ project: string }, NewRamp>, now: number) {
+  const { db, env, body: sent, by, changeRequest = null } = requested;
+  const environment = await environmentInBody(requested);
+  const { flag: flagKey, rule = null, others = null, variation, guards = [], reason = requested.reason } = sent;
   const steps = stepsOf(sent.steps);
   const there = await flagThere(db, environment, flagKey);
   const { flag, configuration } = there;
@@ -59,13 +60,14 @@ export async function planStart(asked: Requested<{ project: string }, NewRamp>, 
     createdAt: now,
     updatedAt: now,
   };
-  const told = { flag: flagKey, rule, variation, others, steps, guards };
+  const planned = { flag: flagKey, rule, variation, others, steps, guards };
+  const preview = await previewOf(db, whole, NO_APPROVAL);
   return {
     status: 201 as const,
     body: {
       ...shownRamp({ ...row, environment: environment.environment }),
       warnings: whole.body.warnings ?? [],
-      preview: { changes: whole.changes, moved: whole.moved },
+      preview,
     },
     etag: etagOf(row.version),
     wakeAt: row.nextAt,
@@ -73,7 +75,7 @@ export async function planStart(asked: Requested<{ project: string }, NewRamp>, 
       edits: first.write?.edits ?? [],
       comesTo: whole.write?.edits ?? [],
       statements: [...(first.write?.statements ?? []), store.insertRamp(db, row)],
-      audit: auditedRamp("ramp.create", environment, row, difference({}, told)),
+      audit: auditedRamp("ramp.create", environment, row, difference({}, planned)),
       alsoAudited: first.write === undefined ? [] : [{ ...first.write.audit, ramp: row.id }],
     },
   };

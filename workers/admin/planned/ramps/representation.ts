@@ -1,13 +1,14 @@
 /** How requests and answers show a ramp. */
-import { z } from "../../http/zod.ts";
+
 import type { RampRow } from "../../../store/planned/ramps.ts";
 import type { RampStep } from "../../../store/schema/index.ts";
-import { preview } from "../../documents/preview.ts";
 import { shownServe, WHOLE } from "../../documents/splits.ts";
 import { serve } from "../../flags/representation.ts";
 import { key, mistake, reason, time } from "../../http/contract.ts";
+import { z } from "../../http/zod.ts";
 import { MAX_AHEAD_MS, MAX_GUARDS, MAX_STEPS, MAX_VARIATIONS, MIN_STEP_MS } from "../../limits.ts";
 import { delivery } from "../../write/hub-client.ts";
+import { preview } from "../../write/preview.ts";
 import { author, failure } from "../planned.ts";
 
 export const status = z.enum(["running", "paused", "finished", "aborted"]);

@@ -1,11 +1,12 @@
 /** How requests and answers show a schedule. */
-import { z } from "../../http/zod.ts";
+
 import type { ScheduleRow } from "../../../store/planned/schedules.ts";
 import { instructions } from "../../documents/instructions.ts";
-import { preview } from "../../documents/preview.ts";
 import { targeting } from "../../documents/schema.ts";
 import type { TargetingEdit } from "../../flags/targeting-edit.ts";
 import { key, mistake, reason, time } from "../../http/contract.ts";
+import { z } from "../../http/zod.ts";
+import { preview } from "../../write/preview.ts";
 import { author, failure } from "../planned.ts";
 
 export const status = z.enum(["pending", "done", "failed", "cancelled"]);

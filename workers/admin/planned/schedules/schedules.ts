@@ -1,23 +1,30 @@
 /** One change of one flag in one environment, at a time. */
-import type { z } from "../../http/zod.ts";
-import { operation } from "../../operation.ts";
+
 import { badRequest, conflict } from "../../../platform/problem.ts";
 import { newId } from "../../../platform/random-id.ts";
 import type { Database } from "../../../store/database.ts";
 import * as store from "../../../store/planned/schedules.ts";
 import { difference, isEmpty } from "../../documents/diff.ts";
 import type { TargetingEdit } from "../../flags/targeting-edit.ts";
-import { needs, visibleEnvironments } from "../../http/access.ts";
-import { body, json, page, problems, projectPath, resource } from "../../http/contract.ts";
+import { visibleEnvironments } from "../../http/access.ts";
+import { page } from "../../http/contract.ts";
 import { listing, scheduledQuery } from "../../http/pagination.ts";
+import type { z } from "../../http/zod.ts";
 import { MAX_AHEAD_MS, MAX_PENDING_SCHEDULES, MAX_SCHEDULED_BYTES } from "../../limits.ts";
-import { askedOf } from "../../write/request.ts";
-import { etagOf, origin, requireMatch, write } from "../../write/write.ts";
-import { environmentInBody, plannedPath, plannedThere, projectThere } from "../planned.ts";
+import { operation } from "../../operation.ts";
+import { type Requested, requireIfMatch } from "../../write/request.ts";
+import { etagOf } from "../../write/write.ts";
+import { environmentInBody, plannedThere, projectThere } from "../planned.ts";
 import { newSchedule, rehearsedSchedule, schedule, scheduleChange, shownSchedule, status } from "./representation.ts";
 import { auditedSchedule, ending, rehearsed } from "./run.ts";
 
-const PATH = "/projects/{project}/schedules" as const;
+const PATH = "/projects/{project}/schedules";
+const SCHEDULE = `${PATH}/{schedule}` as const;
+
+const PROBLEMS = { 403: ["approval-required"], 413: ["ruleset-too-large"] } as const;
+
+const scheduleOf = (requested: Pick<Requested<{ project: string; schedule: string }>, "db" | "scope" | "path">) =>
+  plannedThere(requested, "schedule", requested.path.schedule, store.findSchedule);
 
 const create = operation({
   id: "createSchedule",
@@ -32,56 +39,53 @@ const create = operation({
   answer: rehearsedSchedule,
   returns: "Planned",
   example: (now) => ({
-      environment: "production",
-      flag: "new-checkout",
-      at: now + 7 * 86_400_000,
-      instructions: [{ kind: "turnOff" }],
-      reason: "The sale is over",
-    }),
-  problems: { 403: ["approval-required"], 409: [...PLANNED, "too-many-schedules"], 413: TOO_LARGE },
-  handle: async (requested, c) => {
-    const { environment: named, flag, at, reason = null, ...sent } = body;
-    const edit = editOf(sent);
+    environment: "production",
+    flag: "new-checkout",
+    at: now + 7 * 86_400_000,
+    instructions: [{ kind: "turnOff" }],
+    reason: "The sale is over",
+  }),
+  problems: { ...PROBLEMS, 409: ["archived", "rule-gone", "rule-exists", "too-many-schedules"] },
+  plan: async (requested, now) => {
+    const { db, by, body } = requested;
+    const { flag, at, reason = requested.reason ?? null } = body;
+    const edit = editOf(body);
     if (edit === null) throw notOneEdit();
-    const environment = await environmentInBody(askedOf(c, path, body));
-    const { actor, tokenId } = origin(c);
-    const plan = async (now: number) => {
-      requireTime(at, now);
-      await requireRoom(c.var.db, environment.id);
-      const { flagId, would } = await rehearsed(c.var.db, environment, flag, edit, now);
-      const row: store.ScheduleRow = {
-        id: newId("sch"),
-        projectId: environment.projectId,
-        environmentId: environment.id,
-        flagId,
-        flagKey: flag,
-        at,
-        edit,
-        reason,
-        status: "pending",
-        endedAt: null,
-        failure: null,
-        actor,
-        tokenId,
-        attempts: 0,
-        version: 1,
-        createdAt: now,
-        updatedAt: now,
-      };
-      return {
-        status: 201 as const,
-        wakeAt: at,
-        body: { ...shownSchedule({ ...row, environment: named }), ...would },
-        etag: etagOf(row.version),
-        write: {
-          statements: [store.insertSchedule(c.var.db, row)],
-          audit: auditedSchedule("schedule.create", environment, row, difference({}, { flag, at, ...edit })),
-        },
-      };
+    const environment = await environmentInBody(requested);
+    requireTime(at, now);
+    await requireRoom(db, environment.id);
+    const { flagId, would } = await rehearsed(db, environment, flag, edit, now);
+    const row: store.ScheduleRow = {
+      id: newId("sch"),
+      projectId: environment.projectId,
+      environmentId: environment.id,
+      flagId,
+      flagKey: flag,
+      at,
+      edit,
+      reason,
+      status: "pending",
+      endedAt: null,
+      failure: null,
+      actor: by.actor,
+      tokenId: by.tokenId,
+      attempts: 0,
+      version: 1,
+      createdAt: now,
+      updatedAt: now,
     };
-    const done = await write(c, plan, reason ?? undefined);
-    return c.json(done.body, 201);
+    return {
+      status: 201,
+      wakeAt: at,
+      body: { ...shownSchedule({ ...row, environment: environment.environment }), ...would },
+      etag: etagOf(row.version),
+      write: {
+        statements: [store.insertSchedule(db, row)],
+        audit: auditedSchedule("schedule.create", environment, row, difference({}, { flag, at, ...edit })),
+      },
+    };
   },
+  respond: ({ body }) => body,
 });
 
 const list = operation({
@@ -95,39 +99,43 @@ const list = operation({
   answer: page(schedule),
   returns: "Schedules",
   handle: async (requested, c) => {
-    const { environment, flag, author, status, q, ...query } = query;
-    const { page, told } = await listing(c, query, "id");
-    const { id: projectId, key } = await projectThere(c);
-    const visible = visibleEnvironments(c.var.caller.scope, key);
-    const rows = await store.listSchedules(
-      c.var.db,
-      { projectId, visible, environment, flag, author, status, q },
-      page,
-    );
-    return c.json(told(rows, shownSchedule), 200);
+    const { environment, flag, author, status, q, ...order } = requested.query;
+    const { page, told } = await listing(c, order, "id");
+    const { id: projectId, key } = await projectThere(requested);
+    const filter = {
+      projectId,
+      visible: visibleEnvironments(requested.scope, key),
+      environment,
+      flag,
+      author,
+      status,
+      q,
+    };
+    const rows = await store.listSchedules(requested.db, filter, page);
+    return told(rows, shownSchedule);
   },
 });
 
 const read = operation({
   id: "readSchedule",
   method: "get",
-  path: `${PATH}/{id}`,
+  path: SCHEDULE,
   tag: "schedules",
   summary: "Read a schedule",
   role: "viewer",
   answer: schedule,
   returns: "The schedule",
   handle: async (requested, c) => {
-    const { row, environment } = await plannedThere(c, "schedule", store.findSchedule);
+    const { row, environment } = await scheduleOf(requested);
     c.header("etag", etagOf(row.version));
-    return c.json(shownSchedule({ ...row, environment: environment.environment }), 200);
+    return shownSchedule({ ...row, environment: environment.environment });
   },
 });
 
 const patch = operation({
   id: "updateSchedule",
   method: "patch",
-  path: `${PATH}/{id}`,
+  path: SCHEDULE,
   tag: "schedules",
   summary: "Change a schedule before its time",
   role: "editor",
@@ -136,72 +144,68 @@ const patch = operation({
   answer: rehearsedSchedule,
   returns: "The schedule",
   example: { reason: "The sale goes on for a week" },
-  problems: { 403: ["approval-required"], 409: [...PLANNED, "schedule-ended"], 413: TOO_LARGE },
-  handle: async (requested, c) => {
-    const { at, reason, ...sent } = body;
-    const edit = editOf(sent);
-    const done = await write(c, async (now) => {
-      const { row, environment } = await plannedThere(c, "schedule", store.findSchedule);
-      requireMatch(c, etagOf(row.version));
-      requirePending(row);
-      const next = {
-        ...row,
-        ...(edit && { edit }),
-        ...(at !== undefined && { at }),
-        ...(reason !== undefined && { reason }),
-      };
-      const changes = difference(planOf(row), planOf(next));
-      const { flagId, would } = await rehearsed(c.var.db, environment, row.flagKey, next.edit as TargetingEdit, now);
-      const told = () => ({ ...shownSchedule({ ...next, environment: environment.environment }), ...would });
-      if (isEmpty(changes)) return { status: 200, body: told(), etag: etagOf(row.version) };
-      if (next.at !== row.at) requireTime(next.at, now);
-      // Whoever changes it answers for it.
-      const { actor, tokenId } = origin(c);
-      Object.assign(next, { flagId, actor, tokenId, version: row.version + 1, updatedAt: now });
-      return {
-        status: 200,
-        wakeAt: next.at,
-        body: told(),
-        etag: etagOf(next.version),
-        write: {
-          statements: [store.updateSchedule(c.var.db, row, next)],
-          audit: auditedSchedule("schedule.update", environment, row, changes),
-        },
-      };
-    });
-    return c.json(done.body, 200);
+  problems: { ...PROBLEMS, 409: ["archived", "rule-gone", "rule-exists", "schedule-ended"] },
+  plan: async (requested, now) => {
+    const { db, by, body } = requested;
+    const { at, reason } = body;
+    const edit = editOf(body);
+    const { row, environment } = await scheduleOf(requested);
+    requireIfMatch(requested, etagOf(row.version));
+    requirePending(row);
+    const next = {
+      ...row,
+      ...(edit && { edit }),
+      ...(at !== undefined && { at }),
+      ...(reason !== undefined && { reason }),
+    };
+    const changes = difference(planOf(row), planOf(next));
+    const { flagId, would } = await rehearsed(db, environment, row.flagKey, next.edit as TargetingEdit, now);
+    const shown = () => ({ ...shownSchedule({ ...next, environment: environment.environment }), ...would });
+    if (isEmpty(changes)) return { status: 200, body: shown(), etag: etagOf(row.version) };
+    if (next.at !== row.at) requireTime(next.at, now);
+    // Whoever changes it answers for it.
+    Object.assign(next, { flagId, actor: by.actor, tokenId: by.tokenId, version: row.version + 1, updatedAt: now });
+    return {
+      status: 200,
+      wakeAt: next.at,
+      body: shown(),
+      etag: etagOf(next.version),
+      write: {
+        statements: [store.updateSchedule(db, row, next)],
+        audit: auditedSchedule("schedule.update", environment, row, changes),
+      },
+    };
   },
+  respond: ({ body }) => body,
 });
 
 const cancel = operation({
   id: "deleteSchedule",
   method: "delete",
-  path: `${PATH}/{id}`,
+  path: SCHEDULE,
   tag: "schedules",
   summary: "Cancel a schedule before its time; it stays to be read",
   role: "editor",
   reach: "part",
   status: 204,
-  returns: { description: "Cancelled" },
+  returns: "Cancelled",
   problems: { 409: ["schedule-ended"] },
-  handle: async (requested, c) => {
-    await write(c, async (now) => {
-      const { row, environment } = await plannedThere(c, "schedule", store.findSchedule);
-      requireMatch(c, etagOf(row.version));
-      if (row.status === "cancelled") return { status: 204, body: null };
-      requirePending(row);
-      const changes = { status: { from: row.status, to: "cancelled" } };
-      return {
-        status: 204,
-        body: null,
-        write: {
-          statements: [store.updateSchedule(c.var.db, row, ending(row, "cancelled", now))],
-          audit: auditedSchedule("schedule.cancel", environment, row, changes),
-        },
-      };
-    });
-    return c.body(null, 204);
+  plan: async (requested, now) => {
+    const { row, environment } = await scheduleOf(requested);
+    requireIfMatch(requested, etagOf(row.version));
+    if (row.status === "cancelled") return { status: 204, body: null };
+    requirePending(row);
+    const changes = { status: { from: row.status, to: "cancelled" } };
+    return {
+      status: 204,
+      body: null,
+      write: {
+        statements: [store.updateSchedule(requested.db, row, ending(row, "cancelled", now))],
+        audit: auditedSchedule("schedule.cancel", environment, row, changes),
+      },
+    };
   },
+  respond: () => null,
 });
 
 export const schedules = [create, list, read, patch, cancel];
@@ -209,7 +213,10 @@ export const schedules = [create, list, read, patch, cancel];
 const planOf = ({ at, edit, reason }: store.ScheduleRow) => ({ at, ...edit, reason });
 
 /** Null where neither is sent. */
-function editOf({ fields, instructions }: z.infer<typeof scheduleChange>): TargetingEdit | null {
+function editOf({
+  fields,
+  instructions,
+}: Pick<z.infer<typeof scheduleChange>, "fields" | "instructions">): TargetingEdit | null {
   if (fields !== undefined && instructions !== undefined) throw notOneEdit();
   const edit = fields !== undefined ? { fields } : instructions !== undefined ? { instructions } : null;
   if (new TextEncoder().encode(JSON.stringify(edit)).byteLength > MAX_SCHEDULED_BYTES) {
