@@ -1,7 +1,7 @@
 /** A write as it is requested: by whoever sends it, or by the change request that carries it. Its plan sees no difference. */
 import type { Env } from "../../env.ts";
 import type { Database } from "../../store/database.ts";
-import type { Scope } from "../../store/schema/index.ts";
+import type { Role, Scope } from "../../store/schema/index.ts";
 import type { AdminContext } from "../http/context.ts";
 import type { Origin } from "./plan.ts";
 import { etagMismatch, isMatch, origin } from "./write.ts";
@@ -12,6 +12,8 @@ export type Requested<Path = unknown, Body = unknown, Query = unknown> = {
   /** Of the token that requests it. */
   scope: Scope;
   by: Pick<Origin, "actor" | "tokenId">;
+  /** Of that token, as it is now. Left out where nobody requests it any more. */
+  role?: Role;
   /** What carries it: for what goes on by itself, with the approvals that it was begun with. */
   changeRequest?: string;
   /** Why, for the audit log. */
@@ -31,6 +33,7 @@ export const requestOf = (c: AdminContext, path: unknown, body: unknown, query: 
   db: c.var.db,
   scope: c.var.caller.scope,
   by: origin(c),
+  role: c.var.caller.role,
   reason: c.var.reason,
   path,
   body,

@@ -1,4 +1,4 @@
-/** Requester for a change, and looking at what was asked for. */
+/** Change requests: opened, listed, read, edited, and what has happened to each. */
 
 import { badRequest, conflict, forbidden } from "../../../platform/problem.ts";
 import { newId } from "../../../platform/random-id.ts";
@@ -15,19 +15,20 @@ import { isAtLeast, isEscaped, isMet, isNamed, type PolicyRow } from "../../../s
 import { retryingLostRaces } from "../../../store/outbox/commit.ts";
 import type { AffectedByChange } from "../../../store/schema/index.ts";
 import { difference, isEmpty } from "../../documents/diff.ts";
-import { needs, visibleEnvironments } from "../../http/access.ts";
-import { body, json, page, pageOf, pageQuery, problems, projectPath, resource } from "../../http/contract.ts";
+import { visibleEnvironments } from "../../http/access.ts";
+import { page, pageOf, pageQuery } from "../../http/contract.ts";
 import { listing, openedQuery } from "../../http/pagination.ts";
 import { z } from "../../http/zod.ts";
 import { MAX_CHANGE_REQUESTS, MAX_NAME } from "../../limits.ts";
 import { operation } from "../../operation.ts";
 import { projectThere } from "../../planned/planned.ts";
-import { etagOf, requireFuture, requireMatch, write } from "../../write/write.ts";
-import { changeRequestOf, changeRequestPath } from "./actions.ts";
-import { auditedStep, planRevision, shownChangeRequest } from "./plan.ts";
-import { asOfNow, outlookWithin } from "./preview.ts";
+import { requireIfMatch } from "../../write/request.ts";
+import { etagOf, requireFuture } from "../../write/write.ts";
+import { changeRequestOf, STATE } from "./actions.ts";
+import { actorOf, auditedStep, planRevision, shownChangeRequest } from "./plan.ts";
+import { asOfNow, previewWithin } from "./preview.ts";
 import { about, changeRequest, event, listedChangeRequest, shownEvent, shownRow, status } from "./representation.ts";
-import { type Change, change } from "./requested-operation.ts";
+import { type Change, change, REQUESTED, REQUESTED_SIZE } from "./requested-operation.ts";
 
 const PATH = "/projects/{project}/change-requests" as const;
 
@@ -36,7 +37,7 @@ const create = operation({
   method: "post",
   path: PATH,
   tag: "change requests",
-  summary: "Ask for a change that somebody has to approve of, or that is to be made at a time",
+  summary: "Request a change that somebody has to approve of, or that is to be made at a time",
   role: "editor",
   reach: "part",
   body: z.strictObject({
@@ -58,61 +59,53 @@ const create = operation({
     },
   },
   problems: {
-    409: ["too-many-change-requests", ...CARRIED],
+    409: ["too-many-change-requests", ...REQUESTED],
     412: ["changed-since"],
-    413: CARRIED_SIZE,
+    413: REQUESTED_SIZE,
   },
-  handle: async (requested, c) => {
+  plan: async (requested, now) => {
+    const { env, db, by, scope, body } = requested;
     const { change, title, description = "", publishAt = null, draft = false } = body;
-    const { caller, db } = c.var;
-    const place = { env: c.env, db };
-    const project = await projectThere(c);
+    const place = { env, db };
+    const actor = actorOf(requested);
+    const project = await projectThere(requested);
+    requireFuture(publishAt, now, "/publishAt");
+    if ((await countUndecided(db, project.id)) >= MAX_CHANGE_REQUESTS) {
+      throw conflict("too-many-change-requests", `Decide on some first: at most ${MAX_CHANGE_REQUESTS} can wait.`);
+    }
+    const { base, environment, fields, subjects } = await asOfNow({ ...place, by, scope }, project, change, now);
     const id = newId("cr");
-    const done = await write(c, async (now) => {
-      requireFuture(publishAt, now, "/publishAt");
-      if ((await countUndecided(db, project.id)) >= MAX_CHANGE_REQUESTS) {
-        throw conflict("too-many-change-requests", `Decide on some first: at most ${MAX_CHANGE_REQUESTS} can wait.`);
-      }
-      const asking = { ...place, scope: caller.scope, by: { actor: caller.name, tokenId: caller.id } };
-      const { base, environment, fields, subjects } = await asOfNow(asking, project, change, now);
-      const status = draft ? ("draft" as const) : ("open" as const);
-      const row = {
-        id,
-        projectId: project.id,
-        ...{ title, description, status, publishAt, ...fields },
-        authorId: caller.id,
-        author: caller.name,
-        ...{ revision: 1, version: 1, failure: null, attempts: 0, createdAt: now, updatedAt: now, publishedAt: null },
-      };
-      const revision = { changeRequestId: id, revision: 1, change, base, createdAt: now };
-      const actor = { actorId: caller.id, actor: caller.name };
-      const event = {
-        changeRequestId: id,
-        version: 1,
-        kind: "open" as const,
-        revision: 1,
-        ...actor,
-        comment: null,
-        at: now,
-      };
-      const there = { row: { ...row, seq: 0 }, revision, events: [event], project, environment };
-      return {
-        status: 201,
-        wakeAt: status === "open" ? publishAt : null,
-        body: await shownChangeRequest(place, there, now),
-        etag: etagOf(1),
-        write: {
-          statements: [
-            insertEvent(db, event),
-            insertChangeRequest(db, row),
-            ...insertRevision(db, project.id, revision, subjects),
-          ],
-          audit: auditedStep(there, id, "open", difference({}, { status, title, publishAt, ...change })),
-        },
-      };
-    });
-    return c.json(done.body, 201);
+    const status = draft ? ("draft" as const) : ("open" as const);
+    const row = {
+      id,
+      projectId: project.id,
+      ...{ title, description, status, publishAt, ...fields },
+      authorId: actor.id,
+      author: actor.name,
+      ...{ revision: 1, version: 1, failure: null, attempts: 0, createdAt: now, updatedAt: now, publishedAt: null },
+    };
+    const revision = { changeRequestId: id, revision: 1, change, base, createdAt: now };
+    const event = {
+      ...{ changeRequestId: id, version: 1, kind: "open" as const, revision: 1 },
+      ...{ actorId: actor.id, actor: actor.name, comment: null, at: now },
+    };
+    const there = { row: { ...row, seq: 0 }, revision, events: [event], project, environment };
+    return {
+      status: 201,
+      wakeAt: status === "open" ? publishAt : null,
+      body: await shownChangeRequest(place, there, now),
+      etag: etagOf(1),
+      write: {
+        statements: [
+          insertEvent(db, event),
+          insertChangeRequest(db, row),
+          ...insertRevision(db, project.id, revision, subjects),
+        ],
+        audit: auditedStep(there, id, "open", difference({}, { status, title, publishAt, ...change })),
+      },
+    };
   },
+  respond: ({ body }) => body,
 });
 
 const list = operation({
@@ -136,13 +129,13 @@ const list = operation({
     }),
   }),
   answer: page(listedChangeRequest),
-  returns: "Change requests, newest first unless told",
+  returns: "Change requests, newest first by default",
   handle: async (requested, c) => {
-    const { project: projectKey } = path;
-    const { status, environment, flag, segment, author, waitingForMe, q, ...query } = query;
-    const { page, told } = await listing(c, query, "seq");
-    const { db, caller } = c.var;
-    const project = await projectThere(c);
+    const { db, path, query } = requested;
+    const { caller } = c.var;
+    const { status, environment, flag, segment, author, waitingForMe, q, ...order } = query;
+    const { page, told } = await listing(c, order, "seq");
+    const project = await projectThere(requested);
     if (flag !== undefined && segment !== undefined) throw badRequest("Send flag or segment, not both.");
     const subject =
       flag !== undefined
@@ -150,16 +143,16 @@ const list = operation({
         : segment === undefined
           ? undefined
           : ({ kind: "segment", key: segment } as const);
-    const visible = visibleEnvironments(caller.scope, projectKey);
+    const visible = visibleEnvironments(caller.scope, path.project);
     const environments =
       environment === undefined ? visible : [environment].filter((one) => visible?.includes(one) ?? true);
     const filter = { status: status && [status], environments, subject, author, q };
     const answer = (found: ListedChangeRequest[]) => {
       const rows = found.map(({ row, environment }) => ({ ...row, environment }));
-      return told(rows, ({ environment, ...row }) => shownRow({ project: projectKey, environment }, row));
+      return told(rows, ({ environment, ...row }) => shownRow({ project: path.project, environment }, row));
     };
     if (waitingForMe === "false") {
-      return c.json(answer(await listChangeRequests(db, project.id, filter, page)), 200);
+      return answer(await listChangeRequests(db, project.id, filter, page));
     }
     const undecided = (["open", "failed"] as const).filter((one) => status === undefined || one === status);
     const waiting = { ...filter, status: undecided, waitingFor: caller.id };
@@ -176,7 +169,7 @@ const list = operation({
         after = { value: createdAt, tie: String(seq) };
       }
     }
-    return c.json(answer(found.slice(0, page.limit)), 200);
+    return answer(found.slice(0, page.limit));
   },
 });
 
@@ -191,12 +184,12 @@ const read = operation({
   answer: changeRequest,
   returns: "The change request",
   handle: async (requested, c) => {
-    const there = await changeRequestOf(c, true);
+    const { env, db, scope } = requested;
+    const there = await changeRequestOf(requested, true);
     c.header("etag", etagOf(there.row.version));
-    const place = { env: c.env, db: c.var.db };
-    const shown = await retryingLostRaces(() => shownChangeRequest(place, there, c.var.now()));
-    const visible = visibleEnvironments(c.var.caller.scope, there.project.key);
-    return c.json({ ...shown, outlook: shown.outlook && outlookWithin(shown.outlook, visible) }, 200);
+    const shown = await retryingLostRaces(() => shownChangeRequest({ env, db }, there, c.var.now()));
+    const visible = visibleEnvironments(scope, there.project.key);
+    return { ...shown, preview: shown.preview && previewWithin(shown.preview, visible) };
   },
 });
 
@@ -205,46 +198,36 @@ const patch = operation({
   method: "patch",
   path: `${PATH}/{changeRequest}`,
   tag: "change requests",
-  summary: "Change what is asked for; approvals were of what it was before, and count no more",
+  summary: "Change what is requested; approvals were of what it was before, and count no more",
   role: "editor",
   reach: "part",
   body: z.strictObject({ change, ...about }).partial(),
   answer: changeRequest,
   returns: "The change request",
   example: { title: "A fifth of them", description: "It went well with a tenth." },
-  problems: { 409: [...STATE, ...CARRIED], 412: ["changed-since"], 413: CARRIED_SIZE },
-  handle: async (requested, c) => {
-    const input = body;
-    const { caller, db } = c.var;
-    const place = { env: c.env, db };
-    const done = await write(c, async (now) => {
-      const there = await changeRequestOf(c, false);
-      const { row } = there;
-      if (row.authorId !== caller.id) throw forbidden("Only its author edits a change request: comment on it.");
-      requireMatch(c, etagOf(row.version));
-      const change = input.change ?? (there.revision.change as Change);
-      const { title = row.title, description = row.description } = input;
-      const publishAt = input.publishAt === undefined ? row.publishAt : input.publishAt;
-      const about = { title: row.title, description: row.description, publishAt: row.publishAt };
-      const changes = difference({ ...about, ...there.revision.change }, { title, description, publishAt, ...change });
-      if (isEmpty(changes)) {
-        return { status: 200, body: await shownChangeRequest(place, there, now), etag: etagOf(row.version) };
-      }
-      if (publishAt !== row.publishAt || row.status === "failed") requireFuture(publishAt, now, "/publishAt");
-      return planRevision(
-        place,
-        there,
-        caller,
-        change,
-        { kind: "edit", fields: { title, description, publishAt } },
-        {
-          changes,
-          now,
-        },
-      );
-    });
-    return c.json(done.body, 200);
+  problems: { 409: [...STATE, ...REQUESTED], 412: ["changed-since"], 413: REQUESTED_SIZE },
+  plan: async (requested, now) => {
+    const { env, db, body } = requested;
+    const place = { env, db };
+    const there = await changeRequestOf(requested, false);
+    const { row } = there;
+    if (row.authorId !== actorOf(requested).id) {
+      throw forbidden("Only its author edits a change request: comment on it.");
+    }
+    requireIfMatch(requested, etagOf(row.version));
+    const change = body.change ?? (there.revision.change as Change);
+    const { title = row.title, description = row.description } = body;
+    const publishAt = body.publishAt === undefined ? row.publishAt : body.publishAt;
+    const before = { title: row.title, description: row.description, publishAt: row.publishAt };
+    const changes = difference({ ...before, ...there.revision.change }, { title, description, publishAt, ...change });
+    if (isEmpty(changes)) {
+      return { status: 200, body: await shownChangeRequest(place, there, now), etag: etagOf(row.version) };
+    }
+    if (publishAt !== row.publishAt || row.status === "failed") requireFuture(publishAt, now, "/publishAt");
+    const fields = { title, description, publishAt };
+    return planRevision(place, there, requested, change, { kind: "edit", fields }, { changes, now });
   },
+  respond: ({ body }) => body,
 });
 
 const events = operation({
@@ -258,22 +241,19 @@ const events = operation({
   query: pageQuery,
   answer: page(event),
   returns: "Events, oldest first",
-  handle: async (requested, c) => {
-    const { limit, cursor } = query;
-    const after = beforeOf(cursor) ?? 0;
-    const { events } = await changeRequestOf(c, true);
+  handle: async (requested) => {
+    const { limit, cursor } = requested.query;
+    const after = afterVersion(cursor);
+    const { events } = await changeRequestOf(requested, true);
     const rows = events.filter(({ version }) => version > after);
-    return c.json(
-      pageOf(rows, limit, ({ version }) => String(version), shownEvent),
-      200,
-    );
+    return pageOf(rows, limit, ({ version }) => String(version), shownEvent);
   },
 });
 
 export const changeRequests = [create, list, read, patch, events];
 
-function beforeOf(cursor: string | undefined): number | undefined {
-  if (cursor === undefined || cursor === "") return undefined;
+function afterVersion(cursor = ""): number {
+  if (cursor === "") return 0;
   if (!/^\d{1,15}$/.test(cursor)) throw badRequest("That is not a cursor of this list.");
   return Number(cursor);
 }
