@@ -66,7 +66,6 @@ export type Sentence = Pick<Operation, "operationId"> & {
 /** `send` sends each of the story's requests, which all have to be answered with a success. */
 export async function tellStory(send: (sentence: Sentence) => ReturnType<Api>): Promise<void> {
   const ids: Record<string, string> = {};
-  let revision = 0;
   const author = await newToken();
   const example = (id: string) => Object.values(byId.get(id)!.requestBody?.content ?? {})[0]?.example as object;
   for (const id of [...first, ...reads.map(({ operationId }) => operationId), ...last]) {
@@ -88,7 +87,7 @@ export async function tellStory(send: (sentence: Sentence) => ReturnType<Api>): 
       return ids[name] ?? parameters.find((one) => one.name === name)?.example ?? "";
     });
     if (id === "deleteProject") await api("DELETE", "/projects/demo/environments/staging");
-    const query = { readReceipt: `?revision=${revision}`, listDependents: "?flag=new-checkout" }[id] ?? "";
+    const query = { listDependents: "?flag=new-checkout" }[id] ?? "";
     const [type, content] = Object.entries(requestBody?.content ?? {})[0] ?? [];
     const headers: Record<string, string> = type === undefined ? {} : { "content-type": type };
     const by = id === "createChangeRequest" || own.has(id) ? author : api;
@@ -105,12 +104,13 @@ export async function tellStory(send: (sentence: Sentence) => ReturnType<Api>): 
     expect([id, status, status < 300 ? "" : body]).toEqual([id, expect.toSatisfy((code) => code < 300), ""]);
     if (id === "createEnvironment") await api("POST", "/projects/demo/environments", { key: "staging" });
     if (id === "createKey") ids.key = body.id;
-    if (id === "createRamp" || id === "createSchedule") ids.id = body.id;
+    if (id === "createRamp") ids.ramp = body.id;
+    if (id === "createSchedule") ids.schedule = body.id;
     if (id === "createChangeRequest") ids.changeRequest = body.id;
     if (id === "createToken") ids.token = body.id;
-    if (body?.propagation !== undefined) revision = body.revision;
+    if (body?.receiptPath !== undefined) ids.revision = String(body.revision);
     if (id === "listAudit") {
-      ids.id = body.items.find(({ action }: { action: string }) => action === "flag.update").id;
+      ids.entry = body.items.find(({ action }: { action: string }) => action === "flag.update").id;
     }
   }
 }

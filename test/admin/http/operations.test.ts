@@ -1,14 +1,16 @@
 /** What follows from an operation's declaration alone, for every operation. */
 import { exports } from "cloudflare:workers";
 import { beforeAll, describe, expect, test } from "vitest";
-import { type Api, as, newFlag, newProject, newToken } from "../../support/admin.ts";
+import { type Api, as, bootstrap, newFlag, newProject, newToken } from "../../support/admin.ts";
 import { operations } from "../../support/story.ts";
 
 let api: Api;
 let project: string;
 let flag: string;
+let token: string;
 beforeAll(async () => {
-  api = await newToken();
+  token = (await bootstrap("POST", "/tokens", { name: "test", role: "admin" })).body.token;
+  api = as(token);
   project = await newProject(api);
   flag = await newFlag(api, project, "checkout");
 });
@@ -39,8 +41,15 @@ describe("routes", () => {
   });
 
   test("HEAD is answered where GET is, and a slash at the end changes nothing", async () => {
-    expect((await api("HEAD", `/projects/${project}`)).status).toBe(200);
-    expect((await api("HEAD", `/projects/${project}/promote`)).status).toBe(405);
+    const head = async (path: string) => {
+      const request = new Request(`https://bunting.test/api/v1${path}`, {
+        method: "HEAD",
+        headers: { authorization: `Bearer ${token}` },
+      });
+      return (await exports.default.fetch(request)).status;
+    };
+    expect(await head(`/projects/${project}`)).toBe(200);
+    expect(await head(`/projects/${project}/promote`)).toBe(405);
     expect((await api("GET", `/projects/${project}/`)).body.key).toBe(project);
   });
 

@@ -2,7 +2,7 @@
 
 import type { KillOutcome } from "../../../durable-objects/hub/kills/kill.ts";
 import { ApiError, conflict, unavailable } from "../../platform/problem.ts";
-import type { EnvironmentName } from "../../store/credentials.ts";
+import { type EnvironmentName, sha256 } from "../../store/credentials.ts";
 import type { Database } from "../../store/database.ts";
 import { documentsThere } from "../../store/documents.ts";
 import { movedIn, shareMoved } from "../documents/moved.ts";
@@ -83,10 +83,12 @@ const readReceipt = operation({
   answer: receipt,
   returns: "The receipt",
   problems: { 404: ["unknown-revision"] },
-  handle: async (requested) => {
+  handle: async (requested, c) => {
     const { revision } = requested.path;
     const known = await receiptOf(requested.env, await environmentOf(requested), revision);
     if (known === null) throw new ApiError(404, "unknown-revision", `The hub does not remember revision ${revision}.`);
+    // It has no version: clients go on acknowledging.
+    c.header("etag", `"${await sha256(JSON.stringify(known))}"`);
     return known;
   },
 });

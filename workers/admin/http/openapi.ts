@@ -56,7 +56,7 @@ function paramsWithExamples({ params, path }: Operation): z.ZodObject {
   const named = namesIn(path).map((name) => {
     const schema: z.ZodType = params.shape[name];
     const example = pathExamples[name];
-    return [name, example === undefined ? schema : schema.openapi({ example })] as const;
+    return [name, example === undefined ? schema : schema.openapi({ param: { example } })] as const;
   });
   return z.object(Object.fromEntries(named));
 }
@@ -78,9 +78,13 @@ function bodyOf({ body, upload, example, isWrite, method }: Operation, now: numb
   // All that a DELETE can say is its reason, which its header says as well.
   if (body === null || (isWrite && method === "delete")) return {};
   return {
-    body: { required: !body.safeParse({}).success, content: { "application/json": { schema: body, ...media } } },
+    body: { required: isRequired(method, body), content: { "application/json": { schema: body, ...media } } },
   };
 }
+
+/** A PATCH or a PUT without a body is rather a mistake than a wish to change nothing. */
+const isRequired = (method: string, body: z.ZodType) =>
+  method === "patch" || method === "put" || !body.safeParse({}).success;
 
 /** What a write answers, as far as it is known before it is made, and under `preview` what it would do. */
 function answers({ status, answer, answerType, returns, isWrite }: Operation, preview: z.ZodType): Responses {
@@ -98,14 +102,22 @@ function answers({ status, answer, answerType, returns, isWrite }: Operation, pr
   });
   if (!isWrite) return { [status]: answered(returns, answer ?? z.string()) };
   if (status === 200 && answer !== null) {
-    return { 200: answered(returns, answer.and(z.object({ preview: preview.optional() }))) };
+    return {
+      200: answered(returns, hasPreview(answer) ? answer : answer.and(z.object({ preview: preview.optional() }))),
+    };
   }
-  const would = z.object({ preview });
+  const would = answer !== null && hasPreview(answer) ? answer : z.object({ preview });
   return {
     [status]: answered(returns, answer),
-    200: answered("Only for `?dryRun=true`: what would be", answer === null ? would : answer.and(would)),
+    200: answered(
+      "Only for `?dryRun=true`: what would be",
+      answer === null || would === answer ? would : answer.and(would),
+    ),
   };
 }
+
+/** What is planned for later has a preview whether it is a dry run or not. */
+const hasPreview = (answer: z.ZodType) => answer instanceof z.ZodObject && Object.hasOwn(answer.shape, "preview");
 
 /** Of each status that can come, the codes that it comes with. */
 function problems(operation: Operation): Responses {

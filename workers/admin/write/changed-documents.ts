@@ -23,7 +23,8 @@ export async function touchedBy(db: Database, { write }: Pick<Plan<unknown>, "wr
       return [...touched("flag", there.flags, flags), ...touched("segment", there.segments, segments)];
     }),
   );
-  const heads = edits.map(({ head }) => head);
+  // An environment that is made or goes as a whole has no documents here, and one that is new no head yet.
+  const heads = edits.filter(({ documents }) => Object.keys(documents).length > 0).map(({ head }) => head);
   if (!(await areHeads(db, heads))) throw new LostRace();
   return [...[write.audit, ...(write.alsoAudited ?? [])].flatMap(common), ...environments.flat()];
 }

@@ -35,7 +35,8 @@ export class DryRun extends Error {
 
   constructor(body: object | null, preview: Preview) {
     super("Nothing was written");
-    this.answer = { preview, ...body };
+    const { preview: own }: { preview?: unknown } = body ?? {};
+    this.answer = { ...body, preview: own ?? preview };
   }
 }
 

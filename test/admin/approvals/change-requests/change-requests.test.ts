@@ -31,6 +31,8 @@ describe("a change request (R10)", () => {
       approvals: [],
       preview: {
         changes: { "fallthrough.split.weights.on": { from: 10_000, to: 20_000 } },
+        moved: [{ environment: "production", rule: null, movements: [{ from: "off", to: "on", weight: 10_000 }] }],
+        share: 10_000,
         documents: [
           {
             environment: "production",
@@ -38,7 +40,6 @@ describe("a change request (R10)", () => {
             key: "pay",
             current: { fallthrough: { split: { weights: { on: 10_000 } } } },
             proposed: { fallthrough: { split: { weights: { on: 20_000 } } } },
-            moved: [{ rule: null, movements: [{ from: "off", to: "on", weight: 10_000 }] }],
           },
         ],
         conflicts: [],

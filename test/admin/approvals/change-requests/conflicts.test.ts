@@ -152,7 +152,7 @@ describe("a change request of a whole project", () => {
     await admin("PATCH", flag, { variations: [BOOLEAN[0], { ...BOOLEAN[1], name: "Legacy" }] });
     const { documents, conflicts } = (await part("GET", at)).body.preview;
     const text = { current: expect.any(Object), proposed: expect.any(Object) };
-    const place = { kind: "flag", key: "pay", moved: [] };
+    const place = { kind: "flag", key: "pay" };
     expect(documents).toEqual([
       { ...place, environment: "development", ...text },
       { ...place, environment: "production" },
@@ -170,7 +170,7 @@ describe("a change request of a whole project", () => {
     const elsewhere = await underSegment();
     const { body } = await admin("GET", `/audit?project=${elsewhere.project}&action=flag.update`);
     const requests = `/projects/${project}/change-requests`;
-    const revert = { operation: "revertAuditEntry", path: { id: body.items[0].id } };
+    const revert = { operation: "revertAuditEntry", path: { entry: body.items[0].id } };
     expect(await outcome(author("POST", requests, { title: "Theirs", change: revert }))).toEqual([404, "not-found"]);
     const development = { operation: "turnFlagOff", path: production };
     const scoped = await newToken({ role: "editor", scope: { environments: [`${project}/development`] } });

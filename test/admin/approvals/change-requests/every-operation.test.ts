@@ -122,7 +122,7 @@ const cases: Record<
   revertAuditEntry: [
     async ({ project }) => {
       const { body } = await admin("GET", `/audit?project=${project}&action=flag.update`);
-      return { operation: "revertAuditEntry", path: { id: body.items[0].id }, query: { force: "true" } };
+      return { operation: "revertAuditEntry", path: { entry: body.items[0].id }, query: { force: "true" } };
     },
     targeted,
     { version: 4, rules: [] },

@@ -98,7 +98,7 @@ export async function previewNow(
       documents: shownTouched(touched),
       conflicts,
       obstacle,
-      policies: met.map(shownGiven),
+      policies: met.map((one) => ({ ...shownGiven(one), bypassed: false })),
       publishable: statusAfter(row.status, "publish") !== null && obstacle === null && inItsWay === 0,
     };
   } catch (error) {
@@ -148,11 +148,11 @@ export function previewWithin(preview: ChangeRequestPreview, visible: string[] |
   return {
     ...preview,
     moved: preview.moved.filter(isSeen),
-    documents: preview.documents.map((one) => {
+    documents: preview.documents?.map((one) => {
       const { environment, kind, key } = one;
       return isSeen(one) ? one : { environment, kind, key };
     }),
-    conflicts: preview.conflicts.map((one) => {
+    conflicts: preview.conflicts?.map((one) => {
       const { environment, kind, key, path } = one;
       return isSeen(one) ? one : { environment, kind, key, path };
     }),

@@ -3,7 +3,6 @@
 import type { ChangeRequestRow, EventRow } from "../../../store/approvals/change-requests.ts";
 import { description, key, mistake, name, time } from "../../http/contract.ts";
 import { z } from "../../http/zod.ts";
-import { policyMet } from "../../write/approval.ts";
 import { delivery } from "../../write/hub-client.ts";
 import { preview } from "../../write/preview.ts";
 import { person } from "../participants.ts";
@@ -47,9 +46,10 @@ const document = z.record(z.string(), z.unknown());
 /** `environment` is null for what all of them have in common of a flag. */
 const place = { environment: key.nullable(), kind: z.enum(["flag", "segment"]), key };
 
-const ownPreview = preview
-  .omit({ policies: true })
-  .extend({
+/** A dry run of a step says what the step would do, and no more of the change. */
+const ownPreview = z
+  .object({
+    ...preview.shape,
     documents: z
       .array(
         z.object({
@@ -58,6 +58,7 @@ const ownPreview = preview
           proposed: document.nullable().optional().openapi({ description: "What publishing would make of it now" }),
         }),
       )
+      .optional()
       .openapi({
         description:
           "The first hundred that it would change; those that are too large to show, or beyond the reader's scope, without their text",
@@ -72,16 +73,17 @@ const ownPreview = preview
           proposed: z.unknown().optional(),
         }),
       )
+      .optional()
       .openapi({ description: "What somebody has changed since, and publishing would change again" }),
     obstacle: z
       .object({ code: z.string(), detail: z.string(), errors: z.array(mistake).optional() })
       .nullable()
+      .optional()
       .openapi({
         description:
           "What the request itself would be refused with now: an instruction that has lost its object, no room in the environment",
       }),
-    policies: z.array(policyMet).openapi({ description: "Those in force that it meets" }),
-    publishable: z.boolean(),
+    publishable: z.boolean().optional(),
   })
   .openapi("ChangeRequestPreview");
 
