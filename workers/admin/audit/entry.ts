@@ -3,7 +3,8 @@
 import type { KillRecord } from "../../../durable-objects/hub/kills/kill.ts";
 import { badRequest } from "../../platform/problem.ts";
 import type { AuditFilter, AuditPosition, AuditRow } from "../../store/audit.ts";
-import { pending, time, whole } from "../http/contract.ts";
+import { pending, time } from "../http/contract.ts";
+import { instantInQuery } from "../http/quantities.ts";
 import { z } from "../http/zod.ts";
 import { MAX_NAME } from "../limits.ts";
 
@@ -80,7 +81,7 @@ export const pendingEntry = ({ action, flag, origin, at, reason }: KillRecord): 
 });
 
 const exactly = z.string().max(MAX_NAME).optional();
-const moment = whole(0).optional();
+const moment = instantInQuery.optional();
 
 export const filterQuery = z.object({
   project: exactly,
@@ -92,8 +93,8 @@ export const filterQuery = z.object({
   actor: exactly,
   token: exactly.openapi({ description: "The id of an API token" }),
   correlation_id: exactly,
-  from: moment.openapi({ description: "Epoch milliseconds: at this time or later" }),
-  to: moment.openapi({ description: "Epoch milliseconds: before this time" }),
+  from: moment.openapi({ description: "At this time or later" }),
+  to: moment.openapi({ description: "Before this time" }),
   reason: exactly.openapi({ description: "Text that is part of the reason" }),
 });
 

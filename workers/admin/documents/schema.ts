@@ -1,6 +1,7 @@
 /** The documents of docs/evaluation.md as requests carry them: shape only, meaning is core's `validate`. */
 import type { Condition, Json, Operator } from "@bunting/core";
 import { description, key, name } from "../http/contract.ts";
+import { share } from "../http/quantities.ts";
 import { z } from "../http/zod.ts";
 import {
   MAX_CONDITION_VALUES,
@@ -116,9 +117,7 @@ export const condition: z.ZodType<Condition> = z
 export const conditions = firstMistakes(z.array(condition).max(MAX_CONDITIONS));
 
 /** Thousandths of a percent by variation. */
-const weights = firstMistakes(
-  z.record(key, z.number().int().min(0).max(100_000)).openapi({ example: { on: 5_000, off: 95_000 } }),
-);
+const weights = firstMistakes(z.record(key, share()).openapi({ example: { on: 5_000, off: 95_000 } }));
 
 export const serve = z
   .lazy(() =>
@@ -147,7 +146,7 @@ export const segmentRule = z
     sample: z
       .strictObject({
         by: attribute.optional(),
-        buckets: z.number().int().min(0).max(100_000),
+        buckets: share(),
         reshuffle: z.boolean().optional(),
       })
       .optional(),

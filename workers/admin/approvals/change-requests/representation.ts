@@ -2,6 +2,7 @@
 
 import type { ChangeRequestRow, EventRow } from "../../../store/approvals/change-requests.ts";
 import { description, key, mistake, name, time } from "../../http/contract.ts";
+import { instant } from "../../http/quantities.ts";
 import { z } from "../../http/zod.ts";
 import { delivery } from "../../write/hub-client.ts";
 import { preview } from "../../write/preview.ts";
@@ -11,7 +12,7 @@ import { change } from "./requested-operation.ts";
 export const about = {
   title: name,
   description,
-  publishAt: time.nullable().openapi({
+  publishAt: instant.nullable().openapi({
     description: "When it is published, if it has its approvals by then; null: when somebody publishes it",
   }),
 };
