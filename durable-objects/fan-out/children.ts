@@ -2,7 +2,7 @@
 
 import type { Env } from "../../workers/env.ts";
 import { RELAY_DELIVER_MS, within } from "../../workers/platform/deadline.ts";
-import type { Delivery, Downstream, Report, Standing } from "./delivery.ts";
+import type { Delivery, Downstream, EnvironmentOccupancy, Report } from "./delivery.ts";
 import { merge, nothing, type Part, silence } from "./receipt.ts";
 import { type Region, type RelayCounts, relayName, rootsOf } from "./tree.ts";
 
@@ -74,11 +74,11 @@ export class Children {
   }
 
   /** To all but those already `told`, in the background: whoever does not take it is asked again by alarm. */
-  deliver(delivery: Delivery, standing: Standing, told = new Set<string>()): Set<string> {
+  deliver(delivery: Delivery, occupancy: EnvironmentOccupancy, told = new Set<string>()): Set<string> {
     for (const child of this.#all()) {
       if (told.has(child.name)) continue;
       told.add(child.name);
-      this.#ctx.waitUntil(this.#hear(child, (relay) => relay.deliver(delivery, standing), child.failures));
+      this.#ctx.waitUntil(this.#hear(child, (relay) => relay.deliver(delivery, occupancy), child.failures));
     }
     return told;
   }

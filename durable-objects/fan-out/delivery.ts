@@ -38,12 +38,12 @@ export type Report = {
 };
 
 /** How the whole environment stands, as the hub last knew: how many relays each region has, and the sums of all reports. */
-export type Standing = { relays: RelayCounts; connected: number; keys: Record<string, number> };
+export type EnvironmentOccupancy = { relays: RelayCounts; connected: number; keys: Record<string, number> };
 
 /** What the hub and every relay are to those below them. Null: there is no such environment. */
 export interface Upstream {
   /** Registers a relay, or hears how it is, and tells what it lacks. */
-  attach(report: Report): Promise<(Since & { standing: Standing }) | null>;
+  attach(report: Report): Promise<(Since & { occupancy: EnvironmentOccupancy }) | null>;
   detach(name: string): Promise<void>;
   since(revision: number): Promise<Since | null>;
   /** The whole ruleset, at `revision` or a later one. */
@@ -52,7 +52,7 @@ export interface Upstream {
 
 /** What every relay is to the one above it. */
 export interface Downstream {
-  deliver(delivery: Delivery, standing: Standing): Promise<Report>;
+  deliver(delivery: Delivery, occupancy: EnvironmentOccupancy): Promise<Report>;
   /** Asks it to attach again, where what it lacks cannot be told by one delivery. */
   refresh(): Promise<Report | null>;
   /** Answers within the time, which gets shorter from level to level; whoever has not answered it by then is silent. */
@@ -98,7 +98,7 @@ export function runAfter(deliveries: Delivery[], revision: number, latest: numbe
   return start === -1 ? null : deliveries.slice(start);
 }
 
-/** The same run in as few messages as it fits: a client that takes these is where one is that took each by itself. */
+/** The same run in as few messages as it fits: a client that takes these ends at the same revision as one that takes each by itself. */
 export function mergeMessages(run: Pick<Delivery, "message">[]): string[] {
   if (run.length < 2) return run.map(({ message }) => message);
   const merged: string[] = [];

@@ -15,7 +15,7 @@ export type Attachment = {
 };
 
 /** What the Worker tells of a socket: also the revision at which it found the key good, for it may be a second behind. */
-export type Introduction = Omit<Attachment, "connectedAt" | "connectedWith" | "applied"> & { keyGoodAt: number };
+export type Introduction = Omit<Attachment, "connectedAt" | "connectedWith" | "applied"> & { keyValidAt: number };
 
 /** How the Worker introduces a socket, in the header of that name. */
 export const ATTACHMENT_HEADER = "x-bunting-attachment";

@@ -17,9 +17,16 @@ import {
 const counts = (fields: Partial<Counts>): Counts => ({ ...noCounts(), ...fields });
 
 function partOf(times: number[], fields: Partial<Part> = {}): Part {
-  const took: number[] = [];
-  for (const ms of times) record(took, ms);
-  return { ...nothing(), applied: times.length, connected: times.length, took, max: Math.max(0, ...times), ...fields };
+  const durations: number[] = [];
+  for (const ms of times) record(durations, ms);
+  return {
+    ...nothing(),
+    applied: times.length,
+    connected: times.length,
+    durations,
+    max: Math.max(0, ...times),
+    ...fields,
+  };
 }
 
 test.each([
@@ -38,10 +45,10 @@ describe("quantiles", () => {
     const times = fc.array(fc.integer({ min: 0, max: 600_000 }), { minLength: 1, maxLength: 300 });
     fc.assert(
       fc.property(times, fc.constantFrom(0.5, 0.9, 0.99, 1), (list, q) => {
-        const { took, max } = partOf(list);
+        const { durations, max } = partOf(list);
         const sorted = [...list].sort((one, other) => one - other);
         const exact = sorted[Math.ceil(sorted.length * q) - 1] as number;
-        const approximate = quantile(took, max, q) as number;
+        const approximate = quantile(durations, max, q) as number;
         expect(approximate).toBeGreaterThanOrEqual(exact);
         expect(approximate).toBeLessThanOrEqual(exact * 1.05 + 1);
       }),
@@ -92,7 +99,7 @@ describe("merging", () => {
     const list = fc.array(fc.integer({ min: 0, max: 1_000_000 }), { maxLength: 50 });
     fc.assert(
       fc.property(list, list, (one, other) => {
-        expect(merge(partOf(one), partOf(other)).took).toEqual(partOf([...one, ...other]).took);
+        expect(merge(partOf(one), partOf(other)).durations).toEqual(partOf([...one, ...other]).durations);
       }),
     );
   });

@@ -12,7 +12,7 @@ export type Part = Counts & {
   /** Polls of the last half minute that named this revision or a later one, which is about as many clients. */
   polling: number;
   /** From publishing to applied (or, over SSE, to written), in buckets of `bucketOf`. */
-  took: number[];
+  durations: number[];
   max: number;
   byRegion: Partial<Record<Region, Counts>>;
   bySdk: Record<string, Counts>;
@@ -20,7 +20,7 @@ export type Part = Counts & {
 };
 
 /** As it is told; times in milliseconds, null while nobody has it. */
-export type Receipt = Omit<Part, "took" | "max"> & {
+export type Receipt = Omit<Part, "durations" | "max"> & {
   revision: number;
   publishedAt: number;
   p50: number | null;
@@ -41,7 +41,7 @@ export const noCounts = (): Counts => ({ connected: 0, applied: 0, delivered: 0,
 export const nothing = (): Part => ({
   ...noCounts(),
   polling: 0,
-  took: [],
+  durations: [],
   max: 0,
   byRegion: {},
   bySdk: {},
@@ -55,13 +55,13 @@ export function silence(region: Region, connected: number): Part {
 }
 
 export function merge(one: Part, other: Part): Part {
-  const took = one.took.length >= other.took.length ? [...one.took] : [...other.took];
-  const shorter = one.took.length >= other.took.length ? other.took : one.took;
-  for (const [bucket, count] of shorter.entries()) took[bucket] = (took[bucket] ?? 0) + count;
+  const durations = one.durations.length >= other.durations.length ? [...one.durations] : [...other.durations];
+  const shorter = one.durations.length >= other.durations.length ? other.durations : one.durations;
+  for (const [bucket, count] of shorter.entries()) durations[bucket] = (durations[bucket] ?? 0) + count;
   return {
     ...sum(one, other),
     polling: one.polling + other.polling,
-    took,
+    durations,
     max: Math.max(one.max, other.max),
     byRegion: mergeEach(one.byRegion, other.byRegion),
     bySdk: bounded(mergeEach(one.bySdk, other.bySdk)),
@@ -70,14 +70,14 @@ export function merge(one: Part, other: Part): Part {
 }
 
 export function told(part: Part, revision: number, publishedAt: number): Receipt {
-  const { took, max, ...rest } = part;
-  const somebody = took.some((count) => count > 0);
+  const { durations, max, ...rest } = part;
+  const somebody = durations.some((count) => count > 0);
   return {
     revision,
     publishedAt,
     ...rest,
-    p50: quantile(took, max, 0.5),
-    p99: quantile(took, max, 0.99),
+    p50: quantile(durations, max, 0.5),
+    p99: quantile(durations, max, 0.99),
     max: somebody ? max : null,
   };
 }
@@ -87,19 +87,19 @@ export function bucketOf(ms: number): number {
 }
 
 /** Adds `count` clients that took `ms` to a histogram, in place. */
-export function record(took: number[], ms: number, count = 1): void {
+export function record(durations: number[], ms: number, count = 1): void {
   const bucket = bucketOf(ms);
-  while (took.length <= bucket) took.push(0);
-  took[bucket] = (took[bucket] as number) + count;
+  while (durations.length <= bucket) durations.push(0);
+  durations[bucket] = (durations[bucket] as number) + count;
 }
 
 /** The upper edge of the bucket that holds the quantile; never above what was really seen. */
-export function quantile(took: number[], max: number, q: number): number | null {
-  const total = took.reduce((sum, count) => sum + count, 0);
+export function quantile(durations: number[], max: number, q: number): number | null {
+  const total = durations.reduce((sum, count) => sum + count, 0);
   if (total === 0) return null;
   const rank = Math.max(1, Math.ceil(total * q));
   let seen = 0;
-  const bucket = took.findIndex((count) => {
+  const bucket = durations.findIndex((count) => {
     seen += count;
     return seen >= rank;
   });

@@ -16,7 +16,7 @@ type Waiting = { bytes: number; since: number | null };
 
 /** When history is next to be written; null while there is nothing. */
 export function archiveDueAt(position: Position, { bytes, since }: Waiting, now: number): number | null {
-  if (position.archivedRevision < position.bornRevision || bytes >= RUN_BYTES) return now;
+  if (position.archivedRevision < position.initialRevision || bytes >= RUN_BYTES) return now;
   return since === null ? null : since + RUN_WAITS_MS;
 }
 
@@ -25,16 +25,16 @@ export const needsBase = ({ runs, runBytes, baseBytes }: Position): boolean =>
 
 /** Everything there is by now. What was written twice, because a crash came between, is read once. */
 export async function archive(bucket: R2Bucket, storage: HubStorage, now: number): Promise<void> {
-  const { environmentId, bornRevision } = storage.position as Position;
+  const { environmentId, initialRevision } = storage.position as Position;
   const at = () => storage.position as Position;
 
-  if (at().archivedRevision < bornRevision) {
-    const first = storage.deltas.large(bornRevision);
+  if (at().archivedRevision < initialRevision) {
+    const first = storage.deltas.large(initialRevision);
     // Without it, as when the log had no room, history begins with the next base.
-    if (first !== null) await writeBase(bucket, environmentId, bornRevision, first);
+    if (first !== null) await writeBase(bucket, environmentId, initialRevision, first);
     storage.atomically(() => {
-      storage.deltas.forgetLarge(bornRevision);
-      storage.move({ archivedRevision: bornRevision, baseRevision: bornRevision, runs: 0, runBytes: 0 });
+      storage.deltas.forgetLarge(initialRevision);
+      storage.move({ archivedRevision: initialRevision, baseRevision: initialRevision, runs: 0, runBytes: 0 });
       storage.move({ baseBytes: first?.length ?? 0 });
     });
   }

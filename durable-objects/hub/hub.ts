@@ -24,7 +24,7 @@ import {
   type KillRecord,
   type KillRequest,
   type KillsNow,
-  wouldBe,
+  previewOutcome,
 } from "./kills/kill.ts";
 import { KillMirror } from "./kills/mirror.ts";
 import { compareHeads, fits, judge } from "./lineage.ts";
@@ -117,10 +117,10 @@ export class Hub extends DurableObject<Env> implements Upstream {
   }
 
   /** What `setKilled` would answer. Of a flag whose nudge was lost it publishes what was committed, as any catching up does. */
-  async wouldBeKilled(request: KillRequest): Promise<KillOutcome> {
+  async previewKill(request: KillRequest): Promise<KillOutcome> {
     await this.#born();
     if (!(await this.#learns(request.flag))) return { outcome: "unknown-flag" };
-    return wouldBe(request, this.#storage.kills.state(request.flag), this.#position.revision, Date.now());
+    return previewOutcome(request, this.#storage.kills.state(request.flag), this.#position.revision, Date.now());
   }
 
   async kills(): Promise<KillsNow> {
@@ -141,8 +141,8 @@ export class Hub extends DurableObject<Env> implements Upstream {
   }
 
   /** The encoded ruleset that this hub began with, until history in R2 has it. */
-  async firstBase(): Promise<string | null> {
-    return this.#storage.deltas.large((await this.#born()).bornRevision);
+  async initialRuleset(): Promise<string | null> {
+    return this.#storage.deltas.large((await this.#born()).initialRevision);
   }
 
   /** The encoded patches after `revision`, as far as the log has them: what history in R2 may still lack. */
@@ -157,13 +157,13 @@ export class Hub extends DurableObject<Env> implements Upstream {
     if ((await this.#bornOrNull()) === null) return null;
     this.#children.put(report, this.#position.revision);
     this.ctx.waitUntil(this.#compareHeads().catch(() => this.#alarm.wake(RETRY_MS)));
-    return { ...(await this.since(report.revision)), standing: this.#standing() };
+    return { ...(await this.since(report.revision)), occupancy: this.#updateOccupancy() };
   }
 
   async detach(name: string): Promise<void> {
     if (this.#storage.position === null) return;
     this.#children.remove(name);
-    this.#standing();
+    this.#updateOccupancy();
   }
 
   async since(revision: number): Promise<Since> {
@@ -176,10 +176,10 @@ export class Hub extends DurableObject<Env> implements Upstream {
   }
 
   /** By which relays admit clients. Decides how many of them there shall be. */
-  #standing() {
+  #updateOccupancy() {
     const { connected, regions, keys } = this.#children.sum();
     const relays = this.#storage.regions.decide(regions, Number(this.env.RELAY_CAP), Date.now());
-    if (this.#storage.regions.isUntold) this.#alarm.wake(SNAPSHOT_DELAY_MS);
+    if (this.#storage.regions.hasUnpublishedCounts) this.#alarm.wake(SNAPSHOT_DELAY_MS);
     return { relays, connected, keys };
   }
 
@@ -207,7 +207,7 @@ export class Hub extends DurableObject<Env> implements Upstream {
   }
 
   #announce(delivery: Delivery): void {
-    this.#children.deliver(delivery, this.#standing());
+    this.#children.deliver(delivery, this.#updateOccupancy());
     this.#alarm.wake(SNAPSHOT_DELAY_MS);
   }
 
@@ -299,7 +299,7 @@ export class Hub extends DurableObject<Env> implements Upstream {
       storage.members.replace(members);
       for (const [flag, kill] of Object.entries(kills)) storage.kills.setState(flag, kill);
       storage.move({ environmentId, ...from, snapshotRevision: 0, markedVersion: -1 });
-      storage.move({ bornRevision: from.revision, archivedRevision: from.revision - 1, baseRevision: 0 });
+      storage.move({ initialRevision: from.revision, archivedRevision: from.revision - 1, baseRevision: 0 });
       storage.move({ runs: 0, runBytes: 0, baseBytes: 0 });
       // History begins with it, whole.
       storage.deltas.keepLarge(from.revision, storage.snapshot().ruleset);
@@ -345,11 +345,11 @@ export class Hub extends DurableObject<Env> implements Upstream {
 
   /** What D1 alone knows of kills, where this hub began without it: the difference becomes one revision. */
   async #hearKills(): Promise<void> {
-    const { environmentId, unheardAfter } = this.#position;
-    if (unheardAfter === null) return;
-    const rows = await within(killsAfter(this.#db, environmentId, unheardAfter), D1_MS, "D1");
+    const { environmentId, unreadKillsAfter } = this.#position;
+    if (unreadKillsAfter === null) return;
+    const rows = await within(killsAfter(this.#db, environmentId, unreadKillsAfter), D1_MS, "D1");
     const storage = this.#storage;
-    const heard = { unheardAfter: null };
+    const heard = { unreadKillsAfter: null };
     const delivery = storage.atomically(() => {
       const changed = storage.kills.hear(rows).map((key) => [key, storage.flag(key)] as const);
       const flags = Object.fromEntries(changed.filter(([, document]) => document !== null));

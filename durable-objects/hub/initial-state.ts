@@ -18,7 +18,7 @@ export type Beginning = {
   version: number;
   changeId: string;
   killSeq: number;
-  unheardAfter: number | null;
+  unreadKillsAfter: number | null;
   documents: Documents;
   members: MemberRow[];
   kills: Record<string, KillState>;
@@ -64,7 +64,7 @@ function fromD1(whole: WholeEnvironment, latest: LatestPointer | null, snapshot:
     version: head.version,
     changeId: head.changeId,
     killSeq: Math.max(whole.killSeq, snapshot?.killSeq ?? 0) + KILL_SEQ_GAP,
-    unheardAfter: null,
+    unreadKillsAfter: null,
     documents: { flags: ruleset.flags, segments: ruleset.segments, keys },
     members: whole.members,
     kills: laidOver(snapshot?.kills ?? {}, later),
@@ -81,7 +81,7 @@ function fromSnapshot(snapshot: SnapshotParts): Beginning {
     version: snapshot.version,
     changeId: snapshot.changeId,
     killSeq: snapshot.killSeq + KILL_SEQ_GAP,
-    unheardAfter: lastHeard(snapshot),
+    unreadKillsAfter: lastHeard(snapshot),
     documents: { flags: Object.fromEntries(bare), segments: withoutLists(segments), keys: snapshot.keys },
     members: Object.values(segments).flatMap(listed),
     kills: snapshot.kills,
@@ -90,7 +90,7 @@ function fromSnapshot(snapshot: SnapshotParts): Beginning {
 }
 
 /** Up to which kill of D1 a snapshot has them all. */
-const lastHeard = ({ killSeq, unheardAfter }: SnapshotParts): number => unheardAfter ?? killSeq;
+const lastHeard = ({ killSeq, unreadKillsAfter }: SnapshotParts): number => unreadKillsAfter ?? killSeq;
 
 /** The hub keeps the lists of big segments beside their documents. */
 function withoutLists(segments: Record<string, Segment>): Record<string, Segment> {

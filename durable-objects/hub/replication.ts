@@ -74,7 +74,7 @@ export class Followers {
     this.#storage.logSnapshot(parts.revision, now);
     await this.#snapshots.write(environmentId, parts);
     this.#storage.move({ snapshotRevision: parts.revision });
-    this.#storage.regions.markTold(parts.relays);
+    this.#storage.regions.markPublished(parts.relays);
     for (const revision of this.#storage.expiredSnapshots(now - SNAPSHOT_KEPT_MS)) {
       await this.#snapshots.delete(environmentId, revision);
       this.#storage.forgetSnapshot(revision);
@@ -86,9 +86,9 @@ export class Followers {
     const { environmentId, snapshotRevision: revision } = this.#position;
     const { regions } = this.#storage;
     const relays = regions.counts;
-    if (!regions.isUntold) return;
+    if (!regions.hasUnpublishedCounts) return;
     await this.#snapshots.point(environmentId, { revision, relays });
-    regions.markTold(relays);
+    regions.markPublished(relays);
   }
 }
 

@@ -16,12 +16,12 @@ export type Position = {
   changeId: string;
   killSeq: number;
   /** Of a hub that began without D1, until D1 has answered: kills after this one may be known there alone. */
-  unheardAfter: number | null;
+  unreadKillsAfter: number | null;
   /** How far the KV snapshot and the row in D1 have followed. */
   snapshotRevision: number;
   markedVersion: number;
   /** Where the hub began, how far R2 has followed since, and its newest base. */
-  bornRevision: number;
+  initialRevision: number;
   archivedRevision: number;
   baseRevision: number;
   /** What was archived on top of that base, and what the base weighs. */
@@ -151,7 +151,7 @@ export class HubStorage {
       version: position.version,
       changeId: position.changeId,
       killSeq: position.killSeq,
-      unheardAfter: position.unheardAfter,
+      unreadKillsAfter: position.unreadKillsAfter,
       keys: this.#keys(),
       kills: this.kills.states(),
       ruleset: this.#whole.text,

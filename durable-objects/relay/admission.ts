@@ -21,7 +21,7 @@ export class Crowd {
   }
 
   refusal(keyHash: string) {
-    const { connected, keys } = this.#storage.standing;
+    const { connected, keys } = this.#storage.occupancy;
     const here = this.#sockets.count();
     const hereOfKey = this.#sockets.count(keyHash);
     const everywhereOfKey = Object.hasOwn(keys, keyHash) ? (keys[keyHash] as number) : 0;
@@ -31,7 +31,7 @@ export class Crowd {
   /** Relays admit by what they last heard, so that together they may have let in too many: the newest go. */
   cutExcess(): void {
     const limits = this.#limits();
-    const { connected, keys } = this.#storage.standing;
+    const { connected, keys } = this.#storage.occupancy;
     const tooMany = [...this.#sockets.byKey()].map(([keyHash, here]) => {
       return [this.#sockets.open(keyHash), excess(here, keys[keyHash] ?? 0, limits.key)] as const;
     });

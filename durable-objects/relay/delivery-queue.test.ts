@@ -3,10 +3,10 @@ import type { PatchMessage } from "@bunting/core/wire";
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { flag } from "../../test/support/environment.ts";
-import { encodeDelivery, mergeMessages, type Standing } from "../fan-out/delivery.ts";
+import { type EnvironmentOccupancy, encodeDelivery, mergeMessages } from "../fan-out/delivery.ts";
 import { DeliveryQueue } from "./delivery-queue.ts";
 
-const standing: Standing = { relays: {}, connected: 0, keys: {} };
+const occupancy: EnvironmentOccupancy = { relays: {}, connected: 0, keys: {} };
 const delivery = (revision: number, flags: Record<string, ReturnType<typeof flag> | null> = {}, urgent = false) =>
   encodeDelivery({ revision, previous: revision - 1, publishedAt: revision, flags, segments: {} }, {}, 0, urgent)
     .delivery;
@@ -46,7 +46,7 @@ test("single changes are handed on at once, those of a storm together, and a kil
   const queue = new DeliveryQueue();
   const take = async (sent: number) => (await queue.next(() => sent)).map(({ delivery }) => delivery.revision);
   const add = (revision: number, urgent = false) =>
-    queue.add({ delivery: delivery(revision, {}, urgent), standing, told: undefined });
+    queue.add({ delivery: delivery(revision, {}, urgent), occupancy, told: undefined });
   expect(await take(0)).toEqual([]);
   queue.sent(1_000_000);
   for (const revision of [1, 2, 3]) {

@@ -3,7 +3,7 @@
  * sent, at a rate that they can take, what has come meanwhile as one patch, so that a kill finds no backlog before it.
  */
 import { type Bucket, takeFrom } from "../../workers/platform/token-bucket.ts";
-import type { Delivery, Standing } from "../fan-out/delivery.ts";
+import type { Delivery, EnvironmentOccupancy } from "../fan-out/delivery.ts";
 
 /** What a message costs a relay for each socket, its acknowledgement included, times two. Ms; bench/RESULTS.md, write-storm. */
 const MS_A_SOCKET = 0.2;
@@ -13,7 +13,7 @@ const MAX_PAUSE_MS = 250;
 const BURST = 3;
 
 /** `told`: the children that have it already. */
-export type Queued = { delivery: Delivery; standing: Standing; told: Set<string> | undefined };
+export type Queued = { delivery: Delivery; occupancy: EnvironmentOccupancy; told: Set<string> | undefined };
 
 export class DeliveryQueue {
   #queued: Queued[] = [];

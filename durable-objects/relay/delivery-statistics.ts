@@ -49,7 +49,7 @@ export class Tallies {
   }
 
   begin(revision: number, publishedAt: number, connected: number, sentAt: number): void {
-    const tally: Tally = { revision, publishedAt, sentAt, connected, took: [], max: 0, left: {} };
+    const tally: Tally = { revision, publishedAt, sentAt, connected, durations: [], max: 0, left: {} };
     const tallies = this.#all();
     tallies.set(revision, tally);
     for (const oldest of tallies.keys()) {
@@ -64,9 +64,9 @@ export class Tallies {
   applied(client: Attachment, applied: number, at: number): void {
     for (const tally of this.#all().values()) {
       if (tally.revision <= client.applied || tally.revision > applied || !isCounted(client, tally.revision)) continue;
-      const took = Math.max(0, Math.round(at - tally.publishedAt));
-      record(tally.took, took);
-      tally.max = Math.max(tally.max, took);
+      const ms = Math.max(0, Math.round(at - tally.publishedAt));
+      record(tally.durations, ms);
+      tally.max = Math.max(tally.max, ms);
       this.#unsaved.add(tally);
     }
   }
@@ -140,17 +140,17 @@ export class Tallies {
       for (const name of Object.keys(sum) as (keyof Counts)[]) sum[name] += counts[name];
       return sum;
     }, noCounts());
-    const took = [...(tally?.took ?? [])];
+    const durations = [...(tally?.durations ?? [])];
     let max = tally?.max ?? 0;
     if (tally !== undefined && own.delivered > 0) {
       const written = Math.max(0, tally.sentAt - tally.publishedAt);
-      record(took, written, own.delivered);
+      record(durations, written, own.delivered);
       max = Math.max(max, written);
     }
     return {
       ...nothing(),
       ...own,
-      took,
+      durations,
       max,
       byRegion: own.connected > 0 ? { [region]: own } : {},
       bySdk: bounded(Object.fromEntries(bySdk)),

@@ -13,12 +13,12 @@ import { addKeys, Children, mostUsed } from "../fan-out/children.ts";
 import {
   type Delivery,
   type Downstream,
+  type EnvironmentOccupancy,
   type KeyEnds,
   mergeMessages,
   type Report,
   resync,
   type Since,
-  type Standing,
   type Upstream,
 } from "../fan-out/delivery.ts";
 import { ATTACHMENT_HEADER, type Introduction, RELAYS_HEADER, TOO_MUCH } from "../fan-out/handshake.ts";
@@ -74,16 +74,16 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
   // What the node above calls.
 
   /** Sends first and stores after: only the hub must be durable before it speaks. */
-  async deliver(delivery: Delivery, standing: Standing): Promise<Report> {
+  async deliver(delivery: Delivery, occupancy: EnvironmentOccupancy): Promise<Report> {
     const fits = delivery.previous === (this.#queue.newest ?? this.#storage.revision);
-    const told = fits && !this.#children.isEmpty ? this.#children.deliver(delivery, standing) : undefined;
-    this.#queue.add({ delivery, standing, told });
+    const told = fits && !this.#children.isEmpty ? this.#children.deliver(delivery, occupancy) : undefined;
+    this.#queue.add({ delivery, occupancy, told });
     this.#passing = this.#passing.then(() => this.#passQueued()).catch(() => {});
     await this.#passing;
     // An attach that was under way may have been answered before this was published: then another, after which it fits if
     // it is not there already: the node above may have passed it on before taking it.
-    for (let asked = 0; !this.#take(delivery, standing) && asked < 2; asked++) await this.#attach();
-    this.#storage.stand(standing);
+    for (let asked = 0; !this.#take(delivery, occupancy) && asked < 2; asked++) await this.#attach();
+    this.#storage.setOccupancy(occupancy);
     this.#above.heardAt = Date.now();
     return this.#report();
   }
@@ -102,13 +102,13 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
 
   // What relays below call.
 
-  attach(report: Report): Promise<(Since & { standing: Standing }) | null> {
+  attach(report: Report): Promise<(Since & { occupancy: EnvironmentOccupancy }) | null> {
     return this.#arrival(async () => {
       if (!(await this.#current(report.revision))) return null;
       this.#children.put(report, this.#storage.revision ?? 0);
       // Who has grown is answered with what the hub makes of that.
       if (this.#hasGrown()) await within(this.#tell(), RELAY_CHECK_MS, "upstream").catch(() => {});
-      return { ...(await this.#lackedBy(report.revision)), standing: this.#storage.standing };
+      return { ...(await this.#lackedBy(report.revision)), occupancy: this.#storage.occupancy };
     });
   }
 
@@ -124,7 +124,7 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
     this.#askedAt = Date.now();
     this.#polls.add(polls, this.#askedAt);
     if (!(await this.#current(revision))) return null;
-    return { ...(await this.#lackedBy(revision)), relays: this.#storage.standing.relays };
+    return { ...(await this.#lackedBy(revision)), relays: this.#storage.occupancy.relays };
   }
 
   /** The whole ruleset, where it cannot be told what came after `revision`: one read from above, whoever asks. */
@@ -141,8 +141,8 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
     const introduction = request.headers.get(ATTACHMENT_HEADER);
     if (introduction === null || request.headers.get("upgrade") !== "websocket")
       return new Response(null, { status: 426 });
-    const { keyGoodAt, ...introduced } = JSON.parse(introduction) as Introduction;
-    if (!(await this.#current(keyGoodAt))) return new Response(null, { status: 404 });
+    const { keyValidAt, ...introduced } = JSON.parse(introduction) as Introduction;
+    if (!(await this.#current(keyValidAt))) return new Response(null, { status: 404 });
     const since = new URL(request.url).searchParams.get("since");
     const wanted = since === null ? null : Number(since);
     if (wanted !== null) await this.#above.fill(this.#place(), wanted);
@@ -152,7 +152,7 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
     if (refused !== null) return this.#refuse(refused);
     const revision = this.#storage.revision as number;
     // A key that the relay does not have is new, if the Worker has seen more than the relay has; else it has ended.
-    if (keyGoodAt <= revision && !this.#storage.isGood(introduced.keyHash, Date.now())) {
+    if (keyValidAt <= revision && !this.#storage.isGood(introduced.keyHash, Date.now())) {
       return new Response(null, { status: 401 });
     }
 
@@ -177,7 +177,7 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
     if (reason !== "full") return new Response(reason, { status: 429, headers });
     const isOld = Date.now() - this.#above.heardAt > FULL_ASKS_MS;
     if (isOld || this.#telling !== null) await within(this.#tell(), RELAY_CHECK_MS, "upstream").catch(() => {});
-    headers.set(RELAYS_HEADER, String(this.#storage.standing.relays[this.#place().region] ?? 1));
+    headers.set(RELAYS_HEADER, String(this.#storage.occupancy.relays[this.#place().region] ?? 1));
     return new Response(reason, { status: 503, headers });
   }
 
@@ -312,9 +312,9 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
   // Deliveries.
 
   /** Passes on what fits on top of what every socket has. Whether the relay has it now. */
-  #take(delivery: Delivery, standing: Standing): boolean {
+  #take(delivery: Delivery, occupancy: EnvironmentOccupancy): boolean {
     const { revision } = this.#storage;
-    if (delivery.previous === revision) this.#pass([{ delivery, standing, told: undefined }]);
+    if (delivery.previous === revision) this.#pass([{ delivery, occupancy, told: undefined }]);
     return this.#storage.revision !== null && this.#storage.revision >= delivery.revision;
   }
 
@@ -327,7 +327,7 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
 
   /** To the relays below but those `told`, the same bytes to all sockets, and keys that ended take theirs along. */
   #pass(run: Queued[]): void {
-    for (const { delivery, standing, told } of run) this.#children.deliver(delivery, standing, told);
+    for (const { delivery, occupancy, told } of run) this.#children.deliver(delivery, occupancy, told);
     let connected = 0;
     for (const message of mergeMessages(run.map(({ delivery }) => delivery))) {
       connected = this.#sockets.sendToAll(message);
@@ -367,11 +367,11 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
     return this.#above.attach(
       this.#place(),
       () => this.#report(),
-      ({ revision, deliveries, keys, standing }) => {
+      ({ revision, deliveries, keys, occupancy }) => {
         // A delivery may have passed meanwhile: only what still fits on top is taken.
         if (deliveries === null) this.#leapTo(revision, keys ?? {});
-        else for (const delivery of deliveries) this.#take(delivery, standing);
-        this.#storage.stand(standing);
+        else for (const delivery of deliveries) this.#take(delivery, occupancy);
+        this.#storage.setOccupancy(occupancy);
         this.#alarm.wake(ROUND_MS);
       },
     );

@@ -1,5 +1,5 @@
 /** What a relay remembers, in its SQLite: where it is, what it was lately sent, which keys are good. All synchronous. */
-import { type Delivery, type KeyEnds, runAfter, type Standing } from "../fan-out/delivery.ts";
+import { type Delivery, type EnvironmentOccupancy, type KeyEnds, runAfter } from "../fan-out/delivery.ts";
 import type { Attachment } from "../fan-out/handshake.ts";
 import type { Counts } from "../fan-out/receipt.ts";
 
@@ -12,14 +12,14 @@ export class RelayStorage {
   readonly #sql: SqlStorage;
   /** Null until attached. */
   #revision: number | null;
-  #standing: Standing;
+  #occupancy: EnvironmentOccupancy;
   #ringBytes = 0;
 
   constructor(storage: DurableObjectStorage) {
     this.#storage = storage;
     this.#sql = storage.sql;
     this.#revision = storage.kv.get<number>("position") ?? null;
-    this.#standing = storage.kv.get<Standing>("standing") ?? { relays: {}, connected: 0, keys: {} };
+    this.#occupancy = storage.kv.get<EnvironmentOccupancy>("occupancy") ?? { relays: {}, connected: 0, keys: {} };
     if (this.#revision !== null) this.#prepare();
   }
 
@@ -27,7 +27,7 @@ export class RelayStorage {
   #prepare(): void {
     this.#sql.exec(`
       CREATE TABLE IF NOT EXISTS ring (revision INTEGER PRIMARY KEY, bytes INTEGER NOT NULL, delivery TEXT NOT NULL);
-      CREATE TABLE IF NOT EXISTS tallies (revision INTEGER PRIMARY KEY, tally TEXT NOT NULL);
+      CREATE TABLE IF NOT EXISTS delivery_statistics (revision INTEGER PRIMARY KEY, statistics TEXT NOT NULL);
       CREATE TABLE IF NOT EXISTS keys (hash TEXT PRIMARY KEY, expires_at INTEGER) WITHOUT ROWID;
     `);
     this.#ringBytes = this.#sql.exec<{ bytes: number }>("SELECT total(bytes) AS bytes FROM ring").one().bytes;
@@ -38,22 +38,22 @@ export class RelayStorage {
   }
 
   /** Null is how it began. */
-  get above(): number | null | undefined {
-    return this.#storage.kv.get<number | null>("above");
+  get attachedTo(): number | null | undefined {
+    return this.#storage.kv.get<number | null>("attachedTo");
   }
 
-  attachTo(above: number | null): void {
-    this.#storage.kv.put("above", above);
+  attachTo(n: number | null): void {
+    this.#storage.kv.put("attachedTo", n);
   }
 
-  get standing(): Standing {
-    return this.#standing;
+  get occupancy(): EnvironmentOccupancy {
+    return this.#occupancy;
   }
 
-  stand(standing: Standing): void {
-    if (this.#revision === null || JSON.stringify(standing) === JSON.stringify(this.#standing)) return;
-    this.#standing = standing;
-    this.#storage.kv.put("standing", standing);
+  setOccupancy(occupancy: EnvironmentOccupancy): void {
+    if (this.#revision === null || JSON.stringify(occupancy) === JSON.stringify(this.#occupancy)) return;
+    this.#occupancy = occupancy;
+    this.#storage.kv.put("occupancy", occupancy);
   }
 
   /** As if it had never been. */
@@ -164,9 +164,9 @@ export class RelayStorage {
   // Tallies.
 
   saveTally(tally: Tally): void {
-    this.#sql.exec("INSERT OR REPLACE INTO tallies VALUES (?, ?)", tally.revision, JSON.stringify(tally));
+    this.#sql.exec("INSERT OR REPLACE INTO delivery_statistics VALUES (?, ?)", tally.revision, JSON.stringify(tally));
     this.#sql.exec(
-      "DELETE FROM tallies WHERE revision <= (SELECT revision FROM tallies ORDER BY revision DESC LIMIT 1 OFFSET ?)",
+      "DELETE FROM delivery_statistics WHERE revision <= (SELECT revision FROM delivery_statistics ORDER BY revision DESC LIMIT 1 OFFSET ?)",
       KEPT_TALLIES,
     );
   }
@@ -183,9 +183,9 @@ export class RelayStorage {
   tallies(): Tally[] {
     if (this.#revision === null) return [];
     return this.#sql
-      .exec<{ tally: string }>("SELECT tally FROM tallies ORDER BY revision")
+      .exec<{ statistics: string }>("SELECT statistics FROM delivery_statistics ORDER BY revision")
       .toArray()
-      .map(({ tally }) => JSON.parse(tally) as Tally);
+      .map(({ statistics }) => JSON.parse(statistics) as Tally);
   }
 }
 
@@ -195,7 +195,7 @@ export type Tally = {
   sentAt: number;
   /** Sockets open at delivery. */
   connected: number;
-  took: number[];
+  durations: number[];
   max: number;
   /** Of those who have left since, by SDK. */
   left: Record<string, Counts>;

@@ -63,14 +63,14 @@ export class Above {
 
   /** Whoever stood in for a parent that was away is not kept. */
   #nowUnder(place: Place, n: number | null): void {
-    const before = this.#storage.above;
+    const before = this.#storage.attachedTo;
     if (before === n) return;
     this.#storage.attachTo(n);
     if (before !== undefined) void this.#leave(place, before);
   }
 
   detach(place: Place): Promise<void> {
-    return this.#leave(place, this.#storage.above ?? null);
+    return this.#leave(place, this.#storage.attachedTo ?? null);
   }
 
   #leave(place: Place, n: number | null): Promise<void> {
@@ -102,7 +102,7 @@ export class Above {
 
   async #fill(place: Place, revision: number): Promise<void> {
     try {
-      const upstream = this.#node(place, this.#storage.above ?? null);
+      const upstream = this.#node(place, this.#storage.attachedTo ?? null);
       const answer = await within(upstream.since(revision), RELAY_CHECK_MS, "upstream");
       if (answer?.deliveries) this.#storage.fill(answer.deliveries);
       else this.#beyond = Math.max(this.#beyond, revision);
@@ -117,7 +117,7 @@ export class Above {
    */
   snapshot(place: Place, revision: number): Promise<SnapshotParts | null> {
     if (this.#whole !== null && this.#whole.revision >= revision) return this.#whole.read;
-    const upstream = this.#node(place, this.#storage.above ?? null);
+    const upstream = this.#node(place, this.#storage.attachedTo ?? null);
     const read = within(upstream.snapshot(revision), HUB_SNAPSHOT_MS, "upstream");
     const whole = { revision, read };
     this.#whole = whole;

@@ -95,14 +95,14 @@ export class BigSegment extends DurableObject<Env> {
   }
 
   /** What `change` would come to, on top of what is stored. */
-  wouldChange(createdAt: number, add: string[], remove: string[]): Changed {
+  previewChange(createdAt: number, add: string[], remove: string[]): Changed {
     return judge(add, remove, this.has(createdAt, [...add, ...remove]), this.status(createdAt).count);
   }
 
   // Uploads. One at a time.
 
   /** The one that another would have to wait for. */
-  uploading(createdAt: number): Upload | null {
+  activeUpload(createdAt: number): Upload | null {
     const { upload } = this.status(createdAt);
     return isReceiving(upload, Date.now()) ? upload : null;
   }

@@ -246,7 +246,7 @@ test("a patch that does not fit is not applied, nor one beyond what is asked for
 });
 
 describe("when history is written", () => {
-  const position = { bornRevision: 1, archivedRevision: 5, runs: 0, runBytes: 0, baseBytes: 0 } as Position;
+  const position = { initialRevision: 1, archivedRevision: 5, runs: 0, runBytes: 0, baseBytes: 0 } as Position;
   for (const [name, change, waiting, expected] of [
     ["nothing waits", {}, { bytes: 0, since: null }, null],
     ["little waits: ten minutes after its first", {}, { bytes: 10, since: 1_000 }, 601_000],

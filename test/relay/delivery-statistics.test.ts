@@ -62,7 +62,7 @@ test("acknowledgements that come for ten minutes cost a dozen rows and not one f
     // Whoever wakes next has all but those of the last minute.
     const known = again()
       .part(2, "enam")
-      .took.reduce((sum, count) => sum + count, 0);
+      .durations.reduce((sum, count) => sum + count, 0);
     expect(known).toBeGreaterThan(2_400 - 4 * 61);
   });
 });
@@ -76,7 +76,7 @@ test("where acknowledgements are rare each is written at once: the relay may sle
       expect(
         again()
           .part(2, "enam")
-          .took.reduce((sum, count) => sum + count, 0),
+          .durations.reduce((sum, count) => sum + count, 0),
       ).toBe(each + 1);
     }
   });

@@ -61,7 +61,7 @@ test("those above hear of all who came at once, also of those who came while the
     keys: { one: { id: "key_1", kind: "server", origins: [], expiresAt: null } },
   });
   await withLimits(relayOf(environmentId), { RELAY_CAP: "100" });
-  const come = () => RelaySocket.open(environmentId, undefined, { keyHash: "one", keyGoodAt: revision });
+  const come = () => RelaySocket.open(environmentId, undefined, { keyHash: "one", keyValidAt: revision });
   await come();
   const { attach } = Hub.prototype;
   const far = vi.spyOn(Hub.prototype, "attach").mockImplementation(async function (this: Hub, report) {

@@ -2,14 +2,14 @@ import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "c
 import { env } from "cloudflare:workers";
 import type { PatchMessage } from "@bunting/core/wire";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
-import type { Standing } from "../../durable-objects/fan-out/delivery.ts";
+import type { EnvironmentOccupancy } from "../../durable-objects/fan-out/delivery.ts";
 import { KEY_REVOKED } from "../../durable-objects/fan-out/handshake.ts";
 import { Relay } from "../../durable-objects/relay/relay.ts";
 import { flag } from "../support/environment.ts";
 import { hubOf, livingEnvironment, RelaySocket, relayOf } from "../support/relay-socket.ts";
 
 /** As a hub tells it that has heard nothing. */
-const standing: Standing = { relays: {}, connected: 0, keys: {} };
+const occupancy: EnvironmentOccupancy = { relays: {}, connected: 0, keys: {} };
 
 describe("delivery", () => {
   test("a change reaches every socket with the same bytes, each on top of the last (R7, Q8)", async () => {
@@ -81,7 +81,7 @@ describe("delivery", () => {
     await runInDurableObject(relayOf(environmentId), async (relay) => {
       // The hub has only heard of 2 when it answers.
       const asking = relay.alarm();
-      expect(await relay.deliver(delivery, standing)).toMatchObject({ revision: 3, connected: 1 });
+      expect(await relay.deliver(delivery, occupancy)).toMatchObject({ revision: 3, connected: 1 });
       await asking;
     });
     await vi.waitFor(() => expect(client.told).toEqual(["hello 1", "patch 2", "patch 3"]));
@@ -97,15 +97,15 @@ describe("delivery", () => {
     };
     // It is asked once before either was published, and once between the two.
     const answers = [
-      { revision: 1, deliveries: [], standing },
-      { revision: 2, deliveries: [delivered(2)], standing },
+      { revision: 1, deliveries: [], occupancy },
+      { revision: 2, deliveries: [delivered(2)], occupancy },
     ];
     const above = { attach: () => scheduler.wait(10).then(() => answers.shift()) };
     const HUB = { idFromName: () => "hub", get: () => above } as unknown as typeof env.HUB;
     await runInDurableObject(relayOf(environmentId), async (_, state) => {
       const relay = new Relay(state, { ...env, HUB });
       const asking = relay.refresh();
-      expect(await relay.deliver(delivered(3), standing)).toMatchObject({ revision: 3 });
+      expect(await relay.deliver(delivered(3), occupancy)).toMatchObject({ revision: 3 });
       await asking;
     });
     await vi.waitFor(() => expect(client.told).toEqual(["hello 1", "patch 2", "patch 3"]));
@@ -155,7 +155,7 @@ describe("delivery", () => {
     const client = await RelaySocket.open(environmentId);
     await publish({ flags: { a: flag("a") } });
     const { deliveries } = await hubOf(environmentId).since(1);
-    for (let times = 0; times < 3; times++) await relayOf(environmentId).deliver(deliveries![0]!, standing);
+    for (let times = 0; times < 3; times++) await relayOf(environmentId).deliver(deliveries![0]!, occupancy);
     await publish({ flags: { b: flag("b") } });
     await vi.waitFor(() => expect(client.told).toEqual(["hello 1", "patch 2", "patch 3"]));
   });
@@ -206,7 +206,7 @@ describe("receipts and sockets", () => {
     const patch = { type: "patch", revision: 2, previous: 1, publishedAt, ackWithinMs: 0, flags: {}, segments: {} };
     await relayOf(environmentId).deliver(
       { ...patch, message: JSON.stringify(patch), urgent: false, keys: {} },
-      standing,
+      occupancy,
     );
     await vi.waitFor(() => expect(client.told).toEqual(["hello 1", "patch 2"]));
     await RelaySocket.open(environmentId);
@@ -222,8 +222,8 @@ describe("receipts and sockets", () => {
     const { environmentId, publish } = await livingEnvironment();
     const grant = { id: "key_1", kind: "server" as const, origins: [], expiresAt: null };
     const { revision } = await publish({ keys: { early: grant } });
-    const open = (keyHash: string, keyGoodAt: number) =>
-      RelaySocket.open(environmentId, undefined, { keyHash, keyGoodAt });
+    const open = (keyHash: string, keyValidAt: number) =>
+      RelaySocket.open(environmentId, undefined, { keyHash, keyValidAt });
     await open("early", revision);
     await publish({ keys: { early: null, late: { ...grant, id: "key_2" } } });
     await vi.waitFor(async () => expect((await relayOf(environmentId).since(3))?.revision).toBe(3));
@@ -283,7 +283,7 @@ describe("receipts and sockets", () => {
     const grant = { id: "key_1", kind: "server" as const, origins: [], expiresAt: null };
     const soon = Date.now() + 60_000;
     await publish({ keys: { ending: grant, prolonged: { ...grant, expiresAt: soon }, leapt: grant, late: grant } });
-    const open = (keyHash: string) => RelaySocket.open(environmentId, undefined, { keyHash, keyGoodAt: 2 });
+    const open = (keyHash: string) => RelaySocket.open(environmentId, undefined, { keyHash, keyValidAt: 2 });
     const [ending, prolonged, leapt] = [await open("ending"), await open("prolonged"), await open("leapt")];
     await publish({ keys: { ending: { ...grant, expiresAt: soon }, prolonged: { ...grant, expiresAt: 2 * soon } } });
     await vi.waitFor(() => expect(prolonged.told.at(-1)).toBe("patch 3"));

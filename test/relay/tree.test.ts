@@ -14,7 +14,7 @@ const open = (environmentId: string, n: number, since?: number) => RelaySocket.o
 
 const key = { hash: { id: "key_1", kind: "server" as const, origins: [], expiresAt: null } };
 /** From a Worker that knows no more than the relay does. */
-const reopen = (environmentId: string, since: number) => RelaySocket.open(environmentId, since, { keyGoodAt: 2 });
+const reopen = (environmentId: string, since: number) => RelaySocket.open(environmentId, since, { keyValidAt: 2 });
 
 /** The numbers of the relays below a node. */
 const below = (node: DurableObjectStub<Hub> | DurableObjectStub<Relay>): Promise<number[]> =>

@@ -70,7 +70,7 @@ export class RelaySocket {
     const introduction: Introduction = {
       keyHash: "hash",
       // From a Worker that has seen more than the relay, which takes its word for the key.
-      keyGoodAt: Number.MAX_SAFE_INTEGER,
+      keyValidAt: Number.MAX_SAFE_INTEGER,
       transport: "socket",
       instance: "i",
       name: "n",

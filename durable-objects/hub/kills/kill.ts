@@ -43,7 +43,12 @@ export const isSameRequest = (one: KillRequest, other: KillRequest): boolean =>
   one.flag === other.flag && one.action === other.action && one.reason === other.reason;
 
 /** What a request would become of a flag that is in this state. */
-export function wouldBe(request: KillRequest, state: KillState | null, revision: number, at: number): KillOutcome {
+export function previewOutcome(
+  request: KillRequest,
+  state: KillState | null,
+  revision: number,
+  at: number,
+): KillOutcome {
   const { action, reason, origin } = request;
   const changed = (state !== null) !== (action === "kill");
   const next = action === "kill" ? { by: origin.actor, at, reason, seq: 0 } : null;

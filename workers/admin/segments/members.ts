@@ -124,7 +124,7 @@ export const members = resource()
     }
     const { object, createdAt, environment, by } = await segmentOf(c);
     const lists: [string[], string[]] = [[...comes], [...goes]];
-    const changing = c.var.dryRun ? object.wouldChange(createdAt, ...lists) : object.change(createdAt, ...lists, by);
+    const changing = c.var.dryRun ? object.previewChange(createdAt, ...lists) : object.change(createdAt, ...lists, by);
     const { outcome, added, removed, revision } = await answered(changing);
     if (outcome === "too-many") throw refused(outcome);
     if (c.var.dryRun) {
@@ -178,7 +178,7 @@ async function dryUpload(
   mode: UploadMode,
   batches: AsyncIterable<string[]>,
 ): Promise<DryRun> {
-  const other = await answered(object.uploading(createdAt));
+  const other = await answered(object.activeUpload(createdAt));
   if (other !== null) throw busy(other);
   let received = 0;
   for await (const batch of batches) received += batch.length;

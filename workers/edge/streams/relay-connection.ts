@@ -28,8 +28,8 @@ export async function connect(
   since: number | null,
 ): Promise<Response> {
   const { visit, environmentId, keyHash, client, ruleset } = caller;
-  const keyGoodAt = ruleset.evaluator.revision;
-  const introduction: Introduction = { keyHash, keyGoodAt, transport, ...client };
+  const keyValidAt = ruleset.evaluator.revision;
+  const introduction: Introduction = { keyHash, keyValidAt, transport, ...client };
   const url = `https://relay/${since === null ? "" : `?since=${since}`}`;
   const headers = { upgrade: "websocket", [ATTACHMENT_HEADER]: JSON.stringify(introduction) };
   const region = regionOf(visit.request.cf);
