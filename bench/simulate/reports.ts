@@ -1,7 +1,7 @@
 /** What relays of a region tell upwards while their clients come back: the load of the hub, which is one object. */
 
 import { decide } from "../../durable-objects/hub/relays-per-region.ts";
-import { worthReporting } from "../../durable-objects/relay/occupancy.ts";
+import { isWorthReporting } from "../../durable-objects/relay/occupancy.ts";
 import type { RegionTree } from "./forest.ts";
 import type { Load, Peak } from "./load.ts";
 import type { Costs } from "./parameters.ts";
@@ -105,7 +105,7 @@ export class Reports {
   #mayReport(n: number, at: number): void {
     if (at < (this.#askingUntil[n] as number)) return;
     const clients = this.#sum(n);
-    const grown = worthReporting(this.#told[n] as number, clients, this.#costs.cap);
+    const grown = isWorthReporting(this.#told[n] as number, clients, this.#costs.cap);
     if (!grown && at < (this.#trustedUntil[n] as number)) return;
     this.#told[n] = clients;
     this.#askingUntil[n] = Number.POSITIVE_INFINITY;

@@ -15,8 +15,8 @@ import type { Change, Documents } from "../../workers/store/outbox/change.ts";
 import { changesFrom, findHeads } from "../../workers/store/outbox/outbox.ts";
 import { Alarm } from "../alarm.ts";
 import { Children } from "../fan-out/children.ts";
-import { type Delivery, encodeDelivery, type Report, type Since, type Upstream } from "../fan-out/delivery.ts";
-import { type Receipt, told } from "../fan-out/receipt.ts";
+import { type Backlog, type Delivery, encodeDelivery, type Report, type UpstreamNode } from "../fan-out/delivery.ts";
+import { type Receipt, toReceipt } from "../fan-out/receipt.ts";
 import { type Beginning, firstBeginning, readBeginning } from "./initial-state.ts";
 import {
   isSameRequest,
@@ -47,7 +47,7 @@ const HEADS_EVERY_MS = 60_000;
 /** What one answer holds of the patches that R2 does not have yet. */
 const PATCHES_BYTES = 8 * 1024 * 1024;
 
-export class Hub extends DurableObject<Env> implements Upstream {
+export class Hub extends DurableObject<Env> implements UpstreamNode {
   readonly #storage: HubStorage;
   readonly #children: Children;
   readonly #alarm: Alarm;
@@ -132,7 +132,7 @@ export class Hub extends DurableObject<Env> implements Upstream {
   async receipt(revision: number): Promise<Receipt | null> {
     const delivery = this.#storage.position && this.#storage.deltas.get(revision);
     if (delivery === null) return null;
-    return told(await this.#children.receipt(revision, RECEIPT_MS), revision, delivery.publishedAt);
+    return toReceipt(await this.#children.receipt(revision, RECEIPT_MS), revision, delivery.publishedAt);
   }
 
   /** The whole ruleset as it is now; null where there is no such environment. */
@@ -166,12 +166,12 @@ export class Hub extends DurableObject<Env> implements Upstream {
     this.#updateOccupancy();
   }
 
-  async since(revision: number): Promise<Since> {
+  async since(revision: number): Promise<Backlog> {
     await this.#born();
     const latest = this.#position.revision;
     const deliveries = this.#storage.deltas.after(revision, latest);
     return deliveries === null
-      ? { revision: latest, deliveries, keys: this.#storage.keyEnds() }
+      ? { revision: latest, deliveries, keys: this.#storage.keyExpiries() }
       : { revision: latest, deliveries };
   }
 
@@ -304,7 +304,7 @@ export class Hub extends DurableObject<Env> implements Upstream {
       // History begins with it, whole.
       storage.deltas.keepLarge(from.revision, storage.snapshot().ruleset);
     });
-    this.#children.call(environmentId, relays, Number(this.env.RELAY_FAN_OUT));
+    this.#children.requestReattach(environmentId, relays, Number(this.env.RELAY_FAN_OUT));
     this.#alarm.wake(SNAPSHOT_DELAY_MS);
   }
 

@@ -2,7 +2,7 @@
 import type { Flag, Ruleset, Segment } from "@bunting/core";
 import type { SnapshotParts } from "../../workers/store/kv-snapshot.ts";
 import type { Documents, KeyGrant } from "../../workers/store/outbox/change.ts";
-import type { KeyEnds, Patch } from "../fan-out/delivery.ts";
+import type { KeyExpiries, Patch } from "../fan-out/delivery.ts";
 import { DeltaLog } from "./delta-log.ts";
 import { KillLog } from "./kills/log.ts";
 import { MemberLists } from "./member-lists.ts";
@@ -178,7 +178,7 @@ export class HubStorage {
     return `${head},"flags":${joined(flags)},"segments":${joined(segments)}}`;
   }
 
-  keyEnds(): KeyEnds {
+  keyExpiries(): KeyExpiries {
     return Object.fromEntries(Object.entries(this.#keys()).map(([hash, { expiresAt }]) => [hash, expiresAt]));
   }
 

@@ -1,4 +1,4 @@
-/** What a relay sends of a storm: fewer messages, the same documents, in order, and a kill at once. */
+/** During a storm of edits a relay sends fewer messages with the same documents, in order, and a kill at once. */
 import type { PatchMessage } from "@bunting/core/wire";
 import fc from "fast-check";
 import { expect, test } from "vitest";
@@ -13,7 +13,7 @@ const delivery = (revision: number, flags: Record<string, ReturnType<typeof flag
 
 const documents = fc.dictionary(fc.constantFrom("a", "b", "c"), fc.option(fc.nat(9).map((version) => version + 1)));
 
-test("a client that takes the merged messages is where one is that took each of them (Q8)", () => {
+test("a client that applies merged messages has the same documents as one that applies each (Q8)", () => {
   fc.assert(
     fc.property(fc.array(documents, { minLength: 1, maxLength: 12 }), (changes) => {
       const run = changes.map((change, index) => {
@@ -31,7 +31,7 @@ test("a client that takes the merged messages is where one is that took each of 
   );
 });
 
-test("what would not fit a message, what changes members, and a resync travel by themselves", () => {
+test("changes too large to merge, changes of members, and resyncs are not merged", () => {
   const values = Array.from({ length: 1_500 }, (_, index) => `user-${index}`);
   const large = (revision: number) =>
     delivery(revision, { [`large-${revision}`]: flag("large", { targets: [{ variation: "on", values }] }) });
@@ -42,13 +42,13 @@ test("what would not fit a message, what changes members, and a resync travel by
   expect(mergeMessages([delivery(1), resync, delivery(3)])).toHaveLength(3);
 });
 
-test("single changes are handed on at once, those of a storm together, and a kill waits for nothing (R7)", async () => {
+test("single changes are sent at once, those of a storm together, and a kill ends the pause (R7)", async () => {
   const queue = new DeliveryQueue();
   const take = async (sent: number) => (await queue.next(() => sent)).map(({ delivery }) => delivery.revision);
   const add = (revision: number, urgent = false) =>
-    queue.add({ delivery: delivery(revision, {}, urgent), occupancy, told: undefined });
+    queue.add({ delivery: delivery(revision, {}, urgent), occupancy, sentTo: undefined });
   expect(await take(0)).toEqual([]);
-  queue.sent(1_000_000);
+  queue.setSocketCount(1_000_000);
   for (const revision of [1, 2, 3]) {
     add(revision);
     expect(await take(revision - 1)).toEqual([revision]);
@@ -63,8 +63,8 @@ test("single changes are handed on at once, those of a storm together, and a kil
   const next = take(6);
   add(8, true);
   expect(await next).toEqual([7, 8]);
-  // What was attached meanwhile is not sent again, and what does not follow is left to those who ask for it.
-  queue.sent(0);
+  // What an attach has brought meanwhile is not sent again, and what does not follow is dropped.
+  queue.setSocketCount(0);
   add(9);
   add(11);
   expect(await take(8)).toEqual([9]);

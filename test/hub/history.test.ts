@@ -12,7 +12,7 @@ import { fetchPath, newPlace, turnedOn, withKey } from "../support/data-plane.ts
 import { commitDocuments, flag, newEnvironment } from "../support/environment.ts";
 import { hanging, setFaults, withFaults } from "../support/faults.ts";
 import { killRequest } from "../support/kill.ts";
-import { hubOf, livingEnvironment, RelaySocket } from "../support/relay-socket.ts";
+import { environmentWithHub, hubOf, RelaySocket } from "../support/relay-socket.ts";
 
 const bucket = env.REVISIONS_BUCKET;
 
@@ -156,7 +156,7 @@ test("a hub that lost its storage begins a history of its own, and the old one s
 });
 
 test("while R2 does not answer, a relay that missed a kill is told again all the same (R14)", async () => {
-  const { environmentId, publish } = await livingEnvironment();
+  const { environmentId, publish } = await environmentWithHub();
   const hub = hubOf(environmentId);
   const client = await RelaySocket.open(environmentId);
   await publish({ flags: { a: flag("a") } });
@@ -178,7 +178,7 @@ test("while R2 does not answer, a relay that missed a kill is told again all the
   await runInDurableObject(hub, (_, { storage }) => {
     storage.sql.exec("INSERT INTO children VALUES (?, 'enam', 2, 1, '{}', 0)", `relay:${environmentId}:enam:0`);
   });
-  await vi.waitFor(() => expect(client.told.at(-1)).toBe("patch 3"), { timeout: 25_000 });
+  await vi.waitFor(() => expect(client.received.at(-1)).toBe("patch 3"), { timeout: 25_000 });
   // It did not wait for R2, which has not answered yet.
   const { archivedRevision } = await runInDurableObject(
     hub,

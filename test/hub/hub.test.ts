@@ -11,7 +11,7 @@ import * as table from "../../workers/store/schema/index.ts";
 import { commitDocuments, db, flag, newEnvironment } from "../support/environment.ts";
 import { setFaults, withFaults } from "../support/faults.ts";
 import { killRequest } from "../support/kill.ts";
-import { livingEnvironment } from "../support/relay-socket.ts";
+import { environmentWithHub } from "../support/relay-socket.ts";
 
 const hubOf = (environmentId: string) => env.HUB.get(env.HUB.idFromName(environmentId));
 
@@ -76,7 +76,7 @@ describe("order", () => {
   });
 
   test("the log of deltas weighs what it holds, also after steps that failed and were undone", async () => {
-    const { environmentId } = await livingEnvironment();
+    const { environmentId } = await environmentWithHub();
     await runInDurableObject(hubOf(environmentId), (_, { storage }) => {
       const hub = new HubStorage(storage);
       const large = { publishedAt: 0, message: "x".repeat(1_000_000), urgent: false, keys: {} };

@@ -61,11 +61,11 @@ describe("a D1 restored to an hour ago under live clients", () => {
     const hourAgo = await commitAndPublish(head, "a");
     await insertFlags(head, ["a"]);
     await commitAndPublish(await commitAndPublish(hourAgo, "b"), "c");
-    await vi.waitFor(() => expect(client.told.at(-1)).toBe("patch 4"));
+    await vi.waitFor(() => expect(client.received.at(-1)).toBe("patch 4"));
     await restoreD1(hourAgo);
     await evictDurableObject(hub);
     await runDurableObjectAlarm(relayOf(environmentId));
-    await vi.waitFor(() => expect(client.told.at(-1)).toBe("patch 5"));
+    await vi.waitFor(() => expect(client.received.at(-1)).toBe("patch 5"));
     expect((client.messages.at(-1) as PatchMessage).flags).toMatchObject({ a: { on: false }, b: null, c: null });
   });
 
@@ -77,7 +77,7 @@ describe("a D1 restored to an hour ago under live clients", () => {
     await commitDocuments(head, { flags: {} });
     await evictDurableObject(hub);
     await runDurableObjectAlarm(relayOf(environmentId));
-    await vi.waitFor(() => expect(client.told.at(-1)).toBe("patch 3"));
+    await vi.waitFor(() => expect(client.received.at(-1)).toBe("patch 3"));
     expect((client.messages.at(-1) as PatchMessage).flags).toEqual({ a: null });
   });
 
@@ -99,7 +99,7 @@ describe("a D1 restored to an hour ago under live clients", () => {
     await db.insert(table.kills).values(b!);
     await evictDurableObject(hub);
     const client = await RelaySocket.open(environmentId);
-    await vi.waitFor(() => expect(client.told.at(-1)).toBe("patch 8"));
+    await vi.waitFor(() => expect(client.received.at(-1)).toBe("patch 8"));
     expect(JSON.parse((await hub.snapshot())!.ruleset).flags).toMatchObject({
       a: { killed: true },
       b: { killed: false },
@@ -136,7 +136,7 @@ describe("a D1 restored to an hour ago under live clients", () => {
     await evictDurableObject(hub);
     const client = await RelaySocket.open(environmentId);
     await runDurableObjectAlarm(hub);
-    expect(client.told).toEqual(["hello 2"]);
+    expect(client.received).toEqual(["hello 2"]);
   });
 });
 
@@ -256,9 +256,9 @@ describe("a hub that was lost, and began from a KV older than the last kills whi
   test("lays them over what it began with once D1 answers, and tells clients in one revision (X2)", async () => {
     const { hub, environmentId } = await lost();
     const client = await RelaySocket.open(environmentId);
-    await vi.waitFor(() => expect(client.told).toEqual(["hello 1000004"]));
+    await vi.waitFor(() => expect(client.received).toEqual(["hello 1000004"]));
     await runDurableObjectAlarm(hub);
-    await vi.waitFor(() => expect(client.told.at(-1)).toBe("patch 1000005"));
+    await vi.waitFor(() => expect(client.received.at(-1)).toBe("patch 1000005"));
     expect((client.messages.at(-1) as PatchMessage).flags).toMatchObject({ a: { killed: true }, b: { killed: false } });
     expect(await killedBy(hub)).toEqual(["a"]);
     await runDurableObjectAlarm(hub);

@@ -22,11 +22,11 @@ test("a committed change whose nudge was lost is delivered by the sweep, and onl
   const client = await RelaySocket.open(head.environmentId);
   await commitDocuments(head, { flags: { a: flag("a") } });
   await sweep();
-  await vi.waitFor(() => expect(client.told).toEqual(["hello 1", "patch 2"]));
+  await vi.waitFor(() => expect(client.received).toEqual(["hello 1", "patch 2"]));
   const [row] = await db.select().from(table.environments).where(eq(table.environments.id, head.environmentId));
   expect(row).toMatchObject({ version: 1, publishedVersion: 1 });
   await sweep();
-  expect(client.told).toEqual(["hello 1", "patch 2"]);
+  expect(client.received).toEqual(["hello 1", "patch 2"]);
 });
 
 test("an environment that D1 only believes to lag is set right, and not called each minute for ever", async () => {
