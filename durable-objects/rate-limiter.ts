@@ -9,7 +9,7 @@ import { type Bucket, type Taken, takeFrom } from "../workers/platform/token-buc
 // Workers RPC would need `DurableObject`, and itty-durable speaks HTTP.
 const IttyDurable = createDurable() as new (state: DurableObjectState, env: Env) => object;
 
-/** Memory only: a bucket refills in seconds, an object is evicted after a minute of silence, so nothing is lost. */
+/** In memory only: a bucket refills in seconds and an idle object is evicted after a minute, so nothing is lost. */
 export class RateLimiter extends IttyDurable {
   // What DurableObjectNamespace asks of a class's type; it does not exist at run time.
   declare readonly [Rpc.__DURABLE_OBJECT_BRAND]: never;

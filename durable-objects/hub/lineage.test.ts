@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
 import type { Change } from "../../workers/store/outbox/change.ts";
-import { compareHeads, fits, judge } from "./lineage.ts";
+import { compareChanges, compareHeads, fits } from "./lineage.ts";
 
-/** `a1`: lineage a, version 1, on top of the one before it unless told. */
+/** `a1`: lineage a, version 1, on top of the previous one unless given. */
 const change = (id: string, previousId = `${id[0]}${Number(id.slice(1)) - 1}`): Change => ({
   environmentId: "env",
   version: Number(id.slice(1)),
@@ -20,9 +20,9 @@ test("a change fits only right on top of the one it was made against", () => {
   for (const other of [change("a1"), change("a3"), change("a2", "b1")]) expect(fits(other, at("a1"))).toBe(false);
 });
 
-describe("what D1 shows from the version that a hub asked for on", () => {
+describe("D1's changes from the version that a hub read from", () => {
   const apply = (ids: string[], isAll = true) => ({ verdict: "apply", changes: rows(...ids), isAll });
-  for (const [name, found, asked, applied, expected] of [
+  for (const [name, found, from, applied, expected] of [
     ["nothing new", rows("a3"), 3, at("a3"), apply([])],
     ["two changes more", rows("a3", "a4", "a5"), 3, at("a3"), apply(["a4", "a5"])],
     ["a full page: there may be more", rows("a3", "a4", "a5", "a6"), 3, at("a3"), apply(["a4", "a5", "a6"], false)],
@@ -42,19 +42,24 @@ describe("what D1 shows from the version that a hub asked for on", () => {
     ],
     ["a hole later on", rows("a3", "a4", "a6"), 3, at("a3"), apply(["a4"], false)],
   ] as const) {
-    test(name, () => expect(judge([...found], asked, applied, 4)).toEqual(expected));
+    test(name, () => expect(compareChanges([...found], from, applied, 4)).toEqual(expected));
   }
 });
 
 describe("heads", () => {
-  for (const [name, heads, told, expected] of [
-    ["the same", { ...at("a3"), killSeq: 5 }, 5, { catchUp: false, tellKills: false }],
-    ["a nudge was lost", { ...at("a4"), killSeq: 5 }, 5, { catchUp: true, tellKills: false }],
-    ["restored to before", { ...at("a2"), killSeq: 4 }, 5, { catchUp: true, tellKills: true }],
-    ["restored, and as many changes since", { ...at("b3"), killSeq: 5 }, 5, { catchUp: true, tellKills: false }],
-    ["restored to before a kill, no edit between", { ...at("a3"), killSeq: 4 }, 5, { catchUp: false, tellKills: true }],
-    ["a hub that lost its log", { ...at("a3"), killSeq: 5 }, 0, { catchUp: false, tellKills: false }],
+  for (const [name, heads, mirroredKills, expected] of [
+    ["the same", { ...at("a3"), killSeq: 5 }, 5, { catchUp: false, mirrorKills: false }],
+    ["a publish call was lost", { ...at("a4"), killSeq: 5 }, 5, { catchUp: true, mirrorKills: false }],
+    ["restored to before", { ...at("a2"), killSeq: 4 }, 5, { catchUp: true, mirrorKills: true }],
+    ["restored, and as many changes since", { ...at("b3"), killSeq: 5 }, 5, { catchUp: true, mirrorKills: false }],
+    [
+      "restored to before a kill, no edit between",
+      { ...at("a3"), killSeq: 4 },
+      5,
+      { catchUp: false, mirrorKills: true },
+    ],
+    ["a hub that lost its log", { ...at("a3"), killSeq: 5 }, 0, { catchUp: false, mirrorKills: false }],
   ] as const) {
-    test(name, () => expect(compareHeads(heads, at("a3"), told)).toEqual(expected));
+    test(name, () => expect(compareHeads(heads, at("a3"), mirroredKills)).toEqual(expected));
   }
 });

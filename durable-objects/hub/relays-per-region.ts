@@ -1,18 +1,18 @@
 /** How many relays each region has, as the hub decides, and whether KV, from which cold Workers read it, has the newest counts. */
 import { type Region, type RelayCounts, relayCounts } from "../fan-out/tree.ts";
 
-/** Since when a region could do with fewer relays. Epoch ms. */
+/** Since when a region needs fewer relays than it has. Epoch ms. */
 type Shrinking = Partial<Record<Region, number>>;
 
 type Stored = { counts: RelayCounts; published: boolean; shrinking?: Shrinking };
 
 /**
- * A region whose clients drop all at once has them back within seconds. Had it few relays by then, there would be no room
- * for them: it keeps what it has until it has been that empty for so long.
+ * Clients that lose their connections all at once reconnect within seconds, and need as many relays as before: a region
+ * keeps its relays until it has been that empty for this long.
  */
 export const SHRINK_AFTER_MS = 10 * 60_000;
 
-/** From the clients that each region's relays report. More at once, fewer later. */
+/** Decides from the reported clients: a region gets more relays at once, fewer only later. */
 export function decide(
   counts: RelayCounts,
   shrinking: Shrinking,
@@ -43,7 +43,7 @@ export class Regions {
     return this.#stored.counts;
   }
 
-  /** From the clients that each region's relays report. `now`: epoch ms. */
+  /** Decides and stores. `connected` are the clients that each region's relays report; `now` is epoch ms. */
   decide(connected: Map<Region, number>, cap: number, now: number): RelayCounts {
     const { counts, shrinking = {}, published } = this.#stored;
     const decided = decide(counts, shrinking, connected, cap, now);
@@ -65,6 +65,6 @@ export class Regions {
   }
 }
 
-/** Regions come in the order of their relays' names. */
+/** Both have their regions in the order of their relays' names. */
 const isSame = (one: RelayCounts | Shrinking, other: RelayCounts | Shrinking) =>
   JSON.stringify(one) === JSON.stringify(other);

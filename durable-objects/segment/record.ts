@@ -3,12 +3,12 @@
 import { newId } from "../../workers/platform/random-id.ts";
 import type { SegmentPlace } from "../../workers/store/big-segments.ts";
 import type { AuditEntry } from "../../workers/store/outbox/change.ts";
-import type { Origin } from "../origin.ts";
+import type { RequestOrigin } from "../origin.ts";
 import { SegmentMembers } from "./members.ts";
 import { newState, type SegmentState } from "./state.ts";
 
 /** Who asked, and why, for the audit entry. */
-export type Requester = Origin & { reason: string | null };
+export type Requester = RequestOrigin & { reason: string | null };
 
 export class SegmentRecord {
   readonly place: SegmentPlace;

@@ -1,5 +1,5 @@
 /** What a big segment remembers of itself and of the upload that it takes, and when it has to look at itself again. */
-import type { Origin } from "../origin.ts";
+import type { RequestOrigin } from "../origin.ts";
 
 export type UploadMode = "add" | "remove" | "replace";
 
@@ -30,7 +30,7 @@ export type SegmentState = {
   validFrom: number;
   count: number;
   upload: Upload | null;
-  uploader: { origin: Origin & { reason: string | null }; countBefore: number } | null;
+  uploader: { origin: RequestOrigin & { reason: string | null }; countBefore: number } | null;
 };
 
 export const newState = (createdAt: number, next: number): SegmentState => ({

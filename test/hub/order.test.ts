@@ -1,4 +1,4 @@
-/** Whatever happens between a commit and its publishing, in whatever order: the same history, each change once (Q8). */
+/** Faults between a commit and its publishing do not change the history: every change is published once (Q8). */
 import { evictDurableObject, runDurableObjectAlarm } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import type { Flag } from "@bunting/core";
@@ -13,13 +13,13 @@ const KEYS = ["a", "b", "c"];
 const key = fc.constantFrom(...KEYS);
 const step = fc.oneof(
   { weight: 5, arbitrary: fc.record({ do: fc.constant("commit" as const), key, nudged: fc.boolean() }) },
-  // Late, twice, out of order: any change made so far, counted back from the newest.
+  // A late, repeated or reordered publish call: any change made so far, counted back from the newest.
   { weight: 4, arbitrary: fc.record({ do: fc.constant("nudge" as const), back: fc.nat(5) }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constantFrom("kill" as const, "restore" as const), key }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constantFrom("crash" as const, "alarm" as const, "sweep" as const) }) },
 );
 
-test("commits, nudges that are lost, late, doubled or reordered, kills, crashes and alarms", async () => {
+test("commits, publish calls that are lost, late, repeated or reordered, kills, crashes and alarms", async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 25 }), fc.boolean(), async (steps, atOnce) => {
       let head = await newEnvironment();
@@ -49,7 +49,7 @@ test("commits, nudges that are lost, late, doubled or reordered, kills, crashes 
           else killed.delete(one.key);
         } else if (one.do === "crash") {
           await Promise.all(underWay.splice(0));
-          // Only what runs can crash.
+          // Only a running object can crash.
           await hub().since(1);
           await evictDurableObject(hub());
         } else if (one.do === "alarm") await runDurableObjectAlarm(hub());
@@ -67,7 +67,7 @@ test("commits, nudges that are lost, late, doubled or reordered, kills, crashes 
       const patches = (await hub().patches(1)).map((text) => JSON.parse(text) as PatchMessage);
       expect(patches.map(({ previous }) => previous)).toEqual(patches.map((_, index) => index + 1));
       expect(patches.at(-1)?.revision ?? 1).toBe(revision);
-      // Every change is one revision, and comes after the one before it; what else there is are kills of a version known.
+      // Every change is one revision, in order; all other revisions are kills.
       const versions = patches.flatMap(({ flags: changed }) =>
         Object.values(changed).map((document) => document!.version),
       );

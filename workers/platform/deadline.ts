@@ -20,7 +20,7 @@ export const deadlines = {
     otherwise: "KV, which mirrors the first two, is asked; the kill is mirrored by the hub's alarm",
     breaking: D1_BREAKS,
   },
-  D1_BIRTH_MS: {
+  D1_COLD_START_MS: {
     ms: 500,
     call: "D1 under a hub without state",
     otherwise: "it begins from KV's snapshot; without one it waits as for any read of D1",
@@ -57,7 +57,7 @@ export const deadlines = {
     call: "the whole of an environment, up to 20 MB, from the relay, those above it or the hub",
     otherwise: "an isolate serves what it has, marked stale; one that has nothing says 503",
   },
-  HUB_FOLLOW_MS: {
+  HUB_REPLICATION_MS: {
     ms: 5_000,
     call: "what the hub's alarm does besides telling relays: D1, KV and R2",
     otherwise: "it goes on by itself, and relays are told again meanwhile",
@@ -156,7 +156,7 @@ const milliseconds = Object.fromEntries(Object.entries(deadlines).map(([name, { 
 
 export const {
   D1_FIRST_MS,
-  D1_BIRTH_MS,
+  D1_COLD_START_MS,
   D1_MS,
   RACES_MS,
   LINE_ENTER_MS,
@@ -164,7 +164,7 @@ export const {
   HUB_PUBLISH_MS,
   HUB_READ_MS,
   HUB_SNAPSHOT_MS,
-  HUB_FOLLOW_MS,
+  HUB_REPLICATION_MS,
   HUB_ATTACH_MS,
   RELAY_ATTACH_MS,
   RELAY_DELIVER_MS,
