@@ -71,14 +71,14 @@ export function mergeParts(one: ReceiptPart, other: ReceiptPart): ReceiptPart {
 
 export function toReceipt(part: ReceiptPart, revision: number, publishedAt: number): Receipt {
   const { durations, max, ...rest } = part;
-  const somebody = durations.some((count) => count > 0);
+  const hasClients = durations.some((count) => count > 0);
   return {
     revision,
     publishedAt,
     ...rest,
     p50: quantile(durations, max, 0.5),
     p99: quantile(durations, max, 0.99),
-    max: somebody ? max : null,
+    max: hasClients ? max : null,
   };
 }
 

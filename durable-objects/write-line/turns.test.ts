@@ -1,4 +1,4 @@
-/** The lines of writes, as a pure thing: nobody is overtaken, nobody is forgotten, nobody waits for a writer that is gone. */
+/** Turns of writes: none is overtaken, none is lost, and none waits for a write that it does not conflict with. */
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { begin, enter, leave, MAX_AHEAD, MAX_TURN_MS, MAX_WAIT_MS, NO_TURNS, overrunAt, type Turns } from "./turns.ts";

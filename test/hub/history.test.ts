@@ -103,8 +103,8 @@ describe("three hundred revisions of edits, deletions, kills and members", () =>
     const { baseRevision, archivedRevision, revision } = await history.position();
     expect(baseRevision).toBeGreaterThan(1);
     expect(archivedRevision).toBeLessThan(revision);
-    for (const [asked, ruleset] of history.published) {
-      expect(await pastRuleset(env, history.environmentId, asked), `revision ${asked}`).toBe(ruleset);
+    for (const [revision, ruleset] of history.published) {
+      expect(await pastRuleset(env, history.environmentId, revision), `revision ${revision}`).toBe(ruleset);
     }
   });
 
@@ -129,8 +129,8 @@ test("a change too large for a message, with characters of every width, is store
   const { deliveries } = await history.hub.since(1);
   expect(JSON.parse(deliveries![0]!.message)).toMatchObject({ type: "resync", revision });
   for (let times = 0; times < 2; times++) {
-    for (const [asked, ruleset] of history.published) {
-      expect(await pastRuleset(env, history.environmentId, asked)).toBe(ruleset);
+    for (const [revision, ruleset] of history.published) {
+      expect(await pastRuleset(env, history.environmentId, revision)).toBe(ruleset);
     }
     await history.archive();
   }
@@ -149,8 +149,8 @@ test("a hub that lost its storage starts a new history, and the old one stays re
   await history.publish({ flags: { b: flag("b") } });
   await history.archive();
   expect([...history.published.keys()]).toEqual([1, 2, 1_000_002, 1_000_003]);
-  for (const [asked, ruleset] of history.published) {
-    expect(await pastRuleset(env, history.environmentId, asked)).toBe(ruleset);
+  for (const [revision, ruleset] of history.published) {
+    expect(await pastRuleset(env, history.environmentId, revision)).toBe(ruleset);
   }
   expect(await pastRuleset(env, history.environmentId, 500_000)).toBeNull();
 });
@@ -204,8 +204,8 @@ test("while R2 fails, publishing continues and nothing is dropped; once it is ba
   setFaults({});
   await history.archive();
   expect((await history.position()).archivedRevision).toBe(11);
-  for (const [asked, ruleset] of history.published) {
-    expect((await readRevision(bucket, history.environmentId, asked))?.text()).toBe(ruleset);
+  for (const [revision, ruleset] of history.published) {
+    expect((await readRevision(bucket, history.environmentId, revision))?.text()).toBe(ruleset);
   }
 });
 
@@ -221,8 +221,8 @@ test("a run written twice, because of a crash before the position was stored, is
   });
   await evictDurableObject(history.hub);
   await history.archive();
-  for (const [asked, ruleset] of history.published) {
-    expect((await readRevision(bucket, history.environmentId, asked))?.text()).toBe(ruleset);
+  for (const [revision, ruleset] of history.published) {
+    expect((await readRevision(bucket, history.environmentId, revision))?.text()).toBe(ruleset);
   }
 });
 

@@ -45,8 +45,8 @@ describe("kill", () => {
     await hub.setKilled(killRequest("a", "restore"));
     expect((await flagsOf(environmentId)).a).toMatchObject({ version: 3, killed: false });
     const { deliveries } = await hub.since(2);
-    const told = deliveries?.map(({ message }) => (JSON.parse(message) as PatchMessage).flags.a?.killed);
-    expect(told).toEqual([true, true, undefined, true, false]);
+    const killed = deliveries?.map(({ message }) => (JSON.parse(message) as PatchMessage).flags.a?.killed);
+    expect(killed).toEqual([true, true, undefined, true, false]);
   });
 
   test("killing twice is one kill, and a repeated request gets its first response (Q8)", async () => {
@@ -119,6 +119,6 @@ describe("kill", () => {
     const { hub, head } = await withFlag();
     await commitDocuments(head, { flags: { late: flag("late") } });
     expect(await hub.setKilled(killRequest("late", "kill"))).toMatchObject({ outcome: "done", changed: true });
-    expect(await hub.setKilled(killRequest("nobody", "kill"))).toEqual({ outcome: "unknown-flag" });
+    expect(await hub.setKilled(killRequest("unknown", "kill"))).toEqual({ outcome: "unknown-flag" });
   });
 });

@@ -20,7 +20,7 @@ import { RelaySocket, relayOf } from "../support/relay-socket.ts";
 const hubOf = (environmentId: string) => env.HUB.get(env.HUB.idFromName(environmentId));
 afterEach(() => setFaults({}));
 
-async function born() {
+async function hubAtRevisionOne() {
   const head = await newEnvironment();
   const hub = hubOf(head.environmentId);
   await hub.create(head.environmentId);
@@ -56,7 +56,7 @@ const auditedKills = async (environmentId: string) => {
 
 describe("a D1 restored to an hour ago under live clients", () => {
   test("is detected at a relay's next attach, without a write, and every client receives the difference (Q8)", async () => {
-    const { head, hub, environmentId } = await born();
+    const { head, hub, environmentId } = await hubAtRevisionOne();
     const client = await RelaySocket.open(environmentId);
     const hourAgo = await commitAndPublish(head, "a");
     await insertFlags(head, ["a"]);
@@ -70,7 +70,7 @@ describe("a D1 restored to an hour ago under live clients", () => {
   });
 
   test("is detected also where as many other changes were made since", async () => {
-    const { head, hub, environmentId } = await born();
+    const { head, hub, environmentId } = await hubAtRevisionOne();
     const client = await RelaySocket.open(environmentId);
     await commitAndPublish(head, "a");
     await restoreD1(head);
@@ -82,7 +82,7 @@ describe("a D1 restored to an hour ago under live clients", () => {
   });
 
   test("lifts no kill, and every kill and restore that it lost is mirrored again, however old (X2)", async () => {
-    const { head, hub, environmentId } = await born();
+    const { head, hub, environmentId } = await hubAtRevisionOne();
     const weeksAgo = await commitAndPublish(await commitAndPublish(head, "a"), "b");
     await insertFlags(head, ["a", "b"]);
     await hub.setKilled(killRequest("b", "kill"));
@@ -114,7 +114,7 @@ describe("a D1 restored to an hour ago under live clients", () => {
   });
 
   test("is detected by a missing kill alone, without an edit", async () => {
-    const { head, hub, environmentId } = await born();
+    const { head, hub, environmentId } = await hubAtRevisionOne();
     const then = await commitAndPublish(head, "a");
     await hub.setKilled(killRequest("a", "kill"));
     await hub.setKilled(killRequest("a", "restore"));
@@ -130,7 +130,7 @@ describe("a D1 restored to an hour ago under live clients", () => {
   });
 
   test("to before the environment was created: it is still served", async () => {
-    const { head, hub, environmentId } = await born();
+    const { head, hub, environmentId } = await hubAtRevisionOne();
     await commitAndPublish(head, "a");
     await db.delete(table.environments).where(eq(table.environments.id, environmentId));
     await evictDurableObject(hub);
@@ -142,7 +142,7 @@ describe("a D1 restored to an hour ago under live clients", () => {
 
 describe("the log of kills", () => {
   test("keeps what Time Travel could take from D1, and of very many the newest of each flag", async () => {
-    const { head, hub } = await born();
+    const { head, hub } = await hubAtRevisionOne();
     await commitAndPublish(await commitAndPublish(head, "a"), "b");
     await hub.setKilled(killRequest("b", "kill"));
     for (let times = 0; times < 10; times++) {
@@ -168,7 +168,7 @@ describe("the log of kills", () => {
   });
 
   test("an Idempotency-Key is valid for a day, then it is new", async () => {
-    const { head, hub } = await born();
+    const { head, hub } = await hubAtRevisionOne();
     await commitAndPublish(head, "a");
     const first = await hub.setKilled(killRequest("a", "kill", "key-1"));
     await hub.setKilled(killRequest("a", "restore"));
@@ -188,7 +188,7 @@ describe("a hub's cold start", () => {
   const coldStart = (environmentId: string) => readInitialState(openDatabase(faulty.DB), faulty.KV, environmentId);
 
   test("does not wait for a slow D1 if KV has a snapshot", async () => {
-    const { head, hub, environmentId } = await born();
+    const { head, hub, environmentId } = await hubAtRevisionOne();
     const next = await commitAndPublish(head, "a");
     await runDurableObjectAlarm(hub);
     setFaults({ DB: { mode: "delay", ms: 60_000 } });
@@ -208,7 +208,7 @@ describe("a hub's cold start", () => {
   });
 
   test("applies a change once, though it is published twice during the cold start (Q8)", async () => {
-    const { head, hub } = await born();
+    const { head, hub } = await hubAtRevisionOne();
     const next = await commitAndPublish(head, "a");
     await runDurableObjectAlarm(hub);
     const { change } = await commitDocuments(next, { flags: { b: flag("b") } });
@@ -237,7 +237,7 @@ describe("a hub that cold-started from a KV without the last kills while D1 did 
 
   /** In KV b is killed. Only D1 has that b was restored and a killed since. */
   async function lost() {
-    const { head, hub, environmentId } = await born();
+    const { head, hub, environmentId } = await hubAtRevisionOne();
     await commitAndPublish(await commitAndPublish(head, "a"), "b");
     await insertFlags(head, ["a", "b"]);
     await hub.setKilled(killRequest("b", "kill"));
@@ -289,7 +289,7 @@ describe("a hub that cold-started from a KV without the last kills while D1 did 
 });
 
 test("KV's pointer does not go back when a write lands after its deadline", async () => {
-  const { hub, environmentId } = await born();
+  const { hub, environmentId } = await hubAtRevisionOne();
   await runInDurableObject(hub, (_, { storage }) => storage.deleteAlarm());
   const snapshots = new SnapshotWriter(withFaults(env));
   vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
@@ -306,7 +306,7 @@ test("KV's pointer does not go back when a write lands after its deadline", asyn
 });
 
 test("KV's pointer does not go back when one snapshot's write is slow and the next is not", async () => {
-  const { hub, environmentId } = await born();
+  const { hub, environmentId } = await hubAtRevisionOne();
   await runInDurableObject(hub, async (_, { storage }) => {
     await storage.deleteAlarm();
     const held = new HubStorage(storage);

@@ -12,9 +12,9 @@ import { killRequest } from "../support/kill.ts";
 const KEYS = ["a", "b", "c"];
 const key = fc.constantFrom(...KEYS);
 const step = fc.oneof(
-  { weight: 5, arbitrary: fc.record({ do: fc.constant("commit" as const), key, nudged: fc.boolean() }) },
+  { weight: 5, arbitrary: fc.record({ do: fc.constant("commit" as const), key, isPublished: fc.boolean() }) },
   // A late, repeated or reordered publish call: any change made so far, counted back from the newest.
-  { weight: 4, arbitrary: fc.record({ do: fc.constant("nudge" as const), back: fc.nat(5) }) },
+  { weight: 4, arbitrary: fc.record({ do: fc.constant("publish" as const), back: fc.nat(5) }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constantFrom("kill" as const, "restore" as const), key }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constantFrom("crash" as const, "alarm" as const, "sweep" as const) }) },
 );
@@ -30,7 +30,7 @@ test("commits, publish calls that are lost, late, repeated or reordered, kills, 
       const killed = new Set<string>();
       const wanted: Record<string, number> = {};
       const underWay: Promise<unknown>[] = [];
-      const published = async (nudge: Promise<unknown>) => (atOnce ? void underWay.push(nudge) : void (await nudge));
+      const published = async (call: Promise<unknown>) => (atOnce ? void underWay.push(call) : void (await call));
       for (const one of steps) {
         if (one.do === "commit") {
           const version = made.length + 1;
@@ -38,8 +38,8 @@ test("commits, publish calls that are lost, late, repeated or reordered, kills, 
           head = next.head;
           made.push(next.change);
           wanted[one.key] = version;
-          if (one.nudged) await published(hub().publish(next.change));
-        } else if (one.do === "nudge") {
+          if (one.isPublished) await published(hub().publish(next.change));
+        } else if (one.do === "publish") {
           const change = made.at(-1 - one.back);
           if (change !== undefined) await published(hub().publish(change));
         } else if (one.do === "kill" || one.do === "restore") {

@@ -152,7 +152,7 @@ test("changes during a build stay beside the filter, and after an eviction it is
   const { generation, filterCount } = await object.status(CREATED_AT);
   expect(generation).toBeGreaterThanOrEqual(1);
   expect(filterCount).toBeGreaterThanOrEqual(219_999);
-  expect(await membersAmong(environmentId, ["user-2", "user-3", "user-219999", "during", "nobody"])).toEqual([
+  expect(await membersAmong(environmentId, ["user-2", "user-3", "user-219999", "during", "stranger"])).toEqual([
     "user-2",
     "user-219999",
     "during",
