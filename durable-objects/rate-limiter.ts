@@ -1,5 +1,6 @@
 /** A token bucket for each API token and each SDK key, one Durable Object each, made with itty-durable. */
-// The package's index is CommonJS around ES modules, which a test runner that does not bundle cannot load: hence the file.
+// The package's index is CommonJS around ES modules, which a test runner that does not bundle cannot load: hence the
+// file.
 import { createDurable } from "itty-durable/itty-durable.js";
 import type { Env } from "../workers/env.ts";
 import { type Bucket, type Taken, takeFrom } from "../workers/platform/token-bucket.ts";

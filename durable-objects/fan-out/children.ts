@@ -10,7 +10,9 @@ type Child = Omit<Report, "keys">;
 /** `failures`: how many retries in a row the child did not respond to. */
 type Row = Child & { keys: string; failures: number };
 
-/** The first retry's delay; each further one doubles it. Retries run by alarm, so that the parent can hibernate between. */
+/**
+ * The first retry's delay; each further one doubles it. Retries run by alarm, so that the parent can hibernate between.
+ */
 const RETRY_MS = 2_000;
 /** A relay that is alive attaches by itself this often. */
 const MAX_RETRY_MS = 60_000;
@@ -33,7 +35,10 @@ export class Children {
     this.#retry = retry;
   }
 
-  /** Registers a child or stores its report. A new child has revision 0, and is sent everything up to `latest` with the answer. */
+  /**
+   * Registers a child or stores its report. A new child has revision 0, and is sent everything up to `latest` with the
+   * answer.
+   */
   put({ name, region, revision, connected, keys }: Report, latest = 0): void {
     this.#prepare();
     this.#ctx.storage.sql.exec(
@@ -73,7 +78,9 @@ export class Children {
     return this.#all().length === 0;
   }
 
-  /** Sends to all children that are not in `sentTo`, in the background, and adds them. Failed ones are retried by alarm. */
+  /**
+   * Sends to all children that are not in `sentTo`, in the background, and adds them. Failed ones are retried by alarm.
+   */
   deliver(delivery: Delivery, occupancy: EnvironmentOccupancy, sentTo = new Set<string>()): Set<string> {
     for (const child of this.#all()) {
       if (sentTo.has(child.name)) continue;
@@ -89,7 +96,9 @@ export class Children {
     await Promise.all(behind.map((child) => this.#callChild(child, (relay) => relay.refresh(), child.failures + 1)));
   }
 
-  /** After a cold start: a hub that lost its children calls the relays that it may have had, which then attach again. */
+  /**
+   * After a cold start: a hub that lost its children calls the relays that it may have had, which then attach again.
+   */
   requestReattach(environmentId: string, counts: RelayCounts, fanOut: number): void {
     for (const [region, count] of Object.entries(counts) as [Region, number][]) {
       for (let n = 0; n < Math.min(count, rootsOf(fanOut)); n++) {

@@ -29,8 +29,8 @@ export type Backlog = { revision: number; deliveries: Delivery[] | null; keys?: 
 export type KeyExpiries = Record<string, number | null>;
 
 /**
- * A relay's report to its parent: its revision (0 if it is new and has none), and how many clients it and its descendants
- * have, also by SDK key.
+ * A relay's report to its parent: its revision (0 if it is new and has none), and how many clients it and its
+ * descendants have, also by SDK key.
  */
 export type Report = {
   name: string;
@@ -101,7 +101,10 @@ export function runAfter(deliveries: Delivery[], revision: number, latest: numbe
   return start === -1 ? null : deliveries.slice(start);
 }
 
-/** The same run in as few messages as possible: a client that takes these ends at the same revision as one that takes each by itself. */
+/**
+ * The same run in as few messages as possible: a client that takes these ends at the same revision as one that takes
+ * each by itself.
+ */
 export function mergeMessages(run: Pick<Delivery, "message">[]): string[] {
   if (run.length < 2) return run.map(({ message }) => message);
   const merged: string[] = [];

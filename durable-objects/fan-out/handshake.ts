@@ -1,6 +1,8 @@
 /** What a Worker sends with a client's socket to a relay, and the codes with which a relay closes it. */
 
-/** What a socket carries through hibernation, at most 16 KB. `applied` is the revision that the client has acknowledged. */
+/**
+ * What a socket carries through hibernation, at most 16 KB. `applied` is the revision that the client has acknowledged.
+ */
 export type Attachment = {
   /** The hash of its SDK key. */
   keyHash: string;

@@ -1,6 +1,6 @@
 /**
- * The shape of the fan-out tree: hub → relays → relays, for each region separately. A relay's number determines its parent,
- * so that no lookup is needed, and a relay that loses its parent can compute its other ancestors.
+ * The shape of the fan-out tree: hub → relays → relays, for each region separately. A relay's number determines its
+ * parent, so that no lookup is needed, and a relay that loses its parent can compute its other ancestors.
  */
 
 /** The platform's location hints. */
@@ -12,7 +12,10 @@ export type RelayCounts = Partial<Record<Region, number>>;
 
 export type RelayAddress = { environmentId: string; region: Region; n: number };
 
-/** A region gets more relays when they are 80 % full, fewer when they are 20 % full, and then has relays that are half full. */
+/**
+ * A region gets more relays when they are 80 % full, fewer when they are 20 % full, and then has relays that are half
+ * full.
+ */
 const FULL = 0.8;
 const EMPTY = 0.2;
 const COMFORTABLE = 0.5;
@@ -68,8 +71,8 @@ export function chooseTwo(count: number, random: () => number): [number, number]
 }
 
 /**
- * A further relay to try after full ones: preferably one that was added since the count was `known`, which is empty, else any
- * of the `current` ones that was not tried. Null: there is none.
+ * A further relay to try after full ones: preferably one that was added since the count was `known`, which is empty,
+ * else any of the `current` ones that was not tried. Null: there is none.
  */
 export function chooseAnother(known: number, current: number, tried: number[], random: () => number): number | null {
   const from = Math.max(known, ...tried.map((n) => n + 1));

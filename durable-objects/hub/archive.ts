@@ -6,7 +6,10 @@ import type { HubPosition, HubStorage } from "./storage.ts";
 const RUN_BYTES = 256 * 1024;
 const RUN_WAITS_MS = 10 * 60_000;
 const MAX_RUN_BYTES = 4 * 1024 * 1024;
-/** Readers start at the newest base: a new one is written once the patches since are as large as it, or in too many runs. */
+/**
+ * Readers start at the newest base: a new one is written once the patches since are as large as it, or in too many
+ * runs.
+ */
 const BASE_AFTER_BYTES = 1024 * 1024;
 const BASE_AFTER_RUNS = 50;
 /** Every revision this old or newer can be rebuilt. */

@@ -6,9 +6,14 @@ import { type Delivery, isResync } from "../fan-out/delivery.ts";
 
 /** Relays and resuming clients are served from this much; a client that is further behind fetches the ruleset. */
 const LOG_BYTES = 8 * 1024 * 1024;
-/** While R2 fails nothing is archived and the log grows up to this. Beyond it history gets a gap, and publishing continues. */
+/**
+ * While R2 fails nothing is archived and the log grows up to this. Beyond it history gets a gap, and publishing
+ * continues.
+ */
 const UNARCHIVED_BYTES = 64 * 1024 * 1024;
-/** As large as a relay's ring. A caller that is further behind fetches the ruleset, which is rarely larger than this. */
+/**
+ * As large as a relay's ring. A caller that is further behind fetches the ruleset, which is rarely larger than this.
+ */
 const MAX_RUN_BYTES = 1024 * 1024;
 /** A row of SQLite holds 2 MB; a character of a patch is up to three bytes. */
 const PART_CHARACTERS = 500_000;
@@ -36,7 +41,10 @@ export class DeltaLog {
     this.#bytes = this.#sql.exec<{ bytes: number }>("SELECT total(bytes) AS bytes FROM deltas").one().bytes;
   }
 
-  /** `patch` is the full patch, also where the message is a resync. Rows after `archived` are deleted only beyond UNARCHIVED_BYTES. */
+  /**
+   * `patch` is the full patch, also where the message is a resync. Rows after `archived` are deleted only beyond
+   * UNARCHIVED_BYTES.
+   */
   add(delivery: Delivery, patch: string, archived: number): void {
     const { revision, publishedAt } = delivery;
     const text = JSON.stringify(delivery);
@@ -87,7 +95,10 @@ export class DeltaLog {
     return row === undefined ? null : (JSON.parse(row.delivery) as Delivery);
   }
 
-  /** The deliveries after `revision`. Null where the log does not reach back that far, or where they exceed MAX_RUN_BYTES. */
+  /**
+   * The deliveries after `revision`. Null where the log does not reach back that far, or where they exceed
+   * MAX_RUN_BYTES.
+   */
   after(revision: number, latest: number): Delivery[] | null {
     if (revision === latest) return [];
     const { first, bytes } = this.#sql

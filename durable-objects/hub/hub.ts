@@ -1,8 +1,8 @@
 /**
  * One per environment. It orders changes, owns kills, keeps the ruleset and the delta log, and writes KV snapshots.
  *
- * Nothing is awaited between reading the state and writing it: the hub first fetches what it needs, then reads the state
- * again and changes it in one synchronous step.
+ * Nothing is awaited between reading the state and writing it: the hub first fetches what it needs, then reads the
+ * state again and changes it in one synchronous step.
  */
 import { DurableObject } from "cloudflare:workers";
 import type { Env } from "../../workers/env.ts";
@@ -42,7 +42,7 @@ const SNAPSHOT_DELAY_MS = 1_000;
 /** The alarm retries failed work after this long, and doubles it each time. */
 const RETRY_MS = 2_000;
 const MAX_RETRY_MS = 10_000;
-/** The longest that a D1 restored by Time Travel goes unnoticed with live clients: their relays attach at least this often. */
+/** The longest that Time Travel goes unnoticed with live clients: their relays attach at least this often. */
 const HEADS_EVERY_MS = 60_000;
 /** The most that one answer of `patches` holds. */
 const PATCHES_BYTES = 8 * 1024 * 1024;
@@ -98,7 +98,7 @@ export class Hub extends DurableObject<Env> implements UpstreamNode {
     return this.#published();
   }
 
-  /** Decides a kill or a restore. For a known flag it awaits nothing before the decision, so that no outage delays a kill. */
+  /** Decides a kill or a restore. For a known flag it awaits nothing first, so that no outage delays a kill. */
   async setKilled(request: KillRequest): Promise<KillOutcome> {
     if (this.#storage.position === null) await this.#ensureStarted();
     const { kills } = this.#storage;
@@ -211,7 +211,7 @@ export class Hub extends DurableObject<Env> implements UpstreamNode {
     this.#alarm.wake(SNAPSHOT_DELAY_MS);
   }
 
-  /** Applies D1's changes that this hub lacks or, where D1 has another lineage, the difference to D1's current state. */
+  /** Applies D1's changes that this hub lacks or, if D1 has another lineage, the difference to its state. */
   async #catchUp(deadlineMs = D1_MS): Promise<void> {
     for (;;) {
       const { environmentId, version: from } = await this.#ensureStarted();
@@ -224,7 +224,7 @@ export class Hub extends DurableObject<Env> implements UpstreamNode {
     }
   }
 
-  /** After Time Travel, or if the outbox was trimmed beyond this hub's version: D1's current state becomes one revision. */
+  /** After Time Travel, or if the outbox lacks this hub's version: D1's current state becomes one revision. */
   async #reread(deadlineMs: number): Promise<boolean> {
     const { environmentId, version, changeId } = this.#position;
     const whole = await within(wholeEnvironment(this.#db, environmentId), deadlineMs, "D1");
@@ -274,7 +274,7 @@ export class Hub extends DurableObject<Env> implements UpstreamNode {
     return position;
   }
 
-  /** Reads the initial state from D1, or from KV while D1 is down. Null, and nothing stored: there is no such environment. */
+  /** Reads the initial state from D1, or from KV while D1 is down. Null, nothing stored: no such environment. */
   async #startIfExists(): Promise<HubPosition | null> {
     if (this.#storage.position !== null) return this.#storage.position;
     this.#coldStart ??= this.#start().finally(() => {

@@ -110,7 +110,8 @@ function withoutLists(segments: Record<string, Segment>): Record<string, Segment
 
 function listed({ key, big }: Segment): MemberRow[] {
   if (big === undefined) return [];
-  // The snapshot lacks their generations. While a filter is being built, changes belong to the one after it, so + 2 is safe.
+  // The snapshot lacks their generations. While a filter is being built, changes belong to the one after it, so + 2 is
+  // safe.
   const row = { segmentKey: key, generation: big.generation + 2 };
   return [
     ...big.added.map((member) => ({ ...row, member, present: true })),

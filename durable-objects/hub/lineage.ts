@@ -17,7 +17,9 @@ export type LineageVerdict =
   /** The hub has applied changes while it read D1: read again. */
   | { verdict: "again" };
 
-/** `rows` are D1's changes from version `from` on, at most `limit`; `applied` is the hub's state after they were read. */
+/**
+ * `rows` are D1's changes from version `from` on, at most `limit`; `applied` is the hub's state after they were read.
+ */
 export function compareChanges(rows: Change[], from: number, applied: Applied, limit: number): LineageVerdict {
   const anchor = rows.find(({ version }) => version === applied.version);
   if (anchor?.id !== applied.changeId) return { verdict: applied.version === from ? "reread" : "again" };

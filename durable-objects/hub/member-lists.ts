@@ -1,4 +1,7 @@
-/** Members added to and removed from big segments since their filters were built: a row each, so that a change writes one. */
+/**
+ * Members added to and removed from big segments since their filters were built: a row each, so that a change writes
+ * one.
+ */
 import type { Segment } from "@bunting/core";
 import type { MemberRow } from "../../workers/store/documents.ts";
 import type { Documents } from "../../workers/store/outbox/change.ts";

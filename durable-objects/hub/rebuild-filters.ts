@@ -2,7 +2,10 @@ import type { Env } from "../../workers/env.ts";
 import { SEGMENT_MS, within } from "../../workers/platform/deadline.ts";
 import type { Documents } from "../../workers/store/outbox/change.ts";
 
-/** After Time Travel, D1's members may be older than those in their segment objects, which rebuild from their own (decisions/0004). */
+/**
+ * After Time Travel, D1's members may be older than those in their segment objects, which rebuild from their own
+ * (decisions/0004).
+ */
 export async function rebuildFilters(
   { BIG_SEGMENT }: Pick<Env, "BIG_SEGMENT">,
   environmentId: string,

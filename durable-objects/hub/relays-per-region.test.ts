@@ -5,7 +5,9 @@ import { decide, SHRINK_AFTER_MS } from "./relays-per-region.ts";
 
 const CAP = 100;
 
-/** What becomes of a region with so many relays; a step is when its relays report, and how many clients they have then. */
+/**
+ * What becomes of a region with so many relays; a step is when its relays report, and how many clients they have then.
+ */
 function run(relays: number, steps: [now: number, clients: number][]): number[] {
   let counts: RelayCounts = { weur: relays };
   let shrinking = {};

@@ -1,4 +1,7 @@
-/** How many relays each region has, as the hub decides, and whether KV, from which cold Workers read it, has the newest counts. */
+/**
+ * How many relays each region has, as the hub decides, and whether KV, from which cold Workers read it, has the newest
+ * counts.
+ */
 import { type Region, type RelayCounts, relayCounts } from "../fan-out/tree.ts";
 
 /** Since when a region needs fewer relays than it has. Epoch ms. */

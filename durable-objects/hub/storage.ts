@@ -15,7 +15,10 @@ export type HubPosition = {
   version: number;
   changeId: string;
   killSeq: number;
-  /** After a cold start without D1, until D1 has responded: D1 may have kills after this one that the hub lacks. Else null. */
+  /**
+   * After a cold start without D1, until D1 has responded: D1 may have kills after this one that the hub lacks. Else
+   * null.
+   */
   unreadKillsAfter: number | null;
   /** The revision of the snapshot in KV, and the version that D1 has marked as published. */
   snapshotRevision: number;
@@ -54,7 +57,9 @@ export class HubStorage {
     if (this.#position !== null) this.prepare();
   }
 
-  /** Only once there is something to store: an invented environment id wakes an object, which must leave nothing behind. */
+  /**
+   * Only once there is something to store: an invented environment id wakes an object, which must leave nothing behind.
+   */
   prepare(): void {
     this.members.prepare();
     this.kills.prepare();

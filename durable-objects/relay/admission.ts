@@ -32,7 +32,9 @@ export class Admission {
     return checkAdmission(counts, this.#limits());
   }
 
-  /** Relays admit by the counts that they last received, so together they may exceed a limit: each evicts its newest. */
+  /**
+   * Relays admit by the counts that they last received, so together they may exceed a limit: each evicts its newest.
+   */
   evictExcess(): void {
     const limits = this.#limits();
     const { connected, keys } = this.#storage.occupancy;
@@ -82,7 +84,10 @@ export class Admission {
     }
   }
 
-  /** Evicts sockets that have acknowledged nothing of a whole ring: nobody reads them, and their send buffers would grow. */
+  /**
+   * Evicts sockets that have acknowledged nothing of a whole ring: nobody reads them, and their send buffers would
+   * grow.
+   */
   evictSlow(): void {
     const first = this.#storage.firstOfRing();
     for (const socket of this.#sockets.open()) {

@@ -1,6 +1,7 @@
 /**
- * The deliveries that a relay has received and not yet sent to its sockets. Single changes are sent at once. During a storm
- * of edits the queue paces sending and merges what arrived meanwhile, so that a kill never waits behind a backlog.
+ * The deliveries that a relay has received and not yet sent to its sockets. Single changes are sent at once. During a
+ * storm of edits the queue paces sending and merges what arrived meanwhile, so that a kill never waits behind a
+ * backlog.
  */
 import { type Bucket, takeFrom } from "../../workers/platform/token-bucket.ts";
 import type { Delivery, EnvironmentOccupancy } from "../fan-out/delivery.ts";
@@ -32,8 +33,8 @@ export class DeliveryQueue {
   }
 
   /**
-   * Waits for the pause to end, which something urgent ends at once, then empties the queue. Returns the unbroken run that
-   * follows `newestSent()`; what does not follow is dropped, and an attach brings it.
+   * Waits for the pause to end, which something urgent ends at once, then empties the queue. Returns the unbroken run
+   * that follows `newestSent()`; what does not follow is dropped, and an attach brings it.
    */
   async next(newestSent: () => number | null): Promise<QueuedDelivery[]> {
     if (this.#queued.length === 0) return [];

@@ -1,6 +1,6 @@
 /**
- * Statistics of a relay's latest deliveries to its own sockets. Open sockets are counted when a receipt is requested; only
- * what they cannot show is stored: how long clients took, and which clients have disconnected since.
+ * Statistics of a relay's latest deliveries to its own sockets. Open sockets are counted when a receipt is requested;
+ * only what they cannot show is stored: how long clients took, and which clients have disconnected since.
  */
 
 import type { Attachment } from "../fan-out/handshake.ts";
@@ -21,14 +21,17 @@ import type { Departure, RelayStorage, RevisionStatistics } from "./storage.ts";
 /** The SDK under which clients are counted that were lost in a crash. */
 const UNKNOWN_SDK = "unknown";
 const KEPT_REVISIONS = 32;
-/** Departures are one row. Once there are this many, they are added to the statistics, which are a row for each revision. */
+/**
+ * Departures are one row. Once there are this many, they are added to the statistics, which are a row for each
+ * revision.
+ */
 export const MAX_DEPARTURES = 100;
 
 /**
- * Rows cost money, and one change is acknowledged for up to ten minutes: the first statistics are written at once, the next
- * after five seconds, and then after twice as long each time, up to a minute. A relay that is evicted in between loses the
- * durations of a random sample of clients, and departures, which then count as gone. Which revision each open client has
- * applied is never lost: it is in its socket's attachment.
+ * Rows cost money, and one change is acknowledged for up to ten minutes: the first statistics are written at once, the
+ * next after five seconds, and then after twice as long each time, up to a minute. A relay that is evicted in between
+ * loses the durations of a random sample of clients, and departures, which then count as gone. Which revision each open
+ * client has applied is never lost: it is in its socket's attachment.
  */
 export const FIRST_PAUSE_MS = 5_000;
 export const LAST_PAUSE_MS = 60_000;
@@ -205,7 +208,10 @@ function withDeparture(
   return boundSdks({ ...left, [sdk]: counts });
 }
 
-/** Adds a client to the counts, as `otherwise` if it does not have the revision. Returns whether it was counted as anything. */
+/**
+ * Adds a client to the counts, as `otherwise` if it does not have the revision. Returns whether it was counted as
+ * anything.
+ */
 function count(
   counts: ReceiptCounts,
   client: Pick<Attachment, "transport" | "applied">,

@@ -18,15 +18,17 @@ export function checkAdmission(counts: ClientCounts, limits: Limits): "full" | "
   return counts.inRelay >= limits.relay ? "full" : null;
 }
 
-/** How many of the relay's clients have to go to bring the environment within its limit: each relay evicts its share. */
+/**
+ * How many of the relay's clients have to go to bring the environment within its limit: each relay evicts its share.
+ */
 export function countExcess(inRelay: number, inEnvironment: number, limit: number): number {
   const all = Math.max(inRelay, inEnvironment);
   return all <= limit ? 0 : Math.ceil((inRelay * (all - limit)) / all);
 }
 
 /**
- * Whether the parent needs a new report: clients have changed by a tenth of a relay's cap, or of what was last reported if
- * that is more, so that a node with a thousand descendants does not report every step of theirs.
+ * Whether the parent needs a new report: clients have changed by a tenth of a relay's cap, or of what was last reported
+ * if that is more, so that a node with a thousand descendants does not report every step of theirs.
  */
 export function isWorthReporting(reported: number, now: number, cap: number): boolean {
   return Math.abs(now - reported) >= Math.max(1, cap / 10, reported / 10);

@@ -1,7 +1,7 @@
 /**
- * A node of the fan-out tree: it holds sockets near their clients and forwards deliveries to child relays. It keeps a
- * bounded ring of encoded deliveries and never a ruleset. It opens no socket and keeps no timer, so that it can hibernate
- * with its sockets open between changes.
+ * A node of the fan-out tree: holds sockets near their clients, forwards deliveries to child relays. It keeps a
+ * bounded ring of encoded deliveries and never a ruleset, opens no socket and keeps no timer, so that it can hibernate
+ * with its sockets open.
  */
 import { DurableObject } from "cloudflare:workers";
 import type { HelloMessage } from "@bunting/core/wire";
@@ -36,7 +36,7 @@ import { Upstream } from "./upstream.ts";
 
 /** How often a relay evicts silent sockets and reports to its parent. */
 const MAINTENANCE_MS = 60_000;
-/** A relay that has received nothing from upstream for this long attaches before it answers: its parent may have lost it. */
+/** After this long without contact a relay attaches before it answers: its parent may have lost it. */
 const TRUSTED_MS = 30_000;
 /** How old the relay count in a full relay's refusal may be. */
 const COUNTS_FRESH_MS = 1_000;
@@ -80,8 +80,8 @@ export class Relay extends DurableObject<Env> implements UpstreamNode, Downstrea
     this.#queue.add({ delivery, occupancy, sentTo });
     this.#sending = this.#sending.then(() => this.#sendQueued()).catch(() => {});
     await this.#sending;
-    // An attach in progress may have been answered before this delivery was published, and the parent forwards a delivery
-    // before it applies it. So a second attach may be needed until the delivery fits or has been applied.
+    // An attach in progress may have been answered before this delivery was published, and the parent forwards a
+    // delivery before it applies it. So a second attach may be needed until the delivery fits or has been applied.
     for (let tries = 0; !this.#applyDelivery(delivery, occupancy) && tries < 2; tries++) await this.#attach();
     this.#storage.setOccupancy(occupancy);
     this.#upstream.lastContactAt = Date.now();
@@ -119,7 +119,7 @@ export class Relay extends DurableObject<Env> implements UpstreamNode, Downstrea
 
   // Called by Workers; `since` and `snapshot` also by child relays.
 
-  /** The deliveries after an isolate's `revision`, and how many relays there are. Null: there is no such environment. */
+  /** The deliveries after an isolate's `revision`, and how many relays there are. Null: no such environment. */
   async since(revision: number, polls: Polls = []): Promise<(Backlog & { relays: RelayCounts }) | null> {
     this.#lastPollAt = Date.now();
     this.#polls.add(polls, this.#lastPollAt);
@@ -132,7 +132,7 @@ export class Relay extends DurableObject<Env> implements UpstreamNode, Downstrea
     return (await this.#ensureCurrent(revision)) ? this.#upstream.snapshot(this.#address(), revision) : null;
   }
 
-  /** Accepts a socket whose credentials the Worker has checked. `?since=` requests the deliveries after that revision. */
+  /** Accepts a socket whose credentials the Worker has checked, and sends the deliveries after `?since=`. */
   override fetch(request: Request): Promise<Response> {
     return this.#countArrival(() => this.#acceptSocket(request));
   }
@@ -171,7 +171,7 @@ export class Relay extends DurableObject<Env> implements UpstreamNode, Downstrea
     return new Response(null, { status: 101, webSocket: client });
   }
 
-  /** The refusal of a full relay carries the current number of relays, which is read from the hub at most once a second. */
+  /** A full relay's refusal has the current number of relays, which it reads from the hub at most once a second. */
   async #refuseSocket(reason: NonNullable<ReturnType<Admission["check"]>>): Promise<Response> {
     const headers = new Headers({ "retry-after": String(Math.ceil(spreadMs(this.#sockets.count()) / 1_000)) });
     if (reason !== "full") return new Response(reason, { status: 429, headers });
@@ -320,7 +320,7 @@ export class Relay extends DurableObject<Env> implements UpstreamNode, Downstrea
     return this.#storage.revision !== null && this.#storage.revision >= delivery.revision;
   }
 
-  /** Children are sent to in an earlier event-loop turn: RPC started in one turn with thousands of sends would leave last. */
+  /** Children come first, in a turn of their own: RPC in one turn with thousands of sends would leave after them. */
   async #sendQueued(): Promise<void> {
     if (!this.#children.isEmpty) await scheduler.wait(0);
     const run = await this.#queue.next(() => this.#storage.revision);
@@ -344,7 +344,7 @@ export class Relay extends DurableObject<Env> implements UpstreamNode, Downstrea
     if (this.#storage.firstOfRing() > first) this.#admission.evictSlow();
   }
 
-  /** Moves to a revision that deliveries do not lead to: sockets with a valid key are sent a resync, the others are closed. */
+  /** Moves to a revision that deliveries do not lead to: sends a resync, and closes sockets of invalid keys. */
   #skipTo(revision: number, keys: KeyExpiries): void {
     if (this.#storage.revision !== null && revision <= this.#storage.revision) return;
     this.#storage.skipTo(revision, keys);

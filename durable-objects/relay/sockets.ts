@@ -1,4 +1,7 @@
-/** A relay's sockets. They outlive its memory: what it knows of each is in the socket's attachment, which survives hibernation. */
+/**
+ * A relay's sockets. They outlive its memory: what it knows of each is in the socket's attachment, which survives
+ * hibernation.
+ */
 import { type AppliedMessage, PING, PONG } from "@bunting/core/wire";
 import { type Bucket, takeFrom } from "../../workers/platform/token-bucket.ts";
 import type { Attachment } from "../fan-out/handshake.ts";
@@ -11,7 +14,10 @@ export class Sockets {
   /** A cache: deserializing an attachment costs time for each socket. */
   readonly #attachments = new WeakMap<WebSocket, Attachment>();
   readonly #idleMessages = new WeakMap<WebSocket, Bucket>();
-  /** By SDK key, null until needed. `getWebSockets` builds a list of all sockets each time: too slow for every connection. */
+  /**
+   * By SDK key, null until needed. `getWebSockets` builds a list of all sockets each time: too slow for every
+   * connection.
+   */
   #byKey: Map<string, Set<WebSocket>> | null = null;
   /** Sockets in `#byKey` that were closed from here and have not answered. */
   readonly #closing = new Set<WebSocket>();

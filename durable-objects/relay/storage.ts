@@ -1,4 +1,6 @@
-/** A relay's SQLite: its revision, the ring of its latest deliveries, valid keys, and delivery statistics. Synchronous. */
+/**
+ * A relay's SQLite: its revision, the ring of its latest deliveries, valid keys, and delivery statistics. Synchronous.
+ */
 import { type Delivery, type EnvironmentOccupancy, type KeyExpiries, runAfter } from "../fan-out/delivery.ts";
 import type { Attachment } from "../fan-out/handshake.ts";
 import type { ReceiptCounts } from "../fan-out/receipt.ts";

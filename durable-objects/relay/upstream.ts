@@ -94,7 +94,10 @@ export class Upstream {
     await within(this.#node(address, n).detach(relayName(address)), RELAY_CHECK_MS, "upstream").catch(() => {});
   }
 
-  /** Reads the deliveries after `revision` that the ring lacks. Shared, since clients that resume lack much the same ones. */
+  /**
+   * Reads the deliveries after `revision` that the ring lacks. Shared, since clients that resume lack much the same
+   * ones.
+   */
   async fill(address: RelayAddress, revision: number): Promise<void> {
     const known = this.#storage.revision ?? 0;
     if (
@@ -125,8 +128,8 @@ export class Upstream {
   }
 
   /**
-   * Read once and kept until the next maintenance: after a change that is too large for a message every isolate calls this,
-   * and each relay sends one request upstream.
+   * Read once and kept until the next maintenance: after a change that is too large for a message every isolate calls
+   * this, and each relay sends one request upstream.
    */
   snapshot(address: RelayAddress, revision: number): Promise<SnapshotParts | null> {
     if (this.#snapshot !== null && this.#snapshot.revision >= revision) return this.#snapshot.read;

@@ -1,6 +1,6 @@
 /**
- * One per big segment: its exact members, and the filters that evaluators use (EV-20). A change of few members is published
- * at once, as lists beside the filter; many changes, or an upload, make a new filter in the background.
+ * One per big segment: its exact members, and the filters that evaluators use (EV-20). A change of few members is
+ * published at once, as lists beside the filter; many changes, or an upload, make a new filter in the background.
  */
 import { DurableObject } from "cloudflare:workers";
 import type { Env } from "../../workers/env.ts";
@@ -72,7 +72,8 @@ export class BigSegment extends DurableObject<Env> {
     const planned = planChanges(add, remove, members.present([...add, ...remove], state.validFrom), state.count);
     if (planned.outcome === "too-many") return planned;
     const { added, removed, count } = planned;
-    // Uploaded members may be in no filter yet: then every requested change is published, also one that changes nothing here.
+    // Uploaded members may be in no filter yet: then every requested change is published, also one that changes nothing
+    // here.
     const isUnpublished = state.generation < state.uploadedInto;
     const [toAdd, toRemove] = isUnpublished ? [add, remove] : [added, removed];
     if (toAdd.length + toRemove.length > 0) {
@@ -164,7 +165,9 @@ export class BigSegment extends DurableObject<Env> {
     await this.#scheduleAlarm();
   }
 
-  /** To be called after Time Travel: D1's lists are then outdated, which a new filter of the current members corrects. */
+  /**
+   * To be called after Time Travel: D1's lists are then outdated, which a new filter of the current members corrects.
+   */
   async rebuild(): Promise<void> {
     if (this.#record.stateOrNull === null) return;
     this.#record.move({ due: true });

@@ -2,8 +2,9 @@
 import type { AuditEntry } from "../../workers/store/outbox/change.ts";
 
 /**
- * A row is a member if its mark is at least `validFrom`. An upload that replaces all members writes a higher mark, which
- * becomes `validFrom` at its end: until then all old members stay, and then those not uploaded are gone in one step.
+ * A row is a member if its mark is at least `validFrom`. An upload that replaces all members writes a higher mark,
+ * which becomes `validFrom` at its end: until then all old members stay, and then those not uploaded are gone in one
+ * step.
  */
 export type Marks = { mark: number; validFrom: number };
 

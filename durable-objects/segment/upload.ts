@@ -8,8 +8,8 @@ export type UploadBegun = { outcome: "begun" | "busy"; upload: Upload };
 export type UploadReceived = "taken" | "too-many" | "ended";
 
 /**
- * Members arrive unordered, and each one stored alone rewrites a page of 4 KB, a hundred times its size. Sorted batches share
- * pages. This many members are about 25 MB of the 128 MB that an object has.
+ * Members arrive unordered, and each one stored alone rewrites a page of 4 KB, a hundred times its size. Sorted batches
+ * share pages. This many members are about 25 MB of the 128 MB that an object has.
  */
 const BUFFERED_MEMBERS = 200_000;
 /** A parameter of SQLite is at most 2 MB, and a member of 1,024 characters is up to 6 KB of JSON. */

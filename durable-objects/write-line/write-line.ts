@@ -1,12 +1,16 @@
 /**
- * One per project. It gives the writes of all isolates their turns, so that during a storm each is validated once instead of
- * again after every lost race. It only saves work: the outbox's key keeps writes correct, also without this object.
+ * One per project. It gives the writes of all isolates their turns, so that during a storm each is validated once
+ * instead of again after every lost race. It only saves work: the outbox's key keeps writes correct, also without this
+ * object.
  */
 import { DurableObject, RpcTarget } from "cloudflare:workers";
 import type { Env } from "../../workers/env.ts";
 import { begin, enter, leave, NO_TURNS, overrunAt, type Turns } from "./turns.ts";
 
-/** `ahead`: the number of writes before this one, with an estimated wait of `waitMs`. `place` is null where these are too many. */
+/**
+ * `ahead`: the number of writes before this one, with an estimated wait of `waitMs`. `place` is null where these are
+ * too many.
+ */
 export type Entered = { ahead: number; waitMs: number; isTurn: boolean; place: Place | null };
 
 const BETWEEN_TURNS_MS = 1;

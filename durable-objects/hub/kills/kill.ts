@@ -22,8 +22,8 @@ export type KillRecord = KillRequest & { seq: number; at: number; revision: numb
 export type KillsNow = { killed: Record<string, KillState>; pending: KillRecord[] };
 
 /**
- * `killed` is the flag's current state. `mirrored`: D1 has the row and the audit entry. `replayed`: the request repeats an
- * earlier one, and `supersededBy` is the flag's last decision since, if any.
+ * `killed` is the flag's current state. `mirrored`: D1 has the row and the audit entry. `replayed`: the request repeats
+ * an earlier one, and `supersededBy` is the flag's last decision since, if any.
  */
 export type KillOutcome =
   | {
