@@ -29,7 +29,7 @@ export class Due extends WorkerEntrypoint<Env> {
   }
 }
 
-const management = new Hono<{ Bindings: Env }>()
+const management = new Hono<{ Bindings: Env }>({ strict: false })
   .notFound((c) => problemResponse(notFound(`${c.req.method} ${c.req.path}`), crypto.randomUUID()))
   .onError((error) => problemResponse(error, crypto.randomUUID()))
   .route("/api/v1", admin);

@@ -101,17 +101,22 @@ export function runAfter(deliveries: Delivery[], revision: number, latest: numbe
   return start === -1 ? null : deliveries.slice(start);
 }
 
+/** An acknowledgement costs a relay as much as a message: in a storm one acknowledges several changes. */
+const STORM_ACKNOWLEDGE_MS = 1_000;
+
 /**
- * The same run in as few messages as possible: a client that takes these ends at the same revision as one that takes
- * each by itself.
+ * Merges a run into as few messages as possible. A client that applies them ends in the same state as one that applies
+ * each delivery by itself.
  */
-export function mergeMessages(run: Pick<Delivery, "message">[]): string[] {
+export function mergeMessages(run: Pick<Delivery, "message" | "urgent">[]): string[] {
   if (run.length < 2) return run.map(({ message }) => message);
+  const isUrgent = run.some(({ urgent }) => urgent);
   const merged: string[] = [];
   let last: PatchMessage | null = null;
   for (const { message } of run) {
     const next = JSON.parse(message) as PatchMessage | ResyncMessage;
-    const both: PatchMessage | null = last !== null && next.type === "patch" ? mergePatches(last, next) : null;
+    const both: PatchMessage | null =
+      last !== null && next.type === "patch" ? mergePatches(last, next, isUrgent) : null;
     const text = both === null ? "" : JSON.stringify(both);
     if (both !== null && text.length * 3 <= MAX_MESSAGE_BYTES) {
       merged.splice(-1, 1, text);
@@ -125,13 +130,15 @@ export function mergeMessages(run: Pick<Delivery, "message">[]): string[] {
 }
 
 /** Null where members change: whether a new filter contains them depends on which of the two patches they are in. */
-function mergePatches(one: PatchMessage, next: PatchMessage): PatchMessage | null {
+function mergePatches(one: PatchMessage, next: PatchMessage, isUrgent: boolean): PatchMessage | null {
   if (one.members !== undefined || next.members !== undefined || one.revision !== next.previous) return null;
   return {
     ...next,
     previous: one.previous,
     flags: { ...one.flags, ...next.flags },
     segments: { ...one.segments, ...next.segments },
-    ackWithinMs: Math.min(one.ackWithinMs, next.ackWithinMs),
+    ackWithinMs: isUrgent
+      ? Math.min(one.ackWithinMs, next.ackWithinMs)
+      : Math.max(one.ackWithinMs, next.ackWithinMs, STORM_ACKNOWLEDGE_MS),
   };
 }

@@ -1,7 +1,7 @@
 /** During a storm of edits a relay sends fewer messages with the same documents, in order, and a kill at once. */
 import type { PatchMessage } from "@bunting/core/wire";
 import fc from "fast-check";
-import { expect, test } from "vitest";
+import { expect, onTestFinished, test, vi } from "vitest";
 import { flag } from "../../test/support/environment.ts";
 import { type EnvironmentOccupancy, encodeDelivery, mergeMessages } from "../fan-out/delivery.ts";
 import { DeliveryQueue } from "./delivery-queue.ts";
@@ -42,32 +42,56 @@ test("changes too large to merge, changes of members, and resyncs are not merged
   expect(mergeMessages([delivery(1), resync, delivery(3)])).toHaveLength(3);
 });
 
-test("single changes are sent at once, those of a storm together, and a kill ends the pause (R7)", async () => {
+test("single changes are sent at once, those of a storm together, and kills wait for each other at most (R7)", async () => {
   const queue = new DeliveryQueue();
   const take = async (sent: number) => (await queue.next(() => sent)).map(({ delivery }) => delivery.revision);
   const add = (revision: number, urgent = false) =>
     queue.add({ delivery: delivery(revision, {}, urgent), occupancy, sentTo: undefined });
   expect(await take(0)).toEqual([]);
   queue.setSocketCount(1_000_000);
-  for (const revision of [1, 2, 3]) {
+  for (const revision of [1, 2]) {
     add(revision);
     expect(await take(revision - 1)).toEqual([revision]);
   }
-  // The fourth in a row waits, and what comes meanwhile goes with it.
-  add(4);
-  const storm = take(3);
-  add(5);
-  add(6);
-  expect(await storm).toEqual([4, 5, 6]);
+  // The third in a row waits, and what comes meanwhile goes with it.
+  add(3);
+  const storm = take(2);
+  for (const revision of [4, 5, 6]) add(revision);
+  expect(await storm).toEqual([3, 4, 5, 6]);
   add(7);
   const next = take(6);
   add(8, true);
-  expect(await next).toEqual([7, 8]);
-  // What an attach has brought meanwhile is not sent again, and what does not follow is dropped.
+  add(9, true);
+  expect(await next).toEqual([7, 8, 9]);
+  // A delivery that the relay has already is not sent again, and one after a gap is left to the next attach.
   queue.setSocketCount(0);
-  add(9);
-  add(11);
-  expect(await take(8)).toEqual([9]);
-  add(9);
-  expect(await take(9)).toEqual([]);
+  add(10);
+  add(12);
+  expect(await take(9)).toEqual([10]);
+  add(10);
+  expect(await take(10)).toEqual([]);
+});
+
+test("a stream of kills does not put itself off: each is sent 20 ms after the first one that waits (R7)", async () => {
+  vi.useFakeTimers();
+  onTestFinished(() => void vi.useRealTimers());
+  const queue = new DeliveryQueue();
+  const add = (revision: number) => queue.add({ delivery: delivery(revision, {}, true), occupancy, sentTo: undefined });
+  queue.setSocketCount(1_000_000);
+  for (const revision of [1, 2]) {
+    add(revision);
+    await queue.next(() => revision - 1);
+  }
+  add(3);
+  let sent: number[] = [];
+  void queue
+    .next(() => 2)
+    .then((run) => {
+      sent = run.map(({ delivery }) => delivery.revision);
+    });
+  for (let revision = 4; revision < 10; revision++) {
+    await vi.advanceTimersByTimeAsync(10);
+    add(revision);
+  }
+  expect(sent[0]).toBe(3);
 });

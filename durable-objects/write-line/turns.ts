@@ -16,11 +16,11 @@ export const NO_TURNS: Turns = { waiting: [], working: [], turnMs: 20 };
 
 /** The most tickets that may be ahead of a new one. */
 export const MAX_AHEAD = 1_000;
-/** A new ticket with a longer estimated wait is refused at once. */
+/** A new ticket with a longer estimated wait is refused at once. LINE_TURN_MS lets a write wait as long. */
 export const MAX_WAIT_MS = 20_000;
 /** A turn that takes longer no longer blocks others: its write may still be committed, and the outbox's key decides. */
 export const MAX_TURN_MS = 15_000;
-/** The weight of the latest turn in `turnMs`. */
+/** The weight of the latest turn in the moving average `turnMs`. */
 const NEWEST = 0.1;
 
 /** `turns` is null where the ticket is refused. `waitMs` is the estimated wait for those ahead. */

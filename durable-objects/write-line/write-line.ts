@@ -13,13 +13,17 @@ import { begin, enter, leave, NO_TURNS, overrunAt, type Turns } from "./turns.ts
  */
 export type Entered = { ahead: number; waitMs: number; isTurn: boolean; place: Place | null };
 
+/**
+ * Where D1 and all objects share one process, as under `wrangler dev`, the runtime reads its sockets only when it is
+ * idle: without a pause between turns it would read a kill after the whole storm.
+ */
 const BETWEEN_TURNS_MS = 1;
 
 /** In memory only: after a crash waiting writers enter the new object's line. */
 export class WriteLine extends DurableObject<Env> {
   #turns: Turns = NO_TURNS;
   #lastId = 0;
-  readonly #begin = new Map<number, () => void>();
+  readonly #onTurn = new Map<number, () => void>();
   #overrun: ReturnType<typeof setTimeout> | undefined;
 
   /** Enters the lines of these environments, or for null of the whole project. Disposing of the place leaves them. */
@@ -29,28 +33,28 @@ export class WriteLine extends DurableObject<Env> {
     if (turns === null) return { ahead, waitMs, isTurn: false, place: null };
     let isTurn = false;
     const begun = new Promise<void>((resolve) => {
-      this.#begin.set(id, () => {
+      this.#onTurn.set(id, () => {
         isTurn = true;
         resolve();
       });
     });
-    this.#move(turns);
+    this.#update(turns);
     return { ahead, waitMs, isTurn, place: new Place(begun, () => this.#leave(id)) };
   }
 
   #leave(id: number): void {
-    this.#begin.delete(id);
+    this.#onTurn.delete(id);
     this.#turns = leave(this.#turns, id, Date.now());
-    setTimeout(() => this.#move(this.#turns), BETWEEN_TURNS_MS);
+    setTimeout(() => this.#update(this.#turns), BETWEEN_TURNS_MS);
   }
 
-  #move(next: Turns): void {
+  #update(next: Turns): void {
     const { turns, begun } = begin(next, Date.now());
     this.#turns = turns;
-    for (const id of begun) this.#begin.get(id)?.();
+    for (const id of begun) this.#onTurn.get(id)?.();
     clearTimeout(this.#overrun);
     const at = overrunAt(turns);
-    if (at !== null) this.#overrun = setTimeout(() => this.#move(this.#turns), at - Date.now());
+    if (at !== null) this.#overrun = setTimeout(() => this.#update(this.#turns), at - Date.now());
   }
 }
 

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import vectors from "../../test/third-party/sse/parser-vectors.json" with { type: "json" };
 import { sseTransport } from "./sse.ts";
-import type { Dialect } from "./transports/protocol.ts";
+import type { Protocol } from "./transports/protocol.ts";
 
 type Dispatched = { type: string; data: string };
 
@@ -14,7 +14,7 @@ function read(bytes: Uint8Array, size: number): Promise<Dispatched[]> {
       controller.close();
     },
   });
-  const dialect: Dialect = {
+  const protocol: Protocol = {
     fetch: async () => new Response(body, { headers: { "content-type": "text/event-stream" } }),
     poll: () => ({ url: "", headers: {} }),
     stream: () => ({ url: "", headers: {} }),
@@ -24,11 +24,11 @@ function read(bytes: Uint8Array, size: number): Promise<Dispatched[]> {
     readWhole: () => "",
     readMessage(data, type = "message") {
       heard.push({ type, data });
-      return { type: "heard" };
+      return { type: "alive" };
     },
   };
   return new Promise((resolve) => {
-    sseTransport(dialect).open({ since: null, atLeast: null }, { message() {}, closed: () => resolve(heard) });
+    sseTransport(protocol).open({ since: null, atLeast: null }, { message() {}, closed: () => resolve(heard) });
   });
 }
 

@@ -30,7 +30,7 @@ export class Contract {
 
   /** @throws Error with what the document does not say. */
   check(method: string, path: string, answer: Answered): void {
-    const place = path.replace(/\?.*$/s, "");
+    const place = path.replace(/\?.*$/s, "").replace(/\/$/, "");
     const there = this.#operations.filter((one) => one.pattern.test(place));
     const found = there.find((one) => one.method === method && one.parameters === there[0]?.parameters);
     const type = answer.headers.get("content-type")?.replace(/;.*$/, "") ?? "";

@@ -97,8 +97,8 @@ function withoutHash({ hash: _, ...token }: typeof table.apiTokens.$inferSelect)
 /** Of this isolate: a D1 that keeps failing is not waited for before KV is asked. */
 const d1 = new Circuit("D1", D1_BREAKING);
 
-/** Questions to D1 that are under way, of all requests of this isolate: a storm of one token's requests asks once. */
-const asking = new Map<string, Promise<unknown>>();
+/** Queries that are under way, of all requests of this isolate: a storm of requests with one token is one query. */
+const underWay = new Map<string, Promise<unknown>>();
 
 async function fromEither<T>(kv: KVNamespace, key: string, fromD1: () => Promise<T | null>): Promise<T | null> {
   let asked: Promise<T | null> | null = null;
@@ -107,13 +107,13 @@ async function fromEither<T>(kv: KVNamespace, key: string, fromD1: () => Promise
     return asked;
   };
   const first = async () => {
-    // Where another request asks, and ends before its answer is there, this one asks itself.
-    const shared = (asking.get(key) ?? ask()) as Promise<T | null>;
-    asking.set(key, shared);
+    // The query of another request never settles if that request ends first: then this one goes on as where D1 is slow.
+    const shared = (underWay.get(key) ?? ask()) as Promise<T | null>;
+    underWay.set(key, shared);
     try {
       return await within(shared, D1_FIRST_MS, "D1");
     } finally {
-      if (asking.get(key) === shared) asking.delete(key);
+      if (underWay.get(key) === shared) underWay.delete(key);
     }
   };
   try {

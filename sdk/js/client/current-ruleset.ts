@@ -5,7 +5,7 @@ import type { Clock } from "../sync/clock.ts";
 /** Documents that changed together. */
 export type Change = {
   revision: number;
-  /** The revision before; null for the first. */
+  /** The previous revision; null for the first. */
   previous: number | null;
   /** Epoch milliseconds at the hub; null when it came by fetching a whole ruleset. */
   publishedAt: number | null;
@@ -16,11 +16,11 @@ export type Change = {
   segments: string[];
 };
 
-/** Who vouches for the ruleset: a later one in this list gives way to an earlier one. */
+/** Where the ruleset came from, most authoritative first: a later one in this list gives way to an earlier one. */
 export type Origin = "stream" | "snapshot" | "cache" | "bootstrap" | "none";
 
 /** The ruleset that is evaluated with, from its first to the latest: where it came from, and what each one changed. */
-export class Holding {
+export class CurrentRuleset {
   evaluator: Evaluator | null = null;
   /** The documents that the evaluator was given, kept apart because it may take them to pieces. */
   ruleset: Ruleset | null = null;

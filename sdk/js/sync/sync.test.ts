@@ -194,7 +194,7 @@ describe("whole rulesets", () => {
 describe("losing a stream", () => {
   const later: Step = [10_000, ended];
 
-  test("one that had settled is reopened within the window that hello told (X4)", () => {
+  test("one that had wasStable is reopened within the window that hello told (X4)", () => {
     const { did } = run(live, later);
     expect(did).toContain("connect in 4000");
     expect(did).toContain("disconnected");
@@ -224,7 +224,7 @@ describe("losing a stream", () => {
 
   test("60 s of silence closes it; anything heard puts that off; the client pings every 25 s", () => {
     expect(live.due).toMatchObject({ silence: 60_000, ping: 25_000 });
-    expect(run(live, [20_000, say({ type: "heard" })]).state.due.silence).toBe(80_000);
+    expect(run(live, [20_000, say({ type: "alive" })]).state.due.silence).toBe(80_000);
     const { did } = run(live, [60_000, timer("silence")]);
     expect(did.slice(0, 1)).toEqual(["disconnect"]);
     expect(run(live, [25_000, timer("ping")]).did).toEqual(["ping", "ping in 25000"]);
@@ -233,7 +233,7 @@ describe("losing a stream", () => {
   test("a connection without a hello is given up after 15 s", () => {
     const opening = run(both, start, fetched(10)).state;
     expect(opening.due.silence).toBe(15_000);
-    const waiting = run(opening, [5_000, say({ type: "heard" })]).state;
+    const waiting = run(opening, [5_000, say({ type: "alive" })]).state;
     expect(waiting.due.silence).toBe(15_000);
   });
 
@@ -273,8 +273,8 @@ describe("circuits (Q11)", () => {
   test("a half-open circuit that fails once is open again; one that settles is closed", () => {
     const half = run(opening, ...failures(9), ended, [30_500, timer("connect")]).state;
     expect(run(half, [30_600, ended]).state.circuits.websocket).toEqual({ failures: 6, openUntil: 61_100 });
-    const settled = run(half, [30_600, hello(10)], [40_000, ended]).state;
-    expect(settled.circuits.websocket).toEqual({ failures: 0, openUntil: 0 });
+    const wasStable = run(half, [30_600, hello(10)], [40_000, ended]).state;
+    expect(wasStable.circuits.websocket).toEqual({ failures: 0, openUntil: 0 });
   });
 
   test("streams that die as soon as they open count as failures", () => {

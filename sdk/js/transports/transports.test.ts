@@ -6,9 +6,9 @@ import type { End, Incoming } from "../sync/state.ts";
 import type { Transport } from "../sync/transport.ts";
 import { retryAfter } from "./connection.ts";
 import { pollingTransport } from "./polling.ts";
-import type { Dialect, Endpoint, Fetch } from "./protocol.ts";
-import { rulesetDialect, type SocketConstructor } from "./ruleset-protocol.ts";
-import { valuesDialect } from "./values-protocol.ts";
+import type { Endpoint, Fetch, Protocol } from "./protocol.ts";
+import { rulesetProtocol, type SocketConstructor } from "./ruleset-protocol.ts";
+import { valuesProtocol } from "./values-protocol.ts";
 import { webSocketTransport } from "./websocket.ts";
 
 let peer: Peer;
@@ -25,23 +25,29 @@ const endpoint = (key = SERVER_KEY): Endpoint => ({
 const context = '{"context":{"targetingKey":"ada"}}';
 const overFetch: Fetch = (url, init) => fetch(url, init);
 /** With a server key and with a client key; `refused` are keys that the server does not take. */
-const dialects = {
+const protocols = {
   rulesets: (refused: boolean) =>
-    rulesetDialect(
+    rulesetProtocol(
       endpoint(refused ? "bnt_srv_env-1_other" : SERVER_KEY),
       WebSocket as unknown as SocketConstructor,
-    ) as unknown as Dialect,
+    ) as unknown as Protocol,
   values: (refused: boolean) =>
-    valuesDialect(peer.url, refused ? "bnt_cli_env-1_other" : CLIENT_KEY, "test", overFetch, () => context) as Dialect,
+    valuesProtocol(
+      peer.url,
+      refused ? "bnt_cli_env-1_other" : CLIENT_KEY,
+      "test",
+      overFetch,
+      () => context,
+    ) as Protocol,
 };
 const transports = {
-  websocket: (dialect: Dialect): Transport => webSocketTransport(dialect),
-  sse: (dialect: Dialect): Transport => sseTransport(dialect),
-  polling: (dialect: Dialect): Transport => pollingTransport(dialect, systemClock),
+  websocket: (protocol: Protocol): Transport => webSocketTransport(protocol),
+  sse: (protocol: Protocol): Transport => sseTransport(protocol),
+  polling: (protocol: Protocol): Transport => pollingTransport(protocol, systemClock),
 };
 const kinds = Object.keys(transports) as (keyof typeof transports)[];
-const contents = Object.keys(dialects) as (keyof typeof dialects)[];
-const polls = () => transports.polling(dialects.rulesets(false));
+const contents = Object.keys(protocols) as (keyof typeof protocols)[];
+const polls = () => transports.polling(protocols.rulesets(false));
 
 type Heard = { messages: Incoming[]; ends: End[] };
 function listen(transport: Transport, since = 10, heard: Heard = { messages: [], ends: [] }): Heard {
@@ -62,7 +68,7 @@ const settle = () => new Promise((resolve) => setTimeout(resolve, 30));
 describe.each(contents.flatMap((content) => kinds.map((kind) => [kind, content] as const)))(
   "the transport contract: %s, of %s",
   (kind, content) => {
-    const make = (refused = false) => transports[kind](dialects[content](refused));
+    const make = (refused = false) => transports[kind](protocols[content](refused));
 
     test("delivers what the server says", async () => {
       const transport = make();
@@ -165,7 +171,7 @@ test("a server that does not finish its answer is given up on", async () => {
     fetch: (_, { signal }) =>
       new Promise((_, reject) => signal?.addEventListener("abort", () => reject(signal.reason))),
   };
-  const heard = listen(pollingTransport(rulesetDialect(hanging), systemClock));
+  const heard = listen(pollingTransport(rulesetProtocol(hanging), systemClock));
   await vi.waitFor(() => expect(heard.ends).toEqual([{ reason: "no answer in 30 s" }]));
   vi.restoreAllMocks();
 });

@@ -68,7 +68,7 @@ test("a line that is full answers 429, says how many wait and when to come back,
   expect(ahead).toBeLessThanOrEqual(MAX_AHEAD);
   const { status, headers, body } = await addUser(flag, "too-many");
   expect([status, body.code, body.waiting]).toEqual([429, "too-many-requests", ahead]);
-  expect(body.detail).toContain(`${ahead} writes are waiting`);
+  expect(body.detail).toContain(`${ahead} writes to ${project}/production are waiting`);
   expect(Number(headers.get("retry-after"))).toBeGreaterThan(0);
   expect((await api("GET", flag)).body.version).toBe(1);
   for (const one of [...entered, stuck]) one[Symbol.dispose]();
@@ -84,6 +84,30 @@ test("whoever waits at a line that is lost comes to its turn all the same", asyn
   await runInDurableObject(lineOf(project), async (_, state) => state.abort("its machine is lost")).catch(() => {});
   for (const answer of await Promise.all(waiting)) expect(answer.status).toBe(200);
   expect((await api("GET", flag)).body.targets[0].values.toSorted()).toEqual(["u1", "u2", "u3"]);
+});
+
+test("a schedule that finds the line full is done later, and is not given up (R9)", async () => {
+  const project = await newProject(api);
+  await newFlag(api, project, "planned");
+  const at = Date.now() + 60_000;
+  const { body: scheduled } = await api("POST", `/projects/${project}/schedules`, {
+    flag: "planned",
+    environment: "production",
+    at,
+    instructions: [{ kind: "turnOn" }],
+  });
+  const places: Disposable[] = [];
+  for (let isFull = false; !isFull; ) {
+    const one = await lineOf(project).enter(["production"]);
+    isFull = one.place === null;
+    places.push(one);
+  }
+  const statusOf = async () => (await api("GET", `/projects/${project}/schedules/${scheduled.id}`)).body.status;
+  await runDue(env, () => at + 1);
+  expect(await statusOf()).toBe("pending");
+  for (const one of places) one[Symbol.dispose]();
+  await runDue(env, () => at + 1);
+  expect(await statusOf()).toBe("done");
 });
 
 test("without an answer from the line, writes are made as they come, and none undoes another", async () => {

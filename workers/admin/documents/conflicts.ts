@@ -46,10 +46,10 @@ export function conflictsBetween(base: Document, current: Document, proposed: Do
   const told = (document: Document) => byIdentity(document, lasting);
   const theirs = Object.entries(difference(told(base), told(current)));
   const ours = difference(told(current), told(proposed));
-  const within = new Map(Object.keys(ours).flatMap((path) => above(path).map((part) => [part, path] as const)));
+  const within = new Map(Object.keys(ours).flatMap((path) => prefixesOf(path).map((part) => [part, path] as const)));
   return theirs
     .flatMap(([path, change]) => {
-      const other = within.get(path) ?? above(path).find((part) => Object.hasOwn(ours, part));
+      const other = within.get(path) ?? prefixesOf(path).find((part) => Object.hasOwn(ours, part));
       if (other !== undefined) return [conflict(path, change, ours[other]!)];
       return isTurnedOn(current, proposed) ? [conflict(path, change, change)] : [];
     })
@@ -67,7 +67,8 @@ const conflict = (path: string, theirs: FieldChange, ours: FieldChange): Place =
 });
 
 /** A path and whatever it is a part of. */
-const above = (path: string): string[] => path.split(".").map((_, index, steps) => steps.slice(0, index + 1).join("."));
+const prefixesOf = (path: string): string[] =>
+  path.split(".").map((_, index, steps) => steps.slice(0, index + 1).join("."));
 
 const idsOf = (document: Document): Set<string> =>
   new Set(isFlag(document) || isSegment(document) ? document.rules.map(({ id }) => id ?? "") : []);

@@ -18,13 +18,13 @@ export function withDocument(ruleset: Ruleset, { kind, document }: Document): Ru
 }
 
 /** Refuses what would not work; answers what is legal and surely not meant. */
-export function requireMeaning(one: Document, ruleset: Ruleset): Mistake[] {
-  const { mistakes, warnings } = meaningOf(one, ruleset);
+export function requireValid(one: Document, ruleset: Ruleset): Mistake[] {
+  const { mistakes, warnings } = validityOf(one, ruleset);
   if (mistakes.length > 0) throw mistaken(`The ${one.kind} would not work; each mistake is listed.`, mistakes);
   return warnings;
 }
 
-export function meaningOf(one: Document, ruleset: Ruleset): { mistakes: Mistake[]; warnings: Mistake[] } {
+export function validityOf(one: Document, ruleset: Ruleset): { mistakes: Mistake[]; warnings: Mistake[] } {
   const problems = validate(one.kind, one.document, ruleset);
   const mistakes = of("error", problems);
   if (new TextEncoder().encode(JSON.stringify(one.document)).byteLength > MAX_DOCUMENT_BYTES) {

@@ -21,7 +21,7 @@ import { type Moved, movedBetween } from "../documents/impact.ts";
 import { type SegmentFields, segmentFields, segmentUndo } from "../documents/segment-fields.ts";
 import { fullSinceAfter } from "../documents/serves-one-variation.ts";
 import { told } from "../documents/targeting.ts";
-import { inUse, meaningOf } from "../documents/validity.ts";
+import { inUse, validityOf } from "../documents/validity.ts";
 import { MAX_CHANGE_BYTES, MAX_MISTAKES } from "../limits.ts";
 import type { Plan } from "../write/plan.ts";
 import { flagThere, targetingStatements, targetingUndo } from "./targeting-edit.ts";
@@ -57,7 +57,7 @@ export async function planDocuments(
   const changed = steps.filter(({ changes }) => !isEmpty(changes));
   const documents = steps.map(({ kind, key, version, changes, moved }) => ({ kind, key, version, changes, moved }));
   if (changed.length === 0) return { status: 200, body: { documents, warnings: [] } };
-  const warnings = requireAllMeaning(changed, found.ruleset);
+  const warnings = requireAllValid(changed, found.ruleset);
   await requireUnused(db, environment, changed);
   const flags = Object.fromEntries(changed.flatMap(({ key, flag }) => (flag ? [[key, flag]] : [])));
   const segments = Object.fromEntries(
@@ -197,7 +197,7 @@ function segmentStep(
 }
 
 /** Each document among the others as they will all be. */
-function requireAllMeaning(steps: Step[], { flags, segments, ...rest }: Ruleset): Mistake[] {
+function requireAllValid(steps: Step[], { flags, segments, ...rest }: Ruleset): Mistake[] {
   const next: Ruleset = { ...rest, flags: { ...flags }, segments: { ...segments } };
   for (const { key, flag, segment } of steps) {
     if (flag !== undefined) next.flags[key] = flag;
@@ -207,8 +207,8 @@ function requireAllMeaning(steps: Step[], { flags, segments, ...rest }: Ruleset)
   const each = steps.flatMap(({ kind, key, flag, segment }) => {
     const document = flag ?? segment;
     if (!document) return [];
-    const one = { kind, document } as Parameters<typeof meaningOf>[0];
-    const { mistakes, warnings } = meaningOf(one, next);
+    const one = { kind, document } as Parameters<typeof validityOf>[0];
+    const { mistakes, warnings } = validityOf(one, next);
     const placed = (all: Mistake[]) =>
       all.map((mistake) => ({ ...mistake, pointer: `/${kind}s/${key}${mistake.pointer}` }));
     return [{ mistakes: placed(mistakes), warnings: placed(warnings) }];

@@ -12,7 +12,7 @@ import { difference, isEmpty, same } from "../documents/diff.ts";
 import { flagType, variations } from "../documents/schema.ts";
 import { isServedTheSame } from "../documents/serves-one-variation.ts";
 import { undoOf } from "../documents/undo.ts";
-import { brokenBy, inUse, requireMeaning, withDocument } from "../documents/validity.ts";
+import { brokenBy, inUse, requireValid, withDocument } from "../documents/validity.ts";
 import { needs } from "../http/access.ts";
 import {
   body,
@@ -48,13 +48,33 @@ const flagKey = key
   .refine((given) => given !== "bulk", "A flag cannot be called bulk: …/flags/bulk is something else.")
   .openapi({ not: { const: "bulk" } });
 
+/** What a boolean flag has unless it is told otherwise. */
+const BOOLEAN = [
+  { key: "on", value: true },
+  { key: "off", value: false },
+];
+
+const newFlag = details
+  .partial()
+  .extend({
+    key: flagKey,
+    type: flagType,
+    variations: variations.optional().openapi({
+      description: "Only a boolean flag may leave it out: it then has `on` with the value true and `off` with false",
+    }),
+  })
+  .refine(({ type, variations }) => type === "boolean" || variations !== undefined, {
+    path: ["variations"],
+    message: "Send `variations`: only a boolean flag may leave them out.",
+  });
+
 const create = createRoute({
   method: "post",
   path: "/projects/{project}/flags",
   tags: ["flags"],
   summary: "Create a flag, off in every environment",
   middleware: needs("editor"),
-  request: { params: projectPath, ...body(details.partial().extend({ key: flagKey, type: flagType, variations })) },
+  request: { params: projectPath, ...body(newFlag) },
   responses: { 201: json(writtenFlag, "Created"), ...problems },
 });
 
@@ -134,7 +154,7 @@ export const flags = resource()
         name,
         description,
         type: input.type,
-        variations: input.variations,
+        variations: input.variations ?? BOOLEAN,
         tags,
         owner,
         temporary,
@@ -152,7 +172,7 @@ export const flags = resource()
       };
       const row: FlagRow = { ...made, bytes: defaultBytes(made) };
       const document = flagDocument(row, defaults(row));
-      requireMeaning({ kind: "flag", document }, NOTHING);
+      requireValid({ kind: "flag", document }, NOTHING);
       return {
         status: 201,
         body: shownFlag(state.project.key, row),
@@ -293,7 +313,7 @@ export const everywhere = (
 async function documentsEverywhere(db: Database, { environments }: ProjectState, next: FlagRow) {
   const { key, variations, clientSide } = next;
   // Whatever an environment serves, and where there is none yet: told once, not for each.
-  requireMeaning({ kind: "flag", document: flagDocument(next, defaults(next)) }, NOTHING);
+  requireValid({ kind: "flag", document: flagDocument(next, defaults(next)) }, NOTHING);
   const itself = { kind: "flag", key } as const;
   const documents = new Map<string, Flag>();
   const restarted: string[] = [];

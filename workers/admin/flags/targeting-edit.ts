@@ -16,7 +16,7 @@ import { fullSinceAfter } from "../documents/serves-one-variation.ts";
 import { rulesOf, serveOf, splitMistakes } from "../documents/splits.ts";
 import { serveAt, targetingOf, told } from "../documents/targeting.ts";
 import { undoOf } from "../documents/undo.ts";
-import { requireMeaning } from "../documents/validity.ts";
+import { requireValid } from "../documents/validity.ts";
 import { mistaken } from "../http/validation-errors.ts";
 import type { Plan } from "../write/plan.ts";
 import { etagMismatch, etagOf } from "../write/write.ts";
@@ -40,7 +40,7 @@ export async function planTargeting(
   now: number,
   /** The ETag that it must have, as If-Match sends it. */
   matches: (etag: string) => boolean = () => true,
-): Promise<Plan<ReturnType<typeof shownTargeting> & { warnings?: ReturnType<typeof requireMeaning> }> & Preview> {
+): Promise<Plan<ReturnType<typeof shownTargeting> & { warnings?: ReturnType<typeof requireValid> }> & Preview> {
   const named = namedIn(edit);
   // All that the new document can depend on: what the old one does, and what the edit names.
   const found = await closure(db, environment.id, { flags: [key, ...named.flags], segments: named.segments });
@@ -63,7 +63,7 @@ export async function planTargeting(
     return { status: 200, body: shownTargeting(environment, before, kill), etag, changes, moved, before, next: before };
   }
   next.version = before.version + 1;
-  const warnings = requireMeaning({ kind: "flag", document: next }, found.ruleset);
+  const warnings = requireValid({ kind: "flag", document: next }, found.ruleset);
   return {
     status: 200,
     body: { ...shownTargeting(environment, next, kill), ...(warnings.length > 0 && { warnings }) },

@@ -40,7 +40,7 @@ async function bootstrapCaller(c: AdminContext, secret: string): Promise<Caller 
 }
 
 async function tokenCaller(c: AdminContext, secret: string): Promise<Caller> {
-  if (!secret.startsWith("bnt_api_")) throw unauthenticated("That is not an API token.");
+  if (!secret.startsWith("bnt_api_")) throw unauthenticated(notAToken(secret));
   const token = await findToken(c.var.db, c.env.KV, await sha256(secret)).catch((error: unknown) => {
     console.error(JSON.stringify({ level: "error", message: "credentials cannot be read", error: String(error) }));
     throw unavailable("Credentials cannot be checked at the moment.");
@@ -49,6 +49,13 @@ async function tokenCaller(c: AdminContext, secret: string): Promise<Caller> {
   if (token.expiresAt !== null && token.expiresAt <= c.var.now()) throw unauthenticated("The API token has expired.");
   const { id, name, role, scope, groups } = token;
   return { id, name, role, scope, groups, bootstrap: false };
+}
+
+function notAToken(secret: string): string {
+  const takes = "the management API takes API tokens (bnt_api_…).";
+  if (secret.startsWith("bnt_srv_")) return `This is a server key; ${takes}`;
+  if (secret.startsWith("bnt_cli_")) return `This is a client key; ${takes}`;
+  return `This is not an API token; ${takes}`;
 }
 
 async function limitRate(c: AdminContext, caller: Caller): Promise<void> {

@@ -10,6 +10,7 @@ import { mistaken, mistakesOf } from "./validation-errors.ts";
 /** Every route that is hung on it is declared: its query is checked, and `?dryRun` is part of it where it writes. */
 export function resource() {
   const app = new OpenAPIHono<AdminEnv>({
+    strict: false,
     defaultHook: (result) => {
       if (result.success) return;
       const mistakes = mistakesOf(result.error.issues, result.target === "json" ? "" : `${result.target}:`);

@@ -6,6 +6,7 @@ import { findTargetHandler } from "hono/utils/handler";
 import type { Mistake } from "../../platform/problem.ts";
 import { MAX_MISTAKES } from "../limits.ts";
 import type { AdminContext, AdminEnv } from "./context.ts";
+import { nearest } from "./nearest.ts";
 import { isWrite } from "./openapi-operations.ts";
 import { mistaken, mistakesOf, pointer } from "./validation-errors.ts";
 
@@ -88,35 +89,4 @@ function isList(schema: unknown): boolean {
   if (schema instanceof z.ZodArray) return true;
   if (schema instanceof z.ZodPipe) return isList(schema.out);
   return (schema instanceof z.ZodOptional || schema instanceof z.ZodDefault) && isList(schema.unwrap());
-}
-
-/** No name of ours is nearly as long: what is longer was no slip of the pen. */
-const MAX_COMPARED = 64;
-
-/** The name that was meant by one of another case, with other separators, or with a letter or two wrong. */
-function nearest(name: string, known: string[]): string | null {
-  if (name.length > MAX_COMPARED) return null;
-  const given = folded(name);
-  const allowed = given.length <= 3 ? 1 : 2;
-  const [first] = known
-    .map((one) => ({ one, away: distance(given, folded(one)) }))
-    .filter(({ away }) => away <= allowed)
-    .sort((one, other) => one.away - other.away);
-  return first?.one ?? null;
-}
-
-const folded = (name: string) => name.toLowerCase().replace(/[^a-z0-9]/g, "");
-
-/** Levenshtein's, a row at a time. */
-function distance(one: string, other: string): number {
-  let row = Array.from({ length: other.length + 1 }, (_, index) => index);
-  for (let i = 1; i <= one.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= other.length; j++) {
-      const swapped = row[j - 1]! + (one[i - 1] === other[j - 1] ? 0 : 1);
-      next.push(Math.min(swapped, row[j]! + 1, next[j - 1]! + 1));
-    }
-    row = next;
-  }
-  return row[other.length]!;
 }

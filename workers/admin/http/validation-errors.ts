@@ -1,35 +1,36 @@
-import type { z } from "@hono/zod-openapi";
+import { z } from "@hono/zod-openapi";
 import { badRequest, type Mistake } from "../../platform/problem.ts";
 import { MAX_MISTAKES } from "../limits.ts";
+import { remedyFor } from "./unknown-field.ts";
 
 type Issue = z.core.$ZodIssue;
 
-/** Fields that are shown in answers and refused in requests, each with what to send in its place. */
-const remedies: Record<string, string> = {
-  ranges: "Ranges are computed so that the fewest users move: send `weights`.",
-  seed: "The seed is kept as it was: send `reshuffle: true` for a new one.",
-  hash: "The bucketing algorithm is not chosen by a request: leave it out.",
-  killed: "Use …/kill and …/restore.",
-  archivedAt: "Use …/archive and …/unarchive.",
-};
+/** By the list of unknown keys in an issue: zod drops the schema that an issue came from once its message is made. */
+const knownAt = new WeakMap<readonly string[], string[]>();
+z.config({
+  customError: (issue) => {
+    const shape = issue.code === "unrecognized_keys" && issue.inst instanceof z.ZodObject ? issue.inst.shape : null;
+    if (shape !== null) knownAt.set(issue.keys as string[], Object.keys(shape));
+    return undefined;
+  },
+});
 
 /** One mistake for each thing to correct, with a JSON pointer to it. `prefix` tells a parameter from the body. */
 export function mistakesOf(issues: Issue[], prefix = ""): Mistake[] {
   return issues.flatMap((issue): Mistake[] => {
     const at = (...last: string[]) => prefix + pointer([...issue.path, ...last]);
-    if (issue.code === "unrecognized_keys") return fieldsWithoutPlace(issue.keys, at);
+    if (issue.code === "unrecognized_keys") return fieldsWithoutPlace(issue.keys, at, knownAt.get(issue.keys));
     return [{ pointer: at(), code: issue.code.replaceAll("_", "-"), message: issue.message }];
   });
 }
 
-export const fieldsWithoutPlace = (fields: string[], at = (field: string) => pointer([field])): Mistake[] =>
-  fields.map((field) => ({ pointer: at(field), code: "unknown-field", message: remedyFor(field) }));
-
-function remedyFor(field: string): string {
-  if (/^dry[_-]?run$/i.test(field)) return "Did you mean ?dryRun=true? It belongs in the query.";
-  if (Object.hasOwn(remedies, field)) return remedies[field]!;
-  return "There is no such field here, or it cannot be set: leave it out.";
-}
+/** `known`: the fields that may stand there. */
+export const fieldsWithoutPlace = (
+  fields: string[],
+  at = (field: string) => pointer([field]),
+  known: readonly string[] = [],
+): Mistake[] =>
+  fields.map((field) => ({ pointer: at(field), code: "unknown-field", message: remedyFor(field, known) }));
 
 /** The first are listed: more of them are one mistake made many times. */
 export const mistaken = (detail: string, mistakes: Mistake[]) =>

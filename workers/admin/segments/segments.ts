@@ -16,7 +16,7 @@ import { difference, isEmpty } from "../documents/diff.ts";
 import { condition, document, members, segmentRules } from "../documents/schema.ts";
 import { segmentUndo } from "../documents/segment-fields.ts";
 import { segmentRulesOf } from "../documents/splits.ts";
-import { inUse, requireMeaning } from "../documents/validity.ts";
+import { inUse, requireValid } from "../documents/validity.ts";
 import { needs } from "../http/access.ts";
 import {
   body,
@@ -259,7 +259,7 @@ async function validated(db: Database, environment: EnvironmentName, document: S
   const { flags, segments } = references(document);
   const found = await closure(db, environment.id, { flags, segments: [document.key, ...segments] });
   if (found === null) throw notFound(`The environment ${environment.project}/${environment.environment}`);
-  requireMeaning({ kind: "segment", document }, found.ruleset);
+  requireValid({ kind: "segment", document }, found.ruleset);
   return { head: found.head, exists: Object.hasOwn(found.ruleset.segments, document.key) };
 }
 

@@ -9,7 +9,7 @@ import { change as bulk, planWholeBulk } from "../../flags/bulk.ts";
 import * as flags from "../../flags/flags.ts";
 import * as targeting from "../../flags/targeting.ts";
 import { requireScope } from "../../http/access.ts";
-import { planBeginning } from "../../planned/ramps/begin.ts";
+import { planStart } from "../../planned/ramps/begin.ts";
 import { begin } from "../../planned/ramps/ramps.ts";
 import * as segments from "../../segments/segments.ts";
 import type { Plan } from "../../write/plan.ts";
@@ -38,7 +38,7 @@ const carried = {
   updateSegment: carry(segments.patch, segments.planSegment),
   promoteChanges: carry(promote, planPromotion, "own"),
   revertAuditEntry: carry(revert, planReverting, "own"),
-  createRamp: carry(begin, planBeginning, "own"),
+  createRamp: carry(begin, planStart, "own"),
 };
 
 /** `reach` as in `needs`: "own" where the plan itself looks at the caller's scope. */

@@ -16,7 +16,7 @@ import { begun } from "./state.ts";
 import { auditedRamp } from "./write.ts";
 
 /** @throws ApiError 403, 404, 400 for steps that do not fit, 409 for a flag that is off, killed or archived, and for another ramp. */
-export async function planBeginning(asked: Asked<{ project: string }, NewRamp>, now: number) {
+export async function planStart(asked: Asked<{ project: string }, NewRamp>, now: number) {
   const { db, env, body: sent, by, changeRequest = null } = asked;
   const environment = await environmentInBody(asked);
   const { flag: flagKey, rule = null, others = null, variation, guards = [], reason } = sent;

@@ -9,7 +9,7 @@ import { catchUp } from "../../write/hub-client.ts";
 import { askedOf } from "../../write/request.ts";
 import { etagOf, origin, requireMatch, write } from "../../write/write.ts";
 import { plannedPath, plannedThere, projectThere } from "../planned.ts";
-import { planBeginning } from "./begin.ts";
+import { planStart } from "./begin.ts";
 import { begunRamp, newRamp, ramp, shownRamp, status, writtenRamp } from "./representation.ts";
 import type { RampEvent } from "./state.ts";
 import { planRamp } from "./write.ts";
@@ -69,7 +69,7 @@ const abort = verb("abort", "End it: everybody is served what they were before i
 export const ramps = resource()
   .openapi(begin, async (c) => {
     const asked = askedOf(c, c.req.valid("param"), c.req.valid("json"));
-    const done = await write(c, (now) => planBeginning(asked, now), asked.body.reason);
+    const done = await write(c, (now) => planStart(asked, now), asked.body.reason);
     return c.json({ ...done.body, ...done.deliveries[asked.body.environment] }, 201);
   })
   .openapi(list, async (c) => {
