@@ -2,7 +2,7 @@ import { exports } from "cloudflare:workers";
 import { describe, expect, test } from "vitest";
 import { newFlag, newProject } from "../../support/admin.ts";
 import { Contract } from "../../support/contract.ts";
-import { api, contract, operations, reads, tellStory, written } from "../../support/story.ts";
+import { api, contract, operations, playStory, reads, written } from "../../support/story.ts";
 
 const byId = new Map(operations.map((operation) => [operation.operationId, operation]));
 
@@ -79,7 +79,7 @@ test("every example is sent, in one story, and answered as it says", async () =>
   expect(examples.length).toBeGreaterThan(25);
   const without = operations.filter((one) => one.requestBody !== undefined && !examples.includes(one));
   expect(without.map(({ operationId }) => operationId)).toEqual([]);
-  await tellStory(async ({ by, method, place, query, body, headers }) => by(method, `${place}${query}`, body, headers));
+  await playStory(async ({ by, method, place, query, body, headers }) => by(method, `${place}${query}`, body, headers));
 });
 
 const HOSTILE: [string, string | Uint8Array][] = [
