@@ -91,7 +91,7 @@ describe("merging", () => {
       return mergeParts(partOf(times, { polling, stragglers, ...by }), emptyPart());
     });
 
-  test("is the same whichever way round and in whatever groups", () => {
+  test("is commutative and associative, and an empty part changes nothing", () => {
     fc.assert(
       fc.property(part, part, part, (a, b, c) => {
         expect(mergeParts(a, b)).toEqual(mergeParts(b, a));
@@ -101,7 +101,7 @@ describe("merging", () => {
     );
   });
 
-  test("histograms of parts are the histogram of the whole", () => {
+  test("adds up histograms", () => {
     const list = fc.array(fc.integer({ min: 0, max: 1_000_000 }), { maxLength: 50 });
     fc.assert(
       fc.property(list, list, (one, other) => {
@@ -110,7 +110,7 @@ describe("merging", () => {
     );
   });
 
-  test("keeps the twenty worstStragglers, and the twenty SDKs with the most clients, whose sums still are all", () => {
+  test("keeps the twenty stragglers that are furthest behind and the twenty largest SDKs, and loses no count", () => {
     const parts = Array.from({ length: 100 }, (_, index) => {
       const own = counts({ connected: index + 1, applied: index });
       const straggler = { instance: `i${index}`, name: "n", sdk: `s/${index}`, revision: 100 - index, lastSeen: 0 };
@@ -124,7 +124,7 @@ describe("merging", () => {
     expect(all.reduce((sum, { applied }) => sum + applied, 0)).toBe(whole.applied);
   });
 
-  test("a relay that does not respond counts as silent with what it last reported", () => {
+  test("counts the clients that an unresponsive relay last reported as silent", () => {
     const whole = mergeParts(partOf([3]), silentPart("afr", 5));
     const silent = counts({ connected: 5, silent: 5 });
     expect(whole).toMatchObject({ connected: 6, applied: 1, silent: 5, byRegion: { afr: silent } });

@@ -1,4 +1,4 @@
-/** The shape of the tree, and when a region grows. */
+/** The shape of the fan-out tree, and how many relays a region gets. */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import {
@@ -64,7 +64,7 @@ test("with the defaults ten million clients are at most three relays deep, even 
 });
 
 test.each([
-  // relays, clients, relays wanted: caps of 100
+  // relays, clients, new relays; the cap of a relay is 100
   [1, 0, 1],
   [1, 79, 1],
   [1, 80, 2],
@@ -75,11 +75,11 @@ test.each([
   [4, 79, 2],
   [20, 0, 1],
   [1, 10 ** 9, 4_096],
-])("%i relays with %i clients become %i", (count, connected, wanted) => {
+])("a region with %i relays and %i clients gets %i relays", (count, connected, wanted) => {
   expect(relayCount(count, connected, 100)).toBe(wanted);
 });
 
-test("a region neither grows nor shrinks again right after it did", () => {
+test("a region that has just changed its relays does not change them again", () => {
   fc.assert(
     fc.property(fc.integer({ min: 1, max: 500 }), fc.integer({ min: 0, max: 200_000 }), (count, connected) => {
       const once = relayCount(count, connected, 1_000);
@@ -92,17 +92,17 @@ test("a region without clients loses its entry", () => {
   expect(relayCounts({ weur: 3, afr: 1 }, new Map([["weur", 250]]), 100)).toEqual({ weur: 5 });
 });
 
-describe("which relay a client is sent to", () => {
+describe("the relays that a client tries", () => {
   test.each([
     [1, 0.9, [0, 1]],
     [2, 0.1, [0, 1]],
     [2, 0.9, [1, 0]],
     [4, 0.5, [2, 0]],
-  ])("of %i, at %f: %j", (count, random, expected) => {
+  ])("of %i relays, with the random number %f, are %j", (count, random, expected) => {
     expect(chooseTwo(count, () => random)).toEqual(expected);
   });
 
-  test("the other is always another", () => {
+  test("are two different ones", () => {
     fc.assert(
       fc.property(fc.integer({ min: 1, max: 50 }), fc.double({ min: 0, max: 0.999, noNaN: true }), (count, at) => {
         const [first, other] = chooseTwo(count, () => at);

@@ -1,13 +1,11 @@
-/** When a region gets fewer relays: not because its clients are on their way back. */
+/** When a region gets fewer relays: not while its clients may only be reconnecting. */
 import { expect, test } from "vitest";
 import type { RelayCounts } from "../fan-out/tree.ts";
 import { decide, SHRINK_AFTER_MS } from "./relays-per-region.ts";
 
 const CAP = 100;
 
-/**
- * What becomes of a region with so many relays; a step is when its relays report, and how many clients they have then.
- */
+/** The number of relays after each report, in a region that starts with `relays`. A step is one report. */
 function run(relays: number, steps: [now: number, clients: number][]): number[] {
   let counts: RelayCounts = { weur: relays };
   let shrinking = {};

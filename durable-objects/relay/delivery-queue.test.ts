@@ -42,7 +42,7 @@ test("changes too large to merge, changes of members, and resyncs are not merged
   expect(mergeMessages([delivery(1), resync, delivery(3)])).toHaveLength(3);
 });
 
-test("single changes are sent at once, those of a storm together, and kills wait for each other at most (R7)", async () => {
+test("single changes are sent at once, those of a storm together, and kills wait only for other kills (R7)", async () => {
   const queue = new DeliveryQueue();
   const take = async (sent: number) => (await queue.next(() => sent)).map(({ delivery }) => delivery.revision);
   const add = (revision: number, urgent = false) =>
@@ -53,7 +53,7 @@ test("single changes are sent at once, those of a storm together, and kills wait
     add(revision);
     expect(await take(revision - 1)).toEqual([revision]);
   }
-  // The third in a row waits, and what comes meanwhile goes with it.
+  // The third one waits, and is sent together with those that arrive meanwhile.
   add(3);
   const storm = take(2);
   for (const revision of [4, 5, 6]) add(revision);
@@ -63,7 +63,7 @@ test("single changes are sent at once, those of a storm together, and kills wait
   add(8, true);
   add(9, true);
   expect(await next).toEqual([7, 8, 9]);
-  // A delivery that the relay has already is not sent again, and one after a gap is left to the next attach.
+  // A delivery that the relay already has is not sent again, and one after a gap is dropped.
   queue.setSocketCount(0);
   add(10);
   add(12);
@@ -72,7 +72,7 @@ test("single changes are sent at once, those of a storm together, and kills wait
   expect(await take(10)).toEqual([]);
 });
 
-test("a stream of kills does not put itself off: each is sent 20 ms after the first one that waits (R7)", async () => {
+test("kills in quick succession are sent 20 ms after the first of them, also while more arrive (R7)", async () => {
   vi.useFakeTimers();
   onTestFinished(() => void vi.useRealTimers());
   const queue = new DeliveryQueue();

@@ -59,7 +59,7 @@ export class DeliveryQueue {
     this.#socketCount = count;
   }
 
-  /** Only the first urgent delivery shortens a pause: if each one did, a stream of kills would put itself off. */
+  /** Only the first urgent delivery shortens a pause: if each one did, a stream of kills would never be sent. */
   #pause(pauseMs: number): Promise<void> {
     return new Promise((resolve) => {
       const timer = setTimeout(resolve, pauseMs);

@@ -1,4 +1,4 @@
-/** Limits of clients, and over how long they spread reconnects: tables. */
+/** Limits of clients, and the time over which they spread reconnects and acknowledgements. */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { acknowledgeWithinMs, spreadMs } from "../fan-out/pacing.ts";
@@ -15,7 +15,7 @@ test.each([
   expect(spreadMs(clients)).toBe(ms);
 });
 
-test("the window never shrinks as clients become more", () => {
+test("more clients never have a shorter window", () => {
   const count = fc.integer({ min: 0, max: 10_000_000 });
   fc.assert(fc.property(count, count, (one, more) => spreadMs(one) <= spreadMs(one + more)));
 });
@@ -30,7 +30,7 @@ test.each([
   expect(acknowledgeWithinMs(clients, urgent)).toBe(ms);
 });
 
-describe("a client is refused", () => {
+describe("the reason to refuse a client", () => {
   const limits = { relay: 4, key: 10, environment: 20 };
   const none = { inRelay: 0, inRelayOfKey: 0, inEnvironment: 0, inEnvironmentOfKey: 0 };
   test.each([
@@ -41,7 +41,7 @@ describe("a client is refused", () => {
     [{ inRelay: 4, inEnvironmentOfKey: 10 }, "key"],
     [{ inEnvironment: 20 }, "environment"],
     [{ inRelay: 4, inEnvironment: 20 }, "environment"],
-  ] as const)("%j: %s", (counts, expected) => {
+  ] as const)("with %j is %s", (counts, expected) => {
     expect(checkAdmission({ ...none, ...counts }, limits)).toBe(expected);
   });
 });
@@ -51,9 +51,12 @@ test.each([
   [10, 110, 100, 1],
   [60, 120, 100, 10],
   [60, 0, 50, 10],
-])("%i in the relay, %i in the environment, %i allowed: %i are evicted", (inRelay, inEnvironment, limit, expected) => {
-  expect(countExcess(inRelay, inEnvironment, limit)).toBe(expected);
-});
+])(
+  "with %i clients in the relay, %i in the environment and a limit of %i, the relay evicts %i",
+  (inRelay, inEnvironment, limit, expected) => {
+    expect(countExcess(inRelay, inEnvironment, limit)).toBe(expected);
+  },
+);
 
 test.each([
   [0, 399, 4_000, false],

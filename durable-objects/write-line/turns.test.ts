@@ -74,7 +74,7 @@ test("no wake-up is lost: every waiting write is behind a running or an earlier 
           const before = [...working, ...waiting.slice(0, index)];
           expect(before.some((other) => meet(other.environments, ticket.environments))).toBe(true);
         });
-        // Or a timer would have to find it: that one is set.
+        // If a running turn overruns, the timer starts the next one.
         if (waiting.length > 0) expect(overrunAt({ waiting, working, turnMs: 0 })).toBeGreaterThan(now);
       });
     }),
@@ -115,9 +115,9 @@ test("a line is bounded by its length and its estimated wait", () => {
   expect(enter(full(1, MAX_AHEAD), ticket, 0)).toEqual({ turns: null, ahead: MAX_AHEAD, waitMs: MAX_AHEAD });
   const tooSlow = MAX_WAIT_MS / 10 + 1;
   expect(enter(full(tooSlow, 10), ticket, 0)).toEqual({ turns: null, ahead: 10, waitMs: Math.round(10 * tooSlow) });
-  // However slow: one that goes next is let in, so that it can be found out whether it is slow still.
+  // The next ticket is never refused, since its turn shows whether turns are still slow.
   expect(enter(full(60_000, 1), ticket, 0).turns).not.toBeNull();
-  // Those of another environment are not in the way.
+  // Writes to another environment do not count.
   expect(enter(full(1, MAX_AHEAD), { id: 9_999, environments: ["b"] }, 0)).toMatchObject({ ahead: 0 });
 });
 

@@ -245,21 +245,30 @@ test("a patch that does not follow is not applied, nor one after the requested r
   expect(Object.keys(JSON.parse(rebuilding.text()).flags)).toEqual(["f4", "f5"]);
 });
 
-describe("when history is written", () => {
+describe("archiving", () => {
   const position = { initialRevision: 1, archivedRevision: 5, runs: 0, runBytes: 0, baseBytes: 0 } as HubPosition;
   for (const [name, change, waiting, expected] of [
-    ["nothing to archive", {}, { bytes: 0, since: null }, null],
-    ["little to archive: ten minutes after its first patch", {}, { bytes: 10, since: 1_000 }, 601_000],
-    ["much to archive", {}, { bytes: 300_000, since: 1_000 }, 2_000],
-    ["the initial state is not archived", { archivedRevision: 0 }, { bytes: 0, since: null }, 2_000],
+    ["is never due if there is nothing to archive", {}, { bytes: 0, since: null }, null],
+    [
+      "is due ten minutes after the first patch if there is little to archive",
+      {},
+      { bytes: 10, since: 1_000 },
+      601_000,
+    ],
+    ["is due at once if there is much to archive", {}, { bytes: 300_000, since: 1_000 }, 2_000],
+    ["is due at once if the initial state is not archived", { archivedRevision: 0 }, { bytes: 0, since: null }, 2_000],
   ] as const) {
     test(name, () => expect(archiveDueAt({ ...position, ...change }, waiting, 2_000)).toBe(expected));
   }
   for (const [name, change, expected] of [
-    ["few small runs need no base", { runs: 49, runBytes: 1_000_000 }, false],
-    ["many runs do", { runs: 50 }, true],
-    ["a megabyte does", { runs: 1, runBytes: 1_100_000 }, true],
-    ["unless the base itself weighs more", { runs: 1, runBytes: 1_100_000, baseBytes: 2_000_000 }, false],
+    ["needs no base after few small runs", { runs: 49, runBytes: 1_000_000 }, false],
+    ["needs a base after many runs", { runs: 50 }, true],
+    ["needs a base after a megabyte", { runs: 1, runBytes: 1_100_000 }, true],
+    [
+      "needs no base while the runs are smaller than the last one",
+      { runs: 1, runBytes: 1_100_000, baseBytes: 2_000_000 },
+      false,
+    ],
   ] as const) {
     test(name, () => expect(needsBase({ ...position, ...change })).toBe(expected));
   }

@@ -28,7 +28,7 @@ export async function newPlace(origins: string[] = []): Promise<Place> {
   };
 }
 
-/** Creates a flag that is on, and brings this isolate up to date: a request without a revision may get an older ruleset. */
+/** Creates a flag that is on, and brings this isolate up to date, which serves an older ruleset for up to a second. */
 export async function turnedOn(
   place: Place,
   key: string,

@@ -1,6 +1,6 @@
 /**
- * The real Worker with faulty bindings, never deployed. `POST /__faults` sets the faults; `GET /__hung` returns how many
- * calls hang, `GET /__calls` how often each part was called, and `GET /__events` the events in R2 as NDJSON;
+ * The real Worker with faulty bindings, never deployed. `POST /__faults` sets the faults. `GET /__hung` returns how
+ * many calls hang, `GET /__calls` how often each part was called, and `GET /__events` the events in R2 as NDJSON.
  * `POST /__abort` aborts a hub or a relay.
  */
 

@@ -1,4 +1,4 @@
-/** Serves pages on loopback, with another origin than the Worker's. Each path is a document with one bundled script. */
+/** Serves pages on loopback, of another origin than the Worker's. Each path is a document with one bundled script. */
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { build } from "esbuild";

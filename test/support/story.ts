@@ -1,4 +1,4 @@
-/** Every operation of the management API in an order in which all succeed, with the examples of the OpenAPI document. */
+/** Every operation of the management API, in an order in which all succeed, with the OpenAPI document's examples. */
 import { expect } from "vitest";
 import { type Api, newToken, openContract } from "./admin.ts";
 

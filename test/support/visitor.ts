@@ -60,7 +60,7 @@ export class Visitor {
   emitted = async () => this.#emitted;
   close = async () => this.#client?.close();
 
-  /** Returns the values that the flag had until those of the context arrived, and that one. The default is "default". */
+  /** Returns the flag's values until those of the context arrive, and its value then. The default is "default". */
   async setContext(context: Record<string, Json>, watched: string): Promise<Json[]> {
     const seen: Json[] = [];
     const look = () => void seen.push(this.client.details(watched, "default").value);

@@ -41,7 +41,7 @@ describe("the document", () => {
     }
   });
 
-  test("what it does not say is noticed by every test", () => {
+  test("an answer that it does not describe fails every test", () => {
     const headers = new Headers({ "content-type": "application/json", "x-correlation-id": "c" });
     const project = { key: "a", name: "a", description: "", createdAt: 1, updatedAt: 1 };
     const check =
@@ -64,7 +64,7 @@ describe("the document", () => {
     expect(check(404, problem, type)).not.toThrow();
     expect(check(404, { ...problem, code: "nowhere" }, type)).toThrow("code");
     expect(check(404, { ...problem, status: 400 }, type)).toThrow("status");
-    expect(check(503, { ...problem, status: 503, code: "unavailable" }, type)).toThrow("When?");
+    expect(check(503, { ...problem, status: 503, code: "unavailable" }, type)).toThrow("No Retry-After");
     expect(check(200, project, {}, "/nowhere")).toThrow("Undocumented");
   });
 });
