@@ -30,17 +30,17 @@ type Side = {
 
 class Clients {
   readonly #process: ChildProcess;
-  #heard: ((report: Report) => void) | null = null;
+  #onReport: ((report: Report) => void) | null = null;
   lost = 0;
 
   constructor(group: ClientGroup) {
     this.#process = fork("bench/fan-out-clients.ts", [JSON.stringify(group)]);
-    this.#process.on("message", (report: Report) => this.#heard?.(report));
+    this.#process.on("message", (report: Report) => this.#onReport?.(report));
   }
 
   receive(): Promise<Report> {
     return new Promise((resolve, reject) => {
-      this.#heard = (report) => ("failed" in report ? reject(new Error(report.failed)) : resolve(report));
+      this.#onReport = (report) => ("failed" in report ? reject(new Error(report.failed)) : resolve(report));
     });
   }
 

@@ -1,19 +1,19 @@
-/** What a relay sends of a storm: fewer messages, the same documents, in order, and a kill at once. */
+/** During a storm of edits a relay sends fewer messages with the same documents, in order, and a kill at once. */
 import type { PatchMessage } from "@bunting/core/wire";
 import fc from "fast-check";
 import { expect, onTestFinished, test, vi } from "vitest";
 import { flag } from "../../test/support/environment.ts";
-import { encodeDelivery, mergeMessages, type Standing } from "../fan-out/delivery.ts";
+import { type EnvironmentOccupancy, encodeDelivery, mergeMessages } from "../fan-out/delivery.ts";
 import { DeliveryQueue } from "./delivery-queue.ts";
 
-const standing: Standing = { relays: {}, connected: 0, keys: {} };
+const occupancy: EnvironmentOccupancy = { relays: {}, connected: 0, keys: {} };
 const delivery = (revision: number, flags: Record<string, ReturnType<typeof flag> | null> = {}, urgent = false) =>
   encodeDelivery({ revision, previous: revision - 1, publishedAt: revision, flags, segments: {} }, {}, 0, urgent)
     .delivery;
 
 const documents = fc.dictionary(fc.constantFrom("a", "b", "c"), fc.option(fc.nat(9).map((version) => version + 1)));
 
-test("a client that takes the merged messages is where one is that took each of them (Q8)", () => {
+test("a client that applies merged messages has the same documents as one that applies each (Q8)", () => {
   fc.assert(
     fc.property(fc.array(documents, { minLength: 1, maxLength: 12 }), (changes) => {
       const run = changes.map((change, index) => {
@@ -31,7 +31,7 @@ test("a client that takes the merged messages is where one is that took each of 
   );
 });
 
-test("what would not fit a message, what changes members, and a resync travel by themselves", () => {
+test("changes too large to merge, changes of members, and resyncs are not merged", () => {
   const values = Array.from({ length: 1_500 }, (_, index) => `user-${index}`);
   const large = (revision: number) =>
     delivery(revision, { [`large-${revision}`]: flag("large", { targets: [{ variation: "on", values }] }) });
@@ -42,18 +42,18 @@ test("what would not fit a message, what changes members, and a resync travel by
   expect(mergeMessages([delivery(1), resync, delivery(3)])).toHaveLength(3);
 });
 
-test("single changes are handed on at once, those of a storm together, and kills wait for each other at most (R7)", async () => {
+test("single changes are sent at once, those of a storm together, and kills wait only for other kills (R7)", async () => {
   const queue = new DeliveryQueue();
   const take = async (sent: number) => (await queue.next(() => sent)).map(({ delivery }) => delivery.revision);
   const add = (revision: number, urgent = false) =>
-    queue.add({ delivery: delivery(revision, {}, urgent), standing, sentTo: undefined });
+    queue.add({ delivery: delivery(revision, {}, urgent), occupancy, sentTo: undefined });
   expect(await take(0)).toEqual([]);
   queue.setSocketCount(1_000_000);
   for (const revision of [1, 2]) {
     add(revision);
     expect(await take(revision - 1)).toEqual([revision]);
   }
-  // The third in a row waits, and what comes meanwhile goes with it.
+  // The third one waits, and is sent together with those that arrive meanwhile.
   add(3);
   const storm = take(2);
   for (const revision of [4, 5, 6]) add(revision);
@@ -63,7 +63,7 @@ test("single changes are handed on at once, those of a storm together, and kills
   add(8, true);
   add(9, true);
   expect(await next).toEqual([7, 8, 9]);
-  // A delivery that the relay has already is not sent again, and one after a gap is left to the next attach.
+  // A delivery that the relay already has is not sent again, and one after a gap is dropped.
   queue.setSocketCount(0);
   add(10);
   add(12);
@@ -72,11 +72,11 @@ test("single changes are handed on at once, those of a storm together, and kills
   expect(await take(10)).toEqual([]);
 });
 
-test("a stream of kills does not put itself off: each is sent 20 ms after the first one that waits (R7)", async () => {
+test("kills in quick succession are sent 20 ms after the first of them, also while more arrive (R7)", async () => {
   vi.useFakeTimers();
   onTestFinished(() => void vi.useRealTimers());
   const queue = new DeliveryQueue();
-  const add = (revision: number) => queue.add({ delivery: delivery(revision, {}, true), standing, sentTo: undefined });
+  const add = (revision: number) => queue.add({ delivery: delivery(revision, {}, true), occupancy, sentTo: undefined });
   queue.setSocketCount(1_000_000);
   for (const revision of [1, 2]) {
     add(revision);

@@ -1,27 +1,28 @@
 /**
- * Deliveries that a relay has received and not yet sent to its sockets. A single change is sent at once. In a storm of edits the
- * relay sends at a rate that its sockets allow, and merges what arrives between, so that a kill finds no backlog in front of it.
+ * The deliveries that a relay has received and not yet sent to its sockets. A single change is sent at once. During a
+ * storm of edits the queue sends at a rate that the sockets allow and merges what arrived meanwhile, so that a kill
+ * never waits behind a backlog.
  */
 import { type Bucket, takeFrom } from "../../workers/platform/token-bucket.ts";
-import type { Delivery, Standing } from "../fan-out/delivery.ts";
+import type { Delivery, EnvironmentOccupancy } from "../fan-out/delivery.ts";
 
-/** Twice what a message and its acknowledgement cost a relay for each socket (bench/RESULTS.md, write-storm). */
+/** Twice the CPU time of a message to one socket and its acknowledgement. Measured: bench/RESULTS.md, write-storm. */
 const MS_PER_SOCKET = 0.25;
-/** Well below RELAY_DELIVER_MS, which is how long the parent waits for an answer. */
+/** Far below the parent's deadline for a delivery, RELAY_DELIVER_MS. */
 const MAX_PAUSE_MS = 250;
-/** In a storm a kill waits this long for further kills: a hundred of them are then not a hundred messages to each socket. */
+/** In a storm a kill waits this long for more kills: a hundred of them are then not a hundred messages per socket. */
 const URGENT_PAUSE_MS = 20;
-/** Changes in a row that are sent without a pause. */
+/** This many changes in a row are sent without a pause. */
 const BURST = 2;
 
-/** `sentTo` names the children that have the delivery already. */
-export type QueuedDelivery = { delivery: Delivery; standing: Standing; sentTo: Set<string> | undefined };
+/** `sentTo`: the children that were already sent it. */
+export type QueuedDelivery = { delivery: Delivery; occupancy: EnvironmentOccupancy; sentTo: Set<string> | undefined };
 
 export class DeliveryQueue {
   #queued: QueuedDelivery[] = [];
   #bucket: Bucket | null = null;
   #socketCount = 0;
-  /** Shortens the pause that is under way. */
+  /** Shortens the pause in progress. */
   #shortenPause: (() => void) | null = null;
 
   /** The newest revision in the queue. */
@@ -34,15 +35,18 @@ export class DeliveryQueue {
     if (queued.delivery.urgent) this.#shortenPause?.();
   }
 
-  /** Empties the queue after the pause. Resolves with the unbroken run of deliveries on top of the revision that `sent` returns. */
-  async next(sent: () => number | null): Promise<QueuedDelivery[]> {
+  /**
+   * Waits for the pause to end, which an urgent delivery shortens, then empties the queue. Returns the unbroken run
+   * that follows `newestSent()`; what does not follow is dropped, and an attach brings it.
+   */
+  async next(newestSent: () => number | null): Promise<QueuedDelivery[]> {
     if (this.#queued.length === 0) return [];
     const pauseMs = this.#takePause();
     if (pauseMs > 0) {
       await this.#pause(pauseMs);
       this.#takePause();
     }
-    let last = sent();
+    let last = newestSent();
     return this.#queued.splice(0).filter(({ delivery: { previous, revision } }) => {
       if (previous !== last) return false;
       last = revision;
@@ -50,12 +54,12 @@ export class DeliveryQueue {
     });
   }
 
-  /** How many sockets the last message was sent to. */
+  /** How many sockets the last run was sent to: the pause grows with them. */
   setSocketCount(count: number): void {
     this.#socketCount = count;
   }
 
-  /** Only the first urgent delivery shortens a pause: with each one doing so, a stream of kills would put itself off. */
+  /** Only the first urgent delivery shortens a pause: if each one did, a stream of kills would never be sent. */
   #pause(pauseMs: number): Promise<void> {
     return new Promise((resolve) => {
       const timer = setTimeout(resolve, pauseMs);
@@ -70,7 +74,7 @@ export class DeliveryQueue {
     });
   }
 
-  /** Takes a token for one message; returns in how many ms there is one, 0 for now. */
+  /** Takes a token. Returns how many ms the next run has to wait. */
   #takePause(): number {
     const pauseMs = Math.min(this.#socketCount * MS_PER_SOCKET, MAX_PAUSE_MS);
     if (pauseMs < 1) return 0;

@@ -1,29 +1,29 @@
 /**
- * Which write of a project may begin: in the order of arrival, and never together with another write to one of its
- * environments. A ticket is in all of its lines at once, so that no two tickets can wait for each other. Pure.
+ * Which writes of a project may start: in the order of arrival, and never together with another write to the same
+ * environment. A ticket enters all of its lines at once, so that no two tickets can wait for each other. Pure.
  */
 
-/** `environments` are keys; null stands for the project as a whole, which is every environment of it. */
+/** `environments` are keys; null means every environment of the project. */
 export type Ticket = { id: number; environments: readonly string[] | null };
 
 type Waiting = Ticket & { since: number };
 type Working = Ticket & { since: number };
 
-/** Times are epoch milliseconds. `turnMs` is how long a turn has lately taken. */
+/** Times are epoch milliseconds. `turnMs` is a moving average of how long a turn takes. */
 export type Turns = { waiting: readonly Waiting[]; working: readonly Working[]; turnMs: number };
 
 export const NO_TURNS: Turns = { waiting: [], working: [], turnMs: 20 };
 
-/** The most tickets that may stand before a new one. */
+/** The most tickets that may be ahead of a new one. */
 export const MAX_AHEAD = 1_000;
-/** A new ticket that would probably wait for longer is refused at once. As long as LINE_TURN_MS lets a write wait. */
+/** A new ticket with a longer estimated wait is refused at once. LINE_TURN_MS lets a write wait as long. */
 export const MAX_WAIT_MS = 20_000;
-/** A turn that lasts longer no longer holds up others. Its write may still land: the outbox's key decides. */
+/** A turn that takes longer no longer blocks others: its write may still be committed, and the outbox's key decides. */
 export const MAX_TURN_MS = 15_000;
-/** The weight of the last turn in the moving average `turnMs`. */
+/** The weight of the latest turn in the moving average `turnMs`. */
 const NEWEST = 0.1;
 
-/** `turns` is null where the ticket is refused. `waitMs` is how long those ahead will probably take. */
+/** `turns` is null where the ticket is refused. `waitMs` is the estimated wait for those ahead. */
 export type Entrance = { turns: Turns | null; ahead: number; waitMs: number };
 
 export function enter(turns: Turns, ticket: Ticket, now: number): Entrance {
@@ -34,7 +34,7 @@ export function enter(turns: Turns, ticket: Ticket, now: number): Entrance {
   return { turns: isRefused ? null : entered, ahead, waitMs };
 }
 
-/** After a turn, or by a ticket that gives up waiting. Twice changes nothing. */
+/** Ends a turn, or a wait. Calling it twice changes nothing. */
 export function leave(turns: Turns, id: number, now: number): Turns {
   const ended = turns.working.find((one) => one.id === id);
   const waiting = turns.waiting.filter((one) => one.id !== id);
@@ -43,7 +43,7 @@ export function leave(turns: Turns, id: number, now: number): Turns {
   return { waiting, working: turns.working.filter((one) => one !== ended), turnMs };
 }
 
-/** Begins every turn that no earlier ticket holds up, and drops those that have lasted too long. */
+/** Starts all tickets whose turn it is, and drops turns that have overrun. */
 export function begin(turns: Turns, now: number): { turns: Turns; begun: number[] } {
   const working = turns.working.filter((one) => one.since + MAX_TURN_MS > now);
   const waiting: Waiting[] = [];
@@ -58,7 +58,7 @@ export function begin(turns: Turns, now: number): { turns: Turns; begun: number[
   return { turns: { ...turns, waiting, working }, begun };
 }
 
-/** When `begin` is to be called again if nobody leaves before; null where nobody waits. */
+/** When `begin` has to be called again if no ticket leaves before; null where none waits. */
 export function overrunAt({ waiting, working }: Turns): number | null {
   return waiting.length === 0 ? null : Math.min(...working.map(({ since }) => since + MAX_TURN_MS));
 }

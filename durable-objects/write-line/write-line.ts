@@ -1,28 +1,32 @@
 /**
- * One per project. Lets the writes of all isolates follow each other, so that each of a storm is validated once. This only makes
- * writes cheap: the outbox's key keeps them correct, also without this object or with two of it.
+ * One per project. It gives the writes of all isolates their turns, so that during a storm each is validated once
+ * instead of again after every lost race. It only saves work: the outbox's key keeps writes correct, also without this
+ * object.
  */
 import { DurableObject, RpcTarget } from "cloudflare:workers";
 import type { Env } from "../../workers/env.ts";
 import { begin, enter, leave, NO_TURNS, overrunAt, type Turns } from "./turns.ts";
 
-/** `ahead` writes go first and will probably take `waitMs`. `place` is null where they are too many. */
+/**
+ * `ahead`: the number of writes before this one, with an estimated wait of `waitMs`. `place` is null where these are
+ * too many.
+ */
 export type Entered = { ahead: number; waitMs: number; isTurn: boolean; place: Place | null };
 
 /**
- * Where D1 and all objects share one process, as under `wrangler dev`, the runtime reads its sockets only when it has nothing else
- * to do: without a pause between turns it would read a kill after the whole storm.
+ * Where D1 and all objects share one process, as under `wrangler dev`, the runtime reads its sockets only when it is
+ * idle: without a pause between turns it would read a kill after the whole storm.
  */
 const BETWEEN_TURNS_MS = 1;
 
-/** Kept in memory only: writes that waited at an object that was lost enter the next one. */
+/** In memory only: after a crash waiting writers enter the new object's line. */
 export class WriteLine extends DurableObject<Env> {
   #turns: Turns = NO_TURNS;
   #lastId = 0;
   readonly #onTurn = new Map<number, () => void>();
   #overrun: ReturnType<typeof setTimeout> | undefined;
 
-  /** Takes a place at the end of the lines of these environments, or, for null, of the whole project. Disposing of it leaves them. */
+  /** Enters the lines of these environments, or for null of the whole project. Disposing of the place leaves them. */
   enter(environments: string[] | null): Entered {
     const id = ++this.#lastId;
     const { turns, ahead, waitMs } = enter(this.#turns, { id, environments }, Date.now());
@@ -54,7 +58,7 @@ export class WriteLine extends DurableObject<Env> {
   }
 }
 
-/** The runtime also disposes of it when the request that holds it ends or is lost, so that no write waits for one that is gone. */
+/** The runtime also disposes of it when its holder ends or crashes, so that no write waits for a lost one. */
 class Place extends RpcTarget {
   readonly #begun: Promise<void>;
   readonly #leave: () => void;
@@ -65,7 +69,7 @@ class Place extends RpcTarget {
     this.#leave = leave;
   }
 
-  /** Resolves when this write may begin. */
+  /** Resolves when it is this write's turn. */
   turn(): Promise<void> {
     return this.#begun;
   }

@@ -7,7 +7,7 @@ type Dispatched = { type: string; data: string };
 
 /** What is read from a stream whose bytes come in pieces of this size. */
 function read(bytes: Uint8Array, size: number): Promise<Dispatched[]> {
-  const heard: Dispatched[] = [];
+  const dispatched: Dispatched[] = [];
   const body = new ReadableStream<Uint8Array>({
     start(controller) {
       for (let at = 0; at < bytes.length; at += size) controller.enqueue(bytes.slice(at, at + size));
@@ -23,12 +23,12 @@ function read(bytes: Uint8Array, size: number): Promise<Dispatched[]> {
     },
     readWhole: () => "",
     readMessage(data, type = "message") {
-      heard.push({ type, data });
+      dispatched.push({ type, data });
       return { type: "alive" };
     },
   };
   return new Promise((resolve) => {
-    sseTransport(protocol).open({ since: null, atLeast: null }, { message() {}, closed: () => resolve(heard) });
+    sseTransport(protocol).open({ since: null, atLeast: null }, { message() {}, closed: () => resolve(dispatched) });
   });
 }
 

@@ -118,10 +118,10 @@ function look(
   });
 }
 
-/** What the caller knows to exist: `?revision=`, or the ETag that an event stream of OFREP told its client. */
+/** What the caller knows to exist: `?revision=`, or the ETag that an event stream of OFREP sent to its client. */
 function wantedRevision(incoming: Incoming, environmentId: string): number {
-  const told = revisionOfEtag(incoming.query("flagConfigEtag"), environmentId);
-  return revisionIn(incoming.query("revision"), "revision") ?? told ?? 0;
+  const etagRevision = revisionOfEtag(incoming.query("flagConfigEtag"), environmentId);
+  return revisionIn(incoming.query("revision"), "revision") ?? etagRevision ?? 0;
 }
 
 /** What a key says of itself, and its hash, by which environments know it. */

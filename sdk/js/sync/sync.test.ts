@@ -169,10 +169,10 @@ describe("whole rulesets", () => {
   });
 
   test("a resync fetches at a random moment within its window", () => {
-    const told = run(live, say({ type: "resync", revision: 15, withinMs: 4_000 }));
-    expect(told.did).toContain("fetch in 2000");
-    expect(run(told.state, timer("fetch")).did).toEqual(["fetch ≥ 15"]);
-    expect(run(told.state, timer("fetch"), fetched(15)).did).toContain("acknowledge 15");
+    const next = run(live, say({ type: "resync", revision: 15, withinMs: 4_000 }));
+    expect(next.did).toContain("fetch in 2000");
+    expect(run(next.state, timer("fetch")).did).toEqual(["fetch ≥ 15"]);
+    expect(run(next.state, timer("fetch"), fetched(15)).did).toContain("acknowledge 15");
   });
 
   test("a resync to what is held already only needs an acknowledgement", () => {
@@ -201,10 +201,10 @@ describe("losing a stream", () => {
   });
 
   test("a goodbye moves the client at a random moment within its window, without waiting for the close (X4)", () => {
-    const told = run(live, [10_000, say({ type: "goodbye", withinMs: 6_000, reason: "deploy" })]);
-    expect(told.did).toContain("connect in 3000");
-    expect(run(told.state, [13_000, timer("connect")]).did).toContain("open websocket since 10");
-    const closed = run(told.state, [11_000, ended]);
+    const next = run(live, [10_000, say({ type: "goodbye", withinMs: 6_000, reason: "deploy" })]);
+    expect(next.did).toContain("connect in 3000");
+    expect(run(next.state, [13_000, timer("connect")]).did).toContain("open websocket since 10");
+    const closed = run(next.state, [11_000, ended]);
     expect(closed.state.due.connect).toBe(13_000);
   });
 

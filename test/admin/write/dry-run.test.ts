@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { newFlag, newProject, newToken } from "../../support/admin.ts";
 import { settle, wholeState } from "../../support/state.ts";
-import { operations, type Sentence, tellStory, written } from "../../support/story.ts";
+import { operations, playStory, type Sentence, written } from "../../support/story.ts";
 
 const writes = operations.filter((one) => one.method !== "get" && one.operationId !== "evaluateFlag");
 const isWrite = new Set(writes.map(({ operationId }) => operationId));
@@ -38,7 +38,7 @@ test("the story of all operations has every write", () => {
 test("a dry run of every write changes nothing anywhere, says what it would do, and is refused what the write is refused", async () => {
   let performed = 0;
   let refused = 0;
-  await tellStory(async (sentence) => {
+  await playStory(async (sentence) => {
     const { operationId, by, method, place, query, body, headers } = sentence;
     const send = () => by(method, `${place}${query}`, body, headers);
     if (!isWrite.has(operationId)) return send();
@@ -136,8 +136,8 @@ describe("a dry run", () => {
     const members = `${environment}/segments/big/members`;
     const ndjson = { "content-type": "application/x-ndjson" };
     const lines = Array.from({ length: 12_000 }, (_, n) => JSON.stringify(`user-${n}`));
-    const good = await api("POST", `${members}?dryRun=true&mode=replace`, lines.join("\n"), ndjson);
-    expect([good.status, good.body.count, good.body.preview]).toEqual([
+    const uploaded = await api("POST", `${members}?dryRun=true&mode=replace`, lines.join("\n"), ndjson);
+    expect([uploaded.status, uploaded.body.count, uploaded.body.preview]).toEqual([
       200,
       0,
       {

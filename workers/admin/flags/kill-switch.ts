@@ -109,7 +109,7 @@ async function decide(
   const request = { action, flag, reason: c.var.reason ?? "", idempotencyKey: key, origin: { ...origin(c), ...names } };
   const done = await askHub(action, async () => {
     const hub = hubOf(c.env, environment);
-    return c.var.dryRun ? hub.wouldBeKilled({ ...request, idempotencyKey: null }) : hub.setKilled(request);
+    return c.var.dryRun ? hub.previewKill({ ...request, idempotencyKey: null }) : hub.setKilled(request);
   }).catch((error: unknown) => {
     console.error(
       JSON.stringify({ level: "error", message: `${action} failed`, flag, ...names, error: String(error) }),

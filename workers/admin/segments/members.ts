@@ -107,7 +107,7 @@ const patch = operation({
     const { object, createdAt, environment } = await segmentOf(requested);
     const lists: [string[], string[]] = [[...comes], [...goes]];
     const changing = c.var.dryRun
-      ? object.wouldChange(createdAt, ...lists)
+      ? object.previewChange(createdAt, ...lists)
       : object.change(createdAt, ...lists, requesterOf(c, environment));
     const { outcome, added, removed, revision } = await answered(changing);
     if (outcome === "too-many") throw refused(outcome);
@@ -197,7 +197,7 @@ async function dryUpload(
   mode: UploadMode,
   batches: AsyncIterable<string[]>,
 ): Promise<DryRun> {
-  const other = await answered(object.uploading(createdAt));
+  const other = await answered(object.activeUpload(createdAt));
   if (other !== null) throw busy(other);
   let received = 0;
   for await (const batch of batches) received += batch.length;

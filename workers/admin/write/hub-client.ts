@@ -100,21 +100,21 @@ export async function killsThere(env: Env, name: Pick<EnvironmentName, "id" | "l
 }
 
 /**
- * The last kill or restore of a flag that the hub or D1, which hears of it later, knows of; null: there was none. `heard` is
- * false where the hub does not answer.
+ * The last kill or restore of a flag, from the hub and from D1, which receives it later; null: there was none. `isFromHub`
+ * is false where the hub does not answer.
  */
 export async function lastKillOf(
   env: Env,
   name: Pick<EnvironmentName, "id" | "location">,
   flag: string,
   mirrored: { seq: number; killed: boolean } | null,
-): Promise<{ kill: { seq: number; killed: boolean } | null; heard: boolean }> {
+): Promise<{ kill: { seq: number; killed: boolean } | null; isFromHub: boolean }> {
   const there = await killsThere(env, name);
-  if (there === null) return { kill: mirrored, heard: false };
+  if (there === null) return { kill: mirrored, isFromHub: false };
   const killed = Object.hasOwn(there.killed, flag) ? there.killed[flag] : undefined;
   const lifted = there.pending.filter((record) => record.flag === flag && record.changed).map(({ seq }) => seq);
   const seq = Math.max(mirrored?.seq ?? 0, killed?.seq ?? 0, ...lifted);
-  return { kill: seq === 0 ? null : { seq, killed: killed !== undefined }, heard: true };
+  return { kill: seq === 0 ? null : { seq, killed: killed !== undefined }, isFromHub: true };
 }
 
 export async function receiptOf(env: Env, name: EnvironmentName, revision: number): Promise<Receipt | null> {

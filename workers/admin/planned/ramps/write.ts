@@ -31,7 +31,7 @@ export async function planRamp(
 ): Promise<Plan<Shown>> {
   const there = await flagIn(db, environment.projectId, environment.id, row.flagKey);
   const ticks = asked.kind === "tick";
-  const { kill, heard } = await lastKillOf(env, environment, row.flagKey, there?.kill ?? null);
+  const { kill, isFromHub } = await lastKillOf(env, environment, row.flagKey, there?.kill ?? null);
   const obstacle = obstacleOf(row, there, kill, ticks);
   const event: RampEvent =
     ticks && obstacle !== null ? { kind: "hold", pause: { ...obstacle, by: null, at: now } } : asked;
@@ -40,7 +40,7 @@ export async function planRamp(
   const shown = (one: RampRow) => shownRamp({ ...one, environment: environment.environment });
   if ("unchanged" in decision) return { status: 200, body: shown(row), etag: etagOf(row.version) };
   // It could be killed, and D1 not know it yet.
-  if (event.kind === "tick" && !heard) throw unavailable("The environment's hub does not answer.");
+  if (event.kind === "tick" && !isFromHub) throw unavailable("The environment's hub does not answer.");
   const next: RampRow = { ...row, ...decision.next, attempts: 0, version: row.version + 1, updatedAt: now };
   if (event.kind === "resume" || event.kind === "jump") {
     if (obstacle !== null) throw conflict(obstacle.code, obstacle.detail);
