@@ -1,4 +1,5 @@
 /** What a relay sends of a storm: fewer messages, the same documents, in order, and a kill at once. */
+import { compile } from "@bunting/core";
 import type { PatchMessage } from "@bunting/core/wire";
 import fc from "fast-check";
 import { expect, onTestFinished, test, vi } from "vitest";
@@ -11,22 +12,42 @@ const delivery = (revision: number, flags: Record<string, ReturnType<typeof flag
   encodeDelivery({ revision, previous: revision - 1, publishedAt: revision, flags, segments: {} }, {}, 0, urgent)
     .delivery;
 
+function runOf(changes: Record<string, number | null>[]) {
+  return changes.map((change, index) => {
+    const flags = Object.entries(change).map(
+      ([key, version]) => [key, version === null ? null : flag(key, { version })] as const,
+    );
+    return delivery(index + 1, Object.fromEntries(flags));
+  });
+}
+
 const documents = fc.dictionary(fc.constantFrom("a", "b", "c"), fc.option(fc.nat(9).map((version) => version + 1)));
 
 test("a client that takes the merged messages is where one is that took each of them (Q8)", () => {
   fc.assert(
     fc.property(fc.array(documents, { minLength: 1, maxLength: 12 }), (changes) => {
-      const run = changes.map((change, index) => {
-        const flags = Object.entries(change).map(
-          ([key, version]) => [key, version === null ? null : flag(key, { version })] as const,
-        );
-        return delivery(index + 1, Object.fromEntries(flags));
-      });
+      const run = runOf(changes);
       const messages = mergeMessages(run).map((message) => JSON.parse(message) as PatchMessage);
       expect(messages).toHaveLength(1);
       const apply = (all: PatchMessage[]) => Object.assign({}, ...all.map(({ flags }) => flags)) as object;
       expect(apply(messages)).toEqual(apply(run.map(({ message }) => JSON.parse(message) as PatchMessage)));
       expect(messages[0]).toMatchObject({ previous: 0, revision: changes.length });
+    }),
+  );
+});
+
+test("a client that holds any of the revisions that a merged message stands for takes it as it is (Q8)", () => {
+  const empty = { schema: 1, environment: "e", revision: 0, flags: {}, segments: {} } as const;
+  const events = { exposureSampleRate: 1, summarySeconds: 60 };
+  fc.assert(
+    fc.property(fc.array(documents, { minLength: 2, maxLength: 8 }), fc.nat(), (changes, some) => {
+      const run = runOf(changes);
+      const [each, ahead] = [compile({ ...empty, events }), compile({ ...empty, events })];
+      const patches = run.map(({ message }) => JSON.parse(message) as PatchMessage);
+      for (const patch of patches) each.apply(patch);
+      for (const patch of patches.slice(0, some % changes.length)) ahead.apply(patch);
+      ahead.apply(JSON.parse(mergeMessages(run)[0]!) as PatchMessage);
+      expect(ahead.ruleset).toEqual(each.ruleset);
     }),
   );
 });
