@@ -3,13 +3,22 @@ import { type GoodbyeMessage, SILENCE_SECONDS } from "@bunting/core/wire";
 import type { Delivery, KeyEnds } from "../fan-out/delivery.ts";
 import { KEY_REVOKED, SILENT, TOO_MUCH, TOO_SLOW } from "../fan-out/handshake.ts";
 import { spreadMs } from "../fan-out/pacing.ts";
+import type { QueuedDelivery } from "./delivery-queue.ts";
 import { excess, type Limits, refusal } from "./occupancy.ts";
 import { type Sockets, send } from "./sockets.ts";
 import type { RelayStorage } from "./storage.ts";
 
 const SILENCE_MS = SILENCE_SECONDS * 1_000;
 
+/** What a network and a busy client may take on top of the time in which a client is to acknowledge. */
+const LATE_MS = 2_000;
+/** Deadlines that lie closer together are one. */
+const DEADLINES_APART_MS = 500;
+
 export class Crowd {
+  /** By when who reads has acknowledged what it was sent, in their order. Lost with the memory: then nobody is late. */
+  #deadlines: { revision: number; at: number }[] = [];
+  #lateRevision = 0;
   readonly #sockets: Sockets;
   readonly #storage: RelayStorage;
   readonly #limits: () => Limits;
@@ -77,13 +86,35 @@ export class Crowd {
     }
   }
 
-  /** Who has acknowledged nothing of a whole ring is not reading: what waits for it must not grow for ever. */
-  cutSlow(): void {
-    const first = this.#storage.firstOfRing();
-    for (const socket of this.#sockets.open()) {
+  /** Every socket was sent it, and all that came before. */
+  sent({ delivery: { revision }, standing }: Pick<QueuedDelivery, "delivery" | "standing">, now: number): void {
+    const at = now + spreadMs(standing.connected) + LATE_MS;
+    const deadlines = this.#deadlines;
+    // The last one is always among them.
+    if (at < (deadlines.at(-2)?.at ?? 0) + DEADLINES_APART_MS) deadlines.pop();
+    deadlines.push({ revision, at });
+  }
+
+  /**
+   * Who has acknowledged nothing of a whole ring, and had the time for it, is not reading: what waits for it must not grow for
+   * ever. Returns in how many ms somebody else may be late; null where nobody lacks so much.
+   */
+  cutSlow(now: number): number | null {
+    while (this.#deadlines[0] !== undefined && this.#deadlines[0].at <= now)
+      this.#lateRevision = this.#deadlines.shift()!.revision;
+    if (this.#lateRevision === 0 && this.#deadlines.length === 0) return null;
+    const sockets = this.#sockets.open();
+    // A relay that has left has no ring either.
+    const first = sockets.length === 0 ? 0 : this.#storage.firstOfRing();
+    let isBehind = false;
+    for (const socket of sockets) {
       const { transport, applied, connectedWith } = this.#sockets.of(socket);
-      if (transport === "socket" && Math.max(applied, connectedWith) < first - 1)
-        this.#sockets.close(socket, TOO_SLOW, "slow");
+      const held = Math.max(applied, connectedWith);
+      if (transport !== "socket" || held >= first - 1) continue;
+      if (held < this.#lateRevision) this.#sockets.close(socket, TOO_SLOW, "slow");
+      else isBehind = true;
     }
+    const next = this.#deadlines[0];
+    return isBehind && next !== undefined ? next.at - now : null;
   }
 }

@@ -4,7 +4,7 @@ import type { PatchMessage } from "@bunting/core/wire";
 import fc from "fast-check";
 import { expect, onTestFinished, test, vi } from "vitest";
 import { flag } from "../../test/support/environment.ts";
-import { encodeDelivery, mergeMessages, type Standing } from "../fan-out/delivery.ts";
+import { encodeDelivery, isResync, mergeMessages, type Standing } from "../fan-out/delivery.ts";
 import { DeliveryQueue } from "./delivery-queue.ts";
 
 const standing: Standing = { relays: {}, connected: 0, keys: {} };
@@ -52,8 +52,21 @@ test("a client that holds any of the revisions that a merged message stands for 
   );
 });
 
+test("edits of one large flag are one message as long as it fits, in whatever script its values are", () => {
+  for (const [prefix, count] of [["user-", 4_000] as const, ["ユーザー", 2_500] as const]) {
+    const values = Array.from({ length: count }, (_, index) => `${prefix}${index}`);
+    const run = [1, 2, 3].map((revision) =>
+      delivery(revision, { large: flag("large", { version: revision, targets: [{ variation: "on", values }] }) }),
+    );
+    expect(run.map(isResync)).toEqual([false, false, false]);
+    const merged = mergeMessages(run);
+    expect(merged).toHaveLength(1);
+    expect(JSON.parse(merged[0]!)).toMatchObject({ previous: 0, revision: 3, flags: { large: { version: 3 } } });
+  }
+});
+
 test("what would not fit a message, what changes members, and a resync travel by themselves", () => {
-  const values = Array.from({ length: 1_500 }, (_, index) => `user-${index}`);
+  const values = Array.from({ length: 3_000 }, (_, index) => `user-${index}`);
   const large = (revision: number) =>
     delivery(revision, { [`large-${revision}`]: flag("large", { targets: [{ variation: "on", values }] }) });
   expect(mergeMessages([large(1), large(2)])).toHaveLength(2);

@@ -233,6 +233,7 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
   override async alarm(): Promise<void> {
     this.#alarm.wentOff();
     this.#tallies.save(Date.now());
+    this.#cutSlow();
     try {
       if (Date.now() - this.#roundAt < ROUND_MS / 2) await this.#children.refresh(this.#storage.revision ?? 0);
       else await this.#round();
@@ -329,17 +330,21 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
   #pass(run: QueuedDelivery[]): void {
     for (const { delivery, standing, sentTo } of run) this.#children.deliver(delivery, standing, sentTo);
     let connected = 0;
-    for (const message of mergeMessages(run.map(({ delivery }) => delivery))) {
-      connected = this.#sockets.sendToAll(message);
-    }
-    const first = this.#storage.firstOfRing();
+    const messages = mergeMessages(run.map(({ delivery }) => delivery));
+    for (const message of messages) connected = this.#sockets.sendToAll(message);
     for (const { delivery } of run) {
       this.#crowd.take(delivery.keys);
       this.#storage.log(delivery);
       this.#tallies.begin(delivery.revision, delivery.publishedAt, connected, Date.now());
     }
     this.#queue.setSocketCount(connected);
-    if (this.#storage.firstOfRing() > first) this.#crowd.cutSlow();
+    this.#crowd.sent(run.at(-1)!, Date.now());
+    this.#cutSlow();
+  }
+
+  #cutSlow(): void {
+    const againInMs = this.#crowd.cutSlow(Date.now());
+    if (againInMs !== null) this.#alarm.wake(againInMs);
   }
 
   /** What lies between cannot be told: every socket fetches the ruleset, if its key is still good. */
