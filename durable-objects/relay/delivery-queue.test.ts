@@ -129,3 +129,20 @@ test("a stream of kills does not put itself off: each is sent 20 ms after the fi
   }
   expect(sent[0]).toBe(3);
 });
+
+test("a clock that is set back delays nothing for longer than a pause", async () => {
+  vi.useFakeTimers();
+  onTestFinished(() => void vi.useRealTimers());
+  const queue = new DeliveryQueue();
+  queue.setSocketCount(1_000_000);
+  let sent = 0;
+  const send = (revision: number) => {
+    queue.add({ delivery: delivery(revision), standing, sentTo: undefined });
+    return queue.next(() => revision - 1).then((run) => (sent = run.at(-1)?.delivery.revision ?? sent));
+  };
+  for (const revision of [1, 2]) await send(revision);
+  vi.setSystemTime(Date.now() - 60_000);
+  void send(3);
+  await vi.advanceTimersByTimeAsync(300);
+  expect(sent).toBe(3);
+});
