@@ -81,13 +81,16 @@ export function encodeDelivery(
   const full: PatchMessage = { type: "patch", ...patch, ackWithinMs: acknowledgeWithinMs(connected, urgent) };
   const encoded = JSON.stringify(full);
   const { revision, previous, publishedAt } = patch;
-  // A string of UTF-16 units is at most three times as long in UTF-8: only long ones are worth measuring.
-  const fits = encoded.length * 3 <= MAX_MESSAGE_BYTES || new TextEncoder().encode(encoded).length <= MAX_MESSAGE_BYTES;
   // A kill that needs a resync is as urgent as one that fits a message: it is not spread over minutes.
   const withinMs = urgent ? full.ackWithinMs : spreadMs(connected);
-  const message = fits ? encoded : JSON.stringify(resync(revision, withinMs));
+  const message = fitsMessage(encoded) ? encoded : JSON.stringify(resync(revision, withinMs));
   return { delivery: { revision, previous, publishedAt, message, urgent, keys }, patch: encoded };
 }
+
+/** A string of UTF-16 units is at most three times as long in UTF-8: only those between are worth measuring. */
+const fitsMessage = (text: string): boolean =>
+  text.length * 3 <= MAX_MESSAGE_BYTES ||
+  (text.length <= MAX_MESSAGE_BYTES && new TextEncoder().encode(text).length <= MAX_MESSAGE_BYTES);
 
 /** Whether the patch did not fit a message, so that clients have to fetch the ruleset. */
 export const isResync = ({ message }: Delivery): boolean => message.startsWith('{"type":"resync"');
@@ -118,7 +121,7 @@ export function mergeMessages(run: Pick<Delivery, "message" | "urgent">[]): stri
     const both: PatchMessage | null =
       last !== null && next.type === "patch" ? mergePatches(last, next, isUrgent) : null;
     const text = both === null ? "" : JSON.stringify(both);
-    if (both !== null && text.length * 3 <= MAX_MESSAGE_BYTES) {
+    if (both !== null && fitsMessage(text)) {
       merged.splice(-1, 1, text);
       last = both;
     } else {

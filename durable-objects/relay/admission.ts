@@ -3,13 +3,22 @@ import { type GoodbyeMessage, SILENCE_SECONDS } from "@bunting/core/wire";
 import type { Delivery, KeyExpiries } from "../fan-out/delivery.ts";
 import { KEY_REVOKED, SILENT, TOO_MUCH, TOO_SLOW } from "../fan-out/handshake.ts";
 import { spreadMs } from "../fan-out/pacing.ts";
+import type { QueuedDelivery } from "./delivery-queue.ts";
 import { checkAdmission, countExcess, type Limits } from "./occupancy.ts";
 import { type Sockets, trySend } from "./sockets.ts";
 import type { RelayStorage } from "./storage.ts";
 
 const SILENCE_MS = SILENCE_SECONDS * 1_000;
 
+/** What a network and a busy client may take on top of the time in which a client is to acknowledge. */
+const LATE_MS = 2_000;
+/** Deadlines that lie closer together are one. */
+const DEADLINES_APART_MS = 500;
+
 export class Admission {
+  /** By when a client that reads has acknowledged what it was sent, in their order. Lost with the memory: then none is late. */
+  #deadlines: { revision: number; at: number }[] = [];
+  #lateRevision = 0;
   readonly #sockets: Sockets;
   readonly #storage: RelayStorage;
   readonly #limits: () => Limits;
@@ -84,16 +93,35 @@ export class Admission {
     }
   }
 
+  /** Every socket was sent this delivery, and all before it. */
+  noteSent({ delivery: { revision }, occupancy }: Pick<QueuedDelivery, "delivery" | "occupancy">, now: number): void {
+    const at = now + spreadMs(occupancy.connected) + LATE_MS;
+    const deadlines = this.#deadlines;
+    // The last one is always among them.
+    if (at < (deadlines.at(-2)?.at ?? 0) + DEADLINES_APART_MS) deadlines.pop();
+    deadlines.push({ revision, at });
+  }
+
   /**
-   * Evicts sockets that have acknowledged nothing of a whole ring: nobody reads them, and their send buffers would
-   * grow.
+   * Evicts sockets that have acknowledged nothing of a whole ring although they had the time for it: nobody reads them, and
+   * their send buffers would grow. Returns in how many ms another may be late; null where none lacks so much.
    */
-  evictSlow(): void {
-    const first = this.#storage.firstOfRing();
-    for (const socket of this.#sockets.open()) {
+  evictSlow(now: number): number | null {
+    while (this.#deadlines[0] !== undefined && this.#deadlines[0].at <= now)
+      this.#lateRevision = this.#deadlines.shift()!.revision;
+    if (this.#lateRevision === 0 && this.#deadlines.length === 0) return null;
+    const sockets = this.#sockets.open();
+    // A relay that has left has no ring either.
+    const first = sockets.length === 0 ? 0 : this.#storage.firstOfRing();
+    let isBehind = false;
+    for (const socket of sockets) {
       const { transport, applied, connectedWith } = this.#sockets.attachmentOf(socket);
-      if (transport === "socket" && Math.max(applied, connectedWith) < first - 1)
-        this.#sockets.close(socket, TOO_SLOW, "slow");
+      const held = Math.max(applied, connectedWith);
+      if (transport !== "socket" || held >= first - 1) continue;
+      if (held < this.#lateRevision) this.#sockets.close(socket, TOO_SLOW, "slow");
+      else isBehind = true;
     }
+    const next = this.#deadlines[0];
+    return isBehind && next !== undefined ? next.at - now : null;
   }
 }

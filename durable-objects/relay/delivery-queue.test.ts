@@ -1,9 +1,10 @@
 /** During a storm of edits a relay sends fewer messages with the same documents, in order, and a kill at once. */
+import { compile } from "@bunting/core";
 import type { PatchMessage } from "@bunting/core/wire";
 import fc from "fast-check";
 import { expect, onTestFinished, test, vi } from "vitest";
 import { flag } from "../../test/support/environment.ts";
-import { type EnvironmentOccupancy, encodeDelivery, mergeMessages } from "../fan-out/delivery.ts";
+import { type EnvironmentOccupancy, encodeDelivery, isResync, mergeMessages } from "../fan-out/delivery.ts";
 import { DeliveryQueue } from "./delivery-queue.ts";
 
 const occupancy: EnvironmentOccupancy = { relays: {}, connected: 0, keys: {} };
@@ -11,17 +12,21 @@ const delivery = (revision: number, flags: Record<string, ReturnType<typeof flag
   encodeDelivery({ revision, previous: revision - 1, publishedAt: revision, flags, segments: {} }, {}, 0, urgent)
     .delivery;
 
+function runOf(changes: Record<string, number | null>[]) {
+  return changes.map((change, index) => {
+    const flags = Object.entries(change).map(
+      ([key, version]) => [key, version === null ? null : flag(key, { version })] as const,
+    );
+    return delivery(index + 1, Object.fromEntries(flags));
+  });
+}
+
 const documents = fc.dictionary(fc.constantFrom("a", "b", "c"), fc.option(fc.nat(9).map((version) => version + 1)));
 
 test("a client that applies merged messages has the same documents as one that applies each (Q8)", () => {
   fc.assert(
     fc.property(fc.array(documents, { minLength: 1, maxLength: 12 }), (changes) => {
-      const run = changes.map((change, index) => {
-        const flags = Object.entries(change).map(
-          ([key, version]) => [key, version === null ? null : flag(key, { version })] as const,
-        );
-        return delivery(index + 1, Object.fromEntries(flags));
-      });
+      const run = runOf(changes);
       const messages = mergeMessages(run).map((message) => JSON.parse(message) as PatchMessage);
       expect(messages).toHaveLength(1);
       const apply = (all: PatchMessage[]) => Object.assign({}, ...all.map(({ flags }) => flags)) as object;
@@ -31,8 +36,37 @@ test("a client that applies merged messages has the same documents as one that a
   );
 });
 
+test("a client that holds any of the revisions that a merged message stands for applies it as it is (Q8)", () => {
+  const empty = { schema: 1, environment: "e", revision: 0, flags: {}, segments: {} } as const;
+  const events = { exposureSampleRate: 1, summarySeconds: 60 };
+  fc.assert(
+    fc.property(fc.array(documents, { minLength: 2, maxLength: 8 }), fc.nat(), (changes, some) => {
+      const run = runOf(changes);
+      const [each, ahead] = [compile({ ...empty, events }), compile({ ...empty, events })];
+      const patches = run.map(({ message }) => JSON.parse(message) as PatchMessage);
+      for (const patch of patches) each.apply(patch);
+      for (const patch of patches.slice(0, some % changes.length)) ahead.apply(patch);
+      ahead.apply(JSON.parse(mergeMessages(run)[0]!) as PatchMessage);
+      expect(ahead.ruleset).toEqual(each.ruleset);
+    }),
+  );
+});
+
+test("edits of one large flag are one message as long as it fits, in whatever script its values are", () => {
+  for (const [prefix, count] of [["user-", 4_000] as const, ["ユーザー", 2_500] as const]) {
+    const values = Array.from({ length: count }, (_, index) => `${prefix}${index}`);
+    const run = [1, 2, 3].map((revision) =>
+      delivery(revision, { large: flag("large", { version: revision, targets: [{ variation: "on", values }] }) }),
+    );
+    expect(run.map(isResync)).toEqual([false, false, false]);
+    const merged = mergeMessages(run);
+    expect(merged).toHaveLength(1);
+    expect(JSON.parse(merged[0]!)).toMatchObject({ previous: 0, revision: 3, flags: { large: { version: 3 } } });
+  }
+});
+
 test("changes too large to merge, changes of members, and resyncs are not merged", () => {
-  const values = Array.from({ length: 1_500 }, (_, index) => `user-${index}`);
+  const values = Array.from({ length: 3_000 }, (_, index) => `user-${index}`);
   const large = (revision: number) =>
     delivery(revision, { [`large-${revision}`]: flag("large", { targets: [{ variation: "on", values }] }) });
   expect(mergeMessages([large(1), large(2)])).toHaveLength(2);
@@ -94,4 +128,21 @@ test("kills in quick succession are sent 20 ms after the first of them, also whi
     add(revision);
   }
   expect(sent[0]).toBe(3);
+});
+
+test("a clock that is set back delays nothing for longer than a pause", async () => {
+  vi.useFakeTimers();
+  onTestFinished(() => void vi.useRealTimers());
+  const queue = new DeliveryQueue();
+  queue.setSocketCount(1_000_000);
+  let sent = 0;
+  const send = (revision: number) => {
+    queue.add({ delivery: delivery(revision), occupancy, sentTo: undefined });
+    return queue.next(() => revision - 1).then((run) => (sent = run.at(-1)?.delivery.revision ?? sent));
+  };
+  for (const revision of [1, 2]) await send(revision);
+  vi.setSystemTime(Date.now() - 60_000);
+  void send(3);
+  await vi.advanceTimersByTimeAsync(300);
+  expect(sent).toBe(3);
 });

@@ -234,10 +234,10 @@ export class Relay extends DurableObject<Env> implements UpstreamNode, Downstrea
   override async alarm(): Promise<void> {
     this.#alarm.wentOff();
     this.#statistics.save(Date.now());
+    this.#evictSlow();
     try {
-      if (Date.now() - this.#maintainedAt < MAINTENANCE_MS / 2)
-        await this.#children.refresh(this.#storage.revision ?? 0);
-      else await this.#maintain();
+      const isDue = Date.now() - this.#maintainedAt >= MAINTENANCE_MS / 2;
+      await (isDue ? this.#maintain() : this.#children.refresh(this.#storage.revision ?? 0));
     } finally {
       if (this.#storage.revision !== null) this.#alarm.wake(MAINTENANCE_MS);
     }
@@ -331,17 +331,21 @@ export class Relay extends DurableObject<Env> implements UpstreamNode, Downstrea
   #send(run: QueuedDelivery[]): void {
     for (const { delivery, occupancy, sentTo } of run) this.#children.deliver(delivery, occupancy, sentTo);
     let connected = 0;
-    for (const message of mergeMessages(run.map(({ delivery }) => delivery))) {
-      connected = this.#sockets.sendToAll(message);
-    }
-    const first = this.#storage.firstOfRing();
+    const messages = mergeMessages(run.map(({ delivery }) => delivery));
+    for (const message of messages) connected = this.#sockets.sendToAll(message);
     for (const { delivery } of run) {
       this.#admission.applyKeys(delivery.keys);
       this.#storage.log(delivery);
       this.#statistics.start(delivery.revision, delivery.publishedAt, connected, Date.now());
     }
     this.#queue.setSocketCount(connected);
-    if (this.#storage.firstOfRing() > first) this.#admission.evictSlow();
+    this.#admission.noteSent(run.at(-1)!, Date.now());
+    this.#evictSlow();
+  }
+
+  #evictSlow(): void {
+    const againInMs = this.#admission.evictSlow(Date.now());
+    if (againInMs !== null) this.#alarm.wake(againInMs);
   }
 
   /** Moves to a revision that deliveries do not lead to: sends a resync, and closes sockets of invalid keys. */

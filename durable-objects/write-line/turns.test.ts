@@ -130,3 +130,27 @@ test("the duration of a turn is a moving average of ended turns", () => {
   expect(turns.turnMs).toBeGreaterThan(390);
   expect(turns.turnMs).toBeLessThanOrEqual(400);
 });
+
+test("a turn that never ends is learnt from too: those behind it would wait as long again", () => {
+  let turns = NO_TURNS;
+  for (let id = 1; id <= 20; id++)
+    turns = begin(enter(turns, { id, environments: ["a"] }, 0).turns!, id * MAX_TURN_MS).turns;
+  expect(turns.turnMs).toBeGreaterThan(MAX_TURN_MS / 2);
+  turns = { ...turns, waiting: Array.from({ length: 5 }, (_, n) => ({ id: 90 + n, environments: ["a"], since: 0 })) };
+  expect(enter(turns, { id: 99, environments: ["a"] }, 0).turns).toBeNull();
+});
+
+test("who goes next is found by looking at each ticket a few times, however many wait (Q9)", () => {
+  let looks = 0;
+  const ticket = (id: number) => ({
+    id,
+    since: 0,
+    get environments() {
+      looks++;
+      return [`environment-${id % 20}`];
+    },
+  });
+  const waiting = Array.from({ length: 5_000 }, (_, id) => ticket(id));
+  expect(begin({ ...NO_TURNS, waiting }, 0).begun).toHaveLength(20);
+  expect(looks).toBeLessThanOrEqual(5 * waiting.length);
+});

@@ -39,23 +39,47 @@ export function leave(turns: Turns, id: number, now: number): Turns {
   const ended = turns.working.find((one) => one.id === id);
   const waiting = turns.waiting.filter((one) => one.id !== id);
   if (ended === undefined) return { ...turns, waiting };
-  const turnMs = (1 - NEWEST) * turns.turnMs + NEWEST * (now - ended.since);
+  const turnMs = averaged(turns.turnMs, now - ended.since);
   return { waiting, working: turns.working.filter((one) => one !== ended), turnMs };
 }
 
-/** Starts all tickets whose turn it is, and drops turns that have overrun. */
+/** Starts all tickets whose turn it is, and drops turns that have overrun. Linear in the tickets. */
 export function begin(turns: Turns, now: number): { turns: Turns; begun: number[] } {
   const working = turns.working.filter((one) => one.since + MAX_TURN_MS > now);
   const waiting: Waiting[] = [];
   const begun: number[] = [];
+  const ahead = new Environments();
+  for (const { environments } of working) ahead.add(environments);
   for (const ticket of turns.waiting) {
-    if ([...working, ...waiting].some((other) => overlap(other, ticket))) waiting.push(ticket);
+    const { environments } = ticket;
+    if (ahead.overlap(environments)) waiting.push(ticket);
     else {
       working.push({ ...ticket, since: now });
       begun.push(ticket.id);
     }
+    ahead.add(environments);
   }
-  return { turns: { ...turns, waiting, working }, begun };
+  let { turnMs } = turns;
+  for (const one of turns.working) if (one.since + MAX_TURN_MS <= now) turnMs = averaged(turnMs, MAX_TURN_MS);
+  return { turns: { waiting, working, turnMs }, begun };
+}
+
+const averaged = (turnMs: number, last: number): number => (1 - NEWEST) * turnMs + NEWEST * last;
+
+/** Those that tickets are for. */
+class Environments {
+  readonly #keys = new Set<string>();
+  #isProject = false;
+
+  add(environments: Ticket["environments"]): void {
+    if (environments === null) this.#isProject = true;
+    else for (const environment of environments) this.#keys.add(environment);
+  }
+
+  overlap(environments: Ticket["environments"]): boolean {
+    if (this.#isProject) return true;
+    return environments === null ? this.#keys.size > 0 : environments.some((one) => this.#keys.has(one));
+  }
 }
 
 /** When `begin` has to be called again if no ticket leaves before; null where none waits. */

@@ -3,7 +3,7 @@ import type { ErrorCode, Reason } from "./decision.ts";
 import type { Exposure } from "./evaluate/exposures.ts";
 import type { Flag, Json, Segment } from "./ruleset.ts";
 
-/** A change on top of `previous`; a document that is null has been deleted. */
+/** A change on top of `previous`, or of any revision from there to before `revision`; a document that is null has been deleted. */
 export type Delta = {
   revision: number;
   previous: number;

@@ -8,6 +8,7 @@ import {
 } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
+import { encodeDelivery } from "../../durable-objects/fan-out/delivery.ts";
 import type { Env } from "../../workers/env.ts";
 import { Hub } from "../../workers/index.ts";
 import { fetchPath, newPlace, withKey } from "../support/data-plane.ts";
@@ -210,8 +211,34 @@ test("a client that has acknowledged nothing of a megabyte is evicted; bridges o
     await vi.waitFor(() => expect(reading.received.at(-1)).toBe(`patch ${revision}`));
     reading.socket.send(JSON.stringify({ applied: revision }));
   }
-  await vi.waitFor(() => expect(slow.closed).toEqual({ code: 4413, reason: "slow" }));
+  await vi.waitFor(() => expect(slow.closed).toEqual({ code: 4413, reason: "slow" }), 10_000);
   expect([reading.closed, bridge.closed]).toEqual([null, null]);
+});
+
+test("a storm of more than a megabyte that is sent at once cuts nobody who reads", async () => {
+  const { environmentId, publish } = await environmentWithHub();
+  // As many as make the relay pause between messages.
+  const clients = await Promise.all(Array.from({ length: 40 }, () => open(environmentId, "hash")));
+  for (const client of clients)
+    client.socket.addEventListener("message", ({ data }) => {
+      const { type, revision } = JSON.parse(data as string) as { type: string; revision: number };
+      if (type === "patch") client.socket.send(JSON.stringify({ applied: revision }));
+    });
+  const values = Array.from({ length: 1_200 }, (_, index) => `user-${index}`);
+  await publish({ flags: { a: flag("a") } });
+  const relay = relayOf(environmentId);
+  const occupancy = { relays: {}, connected: 0, keys: {} };
+  const kills = Array.from({ length: 120 }, (_, index) => {
+    const [revision, key] = [index + 3, `flag-${index}`];
+    const flags = { [key]: flag(key, { targets: [{ variation: "on", values }] }) };
+    return encodeDelivery({ revision, previous: revision - 1, publishedAt: 0, flags, segments: {} }, {}, 0, true)
+      .delivery;
+  });
+  await vi.waitFor(() => expect(clients.every(({ received }) => received.includes("patch 2"))).toBe(true));
+  await Promise.all(kills.map((kill) => relay.deliver(kill, occupancy)));
+  await vi.waitFor(() => expect(clients.map(({ reached }) => reached)).toEqual(clients.map(() => 122)));
+  await vi.waitFor(async () => expect((await relay.receipt(122, 500)).applied).toBe(clients.length));
+  expect(clients.filter(({ closed }) => closed !== null).length).toBe(0);
 });
 
 test("a hibernated relay keeps its sockets and their state", async () => {

@@ -12,7 +12,7 @@ import type { Env } from "../../workers/env.ts";
  */
 type Fault =
   | { mode: "fail"; at?: string }
-  | { mode: "delay"; ms: number }
+  | { mode: "delay"; ms: number; when?: "after" }
   | { mode: "flaky"; rate: number }
   | { mode: "hang"; at: string; when: "before" | "after"; times?: number };
 const PARTS = [
@@ -99,7 +99,11 @@ async function behind(name: Part, what: string, call: () => unknown): Promise<un
   const fault = faults?.[name];
   if (fault?.mode === "fail" && new RegExp(fault.at ?? "").test(what))
     throw new Error(`${name} is down (a test says so)`);
-  if (fault?.mode === "delay") await new Promise((resolve) => setTimeout(resolve, fault.ms));
+  if (fault?.mode === "delay") {
+    const answer = fault.when === "after" ? await call() : undefined;
+    await new Promise((resolve) => setTimeout(resolve, fault.ms));
+    if (fault.when === "after") return answer;
+  }
   if (fault?.mode === "flaky" && Math.random() < fault.rate) {
     if (Math.random() < 0.5) await call();
     throw new Error(`${name} failed (a test says so)`);

@@ -61,11 +61,11 @@ export class CurrentRuleset {
     if (!this.isConfirmed) this.#source = "snapshot";
   }
 
-  /** @throws Error where it does not follow on what is held, which then stays. */
+  /** @throws Error where it leaves a gap or tells nothing new; what is held then stays. */
   apply(patch: PatchMessage): Change {
-    const { ruleset, evaluator } = this;
-    if (ruleset === null || evaluator === null || this.revision !== patch.previous)
-      throw new Error("it builds on another revision");
+    const { ruleset, evaluator, revision: previous } = this;
+    const isNext = previous !== null && patch.previous <= previous && previous < patch.revision;
+    if (ruleset === null || evaluator === null || !isNext) throw new Error("it builds on another revision");
     evaluator.apply(patch);
     ruleset.revision = patch.revision;
     overlay(ruleset.flags, patch.flags);
@@ -77,7 +77,7 @@ export class CurrentRuleset {
     const known = patch.publishedAt > 0;
     return {
       revision: patch.revision,
-      previous: patch.previous,
+      previous,
       publishedAt: known ? patch.publishedAt : null,
       ageMs: known ? Math.max(0, this.#clock.now() - patch.publishedAt) : null,
       flags: Object.keys(patch.flags),

@@ -116,6 +116,7 @@ describe("patches", () => {
     ["is older than what is held", patch(4, 3), ["acknowledge 10"], 10],
     ["leaves a gap", patch(13, 12), ["fetch in 125"], 10],
     ["skips revisions but builds on what is held", patch(20, 10), ["apply 20", "acknowledge 20"], 20],
+    ["stands for several, some of which are held", patch(12, 8), ["apply 12", "acknowledge 12"], 12],
   ])("one that %s (Q8)", (_, message, expected, revision) => {
     const { did, state } = run(live, say(message));
     expect(did.filter((kind) => !/silence|stale/.test(kind))).toEqual(expected);

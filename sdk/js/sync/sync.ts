@@ -239,7 +239,7 @@ export function transition<P extends Put, D extends Patch>(
     wantMore(change.revision);
     if (state.revision !== null && change.revision > state.revision) {
       state.early = [...state.early.slice(1 - EARLY_PATCHES), change];
-      if (change.previous !== state.revision) {
+      if (change.previous > state.revision) {
         armSooner("fetch", random() * GAP_MS);
         return;
       }
@@ -251,9 +251,10 @@ export function transition<P extends Put, D extends Patch>(
     else armSooner("ack", inMs);
   }
 
+  /** A patch that stands for several revisions has the latest of each document: it may begin before what is held. */
   function applyEarly(): void {
     state.early = state.early.filter(({ revision }) => revision > held());
-    const next = state.early.find(({ previous }) => previous === state.revision);
+    const next = state.early.find(({ previous }) => previous <= held());
     if (next === undefined) return;
     move(next.revision);
     act("apply", next);
