@@ -331,8 +331,7 @@ export class Relay extends DurableObject<Env> implements UpstreamNode, Downstrea
   #send(run: QueuedDelivery[]): void {
     for (const { delivery, occupancy, sentTo } of run) this.#children.deliver(delivery, occupancy, sentTo);
     let connected = 0;
-    const messages = mergeMessages(run.map(({ delivery }) => delivery));
-    for (const message of messages) connected = this.#sockets.sendToAll(message);
+    for (const one of mergeMessages(run.map(({ delivery }) => delivery))) connected = this.#sockets.sendToAll(one);
     for (const { delivery } of run) {
       this.#admission.applyKeys(delivery.keys);
       this.#storage.log(delivery);

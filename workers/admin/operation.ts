@@ -15,7 +15,7 @@ import { type Requested, requestOf } from "./write/request.ts";
 import { type Written, write } from "./write/write.ts";
 import type { WritePlace } from "./write/write-line-client.ts";
 
-export type Method = "get" | "post" | "put" | "patch" | "delete";
+type Method = "get" | "post" | "put" | "patch" | "delete";
 type Status = 200 | 201 | 202 | 204;
 
 type NamesIn<Path extends string> = Path extends `${string}{${infer Name}}${infer Rest}` ? Name | NamesIn<Rest> : never;

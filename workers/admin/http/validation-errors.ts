@@ -16,7 +16,7 @@ z.config({
 });
 
 /** One mistake for each thing to correct, with a JSON pointer to it. `prefix` tells a parameter from the body. */
-export function mistakesOf(issues: Issue[], prefix = ""): Mistake[] {
+function mistakesOf(issues: Issue[], prefix = ""): Mistake[] {
   return issues.flatMap((issue): Mistake[] => {
     const at = (...last: string[]) => prefix + pointer([...issue.path, ...last]);
     if (issue.code === "unrecognized_keys") return fieldsWithoutPlace(issue.keys, at, knownAt.get(issue.keys));
