@@ -100,6 +100,11 @@ export class RelayStorage {
     );
   }
 
+  /** Who lacks all of it was sent about a megabyte; after a leap the ring is short, and says nothing of anybody. */
+  get isRingFull(): boolean {
+    return this.#ringBytes > RING_BYTES / 2;
+  }
+
   /** Who has acknowledged less than this was sent more than the ring holds since. */
   firstOfRing(): number {
     const { first } = this.#sql.exec<{ first: number | null }>("SELECT min(revision) AS first FROM ring").one();
