@@ -111,8 +111,8 @@ export class Admission {
       this.#lateRevision = this.#deadlines.shift()!.revision;
     if (this.#lateRevision === 0 && this.#deadlines.length === 0) return null;
     const sockets = this.#sockets.open();
-    // A relay that has left has no ring either.
-    const first = sockets.length === 0 ? 0 : this.#storage.firstOfRing();
+    if (sockets.length === 0 || !this.#storage.isRingFull) return null;
+    const first = this.#storage.firstOfRing();
     let isBehind = false;
     for (const socket of sockets) {
       const { transport, applied, connectedWith } = this.#sockets.attachmentOf(socket);

@@ -101,6 +101,11 @@ export class RelayStorage {
     );
   }
 
+  /** Whether a client that lacks all of the ring was sent about a megabyte: after a skip the ring is short. */
+  get isRingFull(): boolean {
+    return this.#ringBytes > RING_BYTES / 2;
+  }
+
   /** The oldest revision in the ring, 0 if it is empty. */
   firstOfRing(): number {
     const { first } = this.#sql.exec<{ first: number | null }>("SELECT min(revision) AS first FROM ring").one();

@@ -241,6 +241,27 @@ test("a storm of more than a megabyte that is sent at once cuts nobody who reads
   expect(clients.filter(({ closed }) => closed !== null).length).toBe(0);
 });
 
+test("a client that takes long to fetch the ruleset after a resync is not evicted as one that does not read", async () => {
+  const { environmentId, publish } = await environmentWithHub();
+  const ofHub = (sql: string) =>
+    runInDurableObject(hubOf(environmentId), (_, { storage }) => void storage.sql.exec(sql));
+  await publish({ keys: { hash: { id: "key_1", kind: "server", origins: [], expiresAt: null } } });
+  const client = await open(environmentId, "hash");
+  // Lost on the way and forgotten: the relay skips to it.
+  await ofHub("DELETE FROM children");
+  const { revision } = await publish({ flags: { a: flag("a") } });
+  await ofHub("DELETE FROM deltas");
+  await runDurableObjectAlarm(relayOf(environmentId));
+  await vi.waitFor(() => expect(client.received.at(-1)).toBe(`resync ${revision}`));
+  await publish({ flags: { b: flag("b") } });
+  await vi.waitFor(() => expect(client.received.at(-1)).toBe(`patch ${revision + 1}`));
+  await scheduler.wait(3_200);
+  await runDurableObjectAlarm(relayOf(environmentId));
+  await publish({ flags: { c: flag("c") } });
+  await vi.waitFor(() => expect(client.received.at(-1)).toBe(`patch ${revision + 2}`));
+  expect(client.closed).toBeNull();
+});
+
 test("a hibernated relay keeps its sockets and their state", async () => {
   const { environmentId, publish } = await environmentWithHub();
   const client = await open(environmentId, "hash");
