@@ -35,8 +35,8 @@ type Asking = { env: Pick<Env, "READ_LIMITER">; ctx: Pick<ExecutionContext, "wai
 
 async function askPlatform(env: Asking["env"], key: string, reader: Reader): Promise<void> {
   // A limit that cannot be read must not refuse anybody.
-  const asked = within(env.READ_LIMITER.limit({ key }), RATE_LIMITER_MS, "the rate limiter");
-  const { success } = await asked.catch(() => ({ success: true }));
+  const taken = within(env.READ_LIMITER.limit({ key }), RATE_LIMITER_MS, "the rate limiter");
+  const { success } = await taken.catch(() => ({ success: true }));
   if (!success) reader.refusedUntil = Date.now() + PLATFORM_MS;
 }
 

@@ -105,10 +105,10 @@ const underWay = new Map<string, { query: Promise<unknown>; begunAt: number }>()
 const SHARED_MS = 5;
 
 async function fromEither<T>(kv: KVNamespace, key: string, fromD1: () => Promise<T | null>): Promise<T | null> {
-  let asked: Promise<T | null> | null = null;
+  let query: Promise<T | null> | null = null;
   const ask = () => {
-    asked ??= fromD1();
-    return asked;
+    query ??= fromD1();
+    return query;
   };
   const first = async () => {
     const one = { query: ask(), begunAt: Date.now() };

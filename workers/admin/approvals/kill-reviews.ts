@@ -67,14 +67,14 @@ const list = operation({
     const { status, environment, flag, q, ...order } = query;
     const project = await findProject(db, path.project);
     if (project === undefined) throw notFound(`The project ${path.project}`);
-    const { page, told } = await listing(c, order, "seq");
+    const { page, answerOf } = await listing(c, order, "seq");
     const visible = visibleEnvironments(scope, path.project);
     const environments =
       environment === undefined ? visible : [environment].filter((one) => visible?.includes(one) ?? true);
     const open = status === undefined ? undefined : status === "open";
     const rows = await listKillReviews(db, project.id, { open, environments, flag, q }, page);
     const positioned = rows.map((there) => ({ ...there, seq: there.row.seq, createdAt: there.row.killedAt }));
-    return told(positioned, shown);
+    return answerOf(positioned, shown);
   },
 });
 

@@ -72,10 +72,10 @@ const list = operation({
     enabled: truth,
   }),
   answer: page(policy),
-  returns: "Policies, by key unless told",
+  returns: "Policies, by key by default",
   handle: async ({ db, path, query }, c) => {
     const { environment, tag, enabled, q = "", ...order } = query;
-    const { page, told } = await listing(c, order, "key");
+    const { page, answerOf } = await listing(c, order, "key");
     const { policies } = await projectPolicies(db, path.project);
     const holds = (all: string[], one: string | undefined) =>
       one === undefined || all.length === 0 || all.includes(one);
@@ -87,7 +87,7 @@ const list = operation({
         (enabled === undefined || row.enabled === enabled) &&
         [row.key, row.name, row.description].some((one) => one.toLowerCase().includes(text)),
     );
-    return told(pageAmong(rows, "key", page), (row) => shown(path.project, row));
+    return answerOf(pageAmong(rows, "key", page), (row) => shown(path.project, row));
   },
 });
 

@@ -6,7 +6,7 @@ import { findEnvironment } from "../../store/credentials.ts";
 import type { Database } from "../../store/database.ts";
 import type { Scope } from "../../store/schema/index.ts";
 import { requireScope } from "../http/access.ts";
-import { mistake, page, pageQuery, whole } from "../http/contract.ts";
+import { page, pageQuery, validationError, whole } from "../http/contract.ts";
 import { z } from "../http/zod.ts";
 import { operation } from "../operation.ts";
 import { delivery, killsThere } from "../write/hub-client.ts";
@@ -105,7 +105,7 @@ const revert = operation({
     .object({
       reverted: z.number().int(),
       changes: entry.shape.changes,
-      warnings: z.array(mistake),
+      warnings: z.array(validationError),
       environments: z.record(z.string(), delivery),
     })
     .openapi("Revert"),

@@ -1,6 +1,6 @@
 /** Putting back what an entry of the audit log took away, on top of whatever is there now. */
 import type { Flag } from "@bunting/core";
-import { conflict, type Mistake } from "../../platform/problem.ts";
+import { conflict, type ValidationError } from "../../platform/problem.ts";
 import { type AuditRow, undoOfEntry } from "../../store/audit.ts";
 import type { Database } from "../../store/database.ts";
 import type { UndoOf } from "../../store/outbox/change.ts";
@@ -20,7 +20,7 @@ import type { Requested } from "../write/request.ts";
 export type Revert = {
   reverted: number;
   changes: Record<string, FieldChange>;
-  warnings: Mistake[];
+  warnings: ValidationError[];
   /** On its way nowhere before it is written. */
   environments: Record<string, Delivery>;
 };
@@ -36,19 +36,19 @@ const otherwise: [RegExp, string][] = [
 
 /** @throws ApiError 409 where the entry holds nothing to put back, or something else was written there since. */
 export async function planRevert(
-  asked: Pick<Requested, "env" | "db">,
+  requested: Pick<Requested, "env" | "db">,
   entry: AuditRow,
   force: boolean,
   now: number,
 ): Promise<Plan<Revert>> {
-  const taken = await undoOfEntry(asked.db, entry.id);
+  const taken = await undoOfEntry(requested.db, entry.id);
   if (taken.length === 0) {
     const advice = otherwise.find(([action]) => action.test(entry.action))?.[1] ?? "Change it by hand.";
     throw conflict("not-revertible", `Entry ${entry.id} (${entry.action}) cannot be reverted. ${advice}`);
   }
   const { status, body, write } = await (entry.environment === null
-    ? planProject(asked.db, entry, taken, force, now)
-    : planEnvironment(asked, entry, entry.environment, taken, force, now));
+    ? planProject(requested.db, entry, taken, force, now)
+    : planEnvironment(requested, entry, entry.environment, taken, force, now));
   const warnings = "warnings" in body ? body.warnings : [];
   const answer = { reverted: entry.id, changes: write?.audit.changes ?? {}, warnings, environments: {} };
   if (write === undefined) return { status, body: answer };

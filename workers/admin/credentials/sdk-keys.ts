@@ -113,10 +113,10 @@ const list = operation({
   returns: "Keys",
   handle: async (requested, c) => {
     const { kind, q, state, ...order } = requested.query;
-    const { page, told } = await listing(c, order, "id");
+    const { page, answerOf } = await listing(c, order, "id");
     const { id } = await environmentOf(requested);
     const rows = await listSdkKeys(requested.db, id, { kind, q, state, now: c.var.now() }, page);
-    return told(rows, shown);
+    return answerOf(rows, shown);
   },
 });
 

@@ -111,9 +111,9 @@ const list = operation({
   returns: "Tokens",
   handle: async ({ db, query }, c) => {
     const { role, q, state, ...order } = query;
-    const { page, told } = await listing(c, order, "id");
+    const { page, answerOf } = await listing(c, order, "id");
     const rows = await listTokens(db, { role, q, state, now: c.var.now() }, page);
-    return told(rows, shown);
+    return answerOf(rows, shown);
   },
 });
 

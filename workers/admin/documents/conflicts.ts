@@ -1,7 +1,7 @@
 /** Where a change that was asked for and what has changed since get in each other's way. Pure. */
 import type { Flag, Rule, Segment } from "@bunting/core";
 import type { Base, DocumentKind, FieldChange } from "../../store/schema/index.ts";
-import { MAX_MISTAKES } from "../limits.ts";
+import { MAX_VALIDATION_ERRORS } from "../limits.ts";
 import { type Document, isFlag, isSegment, type Source, type Touched } from "./changed-document.ts";
 import { difference } from "./diff.ts";
 import { serveWithWeights } from "./splits.ts";
@@ -30,7 +30,7 @@ export function conflictsOf(bases: Base[], touched: Touched[], sources: Source[]
     ...sources.flatMap((one) =>
       conflictsAt(one, otherVersion(known.get(addressOf(one))?.version ?? null, one.version)),
     ),
-  ].slice(0, MAX_MISTAKES);
+  ].slice(0, MAX_VALIDATION_ERRORS);
 }
 
 const addressOf = ({ environment, kind, key }: Omit<Touched, "before" | "after">) =>
@@ -55,7 +55,7 @@ export function conflictsBetween(base: Document, current: Document, proposed: Do
       if (other !== undefined) return [conflict(path, change, ours[other]!)];
       return isTurnedOn(current, proposed) ? [conflict(path, change, change)] : [];
     })
-    .slice(0, MAX_MISTAKES);
+    .slice(0, MAX_VALIDATION_ERRORS);
 }
 
 const isTurnedOn = (current: Document, proposed: Document): boolean =>

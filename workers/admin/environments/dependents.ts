@@ -4,7 +4,7 @@ import { dependentGraph } from "../../store/dependents.ts";
 import { findSegment } from "../../store/segments.ts";
 import { document } from "../documents/schema.ts";
 import { flagThere } from "../flags/targeting-edit.ts";
-import { mistaken } from "../http/validation-errors.ts";
+import { invalid } from "../http/validation-errors.ts";
 import { z } from "../http/zod.ts";
 import { operation } from "../operation.ts";
 import { environmentOf } from "../write/lookup.ts";
@@ -21,7 +21,7 @@ const read = operation({
   query: z.object({ flag: named, segment: named }),
   answer: z
     .object({
-      nodes: z.array(document).openapi({ description: "What was asked for comes first" }),
+      nodes: z.array(document).openapi({ description: "What was requested comes first" }),
       edges: z.array(z.object({ from: document, to: document })).openapi({ description: "`from` refers to `to`" }),
       truncated: z.boolean().openapi({ description: "More than a thousand documents: these are the nearest" }),
     })
@@ -32,7 +32,7 @@ const read = operation({
     const { flag, segment } = query;
     if ((flag === undefined) === (segment === undefined)) {
       const message = "Send one of flag and segment.";
-      throw mistaken(message, [{ pointer: "query:/flag", code: "one-of", message }]);
+      throw invalid(message, [{ pointer: "query:/flag", code: "one-of", message }]);
     }
     const environment = await environmentOf(requested);
     if (flag !== undefined) await flagThere(db, environment, flag);

@@ -121,11 +121,11 @@ const list = operation({
   answer: page(environment),
   returns: "Environments",
   handle: async ({ db, scope, path, query }, c) => {
-    const { page, told } = await listing(c, query, "key");
+    const { page, answerOf } = await listing(c, query, "key");
     const project = await findProject(db, path.project);
     if (project === undefined) throw notFound(`The project ${path.project}`);
     const rows = await listEnvironments(db, project.id, visibleEnvironments(scope, project.key), query.q, page);
-    return told(rows, (row) => shown(project.key, row));
+    return answerOf(rows, (row) => shown(project.key, row));
   },
 });
 

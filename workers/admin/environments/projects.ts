@@ -82,9 +82,9 @@ const list = operation({
   answer: page(project),
   returns: "Projects",
   handle: async ({ db, scope, query }, c) => {
-    const { page, told } = await listing(c, query, "key");
+    const { page, answerOf } = await listing(c, query, "key");
     const rows = await listProjects(db, visibleProjects(scope), query.q, page);
-    return told(rows, shown);
+    return answerOf(rows, shown);
   },
 });
 

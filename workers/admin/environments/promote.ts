@@ -12,8 +12,8 @@ import { segmentFields } from "../documents/segment-fields.ts";
 import { type DocumentEdit, planDocuments } from "../flags/environment-edit.ts";
 import { shownTargeting } from "../flags/representation.ts";
 import { flagThere } from "../flags/targeting-edit.ts";
-import { key, mistake } from "../http/contract.ts";
-import { mistaken } from "../http/validation-errors.ts";
+import { key, validationError } from "../http/contract.ts";
+import { invalid } from "../http/validation-errors.ts";
 import { z } from "../http/zod.ts";
 import { MAX_PROMOTED } from "../limits.ts";
 import { operation } from "../operation.ts";
@@ -57,7 +57,7 @@ const promote = operation({
       from: key,
       to: key,
       documents: z.array(z.object({ ...document.shape, version, changes, moved: movedInFlag })),
-      warnings: z.array(mistake),
+      warnings: z.array(validationError),
       ...delivery.shape,
     })
     .openapi("Promotion"),
@@ -96,7 +96,7 @@ function requireEachOnce(items: Item[]): void {
   const names = items.map((item) => ("flag" in item ? `flag ${item.flag}` : `segment ${item.segment}`));
   const twice = names.flatMap((name, index) => (names.indexOf(name) < index ? [index] : []));
   if (twice.length === 0) return;
-  throw mistaken(
+  throw invalid(
     "Each document is promoted once.",
     twice.map((index) => ({
       pointer: `/items/${index}`,

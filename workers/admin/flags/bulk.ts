@@ -67,7 +67,7 @@ const change = operation({
   role: "editor",
   body: bulk,
   answer: z.object({ items: z.array(item), environments: z.record(z.string(), delivery).optional() }),
-  returns: "What became of each flag, in the order asked",
+  returns: "What became of each flag, in the order requested",
   example: { action: "addTags", keys: ["new-checkout"], tags: ["payment"], reason: "Owned by payments now" },
   problems: { 403: ["approval-required"], 413: ["change-too-large", "ruleset-too-large"] },
   plan: (requested, now) => planBulk(requested, now),

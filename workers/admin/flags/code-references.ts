@@ -1,11 +1,11 @@
-/** Where flags are in people's code: told by their CI, a repository at a time. */
+/** Where flags are in people's code: sent by their CI, a repository at a time. */
 
 import { badRequest, conflict, notFound } from "../../platform/problem.ts";
 import { sha256 } from "../../store/credentials.ts";
 import { findRepository, listReferences, replaceReferences, unknownFlags } from "../../store/flags/code-references.ts";
 import { findProject } from "../../store/projects.ts";
 import { difference } from "../documents/diff.ts";
-import { firstMistakes } from "../documents/schema.ts";
+import { firstErrors } from "../documents/schema.ts";
 import { key, page, pageOf, pageQuery, time } from "../http/contract.ts";
 import { z } from "../http/zod.ts";
 import { MAX_NAME, MAX_REFERENCES, MAX_REPOSITORIES, MAX_TEXT } from "../limits.ts";
@@ -32,7 +32,7 @@ const upload = operation({
     repository,
     commit,
     branch,
-    references: firstMistakes(
+    references: firstErrors(
       z.array(z.strictObject({ ...place, snippet: z.string().max(MAX_TEXT).optional() })).max(MAX_REFERENCES),
     ),
   }),

@@ -1,6 +1,6 @@
 /** One change of several documents of an environment: validated together, landing together, audited as one. */
 import { type Flag, type Ruleset, references, type Segment } from "@bunting/core";
-import { ApiError, conflict, type Mistake, notFound } from "../../platform/problem.ts";
+import { ApiError, conflict, notFound, type ValidationError } from "../../platform/problem.ts";
 import type { EnvironmentName } from "../../store/credentials.ts";
 import type { Database, Statement } from "../../store/database.ts";
 import {
@@ -22,7 +22,7 @@ import { type SegmentFields, segmentFields, segmentUndo } from "../documents/seg
 import { fullSinceAfter } from "../documents/serves-one-variation.ts";
 import { withWeights } from "../documents/targeting.ts";
 import { inUse, validityOf } from "../documents/validity.ts";
-import { MAX_CHANGE_BYTES, MAX_MISTAKES } from "../limits.ts";
+import { MAX_CHANGE_BYTES, MAX_VALIDATION_ERRORS } from "../limits.ts";
 import type { Plan } from "../write/plan.ts";
 import { flagThere, targetingStatements, targetingUndo } from "./targeting-edit.ts";
 
@@ -52,7 +52,7 @@ export async function planDocuments(
   environment: EnvironmentName,
   { edits, verb, reverts }: EnvironmentEdit,
   now: number,
-): Promise<Plan<{ documents: Edited[]; warnings: Mistake[] }>> {
+): Promise<Plan<{ documents: Edited[]; warnings: ValidationError[] }>> {
   const { found, steps } = await made(db, environment, edits, now);
   const changed = steps.filter(({ changes }) => !isEmpty(changes));
   const documents = steps.map(({ kind, key, version, changes, moved }) => ({ kind, key, version, changes, moved }));
@@ -198,7 +198,7 @@ function segmentStep(
 }
 
 /** Each document among the others as they will all be. */
-function requireAllValid(steps: Step[], { flags, segments, ...rest }: Ruleset): Mistake[] {
+function requireAllValid(steps: Step[], { flags, segments, ...rest }: Ruleset): ValidationError[] {
   const next: Ruleset = { ...rest, flags: { ...flags }, segments: { ...segments } };
   for (const { key, flag, segment } of steps) {
     if (flag !== undefined) next.flags[key] = flag;
@@ -209,15 +209,15 @@ function requireAllValid(steps: Step[], { flags, segments, ...rest }: Ruleset): 
     const document = flag ?? segment;
     if (!document) return [];
     const one = { kind, document } as Parameters<typeof validityOf>[0];
-    const { mistakes, warnings } = validityOf(one, next);
-    const placed = (all: Mistake[]) =>
-      all.map((mistake) => ({ ...mistake, pointer: `/${kind}s/${key}${mistake.pointer}` }));
-    return [{ mistakes: placed(mistakes), warnings: placed(warnings) }];
+    const { errors, warnings } = validityOf(one, next);
+    const placed = (all: ValidationError[]) =>
+      all.map((error) => ({ ...error, pointer: `/${kind}s/${key}${error.pointer}` }));
+    return [{ errors: placed(errors), warnings: placed(warnings) }];
   });
-  const mistakes = each.flatMap((one) => one.mistakes);
-  if (mistakes.length > 0) {
-    const detail = "It would not work as things are now; each mistake is listed.";
-    throw conflict("would-not-work", detail, { errors: mistakes.slice(0, MAX_MISTAKES) });
+  const errors = each.flatMap((one) => one.errors);
+  if (errors.length > 0) {
+    const detail = "It would not work as things are now; each error is listed.";
+    throw conflict("would-not-work", detail, { errors: errors.slice(0, MAX_VALIDATION_ERRORS) });
   }
   return each.flatMap((one) => one.warnings);
 }

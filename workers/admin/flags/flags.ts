@@ -15,7 +15,7 @@ import { brokenBy, inUse, requireValid, withDocument } from "../documents/validi
 import { description, key, name, page } from "../http/contract.ts";
 import { keyedQuery, listing, truth } from "../http/pagination.ts";
 import { z } from "../http/zod.ts";
-import { MAX_NAME, MAX_TAG, MAX_TAGS, MAX_TAGS_ASKED } from "../limits.ts";
+import { MAX_NAME, MAX_TAG, MAX_TAGS, MAX_TAGS_IN_QUERY } from "../limits.ts";
 import { operation } from "../operation.ts";
 import { projectOf } from "../write/lookup.ts";
 import type { Edit, Plan } from "../write/plan.ts";
@@ -37,7 +37,7 @@ const flagKey = key
   .refine((given) => given !== "bulk", "A flag cannot be called bulk: …/flags/bulk is something else.")
   .openapi({ not: { const: "bulk" } });
 
-/** What a boolean flag has unless it is told otherwise. */
+/** The variations of a boolean flag that names none. */
 const BOOLEAN = [
   { key: "on", value: true },
   { key: "off", value: false },
@@ -107,7 +107,7 @@ const list = operation({
     tag: z
       .preprocess(
         (tag) => (typeof tag === "string" ? [tag] : tag),
-        z.array(z.string().max(MAX_TAG)).max(MAX_TAGS_ASKED),
+        z.array(z.string().max(MAX_TAG)).max(MAX_TAGS_IN_QUERY),
       )
       .optional()
       .openapi({ description: "Sent several times: those that have all of them" }),
@@ -121,12 +121,12 @@ const list = operation({
   returns: "Flags",
   handle: async ({ db, path, query }, c) => {
     const { tag: tags, archived, ...filters } = query;
-    const { page, told } = await listing(c, filters, "key");
+    const { page, answerOf } = await listing(c, filters, "key");
     const project = await findProject(db, path.project);
     if (project === undefined) throw notFound(`The project ${path.project}`);
     const filter = { ...filters, tags, archived: archived === "any" ? undefined : archived === "true" };
     const rows = await listFlags(db, project.id, filter, page);
-    return told(rows, (row) => shownFlag(project.key, row));
+    return answerOf(rows, (row) => shownFlag(project.key, row));
   },
 });
 
@@ -285,7 +285,7 @@ export const everywhere = (
  */
 async function documentsEverywhere(db: Database, { environments }: ProjectState, next: FlagRow) {
   const { key, variations, clientSide } = next;
-  // Whatever an environment serves, and where there is none yet: told once, not for each.
+  // Whatever an environment serves, and where there is none yet: reported once, not for each.
   requireValid({ kind: "flag", document: flagDocument(next, defaults(next)) }, NOTHING);
   const itself = { kind: "flag", key } as const;
   const documents = new Map<string, Flag>();

@@ -5,7 +5,7 @@ import type { FlagRow } from "../../store/documents.ts";
 import type { KillRow } from "../../store/flags/flags.ts";
 import { condition, flagType, variation } from "../documents/schema.ts";
 import { shownServe } from "../documents/splits.ts";
-import { key, mistake, name, pending, time } from "../http/contract.ts";
+import { key, name, pending, time, validationError } from "../http/contract.ts";
 import { z } from "../http/zod.ts";
 import { delivery } from "../write/hub-client.ts";
 
@@ -93,7 +93,7 @@ export const targeting = z
 export const writtenTargeting = targeting
   .extend(delivery.shape)
   .extend({
-    warnings: z.array(mistake).optional().openapi({
+    warnings: z.array(validationError).optional().openapi({
       description: "What is legal and surely not meant: a rule that can never match, a split of less than everybody",
     }),
   })

@@ -51,7 +51,7 @@ const list = operation({
   handle: async (requested, c) => {
     const { thresholdDays, unchangedDays, permanent = false, limit, cursor } = requested.query;
     const environment = await environmentOf(requested);
-    const { page, told } = await listing(c, { limit, cursor, sort: "key" }, "key");
+    const { page, answerOf } = await listing(c, { limit, cursor, sort: "key" }, "key");
     const now = c.var.now();
     const fullBefore = now - thresholdDays * DAY_MS;
     const unchangedBefore = now - unchangedDays * DAY_MS;
@@ -82,7 +82,7 @@ const list = operation({
         codeReferences: row.codeReferences,
       };
     };
-    return told(rows, shown);
+    return answerOf(rows, shown);
   },
 });
 

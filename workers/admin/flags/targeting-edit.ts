@@ -12,11 +12,11 @@ import { difference, isEmpty } from "../documents/diff.ts";
 import { follow, type Instruction } from "../documents/instructions.ts";
 import type { TargetingInput } from "../documents/schema.ts";
 import { fullSinceAfter } from "../documents/serves-one-variation.ts";
-import { rulesOf, serveOf, splitMistakes } from "../documents/splits.ts";
+import { rulesOf, serveOf, splitErrors } from "../documents/splits.ts";
 import { serveAt, targetingOf, withWeights } from "../documents/targeting.ts";
 import { undoOf } from "../documents/undo.ts";
 import { requireValid } from "../documents/validity.ts";
-import { mistaken } from "../http/validation-errors.ts";
+import { invalid } from "../http/validation-errors.ts";
 import type { Plan } from "../write/plan.ts";
 import { etagMismatch, etagOf } from "../write/write.ts";
 import { shownTargeting } from "./representation.ts";
@@ -168,9 +168,9 @@ function appliedIfPossible(before: Flag, edit: TargetingEdit): Flag {
 }
 
 function requireWeights(flag: Flag, { rules = [], fallthrough }: Partial<TargetingInput>): void {
-  const mistakes = [
-    ...rules.flatMap((rule, index) => splitMistakes(rule.serve, ["rules", index, "serve"], flag.variations)),
-    ...(fallthrough === undefined ? [] : splitMistakes(fallthrough, ["fallthrough"], flag.variations)),
+  const errors = [
+    ...rules.flatMap((rule, index) => splitErrors(rule.serve, ["rules", index, "serve"], flag.variations)),
+    ...(fallthrough === undefined ? [] : splitErrors(fallthrough, ["fallthrough"], flag.variations)),
   ];
-  if (mistakes.length > 0) throw mistaken("The weights do not fit the flag; each mistake is listed.", mistakes);
+  if (errors.length > 0) throw invalid("The weights do not fit the flag; each error is listed.", errors);
 }

@@ -1,11 +1,11 @@
 /** What every request goes through first: a correlation id, and a body that is bounded, JSON and harmless. */
 import type { MiddlewareHandler } from "hono";
-import { ApiError, badRequest, type Mistake } from "../../platform/problem.ts";
+import { ApiError, badRequest, type ValidationError } from "../../platform/problem.ts";
 import { parseJson, readText } from "../../platform/request-body.ts";
 import { openDatabase } from "../../store/database.ts";
 import { MAX_BODY_BYTES } from "../limits.ts";
 import type { AdminContext, AdminEnv } from "./context.ts";
-import { fieldsWithoutPlace, mistaken, pointer } from "./validation-errors.ts";
+import { fieldsWithoutPlace, invalid, pointer } from "./validation-errors.ts";
 
 export const traced =
   (now: () => number): MiddlewareHandler<AdminEnv> =>
@@ -40,9 +40,9 @@ export async function readBody(c: AdminContext, operation: Body): Promise<SentBo
       { pointer: "", code: "invalid-type", message: "Not an object." },
     ]);
   }
-  const mistakes = operation.takesAnyJson === true ? [] : hostile(json, []);
-  if (mistakes.length === 0 && operation.body === null) mistakes.push(...fieldsWithoutPlace(Object.keys(json)));
-  if (mistakes.length > 0) throw mistaken("The body holds what JSON cannot carry safely.", mistakes);
+  const errors = operation.takesAnyJson === true ? [] : hostile(json, []);
+  if (errors.length === 0 && operation.body === null) errors.push(...fieldsWithoutPlace(Object.keys(json)));
+  if (errors.length > 0) throw invalid("The body holds what JSON cannot carry safely.", errors);
   return { text, json };
 }
 
@@ -62,13 +62,13 @@ function requireJson(type: string | null): void {
 }
 
 /** What would not come back as it was sent: numbers beyond doubles, half characters; and names that pollute. */
-function hostile(value: unknown, path: (string | number)[]): Mistake[] {
-  const mistake = (code: string, message: string) => [{ pointer: pointer(path), code, message }];
+function hostile(value: unknown, path: (string | number)[]): ValidationError[] {
+  const found = (code: string, message: string) => [{ pointer: pointer(path), code, message }];
   if (typeof value === "number") {
-    return Number.isFinite(value) ? [] : mistake("number-too-large", "The number does not fit a 64-bit float.");
+    return Number.isFinite(value) ? [] : found("number-too-large", "The number does not fit a 64-bit float.");
   }
   if (typeof value === "string") {
-    return value.isWellFormed() ? [] : mistake("lone-surrogate", "Half of a character: not valid Unicode.");
+    return value.isWellFormed() ? [] : found("lone-surrogate", "Half of a character: not valid Unicode.");
   }
   if (typeof value !== "object" || value === null) return [];
   if (Array.isArray(value)) return value.flatMap((item, index) => hostile(item, [...path, index]));
@@ -76,7 +76,7 @@ function hostile(value: unknown, path: (string | number)[]): Mistake[] {
     if (name === "__proto__") {
       return [{ pointer: pointer([...path, name]), code: "reserved-name", message: "A field cannot have this name." }];
     }
-    if (!name.isWellFormed()) return mistake("lone-surrogate", "A field's name is not valid Unicode.");
+    if (!name.isWellFormed()) return found("lone-surrogate", "A field's name is not valid Unicode.");
     return hostile(inner, [...path, name]);
   });
 }

@@ -4,7 +4,7 @@ import { isKey, KEY_PATTERN } from "@bunting/core";
 import { MAX_DESCRIPTION, MAX_NAME, MAX_REASON, MAX_WAIT_MS } from "../limits.ts";
 import { z } from "./zod.ts";
 
-export const mistake = z.object({ pointer: z.string(), code: z.string(), message: z.string() });
+export const validationError = z.object({ pointer: z.string(), code: z.string(), message: z.string() });
 
 export const problem = z
   .object({
@@ -13,10 +13,10 @@ export const problem = z
     status: z.number().int(),
     code: z.string(),
     detail: z.string(),
-    errors: z.array(mistake).optional(),
+    errors: z.array(validationError).optional(),
     correlationId: z.string(),
   })
-  .openapi("Problem", { description: "RFC 9457. `errors` lists each mistake with a JSON pointer into the body." });
+  .openapi("Problem", { description: "RFC 9457. `errors` lists each error with a JSON pointer into the body." });
 
 export const key = z
   .string()

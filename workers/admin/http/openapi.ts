@@ -82,7 +82,7 @@ function bodyOf({ body, upload, example, isWrite, method }: Operation, now: numb
   };
 }
 
-/** A PATCH or a PUT without a body is rather a mistake than a wish to change nothing. */
+/** A PATCH or a PUT without a body is more likely an error than a wish to change nothing. */
 const isRequired = (method: string, body: z.ZodType) =>
   method === "patch" || method === "put" || !body.safeParse({}).success;
 

@@ -31,7 +31,7 @@ export const keyedQuery = ordered(KEYED);
 
 /** Of keys and tokens, which have an id. */
 export const issuedQuery = ordered(ISSUED).extend({
-  state: z.enum(["active", "expired", "revoked"]).optional().openapi({ description: "All of them unless told" }),
+  state: z.enum(["active", "expired", "revoked"]).optional().openapi({ description: "All of them by default" }),
 });
 
 /** Of what is planned for a flag in an environment. */
@@ -54,7 +54,7 @@ export const truth = z
 type Requested<By extends string> = { limit: number; sort: By | `-${By}`; cursor?: string | undefined };
 
 /**
- * The page to read, one row longer than asked, and how rows become an answer. `tie` is what the rows are told apart by.
+ * The page to read, one row longer than requested, and how rows become an answer. `tie` is what the rows are told apart by.
  * @throws ApiError 400 for a cursor of another list or order.
  */
 export async function listing<By extends string, Tie extends string>(
@@ -67,9 +67,9 @@ export async function listing<By extends string, Tie extends string>(
   const list = (await sha256(`${c.req.path} ${sort}`)).slice(0, 12);
   const page: PageOf<By> = { limit: limit + 1, by, descending, after: cursor ? positionIn(cursor, list) : undefined };
   type Row = { [name in By]: string | number } & { [name in Tie]: string | number };
-  const told = <Found extends Row, Item>(rows: Found[], item: (row: Found) => Item) =>
+  const answerOf = <Found extends Row, Item>(rows: Found[], item: (row: Found) => Item) =>
     pageOf(rows, limit, (row) => encode([list, row[by], String(row[tie])]), item);
-  return { page, told };
+  return { page, answerOf };
 }
 
 /** Opaque by intent: what is in it may become something else. Nothing secret, and nothing that it could open. */

@@ -1,15 +1,15 @@
-/** What may stand in a query: what its operation declares, each once. A misspelt parameter is a mistake and never ignored. */
-import type { Mistake } from "../../platform/problem.ts";
-import { MAX_MISTAKES } from "../limits.ts";
+/** What may stand in a query: what its operation declares, each once. A misspelt parameter is refused and never ignored. */
+import type { ValidationError } from "../../platform/problem.ts";
+import { MAX_VALIDATION_ERRORS } from "../limits.ts";
 import type { AdminContext } from "./context.ts";
 import { nearest } from "./nearest.ts";
-import { mistaken, parsed, pointer } from "./validation-errors.ts";
+import { invalid, parsed, pointer } from "./validation-errors.ts";
 import { z } from "./zod.ts";
 
 /** @throws ApiError 400. Whether it is a dry run is known before anything is looked up. */
 export function checkQuery(c: AdminContext, parameters: z.ZodObject): void {
-  const mistakes = mistakesIn([...new URL(c.req.url).searchParams.keys()], parameters.shape);
-  if (mistakes.length > 0) throw mistaken("The query has mistakes; each is listed with its place.", mistakes);
+  const errors = errorsIn([...new URL(c.req.url).searchParams.keys()], parameters.shape);
+  if (errors.length > 0) throw invalid("The query is not valid: each error is listed with its place.", errors);
   const { dryRun } = parameters.shape;
   c.set("dryRun", dryRun !== undefined && parsed(z.object({ dryRun }), valuesOf(c), "query:").dryRun === "true");
 }
@@ -18,7 +18,7 @@ export function checkQuery(c: AdminContext, parameters: z.ZodObject): void {
 export const valuesOf = (c: AdminContext): Record<string, string | string[]> =>
   Object.fromEntries(Object.entries(c.req.queries()).map(([name, all]) => [name, all.length === 1 ? all[0]! : all]));
 
-function mistakesIn(names: string[], query: z.ZodRawShape): Mistake[] {
+function errorsIn(names: string[], query: z.ZodRawShape): ValidationError[] {
   const known = Object.keys(query);
   const times = new Map<string, number>();
   for (const name of names) times.set(name, (times.get(name) ?? 0) + 1);
@@ -26,7 +26,7 @@ function mistakesIn(names: string[], query: z.ZodRawShape): Mistake[] {
     ([name, count]) => !Object.hasOwn(query, name) || (count > 1 && !isList(query[name])),
   );
   // One more than are listed: then it is said that there are more.
-  return wrong.slice(0, MAX_MISTAKES + 1).map(([name]) => ({
+  return wrong.slice(0, MAX_VALIDATION_ERRORS + 1).map(([name]) => ({
     pointer: `query:${pointer([name])}`,
     ...(Object.hasOwn(query, name)
       ? { code: "parameter-twice", message: "It is there more than once: send it once." }

@@ -10,7 +10,7 @@ import { findProject, type ProjectRow } from "../../store/projects.ts";
 import type { PlanFailure } from "../../store/schema/index.ts";
 import { findTokenById, type TokenRow } from "../../store/tokens.ts";
 import { isInScope, requireScope, visibleEnvironments } from "../http/access.ts";
-import { mistake } from "../http/contract.ts";
+import { validationError } from "../http/contract.ts";
 import { z } from "../http/zod.ts";
 import { environmentOf } from "../write/lookup.ts";
 import type { Requested } from "../write/request.ts";
@@ -21,7 +21,7 @@ import type { WritePlace } from "../write/write-line-client.ts";
 export const author = z.object({ actor: z.string(), token: z.string().nullable() }).openapi("PlanAuthor");
 
 export const failure = z
-  .object({ code: z.string(), detail: z.string(), errors: z.array(mistake).optional() })
+  .object({ code: z.string(), detail: z.string(), errors: z.array(validationError).optional() })
   .openapi("PlanFailure", { description: "The problem that a request would have been answered with" });
 
 /** How often D1 may refuse one without saying why, and for how long at the least, before it is given up. */

@@ -127,10 +127,10 @@ const list = operation({
   returns: "Segments",
   handle: async (requested, c) => {
     const { db, query } = requested;
-    const { page, told } = await listing(c, query, "key");
+    const { page, answerOf } = await listing(c, query, "key");
     const environment = await environmentOf(requested);
     const rows = await listSegments(db, environment.id, query.q, page);
-    return told(rows, (row) => shown(environment, row));
+    return answerOf(rows, (row) => shown(environment, row));
   },
 });
 

@@ -1,4 +1,4 @@
-/** Telling an environment's hub what was committed, and asking it who has it. */
+/** Sends an environment's hub what was committed, and reads from it which clients have it. */
 
 import type { Receipt } from "../../../durable-objects/fan-out/receipt.ts";
 import type { KillsNow } from "../../../durable-objects/hub/kills/kill.ts";
@@ -94,7 +94,7 @@ export const delivered = (name: EnvironmentName, revision: number): Delivery => 
   receiptPath: `${BASE_PATH}/projects/${name.project}/environments/${name.environment}/receipts/${revision}`,
 });
 
-/** What is killed, from the hub, which alone decides it, and what D1 has not been told of yet. Null: it does not answer. */
+/** What is killed, from the hub, which alone decides it, and what D1 does not have yet. Null: it does not answer. */
 export async function killsThere(env: Env, name: Pick<EnvironmentName, "id" | "location">): Promise<KillsNow | null> {
   return within(hubOf(env, name).kills(), HUB_READ_MS, "hub").catch(() => null);
 }

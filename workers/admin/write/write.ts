@@ -88,8 +88,8 @@ export async function writeAs<Body>(
       await requireRoom(db, edits);
       throw dryRun;
     }
-    const asked = () => requireApproval(db, proposed, role, approvedBy);
-    const { guard, bypassed } = made.write?.goesBack ? UNASKED : await within(asked(), D1_MS, "reading");
+    const approving = () => requireApproval(db, proposed, role, approvedBy);
+    const { guard, bypassed } = made.write?.goesBack ? NO_GUARD : await within(approving(), D1_MS, "reading");
     await made.prepare?.();
     const pending = edits.length === 1 ? { pending: true } : {};
     const committed = commit(db, {
@@ -144,7 +144,7 @@ export async function requireRoom(db: Database, edits: Edit[] = []): Promise<voi
 }
 
 const NOTHING = proposedBy(undefined);
-const UNASKED: Awaited<ReturnType<typeof requireApproval>> = { guard: () => [], bypassed: [] };
+const NO_GUARD: Awaited<ReturnType<typeof requireApproval>> = { guard: () => [], bypassed: [] };
 
 function auditEntry(origin: Origin, entry: Audited, bypassed: string[], reason: string | undefined, now: number) {
   return {
@@ -175,7 +175,7 @@ export const origin = (c: AdminContext): Origin => ({
   correlationId: c.var.correlationId,
 });
 
-/** What is over before it begins is a mistake: seconds for milliseconds, mostly. */
+/** A time in the past is refused: mostly seconds were sent for milliseconds. */
 export function requireFuture(time: number | null, now: number, pointer = "/expiresAt"): void {
   if (time === null || time > now) return;
   throw badRequest("That time is over already.", [

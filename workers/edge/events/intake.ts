@@ -47,7 +47,7 @@ export async function acceptEvents(
   const batch = parseBatch(await readJson(request, kind), now);
   if (!batch.ok) {
     const more = batch.total > MAX_MISTAKES_LISTED ? `, of which the first ${MAX_MISTAKES_LISTED} are listed` : "";
-    throw badRequest(`The batch has ${batch.total} mistake(s)${more}. None of it was accepted.`, batch.mistakes);
+    throw badRequest(`The batch has ${batch.total} error(s)${more}. None of it was accepted.`, batch.errors);
   }
 
   const { batchId, events, dropped, clamped } = batch;

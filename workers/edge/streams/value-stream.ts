@@ -126,7 +126,7 @@ export async function openValueSocket(caller: Caller, request: Request): Promise
     }
     const received = contextIn(data);
     if (received === null) return;
-    if ("mistake" in received) return feed.end(BAD_MESSAGE, received.mistake);
+    if ("refusal" in received) return feed.end(BAD_MESSAGE, received.refusal);
     const { bucket, allowed } = takeFrom(contexts, 1, CONTEXTS, lastMessageAt);
     contexts = bucket;
     if (!allowed) return feed.end(TOO_MANY, "the context changes too often");
@@ -146,15 +146,15 @@ export async function openValueSocket(caller: Caller, request: Request): Promise
 }
 
 /** Null for what later clients may say. A close reason has at most 123 bytes. */
-function contextIn(data: unknown): { context: EvaluationContext } | { mistake: string } | null {
-  if (typeof data !== "string") return { mistake: "send text" };
+function contextIn(data: unknown): { context: EvaluationContext } | { refusal: string } | null {
+  if (typeof data !== "string") return { refusal: "send text" };
   // No text has fewer bytes than characters.
-  if (data.length > MAX_STREAM_CONTEXT_BYTES) return { mistake: "the context is too large" };
+  if (data.length > MAX_STREAM_CONTEXT_BYTES) return { refusal: "the context is too large" };
   try {
     const message = parseJson(data) as Partial<ContextMessage> | null;
     return message?.context === undefined ? null : { context: checkContext(message) };
   } catch (error) {
-    return { mistake: error instanceof ApiError ? error.message.slice(0, 100) : "not a message" };
+    return { refusal: error instanceof ApiError ? error.message.slice(0, 100) : "not a message" };
   }
 }
 

@@ -134,7 +134,7 @@ const list = operation({
     const { db, path, query } = requested;
     const { caller } = c.var;
     const { status, environment, flag, segment, author, waitingForMe, q, ...order } = query;
-    const { page, told } = await listing(c, order, "seq");
+    const { page, answerOf } = await listing(c, order, "seq");
     const project = await projectThere(requested);
     if (flag !== undefined && segment !== undefined) throw badRequest("Send flag or segment, not both.");
     const subject =
@@ -149,7 +149,7 @@ const list = operation({
     const filter = { status: status && [status], environments, subject, author, q };
     const answer = (found: ListedChangeRequest[]) => {
       const rows = found.map(({ row, environment }) => ({ ...row, environment }));
-      return told(rows, ({ environment, ...row }) => shownRow({ project: path.project, environment }, row));
+      return answerOf(rows, ({ environment, ...row }) => shownRow({ project: path.project, environment }, row));
     };
     if (waitingForMe === "false") {
       return answer(await listChangeRequests(db, project.id, filter, page));

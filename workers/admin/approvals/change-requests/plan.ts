@@ -167,7 +167,7 @@ export async function planPublication(
   const { objections } = verdicts(events, row.revision);
   if (objections.length > 0) {
     const by = objections.map(({ actor }) => actor).join(", ");
-    throw conflict("changes-requested", `${by} asked for changes: edit it, or have it approved.`);
+    throw conflict("changes-requested", `${by} requested changes: edit the change request, or have it approved.`);
   }
   const plan = await planChange(revision.change as Change, await askingFor(place, there, now), project.key, now);
   const conflicts = conflictsOf(revision.base, await touchedBy(place.db, plan), plan.sources ?? []);

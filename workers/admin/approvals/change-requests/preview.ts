@@ -10,7 +10,7 @@ import { conflictsOf } from "../../documents/conflicts.ts";
 import type { Changes } from "../../documents/diff.ts";
 import { movedIn, shareMoved } from "../../documents/moved.ts";
 import type { z } from "../../http/zod.ts";
-import { MAX_ASKED_BYTES, MAX_CHANGE_BYTES, MAX_SHOWN, MAX_TAGS_KEPT } from "../../limits.ts";
+import { MAX_CHANGE_BYTES, MAX_REQUESTED_BYTES, MAX_SHOWN, MAX_TAGS_KEPT } from "../../limits.ts";
 import { authorThere } from "../../planned/planned.ts";
 import { affectedBy, approvalOf, proposedBy, shownGiven, tagsBeforeAndAfter } from "../../write/approval.ts";
 import { touchedBy } from "../../write/changed-documents.ts";
@@ -28,15 +28,15 @@ type ChangeRequestPreview = NonNullable<z.infer<typeof changeRequest>["preview"]
 type Write = NonNullable<Plan<unknown>["write"]>;
 
 /** What a revision is of, and where its row is found. @throws ApiError where it cannot be done, does nothing, or is too large to keep. */
-export async function asOfNow(asked: Requester, project: { id: string; key: string }, change: Change, now: number) {
-  const plan = await planChange(change, asked, project.key, now);
+export async function asOfNow(requester: Requester, project: { id: string; key: string }, change: Change, now: number) {
+  const plan = await planChange(change, requester, project.key, now);
   const { write, sources = [] } = plan;
   if (write === undefined) throw conflict("changes-nothing", "That is as it is already.");
-  await requireRoom(asked.db, write.edits);
-  const touched = await touchedBy(asked.db, plan);
+  await requireRoom(requester.db, write.edits);
+  const touched = await touchedBy(requester.db, plan);
   const base = [...touched.map(baseOf), ...sources];
-  if (new TextEncoder().encode(JSON.stringify([change, base])).byteLength > MAX_ASKED_BYTES) {
-    const detail = `What is asked for, and the documents that it changes, come to more than ${MAX_ASKED_BYTES / 1_000} KB: ask for less at once.`;
+  if (new TextEncoder().encode(JSON.stringify([change, base])).byteLength > MAX_REQUESTED_BYTES) {
+    const detail = `The change, and the documents that it changes, come to more than ${MAX_REQUESTED_BYTES / 1_000} KB: request less at once.`;
     throw new ApiError(413, "change-too-large", detail);
   }
   const environment = write.audit.environment === undefined ? null : proposedBy(write).edits[0]!.name;
@@ -44,7 +44,7 @@ export async function asOfNow(asked: Requester, project: { id: string; key: stri
     operation: change.operation,
     path: change.path ?? {},
     environmentId: environment?.id ?? null,
-    affected: await affectedOf(asked.db, write),
+    affected: await affectedOf(requester.db, write),
   };
   return { base, environment, fields, subjects: subjectsOf(touched, auditsOf(write)) };
 }

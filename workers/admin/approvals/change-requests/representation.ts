@@ -1,7 +1,7 @@
 /** Change requests as requests and answers carry them. */
 
 import type { ChangeRequestRow, EventRow } from "../../../store/approvals/change-requests.ts";
-import { description, key, mistake, name, time } from "../../http/contract.ts";
+import { description, key, name, time, validationError } from "../../http/contract.ts";
 import { instant } from "../../http/quantities.ts";
 import { z } from "../../http/zod.ts";
 import { delivery } from "../../write/hub-client.ts";
@@ -77,7 +77,7 @@ const ownPreview = z
       .optional()
       .openapi({ description: "What somebody has changed since, and publishing would change again" }),
     obstacle: z
-      .object({ code: z.string(), detail: z.string(), errors: z.array(mistake).optional() })
+      .object({ code: z.string(), detail: z.string(), errors: z.array(validationError).optional() })
       .nullable()
       .optional()
       .openapi({

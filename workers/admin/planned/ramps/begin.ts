@@ -1,5 +1,5 @@
 /** Beginning a ramp: its first step now, and the right to all of them. */
-import { type ApiError, badRequest, conflict, type Mistake } from "../../../platform/problem.ts";
+import { type ApiError, badRequest, conflict, type ValidationError } from "../../../platform/problem.ts";
 import { newId } from "../../../platform/random-id.ts";
 import type { FlagThere } from "../../../store/flags/flags.ts";
 import * as store from "../../../store/planned/ramps.ts";
@@ -89,26 +89,26 @@ function requireServing({ flag, configuration }: FlagThere, kill: { killed: bool
 
 /** Variations of the flag, and weights that it can grow to from what it has. */
 function requireFit({ variation, others = [], steps }: NewRamp, { flag }: FlagThere, present: Record<string, number>) {
-  const mistakes: Mistake[] = [];
-  const mistake = (pointer: string, code: string, message: string) => mistakes.push({ pointer, code, message });
+  const errors: ValidationError[] = [];
+  const addError = (pointer: string, code: string, message: string) => errors.push({ pointer, code, message });
   const isKnown = (key: string) => flag.variations.some((one) => one.key === key);
-  if (!isKnown(variation)) mistake("/variation", "unknown-variation", `The flag has no variation ${variation}.`);
+  if (!isKnown(variation)) addError("/variation", "unknown-variation", `The flag has no variation ${variation}.`);
   others.forEach((key, index) => {
-    if (!isKnown(key)) mistake(`/others/${index}`, "unknown-variation", `The flag has no variation ${key}.`);
-    if (key === variation) mistake(`/others/${index}`, "grows", `${key} is what grows.`);
-    if (others.indexOf(key) < index) mistake(`/others/${index}`, "twice", `${key} is there twice.`);
+    if (!isKnown(key)) addError(`/others/${index}`, "unknown-variation", `The flag has no variation ${key}.`);
+    if (key === variation) addError(`/others/${index}`, "grows", `${key} is what grows.`);
+    if (others.indexOf(key) < index) addError(`/others/${index}`, "twice", `${key} is there twice.`);
   });
   const has = (key: string) => (Object.hasOwn(present, key) ? present[key]! : 0);
   const last = steps.at(-1)?.weight ?? 0;
   if ((steps[0]?.weight ?? 0) <= has(variation)) {
     const message = `${variation} has ${has(variation)} thousandths of a percent already: the first step is larger.`;
-    mistake("/steps/0/weight", "not-larger", message);
+    addError("/steps/0/weight", "not-larger", message);
   }
   const room = has(variation) + [...new Set(others)].reduce((sum, key) => sum + has(key), 0);
   if (others.length > 0 && last > room) {
-    mistake("/others", "too-little", `Together with what ${variation} has they come to ${room}, and not to ${last}.`);
+    addError("/others", "too-little", `Together with what ${variation} has they come to ${room}, and not to ${last}.`);
   }
-  if (mistakes.length > 0) throw badRequest("The ramp does not fit the flag; each mistake is listed.", mistakes);
+  if (errors.length > 0) throw badRequest("The ramp does not fit the flag; each error is listed.", errors);
 }
 
 function atWork({ id, status }: store.RampRow): ApiError {

@@ -58,7 +58,7 @@ const list = operation({
   returns: "Ramps",
   handle: async (requested, c) => {
     const { environment, flag, author, status, q, ...order } = requested.query;
-    const { page, told } = await listing(c, order, "id");
+    const { page, answerOf } = await listing(c, order, "id");
     const { id: projectId, key } = await projectThere(requested);
     const visible = visibleEnvironments(requested.scope, key);
     const rows = await store.listRamps(
@@ -66,7 +66,7 @@ const list = operation({
       { projectId, visible, environment, flag, author, status, q },
       page,
     );
-    return told(rows, shownRamp);
+    return answerOf(rows, shownRamp);
   },
 });
 

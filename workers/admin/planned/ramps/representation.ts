@@ -4,7 +4,7 @@ import type { RampRow } from "../../../store/planned/ramps.ts";
 import type { RampStep } from "../../../store/schema/index.ts";
 import { shownServe, WHOLE } from "../../documents/splits.ts";
 import { serve } from "../../flags/representation.ts";
-import { key, mistake, reason, time } from "../../http/contract.ts";
+import { key, reason, time, validationError } from "../../http/contract.ts";
 import { duration, share } from "../../http/quantities.ts";
 import { z } from "../../http/zod.ts";
 import { MAX_AHEAD_MS, MAX_GUARDS, MAX_STEPS, MAX_VARIATIONS, MIN_STEP_MS } from "../../limits.ts";
@@ -124,7 +124,7 @@ export const writtenRamp = ramp.extend(delivery.shape).openapi("WrittenRamp");
 
 export const begunRamp = writtenRamp
   .extend({
-    warnings: z.array(mistake),
+    warnings: z.array(validationError),
     preview: preview.openapi({ description: "What its last step would change, and whom it would move, from now" }),
   })
   .openapi("BegunRamp");

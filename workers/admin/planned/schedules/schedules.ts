@@ -100,7 +100,7 @@ const list = operation({
   returns: "Schedules",
   handle: async (requested, c) => {
     const { environment, flag, author, status, q, ...order } = requested.query;
-    const { page, told } = await listing(c, order, "id");
+    const { page, answerOf } = await listing(c, order, "id");
     const { id: projectId, key } = await projectThere(requested);
     const filter = {
       projectId,
@@ -112,7 +112,7 @@ const list = operation({
       q,
     };
     const rows = await store.listSchedules(requested.db, filter, page);
-    return told(rows, shownSchedule);
+    return answerOf(rows, shownSchedule);
   },
 });
 
