@@ -20,12 +20,14 @@ const banned: Record<string, string> = {
   holding: "current ruleset",
   laid: "overlay",
   meaning: "validity or semantic validation",
+  mistake: "validation error",
   nudged: "refreshed or notified",
   standing: "occupancy",
   stranger: "false positive or unauthenticated",
   tallies: "delivery statistics or totals",
   tally: "delivery statistics or total",
   tell: "report or acknowledge",
+  told: "sent, reported or shown",
   unheard: "unread",
 };
 

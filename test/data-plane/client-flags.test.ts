@@ -284,11 +284,11 @@ describe("a context's bytes", () => {
     ["a byte order mark", Uint8Array.from([0xef, 0xbb, 0xbf, ...bytesOf('{"context":{}}')]), 400],
   ];
   for (const [what, body, status] of bodies) {
-    test(`${what}: ${status}, whether or not the length is told`, async () => {
-      for (const told of [{}, { "content-length": String(body.byteLength) }] as Record<string, string>[]) {
-        const headers = withKey(place.clientKey, { "content-type": "application/json", ...told });
+    test(`${what}: ${status}, whether or not the length is sent`, async () => {
+      for (const length of [{}, { "content-length": String(body.byteLength) }] as Record<string, string>[]) {
+        const headers = withKey(place.clientKey, { "content-type": "application/json", ...length });
         const response = await fetchPath("/client/v1/flags", { method: "POST", headers, body });
-        expect([told, response.status]).toEqual([told, status]);
+        expect([length, response.status]).toEqual([length, status]);
         await response.arrayBuffer();
       }
     });

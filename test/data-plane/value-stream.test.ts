@@ -344,7 +344,7 @@ describe("WebSockets of values", () => {
     expect(client.closed).toBeNull();
   });
 
-  const mistakes: [string, string | ArrayBuffer][] = [
+  const invalid: [string, string | ArrayBuffer][] = [
     ["no JSON", "{"],
     ["a context that is none", '{"context":[]}'],
     ["a targeting key that is none", '{"context":{"targetingKey":""}}'],
@@ -352,7 +352,7 @@ describe("WebSockets of values", () => {
     ["70 KB", `{"context":{"a":"${"x".repeat(70_000)}"}}`],
     ["bytes", new Uint8Array([1, 2, 3]).buffer],
   ];
-  for (const [what, message] of mistakes) {
+  for (const [what, message] of invalid) {
     test(`${what} ends one with 4400 and a reason, and its socket at the relay (Q12)`, async () => {
       await vi.waitFor(async () => expect(await connected()).toBe(0));
       const client = await Socket.open();

@@ -205,10 +205,10 @@ test("the whole life of a flag (R6, R9–R12, X3)", async () => {
   // In production; what happened in development is told there.
   const { body: log } = await root("GET", "/audit?project=life&environment=production&limit=100");
   type Entry = { action: string; actor: string; timestamp: number };
-  const told = log.items.map(
+  const entries = log.items.map(
     ({ action, actor, timestamp }: Entry) => `${(timestamp - START) / DAY} ${actor} ${action}`,
   );
-  expect(told.toReversed()).toEqual([
+  expect(entries.toReversed()).toEqual([
     "0 Root environment.create",
     "0 Root key.create",
     "0 Ed flag.promote",

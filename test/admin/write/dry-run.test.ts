@@ -86,8 +86,8 @@ describe("a dry run", () => {
         ["POST", `/projects/${project}/flags/bulk`, { action: "archive", keys: ["f"] }],
         ["DELETE", `/projects/${project}/environments/development`, {}],
       ] as const) {
-        const { status, body: told } = await api(method, path, { ...body, [field]: true });
-        expect([path, status, told.errors]).toEqual([
+        const { status, body: answer } = await api(method, path, { ...body, [field]: true });
+        expect([path, status, answer.errors]).toEqual([
           path,
           400,
           [{ pointer: `/${field}`, code: "unknown-field", message: expect.stringContaining("?dryRun=true") }],

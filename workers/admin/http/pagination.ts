@@ -14,7 +14,7 @@ const SCHEDULED = ["at", "createdAt"] as const;
 const RAMPED = ["createdAt"] as const;
 const OPENED = ["createdAt"] as const;
 
-const ordered = <const By extends string>(orders: readonly [By, ...By[]], unlessTold: By | `-${By}` = orders[0]) =>
+const ordered = <const By extends string>(orders: readonly [By, ...By[]], byDefault: By | `-${By}` = orders[0]) =>
   pageQuery.extend({
     cursor: z.string().max(MAX_CURSOR).optional().openapi({
       description: "`nextCursor` of the page before, for the same list and `sort`",
@@ -22,7 +22,7 @@ const ordered = <const By extends string>(orders: readonly [By, ...By[]], unless
     q: z.string().max(MAX_NAME).optional().openapi({ description: "Text to be found in it, whatever its case" }),
     sort: z
       .enum([...orders, ...orders.map((order) => `-${order}` as const)])
-      .default(() => unlessTold as never)
+      .default(() => byDefault as never)
       .openapi({ description: "The order; with - the other way round" }),
   });
 

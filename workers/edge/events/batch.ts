@@ -7,7 +7,7 @@ import { MAX_EVENTS, type SummaryEvent, type TelemetryEvent } from "@bunting/cor
 import type { ValidationError } from "../../platform/problem.ts";
 
 /** Of the longest; the count goes on. */
-export const MAX_MISTAKES_LISTED = 100;
+export const MAX_ERRORS_LISTED = 100;
 /** One event, as JSON in UTF-8: it must fit in a Queue message with its envelope. A larger summary is sent as several. */
 export const MAX_ONE_EVENT_BYTES = 98_304;
 /** A client's clock may be wrong and a phone may be off for days, but an event must not land in another month's numbers. */
@@ -140,7 +140,7 @@ class Check {
 
   invalid(pointer: string, code: string, message: string): void {
     this.total++;
-    if (this.errors.length < MAX_MISTAKES_LISTED) this.errors.push({ pointer, code, message });
+    if (this.errors.length < MAX_ERRORS_LISTED) this.errors.push({ pointer, code, message });
   }
 
   failed(pointer: string, code: string, message: string): ParsedBatch {
