@@ -87,7 +87,7 @@ export function encodeDelivery(
   return { delivery: { revision, previous, publishedAt, message, urgent, keys }, patch: encoded };
 }
 
-/** A string of UTF-16 units is at most three times as long in UTF-8: only those between are worth measuring. */
+/** UTF-8 has one to three bytes for each UTF-16 unit: the length alone decides for most texts. */
 const fitsMessage = (text: string): boolean =>
   text.length * 3 <= MAX_MESSAGE_BYTES ||
   (text.length <= MAX_MESSAGE_BYTES && new TextEncoder().encode(text).length <= MAX_MESSAGE_BYTES);

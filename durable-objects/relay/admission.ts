@@ -10,13 +10,13 @@ import type { RelayStorage } from "./storage.ts";
 
 const SILENCE_MS = SILENCE_SECONDS * 1_000;
 
-/** What a network and a busy client may take on top of the time in which a client is to acknowledge. */
+/** Added to the time within which a client acknowledges, for the network and for a busy client. */
 const LATE_MS = 2_000;
-/** Deadlines that lie closer together are one. */
+/** Deadlines that are closer together than this are merged into the later one. */
 const DEADLINES_APART_MS = 500;
 
 export class Admission {
-  /** By when a client that reads has acknowledged what it was sent, in their order. Lost with the memory: then none is late. */
+  /** When each revision has to be acknowledged, in order. In memory only: after an eviction no client is late. */
   #deadlines: { revision: number; at: number }[] = [];
   #lateRevision = 0;
   readonly #sockets: Sockets;
@@ -93,18 +93,18 @@ export class Admission {
     }
   }
 
-  /** Every socket was sent this delivery, and all before it. */
+  /** Records that every socket was sent this delivery and all earlier ones. */
   noteSent({ delivery: { revision }, occupancy }: Pick<QueuedDelivery, "delivery" | "occupancy">, now: number): void {
     const at = now + spreadMs(occupancy.connected) + LATE_MS;
     const deadlines = this.#deadlines;
-    // The last one is always among them.
+    // The newest revision always has a deadline.
     if (at < (deadlines.at(-2)?.at ?? 0) + DEADLINES_APART_MS) deadlines.pop();
     deadlines.push({ revision, at });
   }
 
   /**
-   * Evicts sockets that have acknowledged nothing of a whole ring although they had the time for it: nobody reads them, and
-   * their send buffers would grow. Returns in how many ms another may be late; null where none lacks so much.
+   * Evicts sockets that have acknowledged nothing of a whole ring by its deadline: nobody reads them, and their send
+   * buffers would grow. Returns in how many ms to call this again; null if no socket is that far behind.
    */
   evictSlow(now: number): number | null {
     while (this.#deadlines[0] !== undefined && this.#deadlines[0].at <= now)

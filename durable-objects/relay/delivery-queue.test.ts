@@ -36,7 +36,7 @@ test("a client that applies merged messages has the same documents as one that a
   );
 });
 
-test("a client that holds any of the revisions that a merged message stands for applies it as it is (Q8)", () => {
+test("a client at any revision that a merged message includes can apply it (Q8)", () => {
   const empty = { schema: 1, environment: "e", revision: 0, flags: {}, segments: {} } as const;
   const events = { exposureSampleRate: 1, summarySeconds: 60 };
   fc.assert(
@@ -52,7 +52,7 @@ test("a client that holds any of the revisions that a merged message stands for 
   );
 });
 
-test("edits of one large flag are one message as long as it fits, in whatever script its values are", () => {
+test("edits of one large flag are merged while the message fits, also with values outside ASCII", () => {
   for (const [prefix, count] of [["user-", 4_000] as const, ["ユーザー", 2_500] as const]) {
     const values = Array.from({ length: count }, (_, index) => `${prefix}${index}`);
     const run = [1, 2, 3].map((revision) =>
@@ -130,7 +130,7 @@ test("kills in quick succession are sent 20 ms after the first of them, also whi
   expect(sent[0]).toBe(3);
 });
 
-test("a clock that is set back delays nothing for longer than a pause", async () => {
+test("a clock that is set back delays no message for longer than a pause", async () => {
   vi.useFakeTimers();
   onTestFinished(() => void vi.useRealTimers());
   const queue = new DeliveryQueue();

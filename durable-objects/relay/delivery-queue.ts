@@ -81,7 +81,7 @@ export class DeliveryQueue {
     const limit = { perSecond: 1_000 / pauseMs, burst: BURST };
     const { bucket, retryAfterMs } = takeFrom(this.#bucket, 1, limit, Date.now());
     this.#bucket = bucket;
-    // More only where the clock was set back.
+    // It is longer only if the clock was set back.
     return Math.min(retryAfterMs, Math.ceil(pauseMs));
   }
 }

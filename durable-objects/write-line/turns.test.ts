@@ -131,7 +131,7 @@ test("the duration of a turn is a moving average of ended turns", () => {
   expect(turns.turnMs).toBeLessThanOrEqual(400);
 });
 
-test("a turn that never ends is learnt from too: those behind it would wait as long again", () => {
+test("a turn that overruns counts in the moving average with its full duration", () => {
   let turns = NO_TURNS;
   for (let id = 1; id <= 20; id++)
     turns = begin(enter(turns, { id, environments: ["a"] }, 0).turns!, id * MAX_TURN_MS).turns;
@@ -140,7 +140,7 @@ test("a turn that never ends is learnt from too: those behind it would wait as l
   expect(enter(turns, { id: 99, environments: ["a"] }, 0).turns).toBeNull();
 });
 
-test("who goes next is found by looking at each ticket a few times, however many wait (Q9)", () => {
+test("the next tickets are found in linear time (Q9)", () => {
   let looks = 0;
   const ticket = (id: number) => ({
     id,

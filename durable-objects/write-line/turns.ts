@@ -66,7 +66,7 @@ export function begin(turns: Turns, now: number): { turns: Turns; begun: number[
 
 const averaged = (turnMs: number, last: number): number => (1 - NEWEST) * turnMs + NEWEST * last;
 
-/** Those that tickets are for. */
+/** A set of environments that can also be the whole project. */
 class Environments {
   readonly #keys = new Set<string>();
   #isProject = false;

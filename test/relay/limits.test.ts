@@ -215,9 +215,9 @@ test("a client that has acknowledged nothing of a megabyte is evicted; bridges o
   expect([reading.closed, bridge.closed]).toEqual([null, null]);
 });
 
-test("a storm of more than a megabyte that is sent at once cuts nobody who reads", async () => {
+test("a storm of more than a megabyte at once evicts no client that acknowledges", async () => {
   const { environmentId, publish } = await environmentWithHub();
-  // As many as make the relay pause between messages.
+  // Enough of them for the relay to pause between messages.
   const clients = await Promise.all(Array.from({ length: 40 }, () => open(environmentId, "hash")));
   for (const client of clients)
     client.socket.addEventListener("message", ({ data }) => {

@@ -7,6 +7,7 @@ import type { Env } from "../../workers/env.ts";
 /**
  * `at` is a pattern that is matched against the method, followed by the SQL or by the first argument if that is text.
  * `fail`: every call fails, or every one that `at` matches.
+ * `delay`: every call is made `ms` late or, with `when: "after"`, returns `ms` late.
  * `hang`: the first `times` calls (default 1) that `at` matches never return, and are made (`after`) or not (`before`).
  * `flaky`: this share of calls fails; half of them are made, and only their results are lost.
  */
