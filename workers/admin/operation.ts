@@ -189,7 +189,7 @@ export function operation<
 const paramsIn = (path: string, more: z.ZodRawShape) =>
   z.object({ ...Object.fromEntries(namesIn(path).map((name) => [name, z.string().min(1)])), ...more });
 
-/** A schema that is no object has its reasons within. */
+/** A schema that is not of one object, such as a union, names `reason` itself. */
 function withReason(body: z.ZodType = z.strictObject({})): z.ZodType {
   if (!(body instanceof z.ZodObject) || Object.hasOwn(body.shape, "reason")) return body;
   return body.safeExtend({ reason: reason.optional() });
