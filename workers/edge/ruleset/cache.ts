@@ -8,7 +8,7 @@ import type { Delivery } from "../../../durable-objects/fan-out/delivery.ts";
 import type { Env } from "../../env.ts";
 import { Circuit, HUB_SNAPSHOT_MS, RELAY_BREAKING, RELAY_CHECK_MS, within } from "../../platform/deadline.ts";
 import { readLatestSnapshot, type SnapshotParts } from "../../store/kv-snapshot.ts";
-import { relayOf } from "../relays/choice.ts";
+import { relayOf } from "../relays/address.ts";
 import type { IsolateRuleset, Visit } from "./isolate-ruleset.ts";
 import { NewestSeen } from "./newest-seen.ts";
 import { History } from "./recent-changes.ts";
