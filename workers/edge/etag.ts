@@ -1,4 +1,4 @@
-/** ETags: strong, and opaque to clients. Whatever an answer depends on is in its name, so that a 304 makes no answer. */
+/** ETags: strong, and opaque to clients. An ETag holds everything that its answer depends on, so a 304 is decided without building the answer. */
 
 import type { Incoming } from "./router.ts";
 import { notePoll, staleFor } from "./ruleset/cache.ts";
@@ -41,12 +41,12 @@ async function answered(
   return new Response(text, { headers });
 }
 
-/** `view` changes when the same would be said in other words. */
+/** Change `view` when the format of the answer changes. */
 export function etagOf(view: string, environmentId: string, revision: number, ...more: (string | number)[]): string {
   return `"${[view, environmentId, revision, ...more].join("|")}"`;
 }
 
-/** Of one of ours, by whichever way it came back. */
+/** The revision in one of our ETags, weak or strong. */
 export function revisionOfEtag(etag: string | null, environmentId: string): number | null {
   if (etag === null) return null;
   const [, environment, revision = ""] = etag.split("|", 3);

@@ -85,7 +85,7 @@ export async function flagIn(
 export const configurationsOf = (db: Database, flagId: string): Promise<ConfigurationRow[]> =>
   db.select().from(table.flagConfigurations).where(eq(table.flagConfigurations.flagId, flagId));
 
-/** Keys of the flags that are killed in an environment, as far as D1 has been told. */
+/** Keys of the flags that are killed in an environment, by D1's mirror, which may lag behind the hub. */
 export async function killedFlags(db: Database, environmentId: string): Promise<Set<string>> {
   const rows = await db
     .select({ key: table.kills.flagKey })

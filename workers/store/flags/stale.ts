@@ -17,7 +17,7 @@ const fullSince = sql<number | null>`CASE
   ELSE full_since END`;
 const lastModified = sql<number>`max(flag_configurations.updated_at, coalesce(kills.at, 0))`;
 
-/** By key. Kills as far as D1 has been told. */
+/** Sorted by key. Reads D1's mirror of kills, which may lag behind the hub. */
 export function listStale(
   db: Database,
   { projectId, environmentId }: { projectId: string; environmentId: string },

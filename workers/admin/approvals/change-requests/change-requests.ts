@@ -254,7 +254,7 @@ export const changeRequests = [create, list, read, patch, events];
 
 function afterVersion(cursor = ""): number {
   if (cursor === "") return 0;
-  if (!/^\d{1,15}$/.test(cursor)) throw badRequest("That is not a cursor of this list.");
+  if (!/^\d{1,15}$/.test(cursor)) throw badRequest("The cursor is not from this list.");
   return Number(cursor);
 }
 
