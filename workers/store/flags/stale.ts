@@ -7,8 +7,8 @@ import * as table from "../schema/index.ts";
 export type Staleness = { fullBefore: number; unchangedBefore: number; permanent: boolean };
 
 /**
- * A kill serves the off variation to all from then on; where the flag was off, they had it before. What a restore gives back
- * begins again, unless the flag is off anyhow.
+ * A kill serves the off variation to all from then on; where the flag was off, they had it before. A restore
+ * starts the period again, unless the flag is off.
  */
 const fullSince = sql<number | null>`CASE
   WHEN kills.killed = 1 AND flag_configurations."on" = 0 THEN min(full_since, kills.at)
