@@ -56,6 +56,8 @@ type Common = {
   upload?: { description: string; types: readonly string[] };
   /** What the answer is, where it is not JSON. */
   answerType?: string;
+  /** A GET that heeds If-None-Match, and then answers 304. */
+  conditional?: boolean;
 };
 
 type Input<Path extends string, Params, Query extends z.ZodType, Body extends z.ZodType, Answer extends z.ZodType> = {
