@@ -27,7 +27,7 @@ import { flagSummaries } from "./flags/summary.ts";
 import { targetings } from "./flags/targeting.ts";
 import { traced } from "./http/body.ts";
 import type { AdminEnv } from "./http/context.ts";
-import { DOCS_HEADERS, docsPage } from "./http/docs-page.ts";
+import { Documentation } from "./http/documentation.ts";
 import { answeredMeanwhile } from "./http/idempotency.ts";
 import { describe } from "./http/openapi.ts";
 import { route } from "./http/router.ts";
@@ -69,11 +69,11 @@ const operations = [
 /** Mounted at /api/v1 by workers/index.ts. `now` is epoch milliseconds. */
 export function adminApi({ now = Date.now }: { now?: () => number } = {}) {
   const app = new Hono<AdminEnv>({ strict: false });
-  const document = () => describe(operations, preview, now());
+  const documentation = new Documentation(() => describe(operations, preview, now()));
   app.onError(answerProblem);
   app.use(traced(now));
-  app.get("/openapi.json", (c) => c.json(document()));
-  app.get("/docs", (c) => c.html(docsPage(document()), 200, DOCS_HEADERS));
+  app.get("/openapi.json", (c) => documentation.json(c));
+  app.get("/docs", (c) => documentation.page(c));
   route(app, operations);
   return app;
 }
