@@ -99,7 +99,7 @@ export async function requireApproval(
   ...proposal: Parameters<typeof approvalOf>
 ): Promise<Pick<Approval, "guard"> & { bypassed: string[] }> {
   const { lacking, guard, bypassed } = await approvalOf(...proposal);
-  if (lacking.length > 0) throw approvalRequired(lacking);
+  if (lacking.length > 0) throw approvalRequired(lacking, proposal[3] !== undefined);
   return { guard, bypassed: bypassed.map(({ key }) => key) };
 }
 
@@ -111,15 +111,16 @@ export const shownGiven = ({ policy, given }: Given<PolicyRow>): z.infer<typeof 
   given,
 });
 
-export function approvalRequired(lacking: Given<PolicyRow>[], more: object = {}): ApiError {
+/** `isRequested`: a change request carries it already, and is what has to be approved. */
+export function approvalRequired(lacking: Given<PolicyRow>[], isRequested: boolean, more: object = {}): ApiError {
   const names = lacking.map(({ policy }) => policy.key).join(", ");
-  return new ApiError(403, "approval-required", `This change needs the approvals of the policies ${names}. ${ASK}`, {
-    policies: lacking.map(shownGiven),
-    ...more,
-  });
+  const detail = isRequested
+    ? `This change request lacks approvals of the policies ${names}. It can be published once they have approved: POST …/approve.`
+    : `This change needs the approvals of the policies ${names}. ${REQUEST_IT}`;
+  return new ApiError(403, "approval-required", detail, { policies: lacking.map(shownGiven), ...more });
 }
 
-const ASK =
+const REQUEST_IT =
   "Open a change request: POST /projects/{project}/change-requests with {title, change: {operation, path, body}}. " +
   "It can be published once they have approved.";
 
