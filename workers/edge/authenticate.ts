@@ -1,4 +1,6 @@
 /** SDK keys: checked against what the environment's hub has published, in memory, without asking a database. */
+
+import { addressOf } from "../platform/address-limit.ts";
 import { ApiError, badRequest, forbidden, unauthenticated, unavailable } from "../platform/problem.ts";
 import { sha256 } from "../store/credentials.ts";
 import type { KeyGrant } from "../store/outbox/change.ts";
@@ -93,18 +95,6 @@ function limitHolder(incoming: Incoming, keyHash: string, grant: KeyGrant | unde
   // Of a public key anybody may name any number of instances.
   const instance = grant?.kind === "server" ? INSTANCE.exec(clientText(incoming)) : null;
   limitReader(incoming, keyHash, instance?.[1] ?? addressOf(incoming));
-}
-
-/** Of IPv6 the network: whoever has one of its addresses has them all. */
-export function addressOf({ headers }: Incoming): string {
-  const address = headers.get("cf-connecting-ip") ?? "";
-  return address.includes(":") && !address.includes(".") ? networkOf(address) : address;
-}
-
-function networkOf(address: string): string {
-  const [head = [], tail = []] = address.split("::").map((part) => part.split(":").filter((group) => group !== ""));
-  const zeros = Array.from({ length: Math.max(0, 8 - head.length - tail.length) }, () => "0");
-  return [...head, ...zeros, ...tail].slice(0, 4).join(":");
 }
 
 function look(

@@ -1,4 +1,6 @@
 /** Who asks, how often, and what they may touch. 403 comes before looking anything up: it never tells what exists. */
+
+import { AddressLimit, addressOf, UNAUTHENTICATED } from "../../platform/address-limit.ts";
 import { forbidden, tooMany, unauthenticated, unavailable } from "../../platform/problem.ts";
 import { takeTokens } from "../../platform/rate-limit.ts";
 import { findToken, sha256 } from "../../store/credentials.ts";
@@ -26,7 +28,7 @@ export async function authenticate(c: AdminContext, operation: Access | null): P
   if (isBootstrap && operation?.bootstrap !== true) {
     throw forbidden("The bootstrap secret may create API tokens and nothing else.");
   }
-  const caller = isBootstrap ? BOOTSTRAP : await tokenCaller(c, secret);
+  const caller = isBootstrap ? BOOTSTRAP : await tokenCaller(c, secret, operation?.withoutDatabase === true);
   c.set("caller", caller);
   if (operation?.withoutDatabase !== true) await limitRate(c, caller);
 }
@@ -40,16 +42,37 @@ async function isBootstrapSecret(c: AdminContext, secret: string): Promise<boole
   return crypto.subtle.timingSafeEqual(bytes.encode(given), bytes.encode(wanted));
 }
 
-async function tokenCaller(c: AdminContext, secret: string): Promise<Caller> {
+/** Of this isolate: hashes of tokens that were valid lately, whose requests no guesses from their address hold up. */
+const valid = new Set<string>();
+const MAX_VALID = 10_000;
+const guesses = new AddressLimit(UNAUTHENTICATED);
+
+async function tokenCaller(c: AdminContext, secret: string, isKill: boolean): Promise<Caller> {
   if (!secret.startsWith("bnt_api_")) throw unauthenticated(notAToken(secret));
-  const token = await findToken(c.var.db, c.env.KV, await sha256(secret)).catch((error: unknown) => {
+  const hash = await sha256(secret);
+  const address = addressOf(c.req.raw);
+  if (!isKill && !valid.has(hash)) refuseGuesses(address);
+  const token = await findToken(c.var.db, c.env.KV, hash).catch((error: unknown) => {
     console.error(JSON.stringify({ level: "error", message: "credentials cannot be read", error: String(error) }));
     throw unavailable("Credentials cannot be checked at the moment.");
   });
-  if (token === null || token.revokedAt !== null) throw unauthenticated("The API token is unknown or revoked.");
-  if (token.expiresAt !== null && token.expiresAt <= c.var.now()) throw unauthenticated("The API token has expired.");
+  const isExpired = token !== null && token.expiresAt !== null && token.expiresAt <= c.var.now();
+  if (token === null || token.revokedAt !== null || isExpired) {
+    valid.delete(hash);
+    guesses.count(address);
+    throw unauthenticated(isExpired ? "The API token has expired." : "The API token is unknown or revoked.");
+  }
+  if (valid.size >= MAX_VALID) valid.clear();
+  valid.add(hash);
   const { id, name, role, scope, groups } = token;
   return { id, name, role, scope, groups, bootstrap: false };
+}
+
+/** @throws ApiError 429 before anything is looked up. */
+function refuseGuesses(address: string): void {
+  const waitMs = guesses.waitMs(address);
+  if (waitMs > 0)
+    throw tooMany(Math.ceil(waitMs / 1_000), "Too many API tokens that are not valid came from this address.");
 }
 
 function notAToken(secret: string): string {

@@ -15,7 +15,11 @@ export const traced =
     c.set("now", now);
     c.set("db", openDatabase(c.env.DB));
     await next();
-    c.res.headers.set("x-correlation-id", c.var.correlationId);
+    const { headers } = c.res;
+    headers.set("x-correlation-id", c.var.correlationId);
+    headers.set("x-content-type-options", "nosniff");
+    // Answers have secrets and other people's data in them.
+    if (!headers.has("cache-control")) headers.set("cache-control", "no-store");
   };
 
 type Body = { method: string; body: unknown; takesAnyJson?: boolean };

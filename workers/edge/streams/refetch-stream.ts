@@ -3,9 +3,10 @@
  * logged and stored, so it is signed in place of carrying the SDK key (docs/decisions/0005-signed-stream-urls.md).
  */
 import { VERSION } from "@bunting/core";
+import { addressOf } from "../../platform/address-limit.ts";
 import { unauthenticated } from "../../platform/problem.ts";
 import { sha256 } from "../../store/credentials.ts";
-import { addressOf, admit, type Caller } from "../authenticate.ts";
+import { admit, type Caller } from "../authenticate.ts";
 import { etagOf } from "../etag.ts";
 import { noteUnauthenticated } from "../read-limit.ts";
 import type { Incoming } from "../router.ts";
