@@ -1,5 +1,6 @@
 import type { Env } from "../../workers/env.ts";
 import { SEGMENT_MS, within } from "../../workers/platform/deadline.ts";
+import { errorText } from "../../workers/platform/error-text.ts";
 import type { Documents } from "../../workers/store/outbox/change.ts";
 
 /**
@@ -16,7 +17,9 @@ export async function rebuildFilters(
     const object = BIG_SEGMENT.get(BIG_SEGMENT.idFromName(`${environmentId}/${key}`));
     await within(object.rebuild(), SEGMENT_MS, "a segment").catch((error: unknown) => {
       const message = "a segment did not rebuild its filter";
-      console.warn(JSON.stringify({ level: "warn", message, hub: environmentId, segment: key, error: String(error) }));
+      console.warn(
+        JSON.stringify({ level: "warn", message, hub: environmentId, segment: key, error: errorText(error) }),
+      );
     });
   }
 }

@@ -2,6 +2,7 @@
 
 import type { Env } from "../../workers/env.ts";
 import { D1_MS, within } from "../../workers/platform/deadline.ts";
+import { errorText } from "../../workers/platform/error-text.ts";
 import type { Database } from "../../workers/store/database.ts";
 import { SnapshotWriter } from "../../workers/store/kv-snapshot.ts";
 import { markPublished } from "../../workers/store/outbox/outbox.ts";
@@ -95,10 +96,10 @@ export class Replication {
 /** Logs failures. Returns whether there were any. */
 export function warnOfFailures(hub: string, results: PromiseSettledResult<unknown>[]): boolean {
   const failed = results.filter(({ status }) => status === "rejected");
-  for (const one of failed) console.warn(JSON.stringify({ level: "warn", hub, ...one }, errorText));
+  for (const one of failed) console.warn(JSON.stringify({ level: "warn", hub, ...one }, errorsAsText));
   return failed.length > 0;
 }
 
-function errorText(_key: string, value: unknown): unknown {
-  return value instanceof Error ? value.message : value;
+function errorsAsText(_key: string, value: unknown): unknown {
+  return value instanceof Error ? errorText(value) : value;
 }

@@ -2,9 +2,11 @@
  * One per big segment: its exact members, and the filters that evaluators use (EV-20). A change of few members is
  * published at once, as lists beside the filter; many changes, or an upload, make a new filter in the background.
  */
+
 import { DurableObject } from "cloudflare:workers";
 import type { Env } from "../../workers/env.ts";
 import { FILTER_WRITE_MS, HUB_PUBLISH_MS, within } from "../../workers/platform/deadline.ts";
+import { errorText } from "../../workers/platform/error-text.ts";
 import { commitAudit, commitFilter, commitMembers, filterName } from "../../workers/store/big-segments.ts";
 import { type Database, openDatabase } from "../../workers/store/database.ts";
 import type { Change } from "../../workers/store/outbox/change.ts";
@@ -327,7 +329,7 @@ export class BigSegment extends DurableObject<Env> {
 
   #warn(message: string, error: unknown): void {
     const segment = this.ctx.id.name;
-    console.warn(JSON.stringify({ level: "warn", message, segment, error: String(error) }));
+    console.warn(JSON.stringify({ level: "warn", message, segment, error: errorText(error) }));
   }
 }
 

@@ -1,6 +1,7 @@
 /** The management plane: every operation, mounted, and what an error answers. */
 import { type ErrorHandler, Hono } from "hono";
 import { HTTPException } from "hono/http-exception";
+import { errorText } from "../platform/error-text.ts";
 import { ApiError, problemResponse, unavailable } from "../platform/problem.ts";
 import { isDatabaseFailure } from "../store/database.ts";
 import { AlreadyAnswered, LostRace } from "../store/outbox/commit.ts";
@@ -94,16 +95,10 @@ function asProblem(error: unknown): unknown {
   if (error instanceof LostRace) return unavailable("Too many others are changing this. Nothing was changed.", 1);
   if (error instanceof HTTPException) return new ApiError(error.status, "invalid-request", error.message);
   if (!isDatabaseFailure(error)) return error;
-  console.error(JSON.stringify({ level: "error", message: "D1 failed", error: messages(error) }));
+  console.error(JSON.stringify({ level: "error", message: "D1 failed", error: errorText(error) }));
   return unavailable(
     "The database does not answer. Nothing was changed, or the change is wholly there: repeat the request.",
   );
-}
-
-function messages(error: unknown): string {
-  const all: string[] = [];
-  for (let cause = error; cause instanceof Error; cause = cause.cause) all.push(cause.message);
-  return all.join(" ← ").slice(0, 500);
 }
 
 export const admin = adminApi();

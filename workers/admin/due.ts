@@ -1,5 +1,7 @@
 /** All that was planned and whose time has come. Whoever calls it, and however many at once: each is done once. */
+
 import type { Env } from "../env.ts";
+import { errorText } from "../platform/error-text.ts";
 import { dueChangeRequests, nextChangeRequest } from "../store/approvals/change-requests.ts";
 import { openDatabase } from "../store/database.ts";
 import { dueRamps, nextRamp } from "../store/planned/ramps.ts";
@@ -46,6 +48,6 @@ export async function runDue(env: Env, now: () => number): Promise<number | null
 }
 
 function failed(id: string, error: unknown): false {
-  console.warn(JSON.stringify({ level: "warn", message: "not done", planned: id, error: String(error) }));
+  console.warn(JSON.stringify({ level: "warn", message: "not done", planned: id, error: errorText(error) }));
   return false;
 }

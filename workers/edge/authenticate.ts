@@ -1,6 +1,7 @@
 /** SDK keys: checked against what the environment's hub has published, in memory, without asking a database. */
 
 import { addressOf } from "../platform/address-limit.ts";
+import { errorText } from "../platform/error-text.ts";
 import { ApiError, badRequest, forbidden, unauthenticated, unavailable } from "../platform/problem.ts";
 import { sha256 } from "../store/credentials.ts";
 import type { KeyGrant } from "../store/outbox/change.ts";
@@ -103,7 +104,7 @@ function look(
   maxAgeMs: (ruleset: IsolateRuleset) => number,
 ): Promise<IsolateRuleset | null> {
   return isolateRuleset(visit, environmentId, maxAgeMs).catch((error: unknown) => {
-    console.warn(JSON.stringify({ level: "warn", message: "no ruleset", environmentId, error: String(error) }));
+    console.warn(JSON.stringify({ level: "warn", message: "no ruleset", environmentId, error: errorText(error) }));
     throw unavailable("This environment cannot be read at the moment.", 1);
   });
 }

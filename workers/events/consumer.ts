@@ -2,8 +2,10 @@
  * The events queue's consumer: a delivery becomes one gzip NDJSON object in R2 for each environment and hour of receipt,
  * and points in Analytics Engine. Queues deliver at least once: readers of R2 deduplicate by batchId and index.
  */
+
 import type { Env } from "../env.ts";
 import { R2_WRITE_MS, within } from "../platform/deadline.ts";
+import { errorText } from "../platform/error-text.ts";
 import { sha256 } from "../store/credentials.ts";
 import { decisionPoints } from "./analytics.ts";
 import type { QueuedEvents } from "./message.ts";
@@ -45,7 +47,7 @@ function count(written: QueuedEvents[], env: Pick<Env, "ANALYTICS">): { points: 
     for (const point of points) env.ANALYTICS.writeDataPoint(point);
     return { points: points.length, pointsDropped: dropped };
   } catch (error) {
-    log("error", "events not counted", { error: String(error) });
+    log("error", "events not counted", { error: errorText(error) });
     return { points: 0, pointsDropped: 0 };
   }
 }
@@ -90,7 +92,7 @@ async function write(
     await within(put, R2_WRITE_MS, "R2");
     return messages;
   } catch (error) {
-    log("error", "events not written", { key, error: String(error) });
+    log("error", "events not written", { key, error: errorText(error) });
     return [];
   }
 }

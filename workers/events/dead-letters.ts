@@ -5,6 +5,7 @@
 
 import type { Env } from "../env.ts";
 import { QUEUE_SEND_MS, R2_READ_MS, R2_WRITE_MS, within } from "../platform/deadline.ts";
+import { errorText } from "../platform/error-text.ts";
 import { sha256 } from "../store/credentials.ts";
 import { isReadable } from "./consumer.ts";
 import type { QueuedEvents } from "./message.ts";
@@ -31,7 +32,7 @@ export async function keepDeadLetters(batch: MessageBatch<unknown>, env: Pick<En
     batch.ackAll();
   } catch (error) {
     batch.retryAll({ delaySeconds: RETRY_SECONDS });
-    console.error(JSON.stringify({ level: "error", message: "dead letters not kept", error: String(error) }));
+    console.error(JSON.stringify({ level: "error", message: "dead letters not kept", error: errorText(error) }));
   }
 }
 

@@ -1,4 +1,5 @@
 /** Every error an API of ours can answer with: RFC 9457 problem details with a stable `code`. */
+import { errorStack, errorText } from "./error-text.ts";
 
 export type ValidationError = { pointer: string; code: string; message: string };
 
@@ -56,16 +57,12 @@ export function problemResponse(error: unknown, correlationId: string): Response
 
 /** What went wrong inside is logged and never told. */
 function internal(error: unknown, correlationId: string): ApiError {
-  console.error(JSON.stringify({ level: "error", correlationId, error: String(error), stack: stackOf(error) }));
+  console.error(JSON.stringify({ level: "error", correlationId, error: errorText(error), stack: errorStack(error) }));
   return new ApiError(
     500,
     "internal-error",
     "Something failed on our side. Quote the correlation id when you report it.",
   );
-}
-
-function stackOf(error: unknown): string | undefined {
-  return error instanceof Error ? error.stack : undefined;
 }
 
 export const badRequest = (detail: string, errors?: ValidationError[]) =>

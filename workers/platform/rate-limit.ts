@@ -1,7 +1,9 @@
 /** Limits by API token and by SDK key, kept by one RateLimiter object for each name. */
+
 import { proxyDurable } from "itty-durable/proxy-durable.js";
 import type { Env } from "../env.ts";
 import { Circuit, RATE_LIMITER_BREAKING, RATE_LIMITER_MS, within } from "./deadline.ts";
+import { errorText } from "./error-text.ts";
 import type { Limit, Taken } from "./token-bucket.ts";
 
 /** RateLimiter as itty-durable's proxy shows it, which is untyped. */
@@ -32,7 +34,7 @@ export async function takeTokens(
     // Retry-After counts whole seconds; less than one would invite an immediate retry.
     return allowed ? { allowed } : { allowed: false, retryAfterSeconds: Math.max(1, Math.ceil(retryAfterMs / 1_000)) };
   } catch (error) {
-    console.warn(JSON.stringify({ level: "warn", message: "rate limit not applied", name, error: String(error) }));
+    console.warn(JSON.stringify({ level: "warn", message: "rate limit not applied", name, error: errorText(error) }));
     return { allowed: true };
   }
 }

@@ -58,6 +58,23 @@ test("while D1 fails every read and write but a kill is a 503 that says when to 
   expect(await rows()).toEqual(before);
 });
 
+test("a failing D1 logs neither what was searched for nor hashes of tokens", async () => {
+  const lines: string[] = [];
+  const spies = (["log", "info", "warn", "error"] as const).map((level) =>
+    vi.spyOn(console, level).mockImplementation((...all) => void lines.push(all.join(" "))),
+  );
+  setFaults({ DB: { mode: "fail" } });
+  await ask("GET", "/projects?q=secret-project-name");
+  await ask("GET", "/audit?reason=secret-reason");
+  await ask("PATCH", flag, { description: "secret-description" });
+  await ask("GET", "/me", undefined, { authorization: "Bearer bnt_api_secret-guess" });
+  setFaults({});
+  for (const spy of spies) spy.mockRestore();
+  expect(lines.length).toBeGreaterThan(2);
+  expect(lines.join("\n")).toContain("D1 failed");
+  expect(lines.join("\n")).not.toMatch(/secret|select |params|[0-9a-f]{64}/i);
+});
+
 test("a kill and a restore need no D1, by a token and names that KV knows", async () => {
   setFaults({ DB: { mode: "fail" } });
   const killed = await ask("POST", `${there}/kill`, { reason: "D1 is down and so are we" });

@@ -1,5 +1,6 @@
 import type { Env } from "../../env.ts";
 import { KV_READ_MS, within } from "../../platform/deadline.ts";
+import { errorText } from "../../platform/error-text.ts";
 import { badRequest, conflict, forbidden, notFound, unavailable } from "../../platform/problem.ts";
 import { newId } from "../../platform/random-id.ts";
 import { mirrorToken } from "../../store/credentials.ts";
@@ -254,5 +255,5 @@ const mirror = (env: Env, row: TokenRow) => within(mirrorToken(env.KV, row), KV_
 
 /** It works wherever D1 does, and the sweep mirrors it again. */
 const notMirrored = (token: string) => (error: unknown) => {
-  console.error(JSON.stringify({ level: "error", message: "not mirrored", token, error: String(error) }));
+  console.error(JSON.stringify({ level: "error", message: "not mirrored", token, error: errorText(error) }));
 };

@@ -1,5 +1,6 @@
 import type { Env } from "../../env.ts";
 import { KV_READ_MS, within } from "../../platform/deadline.ts";
+import { errorText } from "../../platform/error-text.ts";
 import { conflict, notFound } from "../../platform/problem.ts";
 import { newId } from "../../platform/random-id.ts";
 import { type EnvironmentName, forgetEnvironment, mirrorEnvironment } from "../../store/credentials.ts";
@@ -250,7 +251,7 @@ async function cleared(env: Env, name: EnvironmentName, segments: string[]): Pro
 async function mirror(env: Env, made: EnvironmentName): Promise<void> {
   await within(mirrorEnvironment(env.KV, made), KV_READ_MS, "KV").catch((error: unknown) => {
     console.error(
-      JSON.stringify({ level: "error", message: "not mirrored", environment: made.id, error: String(error) }),
+      JSON.stringify({ level: "error", message: "not mirrored", environment: made.id, error: errorText(error) }),
     );
   });
 }

@@ -1,6 +1,7 @@
 /** Kill and restore: decided by the hub alone. Nothing here asks D1 for what KV knows too. */
 
 import type { KillOutcome } from "../../../durable-objects/hub/kills/kill.ts";
+import { errorText } from "../../platform/error-text.ts";
 import { ApiError, conflict, unavailable } from "../../platform/problem.ts";
 import { type EnvironmentName, sha256 } from "../../store/credentials.ts";
 import type { Database } from "../../store/database.ts";
@@ -112,7 +113,7 @@ async function decide(
     return c.var.dryRun ? hub.previewKill({ ...request, idempotencyKey: null }) : hub.setKilled(request);
   }).catch((error: unknown) => {
     console.error(
-      JSON.stringify({ level: "error", message: `${action} failed`, flag, ...names, error: String(error) }),
+      JSON.stringify({ level: "error", message: `${action} failed`, flag, ...names, error: errorText(error) }),
     );
     throw unavailable(`The ${action} is not confirmed: the environment's hub does not answer. Repeat it.`, 1);
   });

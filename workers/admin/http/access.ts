@@ -1,6 +1,7 @@
 /** Who asks, how often, and what they may touch. 403 comes before looking anything up: it never tells what exists. */
 
 import { AddressLimit, addressOf, UNAUTHENTICATED } from "../../platform/address-limit.ts";
+import { errorText } from "../../platform/error-text.ts";
 import { forbidden, tooMany, unauthenticated, unavailable } from "../../platform/problem.ts";
 import { takeTokens } from "../../platform/rate-limit.ts";
 import { findToken, sha256 } from "../../store/credentials.ts";
@@ -53,7 +54,7 @@ async function tokenCaller(c: AdminContext, secret: string, isKill: boolean): Pr
   const address = addressOf(c.req.raw);
   if (!isKill && !valid.has(hash)) refuseGuesses(address);
   const token = await findToken(c.var.db, c.env.KV, hash).catch((error: unknown) => {
-    console.error(JSON.stringify({ level: "error", message: "credentials cannot be read", error: String(error) }));
+    console.error(JSON.stringify({ level: "error", message: "credentials cannot be read", error: errorText(error) }));
     throw unavailable("Credentials cannot be checked at the moment.");
   });
   const isExpired = token !== null && token.expiresAt !== null && token.expiresAt <= c.var.now();

@@ -1,7 +1,9 @@
 /** The members of big segments: one by one, and by the million. They are exact here; who evaluates has a filter (EV-20). */
+
 import type { Requester, SegmentStatus, UploadMode } from "../../../durable-objects/segment/big-segment.ts";
 import type { Upload } from "../../../durable-objects/segment/state.ts";
 import { SEGMENT_MS, within } from "../../platform/deadline.ts";
+import { errorText } from "../../platform/error-text.ts";
 import { ApiError, badRequest, conflict, notFound, unavailable } from "../../platform/problem.ts";
 import type { EnvironmentName } from "../../store/credentials.ts";
 import { keepAnswer } from "../../store/idempotency.ts";
@@ -231,7 +233,7 @@ async function answered<T>(answer: Promise<T>): Promise<T> {
   try {
     return await within(answer, SEGMENT_MS, "the segment");
   } catch (error) {
-    console.warn(JSON.stringify({ level: "warn", message: "a big segment failed", error: String(error) }));
+    console.warn(JSON.stringify({ level: "warn", message: "a big segment failed", error: errorText(error) }));
     throw unavailable("The segment's members cannot be reached. Repeat the request: twice changes nothing.");
   }
 }

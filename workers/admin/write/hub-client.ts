@@ -4,6 +4,7 @@ import type { Receipt } from "../../../durable-objects/fan-out/receipt.ts";
 import type { KillsNow } from "../../../durable-objects/hub/kills/kill.ts";
 import type { Env } from "../../env.ts";
 import { HUB_PUBLISH_MS, HUB_READ_MS, within } from "../../platform/deadline.ts";
+import { errorText } from "../../platform/error-text.ts";
 import { unavailable } from "../../platform/problem.ts";
 import type { EnvironmentName } from "../../store/credentials.ts";
 import type { Change } from "../../store/outbox/change.ts";
@@ -84,7 +85,7 @@ async function confirmed(name: EnvironmentName, ask: () => Promise<{ revision: n
     return delivered(name, (await askHub("publishing", ask)).revision);
   } catch (error) {
     const message = "publish pending";
-    console.warn(JSON.stringify({ level: "warn", message, environment: name.id, error: String(error) }));
+    console.warn(JSON.stringify({ level: "warn", message, environment: name.id, error: errorText(error) }));
     return { pending: true };
   }
 }

@@ -2,11 +2,12 @@
 
 import type { Env } from "../../env.ts";
 import { TIMER_MS, within } from "../../platform/deadline.ts";
+import { errorText } from "../../platform/error-text.ts";
 
 export async function wakeAt({ TIMER }: Env, at: number | null): Promise<void> {
   if (at === null) return;
   const waking = TIMER.get(TIMER.idFromName("timer")).wakeAt(at);
   await within(waking, TIMER_MS, "the timer").catch((error: unknown) => {
-    console.warn(JSON.stringify({ level: "warn", message: "the timer is not set", at, error: String(error) }));
+    console.warn(JSON.stringify({ level: "warn", message: "the timer is not set", at, error: errorText(error) }));
   });
 }

@@ -1,6 +1,8 @@
 /** A write's place in the lines of its project's environments, kept by one WriteLine object for each project. */
+
 import type { Env } from "../../env.ts";
 import { Circuit, LINE_ENTER_MS, LINE_TURN_MS, WRITE_LINE_BREAKING, within } from "../../platform/deadline.ts";
+import { errorText } from "../../platform/error-text.ts";
 import { type ApiError, tooMany } from "../../platform/problem.ts";
 
 /** Keys. `environment` is null for what belongs to the project as a whole. */
@@ -62,7 +64,7 @@ async function enterLine({ WRITE_LINE }: Pick<Env, "WRITE_LINE">, project: strin
   } catch (error) {
     isLate = true;
     console.warn(
-      JSON.stringify({ level: "warn", message: "the write line does not answer", project, error: String(error) }),
+      JSON.stringify({ level: "warn", message: "the write line does not answer", project, error: errorText(error) }),
     );
     return null;
   }

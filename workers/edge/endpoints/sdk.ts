@@ -1,4 +1,5 @@
 /** What SDKs with a server key call: the ruleset, its streams, and events. */
+import { errorText } from "../../platform/error-text.ts";
 import { isKnown } from "../../platform/if-none-match.ts";
 import { ApiError, notFound, unavailable } from "../../platform/problem.ts";
 import { authenticate, type Caller, notARevision, revisionIn } from "../authenticate.ts";
@@ -60,7 +61,7 @@ async function exactly(incoming: Incoming, caller: Caller): Promise<Response> {
   const text = isCurrent
     ? rulesetText(ruleset)
     : await pastRuleset(incoming.env, environmentId, revision).catch((error: unknown) => {
-        console.warn(JSON.stringify({ level: "warn", message: "no history", environmentId, error: String(error) }));
+        console.warn(JSON.stringify({ level: "warn", message: "no history", environmentId, error: errorText(error) }));
         throw unavailable("History cannot be read at the moment.", 5);
       });
   if (text === null)

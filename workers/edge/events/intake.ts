@@ -1,9 +1,11 @@
 /** Event intake, `POST …/events`: what is answered with 202 is in the Queue and is not lost from there on. */
+
 import { gunzipSync } from "node:zlib";
 import { MAX_EVENT_BYTES } from "@bunting/core/wire";
 import type { Env } from "../../env.ts";
 import type { QueuedEvents } from "../../events/message.ts";
 import { QUEUE_SEND_MS, within } from "../../platform/deadline.ts";
+import { errorText } from "../../platform/error-text.ts";
 import { ApiError, badRequest, tooLarge, tooMany, unavailable } from "../../platform/problem.ts";
 import { type Allowance, takeTokens } from "../../platform/rate-limit.ts";
 import { parseJson } from "../../platform/request-body.ts";
@@ -61,7 +63,7 @@ export async function acceptEvents(
   } catch (error) {
     // Part of it may be in the Queue. The SDK sends it all again under the same batchId, and readers count it once.
     console.error(
-      JSON.stringify({ level: "error", message: "events not queued", environmentId, batchId, error: String(error) }),
+      JSON.stringify({ level: "error", message: "events not queued", environmentId, batchId, error: errorText(error) }),
     );
     throw unavailable("The events could not be queued. Send the same batch again.", 5);
   }

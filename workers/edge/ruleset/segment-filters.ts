@@ -2,6 +2,7 @@
 
 import type { Env } from "../../env.ts";
 import { FILTER_READ_MS, within } from "../../platform/deadline.ts";
+import { errorText } from "../../platform/error-text.ts";
 import { notFound, unavailable } from "../../platform/problem.ts";
 import { filterName } from "../../store/big-segments.ts";
 import { evict } from "./cache.ts";
@@ -59,7 +60,9 @@ function fetchFilters(visit: Visit, ruleset: IsolateRuleset): Promise<void> {
     evict();
   })().catch((error: unknown) => {
     const message = "filters cannot be read";
-    console.warn(JSON.stringify({ level: "warn", message, environment: ruleset.environmentId, error: String(error) }));
+    console.warn(
+      JSON.stringify({ level: "warn", message, environment: ruleset.environmentId, error: errorText(error) }),
+    );
   });
   fetching.set(ruleset, { at: Date.now(), done });
   visit.ctx.waitUntil(done);

@@ -3,6 +3,7 @@
 import { ATTACHMENT_HEADER, RELAYS_HEADER, type SocketHandshake } from "../../../durable-objects/fan-out/handshake.ts";
 import { relayName } from "../../../durable-objects/fan-out/tree.ts";
 import { Circuit, RELAY_OPEN_BREAKING, RELAY_OPEN_MS, within } from "../../platform/deadline.ts";
+import { errorText } from "../../platform/error-text.ts";
 import { tooMany, unauthenticated, unavailable } from "../../platform/problem.ts";
 import type { Caller } from "../authenticate.ts";
 import { relayAt, relaysHere } from "../relays/address.ts";
@@ -74,7 +75,7 @@ async function opened(name: string, open: () => Promise<Response>): Promise<Resp
       return await within(opening, RELAY_OPEN_MS, "relay");
     } catch (error) {
       opening.then(closeLate, () => {});
-      console.warn(JSON.stringify({ level: "warn", message: "no relay", relay: name, error: String(error) }));
+      console.warn(JSON.stringify({ level: "warn", message: "no relay", relay: name, error: errorText(error) }));
       throw error;
     }
   };

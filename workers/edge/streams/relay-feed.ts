@@ -2,6 +2,7 @@
  * One stream of a client that is bridged here: its socket at the relay tells that there is something new, the isolate's
  * ruleset tells what. Holds that socket, the timers that keep it, and lets go of all of them at the end.
  */
+
 import {
   type GoodbyeMessage,
   HEARTBEAT_SECONDS,
@@ -11,6 +12,7 @@ import {
   type ServerMessage,
 } from "@bunting/core/wire";
 import { KEY_REVOKED } from "../../../durable-objects/fan-out/handshake.ts";
+import { errorText } from "../../platform/error-text.ts";
 import type { Caller } from "../authenticate.ts";
 import { allowsOrigin } from "../cors.ts";
 import { EARLY_MS, isolateRuleset } from "../ruleset/cache.ts";
@@ -157,7 +159,7 @@ export class RelayFeed {
         }
       } catch (error) {
         const message = "a stream cannot catch up";
-        console.warn(JSON.stringify({ level: "warn", message, error: String(error) }));
+        console.warn(JSON.stringify({ level: "warn", message, error: errorText(error) }));
       }
       await new Promise((resolve) => setTimeout(resolve, pauseMs));
       pauseMs = Math.min(pauseMs * 2, LAST_RETRY_MS);

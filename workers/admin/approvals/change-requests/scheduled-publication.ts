@@ -1,5 +1,7 @@
 /** A change request whose time has come: published like by hand, by its author, or it says why not. */
+
 import type { Env } from "../../../env.ts";
+import { errorText } from "../../../platform/error-text.ts";
 import {
   type ChangeRequestThere,
   countPublishAttempt,
@@ -33,7 +35,7 @@ export async function runChangeRequest(env: Env, now: () => number, id: string):
   } catch (error) {
     const failure = failureOf(error, { actor: name, tokenId: authorId, attempts }, now() - publishAt!);
     const message = failure === null ? "a change request has to wait" : "a change request failed";
-    console.warn(JSON.stringify({ level: "warn", message, changeRequest: id, failure, error: String(error) }));
+    console.warn(JSON.stringify({ level: "warn", message, changeRequest: id, failure, error: errorText(error) }));
     if (failure === null) {
       await countPublishAttempt(db, id);
       return false;

@@ -1,5 +1,7 @@
 /** A ramp's clock: the step that is due, once; or what stopped it, recorded. */
+
 import type { Env } from "../../../env.ts";
+import { errorText } from "../../../platform/error-text.ts";
 import { countRampAttempt, findRamp } from "../../../store/planned/ramps.ts";
 import { writeAs } from "../../write/write.ts";
 import { failureOf, NOBODY, plannedBy, requireAuthor } from "../planned.ts";
@@ -30,7 +32,7 @@ export async function runRamp(env: Env, now: () => number, id: string): Promise<
   } catch (error) {
     const failure = failureOf(error, found.row, now() - (found.row.nextAt ?? now()));
     const message = failure === null ? "a ramp has to wait" : "a ramp cannot go on";
-    console.warn(JSON.stringify({ level: "warn", message, ramp: id, failure, error: String(error) }));
+    console.warn(JSON.stringify({ level: "warn", message, ramp: id, failure, error: errorText(error) }));
     if (failure === null) {
       await countRampAttempt(db, id);
       return false;

@@ -1,5 +1,7 @@
 /** What a schedule does: tried when it is made, and done when its time has come, or it says why not. */
+
 import type { Env } from "../../../env.ts";
+import { errorText } from "../../../platform/error-text.ts";
 import { conflict } from "../../../platform/problem.ts";
 import type { EnvironmentName } from "../../../store/credentials.ts";
 import type { Database } from "../../../store/database.ts";
@@ -49,7 +51,7 @@ export async function runSchedule(env: Env, now: () => number, id: string): Prom
   } catch (error) {
     const failure = failureOf(error, found.row, now() - found.row.at);
     const message = failure === null ? "a schedule has to wait" : "a schedule failed";
-    console.warn(JSON.stringify({ level: "warn", message, schedule: id, failure, error: String(error) }));
+    console.warn(JSON.stringify({ level: "warn", message, schedule: id, failure, error: errorText(error) }));
     if (failure === null) {
       await countScheduleAttempt(db, id);
       return false;
