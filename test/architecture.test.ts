@@ -61,6 +61,7 @@ const rooms: Record<string, string[]> = {
   "workers/admin/http": ["workers/admin/limits.ts", ...ground],
   "workers/admin/documents": [
     "workers/admin/http/contract.ts",
+    "workers/admin/http/quantities.ts",
     "workers/admin/http/validation-errors.ts",
     "workers/admin/limits.ts",
     "workers/platform/problem.ts",

@@ -72,7 +72,7 @@ describe("a flag is stale (R12)", () => {
         environment: "production",
         because: ["full"],
         servedVariation: "on",
-        servedShare: 100,
+        servedShare: 100_000,
         fullSince: START + 20 * DAY,
         daysAtFull: 30,
         lastModified: START + 25 * DAY,
@@ -91,7 +91,7 @@ describe("a flag is stale (R12)", () => {
     await on(10, "PATCH", there, { on: true, fallthrough: { split: { weights: { on: 75_000, off: 25_000 } } } });
     expect(await stale(99)).toEqual([]);
     expect(await stale(100)).toMatchObject([
-      { because: ["unchanged"], servedVariation: "on", servedShare: 75, fullSince: null, daysAtFull: null },
+      { because: ["unchanged"], servedVariation: "on", servedShare: 75_000, fullSince: null, daysAtFull: null },
     ]);
     expect(await stale(15, "unchangedDays=5")).toHaveLength(1);
   });
@@ -171,7 +171,7 @@ describe("a kill serves off to everybody", () => {
     await mirrored(project, there, "kill");
     expect(await stale(1)).toEqual([]);
     const [killed] = await stale(31);
-    expect(killed).toMatchObject({ servedVariation: "off", servedShare: 100, daysAtFull: 30 });
+    expect(killed).toMatchObject({ servedVariation: "off", servedShare: 100_000, daysAtFull: 30 });
     expect(killed.lastModified).toBe(killed.fullSince);
     await mirrored(project, there, "restore");
     expect(await stale(1)).toEqual([]);

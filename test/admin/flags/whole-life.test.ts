@@ -192,7 +192,7 @@ test("the whole life of a flag (R6, R9–R12, X3)", async () => {
       environment: "production",
       because: ["full"],
       servedVariation: "on",
-      servedShare: 100,
+      servedShare: 100_000,
       fullSince: START + 7 * DAY,
       daysAtFull: 46,
       lastModified: START + 8 * DAY,

@@ -3,6 +3,7 @@ import { z } from "@hono/zod-openapi";
 import type { PolicyRow } from "../../store/approvals/policy.ts";
 import { ROLES } from "../../store/schema/index.ts";
 import { description, key, name, time } from "../http/contract.ts";
+import { share } from "../http/quantities.ts";
 import { MAX_APPROVALS, MAX_ENVIRONMENTS, MAX_TAG, MAX_TAGS } from "../limits.ts";
 import { approvers } from "../write/approver.ts";
 
@@ -16,8 +17,8 @@ export const fields = z.strictObject({
     .array(z.string().min(1).max(MAX_TAG))
     .max(MAX_TAGS)
     .openapi({ description: "Flags with one of these; an empty list: all flags" }),
-  share: z.number().int().min(0).max(100_000).openapi({
-    description: "The least share of users affected, in thousandths of a percent; 0: any change",
+  share: share().openapi({
+    description: "The least share of users affected, in thousandths of a percent or as a percentage; 0: any change",
     example: 50_001,
   }),
   approvers,
@@ -29,7 +30,15 @@ export const fields = z.strictObject({
 });
 
 export const policy = z
-  .object({ ...fields.shape, key, project: key, version: z.number().int(), createdAt: time, updatedAt: time })
+  .object({
+    ...fields.shape,
+    share: z.number().int(),
+    key,
+    project: key,
+    version: z.number().int(),
+    createdAt: time,
+    updatedAt: time,
+  })
   .openapi("Policy");
 
 export const shownPolicy = (project: string, row: PolicyRow): z.infer<typeof policy> => {

@@ -9,6 +9,7 @@ import { needs } from "../http/access.ts";
 import type { AdminContext } from "../http/context.ts";
 import { body, environmentPath, json, name, page, problems, resource, time } from "../http/contract.ts";
 import { issuedQuery, listing } from "../http/pagination.ts";
+import { instant } from "../http/quantities.ts";
 import { MAX_ORIGINS } from "../limits.ts";
 import { secretFor } from "../write/dry-run.ts";
 import { delivery } from "../write/hub-client.ts";
@@ -56,7 +57,7 @@ const create = createRoute({
         kind,
         name: name.optional(),
         origins: origins.optional(),
-        expiresAt: time.nullable().optional(),
+        expiresAt: instant.nullable().optional(),
       }),
     ),
   },
@@ -91,7 +92,7 @@ const patch = createRoute({
   middleware: needs("admin"),
   request: {
     params: keyPath,
-    ...body(z.strictObject({ name, origins, expiresAt: time.nullable() }).partial()),
+    ...body(z.strictObject({ name, origins, expiresAt: instant.nullable() }).partial()),
   },
   responses: { 200: json(sdkKey.extend(delivery.shape), "The key"), ...problems },
 });

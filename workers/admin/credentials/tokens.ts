@@ -9,6 +9,7 @@ import { needs } from "../http/access.ts";
 import type { AdminContext } from "../http/context.ts";
 import { body, json, key, name, page, problems, resource, time } from "../http/contract.ts";
 import { issuedQuery, listing } from "../http/pagination.ts";
+import { instant } from "../http/quantities.ts";
 import { MAX_SCOPE } from "../limits.ts";
 import { secretFor } from "../write/dry-run.ts";
 import { etagOf, requireFuture, requireMatch, write } from "../write/write.ts";
@@ -61,7 +62,7 @@ const create = createRoute({
       role,
       scope: scope.optional(),
       groups: groups.optional(),
-      expiresAt: time.nullable().optional(),
+      expiresAt: instant.nullable().optional(),
     }),
   ),
   responses: { 201: json(token.extend({ token: z.string().optional() }), "Created"), ...problems },
@@ -97,7 +98,7 @@ const patch = createRoute({
   middleware: needs("admin"),
   request: {
     params: tokenPath,
-    ...body(z.strictObject({ name, scope, groups, expiresAt: time.nullable() }).partial()),
+    ...body(z.strictObject({ name, scope, groups, expiresAt: instant.nullable() }).partial()),
   },
   responses: { 200: json(token, "The token"), ...problems },
 });

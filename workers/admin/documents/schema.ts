@@ -2,6 +2,7 @@
 import type { Condition, Json, Operator } from "@bunting/core";
 import { z } from "@hono/zod-openapi";
 import { description, key, name } from "../http/contract.ts";
+import { share } from "../http/quantities.ts";
 import {
   MAX_CONDITION_VALUES,
   MAX_CONDITIONS,
@@ -116,9 +117,7 @@ export const condition: z.ZodType<Condition> = z
 export const conditions = firstMistakes(z.array(condition).max(MAX_CONDITIONS));
 
 /** Thousandths of a percent by variation. */
-const weights = firstMistakes(
-  z.record(key, z.number().int().min(0).max(100_000)).openapi({ example: { on: 5_000, off: 95_000 } }),
-);
+const weights = firstMistakes(z.record(key, share()).openapi({ example: { on: 5_000, off: 95_000 } }));
 
 export const serve = z
   .lazy(() =>
@@ -147,7 +146,7 @@ export const segmentRule = z
     sample: z
       .strictObject({
         by: attribute.optional(),
-        buckets: z.number().int().min(0).max(100_000),
+        buckets: share(),
         reshuffle: z.boolean().optional(),
       })
       .optional(),

@@ -8,7 +8,7 @@ const split = (...weights: [string, number][]) => {
   return { split: { by: "key", seed: "s", hash: "xxh32", ranges } };
 };
 const rule = (serve: object) => ({ id: "r", conditions: [], serve }) as never;
-const all = (variation: string | null) => ({ variation, share: 100 });
+const all = (variation: string | null) => ({ variation, share: 100_000 });
 
 describe("what most are served (R12)", () => {
   test.each([
@@ -21,8 +21,12 @@ describe("what most are served (R12)", () => {
     ["on: the fallthrough", flag("f"), all("on")],
     ["a split that gives all to one", flag("f", { fallthrough: split(["on", 60_000], ["on", 40_000]) }), all("on")],
     ["a split of which the rest is off", flag("f", { fallthrough: split(["off", 40_000]) }), all("off")],
-    ["a split", flag("f", { fallthrough: split(["on", 12_500], ["off", 87_500]) }), { variation: "off", share: 87.5 }],
-    ["a split of less than all", flag("f", { fallthrough: split(["on", 40_000]) }), { variation: "on", share: 40 }],
+    [
+      "a split",
+      flag("f", { fallthrough: split(["on", 12_500], ["off", 87_500]) }),
+      { variation: "off", share: 87_500 },
+    ],
+    ["a split of less than all", flag("f", { fallthrough: split(["on", 40_000]) }), { variation: "on", share: 40_000 }],
     [
       "rules and targets that serve the same",
       flag("f", { rules: [rule({ variation: "on" })], targets: [{ variation: "on", values: ["u"] }] }),

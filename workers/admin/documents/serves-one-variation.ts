@@ -39,13 +39,13 @@ function servedToAll(flag: Served): string | null | undefined {
   return all.size === 1 ? [...all][0] : undefined;
 }
 
-/** What most are served, and to how many percent of all; null where rules, targets or prerequisites decide. */
+/** What most are served, and to which share of all, in thousandths of a percent; null where rules, targets or prerequisites decide. */
 export function mostServed(flag: Served): { variation: string | null; share: number } | null {
   const everybody = servedToAll(flag);
-  if (everybody !== undefined) return { variation: everybody, share: 100 };
+  if (everybody !== undefined) return { variation: everybody, share: EVERYBODY };
   if (flag.rules.length > 0 || flag.targets.length > 0 || flag.prerequisites.length > 0) return null;
   const [most] = sharesOf(flag.fallthrough).sort((one, other) => other.weight - one.weight);
-  return most === undefined ? null : { variation: most.variation, share: most.weight / 1_000 };
+  return most === undefined ? null : { variation: most.variation, share: most.weight };
 }
 
 /** Whether all who were served one value are served that value still. True where it depended on who asked before. */

@@ -18,9 +18,9 @@ const stale = z
     environment: key,
     because: z.array(z.enum(["full", "unchanged"])),
     servedVariation: z.string().nullable().openapi({ description: "What most are served; null: the code's default" }),
-    servedShare: z.number().nullable().openapi({
-      description: "Percent of all; null where rules, targets or prerequisites decide",
-      example: 100,
+    servedShare: z.number().int().nullable().openapi({
+      description: "Thousandths of a percent of all; null where rules, targets or prerequisites decide",
+      example: 100_000,
     }),
     fullSince: time.nullable().openapi({ description: "Since when everybody is served the same" }),
     daysAtFull: z.number().int().nullable(),
@@ -65,7 +65,7 @@ export const staleFlags = resource().openapi(list, async (c) => {
   );
   const shown = (row: (typeof rows)[number]): z.infer<typeof stale> => {
     const { offVariation } = row.configuration;
-    const most = row.killed ? { variation: offVariation, share: 100 } : mostServed(row.configuration);
+    const most = row.killed ? { variation: offVariation, share: 100_000 } : mostServed(row.configuration);
     const { fullSince, lastModified } = row;
     return {
       key: row.key,

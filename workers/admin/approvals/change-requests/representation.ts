@@ -3,6 +3,7 @@ import { z } from "@hono/zod-openapi";
 import type { ChangeRequestRow, EventRow } from "../../../store/approvals/change-requests.ts";
 import { changes, moved } from "../../documents/preview.ts";
 import { description, key, mistake, name, time } from "../../http/contract.ts";
+import { instant } from "../../http/quantities.ts";
 import { policyMet } from "../../write/approval.ts";
 import { delivery } from "../../write/hub-client.ts";
 import { person } from "../participants.ts";
@@ -11,7 +12,7 @@ import { change } from "./requested-operation.ts";
 export const about = {
   title: name,
   description,
-  publishAt: time.nullable().openapi({
+  publishAt: instant.nullable().openapi({
     description: "When it is published, if it has its approvals by then; null: when somebody publishes it",
   }),
 };

@@ -6,6 +6,7 @@ import { preview } from "../../documents/preview.ts";
 import { shownServe, WHOLE } from "../../documents/splits.ts";
 import { serve } from "../../flags/representation.ts";
 import { key, mistake, reason, time } from "../../http/contract.ts";
+import { duration, share } from "../../http/quantities.ts";
 import { MAX_AHEAD_MS, MAX_GUARDS, MAX_STEPS, MAX_VARIATIONS, MIN_STEP_MS } from "../../limits.ts";
 import { delivery } from "../../write/hub-client.ts";
 import { author, failure } from "../planned.ts";
@@ -25,10 +26,10 @@ const guard = z
   });
 
 const step = z.strictObject({
-  weight: z.number().int().min(1).max(WHOLE).openapi({ description: "Thousandths of a percent", example: 5_000 }),
-  forMs: z.number().int().min(MIN_STEP_MS).max(MAX_AHEAD_MS).optional().openapi({
+  weight: share(1),
+  forMs: duration(MIN_STEP_MS, MAX_AHEAD_MS).optional().openapi({
     description:
-      "Milliseconds until the next step; after the last, which may leave it out, until the ramp counts as finished",
+      'Milliseconds, or a duration like "1d", until the next step; after the last, which may leave it out, until the ramp counts as finished',
     example: 86_400_000,
   }),
 });

@@ -6,11 +6,15 @@ import { preview } from "../../documents/preview.ts";
 import { targeting } from "../../documents/schema.ts";
 import type { TargetingEdit } from "../../flags/targeting-edit.ts";
 import { key, mistake, reason, time } from "../../http/contract.ts";
+import { instant } from "../../http/quantities.ts";
 import { author, failure } from "../planned.ts";
 
 export const status = z.enum(["pending", "done", "failed", "cancelled"]);
 
-const at = time.openapi({ description: "Epoch milliseconds, in the future", example: 1_800_000_000_000 });
+const at = instant.openapi({
+  description: "Epoch milliseconds or ISO 8601 with an offset, in the future",
+  example: 1_800_000_000_000,
+});
 const edit = { fields: targeting.partial().optional(), instructions: instructions.optional() };
 
 export const newSchedule = z

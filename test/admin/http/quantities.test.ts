@@ -1,0 +1,134 @@
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import { parseDuration, parseInstant, parsePercent } from "../../../workers/admin/http/quantities.ts";
+import { newFlag, newProject, newToken } from "../../support/admin.ts";
+
+const api = await newToken();
+const project = await newProject(api);
+const there = `${await newFlag(api, project, "shared")}/environments/production`;
+const split = (weights: object) => ({ fallthrough: { split: { weights } } });
+
+test("a percentage is read exactly, whatever zeros it ends in", () => {
+  const written = (weight: number, digits: number) => {
+    const decimals = String(weight % 1_000).padStart(3, "0");
+    const shortest = decimals.replace(/0+$/, "");
+    const shown = decimals.slice(0, Math.max(shortest.length, digits));
+    return `${Math.floor(weight / 1_000)}${shown === "" ? "" : `.${shown}`}%`;
+  };
+  fc.assert(
+    fc.property(fc.nat(100_000), fc.nat(3), (weight, digits) => {
+      expect(parsePercent(written(weight, digits))).toBe(weight);
+    }),
+    { numRuns: 5_000 },
+  );
+});
+
+test("what is not a percentage with at most three decimals is not read as one", () => {
+  const odd = [
+    "10",
+    "%",
+    ".5%",
+    "5.%",
+    "0.0001%",
+    "-1%",
+    "+1%",
+    "1e1%",
+    " 1%",
+    "1 %",
+    "1%%",
+    "1,5%",
+    "0x1%",
+    "Infinity%",
+  ];
+  expect(odd.map(parsePercent)).toEqual(odd.map(() => null));
+});
+
+test("a time is read as what its offset makes of it", () => {
+  fc.assert(
+    fc.property(
+      fc.integer({ min: 0, max: 4_000_000_000 }),
+      fc.integer({ min: -14 * 60, max: 14 * 60 }),
+      (seconds, offset) => {
+        const local = new Date((seconds + offset * 60) * 1_000).toISOString().slice(0, 19);
+        const two = (value: number) => String(value).padStart(2, "0");
+        const minutes = Math.abs(offset);
+        const zone = `${offset < 0 ? "-" : "+"}${two(Math.floor(minutes / 60))}:${two(minutes % 60)}`;
+        expect(parseInstant(local + zone)).toBe(seconds * 1_000);
+      },
+    ),
+  );
+  expect(parseInstant("2026-12-24T18:00:00")).toEqual({ message: expect.stringContaining("no offset") });
+  for (const odd of ["2026-02-30T00:00:00Z", "2026-13-01T00:00:00Z", "2026-12-24", "tomorrow", "1760000000000", ""]) {
+    expect([odd, parseInstant(odd)]).toEqual([odd, { message: expect.any(String) }]);
+  }
+});
+
+test("a duration is the sum of its parts", () => {
+  const part = fc.nat(999);
+  fc.assert(
+    fc.property(part, part, part, part, (d, h, m, s) => {
+      expect(parseDuration(`${d}d${h}h${m}m${s}s`)).toBe((((d * 24 + h) * 60 + m) * 60 + s) * 1_000);
+    }),
+  );
+  expect(["1d", "90s", "2h30m"].map(parseDuration)).toEqual([86_400_000, 90_000, 9_000_000]);
+  const odd = ["", "d", "1", "1.5h", "-1d", "30m2h", "1d ", "1w"];
+  expect(odd.map(parseDuration)).toEqual(odd.map(() => null));
+});
+
+test("weights are taken in percent, and answered as numbers", async () => {
+  const { status, body } = await api("PATCH", there, split({ on: "12.5%", off: "87.499%" }));
+  expect([status, body.fallthrough.split.weights]).toEqual([200, { on: 12_500, off: 87_499 }]);
+  expect((await api("GET", there)).body.fallthrough.split.weights).toEqual({ on: 12_500, off: 87_499 });
+});
+
+test.each(["0.0001%", "10", "101%", "ten%", -1])("the weight %j is a 400 with a pointer to it", async (weight) => {
+  const { status, body } = await api("PATCH", there, split({ on: weight }));
+  expect([status, body.errors.map((one: { pointer: string }) => one.pointer)]).toEqual([
+    400,
+    ["/fallthrough/split/weights/on"],
+  ]);
+});
+
+test("a policy's share and a segment's sample are taken in percent", async () => {
+  const policy = await api("POST", `/projects/${project}/policies`, {
+    key: "large",
+    environments: ["development"],
+    share: "50.001%",
+    approvers: { role: "approver" },
+    approvals: 1,
+  });
+  expect([policy.status, policy.body.share]).toEqual([201, 50_001]);
+  const segment = await api("POST", `/projects/${project}/environments/production/segments`, {
+    key: "sampled",
+    rules: [{ conditions: [], sample: { buckets: "0.001%" } }],
+  });
+  expect([segment.status, segment.body.rules[0].sample.buckets]).toEqual([201, 1]);
+});
+
+test("a ramp's steps and a schedule's time are taken as texts, and answered as numbers", async () => {
+  const flag = await newFlag(api, project, "ramped");
+  await api("PATCH", `${flag}/environments/production`, { on: true, fallthrough: { variation: "off" } });
+  const ramp = await api("POST", `/projects/${project}/ramps`, {
+    environment: "production",
+    flag: "ramped",
+    variation: "on",
+    steps: [{ weight: "5%", forMs: "1d" }, { weight: "100%" }],
+  });
+  expect([ramp.status, ramp.body.steps?.[0]]).toEqual([201, { weight: 5_000, forMs: 86_400_000 }]);
+  const schedule = { environment: "production", flag: "shared", instructions: [{ kind: "turnOn" }] };
+  const soon = Math.floor(Date.now() / 1_000) * 1_000 + 86_400_000;
+  const at = new Date(soon + 3_600_000).toISOString().replace(".000Z", "+01:00");
+  const made = await api("POST", `/projects/${project}/schedules`, { ...schedule, at });
+  expect([made.status, made.body.at]).toEqual([201, soon]);
+  const local = await api("POST", `/projects/${project}/schedules`, { ...schedule, at: at.slice(0, 19) });
+  expect([local.status, local.body.errors]).toEqual([
+    400,
+    [{ pointer: "/at", code: "custom", message: expect.stringContaining("no offset") }],
+  ]);
+});
+
+test("an API token's and a key's expiry are taken as ISO 8601", async () => {
+  const expiresAt = "2099-12-24T18:00:00+01:00";
+  const token = await api("POST", "/tokens", { name: "short", role: "viewer", expiresAt });
+  expect([token.status, token.body.expiresAt]).toEqual([201, Date.parse(expiresAt)]);
+});
