@@ -8,7 +8,7 @@ import { bundle, Server } from "../test/support/server.ts";
 
 const ENTRY = "workers/index.ts";
 const members = Number(process.argv[2] ?? 200_000);
-const strangers = 5_000_000;
+const outsiders = 5_000_000;
 const rounds = 7;
 const evaluations = 200_000;
 
@@ -113,14 +113,14 @@ try {
   show("one for another, until in the SDK", `${times[15]!.toFixed(0)} ms (median of 30)`);
 
   const has = (targetingKey: string): boolean => sdk.boolean("bench", false, { targetingKey });
-  let denied = 0;
-  for (let index = 1; index < members; index++) if (!has(memberOf(index))) denied++;
-  show("members denied", String(denied));
-  let affirmed = 0;
-  for (let index = 0; index < strangers; index++) if (has(`stranger-${index}`)) affirmed++;
+  let falseNegatives = 0;
+  for (let index = 1; index < members; index++) if (!has(memberOf(index))) falseNegatives++;
+  show("false negatives", String(falseNegatives));
+  let falsePositives = 0;
+  for (let index = 0; index < outsiders; index++) if (has(`outsider-${index}`)) falsePositives++;
   show(
-    "strangers affirmed",
-    `${affirmed} of ${strangers.toLocaleString("en")}, ${(affirmed / strangers).toExponential(1)}`,
+    "false positives",
+    `${falsePositives} of ${outsiders.toLocaleString("en")}, ${(falsePositives / outsiders).toExponential(1)}`,
   );
 
   const hits = Array.from({ length: evaluations }, (_, n) => ({ targetingKey: memberOf((n * 7_919) % members) }));

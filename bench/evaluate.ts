@@ -106,8 +106,8 @@ async function timing(asked: string[]): Promise<void> {
   const others = medians.slice(2);
   const rows: Row[] = sides.map((label, row) => ({ label, cells: medians[row]! }));
   // Of rounds that ran side by side, so that what slows the whole machine down cancels out.
-  const ratio = (above: number, below: number, column: number): number =>
-    median(times[above]![column]!.map((ns, round) => ns / times[below]![column]![round]!));
+  const ratio = (numerator: number, denominator: number, column: number): number =>
+    median(times[numerator]![column]!.map((ns, round) => ns / times[denominator]![column]![round]!));
   if (others.length > 0) {
     const ratios = asked.map((_, column) => {
       const fastest = others.reduce((best, other, row) => (other[column]! < others[best]![column]! ? row : best), 0);

@@ -6,7 +6,7 @@ import { connect, type Socket } from "node:net";
 import { frame, opening, statusOf } from "./wire.ts";
 
 /** `path` and `headers` of each request; `{index}` in a header's value is the client's number. */
-export type Crowd = {
+export type ClientGroup = {
   kind: "websocket" | "sse";
   count: number;
   port: number;
@@ -15,7 +15,7 @@ export type Crowd = {
   acknowledges: boolean;
 };
 /** Ages in ms from publishing to each client, sorted; `lastAt` in epoch ms. `lost` is how many sockets have been closed since the beginning. */
-export type Told =
+export type Report =
   | { connected: true }
   | { listening: true }
   | { ages: number[]; lastAt: number; lost: number }
@@ -27,8 +27,8 @@ const PING_EVERY_MS = 20_000;
 const PING_TURNS = 1_000;
 const ROUND_DEADLINE_MS = 30_000;
 
-const crowd = JSON.parse(process.argv[2] ?? "{}") as Crowd;
-const { kind, count, port, path, headers, acknowledges } = crowd;
+const group = JSON.parse(process.argv[2] ?? "{}") as ClientGroup;
+const { kind, count, port, path, headers, acknowledges } = group;
 const sockets: Socket[] = [];
 let lost = 0;
 let round = 0;
@@ -39,7 +39,7 @@ let deadline: ReturnType<typeof setTimeout> | undefined;
 
 type Client = { socket: Socket; has: number; acknowledging: boolean };
 
-const tell = (told: Told) => process.send?.(told);
+const report = (message: Report) => process.send?.(message);
 
 function open(index: number): Promise<void> {
   return new Promise((resolve, reject) => {
@@ -94,17 +94,17 @@ function read(data: Buffer): typeof first {
 function done(): void {
   clearTimeout(deadline);
   const ages = arrived.map((at) => at - first.publishedAt).sort((one, other) => one - other);
-  tell({ ages, lastAt: arrived.at(-1) as number, lost });
+  report({ ages, lastAt: arrived.at(-1) as number, lost });
 }
 
 process.on("message", () => {
   round++;
   arrived = [];
   deadline = setTimeout(
-    () => tell({ failed: `${count - arrived.length} of ${count} did not get it; ${lost} were lost` }),
+    () => report({ failed: `${count - arrived.length} of ${count} did not get it; ${lost} were lost` }),
     ROUND_DEADLINE_MS,
   );
-  tell({ listening: true });
+  report({ listening: true });
 });
 
 /** As many at a time as make one ping of each client in twenty seconds: an even load, as of many SDKs. */
@@ -122,7 +122,7 @@ try {
     const batch = Math.min(CONNECT_AT_ONCE, count - made);
     await Promise.all(Array.from({ length: batch }, (_, index) => open(made + index)));
   }
-  tell({ connected: true });
+  report({ connected: true });
 } catch (error) {
-  tell({ failed: String(error) });
+  report({ failed: String(error) });
 }

@@ -9,7 +9,7 @@
 import { type ChildProcess, fork, spawn } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import { bundle, Server } from "../test/support/server.ts";
-import type { Crowd, Told } from "./fan-out-clients.ts";
+import type { ClientGroup, Report } from "./fan-out-clients.ts";
 import { startFloor } from "./fan-out-floor.ts";
 
 const [kind = "websocket", clientCount = "1000", roundCount = "20", ...sideNames] = process.argv.slice(2);
@@ -23,36 +23,36 @@ const SHORT_PAUSE_MS = 200;
 type Side = {
   name: string;
   pid: number;
-  crowd: Omit<Crowd, "kind" | "count">;
+  group: Omit<ClientGroup, "kind" | "count">;
   publish(round: number): Promise<void>;
   close(): Promise<void>;
 };
 
 class Clients {
   readonly #process: ChildProcess;
-  #heard: ((told: Told) => void) | null = null;
+  #onReport: ((report: Report) => void) | null = null;
   lost = 0;
 
-  constructor(crowd: Crowd) {
-    this.#process = fork("bench/fan-out-clients.ts", [JSON.stringify(crowd)]);
-    this.#process.on("message", (told: Told) => this.#heard?.(told));
+  constructor(group: ClientGroup) {
+    this.#process = fork("bench/fan-out-clients.ts", [JSON.stringify(group)]);
+    this.#process.on("message", (report: Report) => this.#onReport?.(report));
   }
 
-  hear(): Promise<Told> {
+  receive(): Promise<Report> {
     return new Promise((resolve, reject) => {
-      this.#heard = (told) => ("failed" in told ? reject(new Error(told.failed)) : resolve(told));
+      this.#onReport = (report) => ("failed" in report ? reject(new Error(report.failed)) : resolve(report));
     });
   }
 
   /** Milliseconds from publishing to each client, sorted, and from asking for it to the last client. */
   async round(publish: () => Promise<void>): Promise<{ ages: number[]; asked: number }> {
     this.#process.send("round");
-    await this.hear();
+    await this.receive();
     const askedAt = Date.now();
-    const [told] = await Promise.all([this.hear(), publish()]);
-    if (!("ages" in told)) throw new Error("The clients lost count");
-    this.lost = told.lost;
-    return { ages: told.ages, asked: told.lastAt - askedAt };
+    const [report] = await Promise.all([this.receive(), publish()]);
+    if (!("ages" in report)) throw new Error("The clients lost count");
+    this.lost = report.lost;
+    return { ages: report.ages, asked: report.lastAt - askedAt };
   }
 
   close(): void {
@@ -76,7 +76,7 @@ async function bunting(name: string): Promise<Side> {
   return {
     name,
     pid: workerdOf(server.pid as number),
-    crowd: {
+    group: {
       port: Number(new URL(server.url).port),
       path: kind === "websocket" ? "/sdk/v1/socket" : "/sdk/v1/stream",
       // Each by a name of its own: what one instance may ask for is limited.
@@ -100,7 +100,7 @@ async function bunting(name: string): Promise<Side> {
     },
     async close() {
       if (name === "acks") {
-        const receipt = await server.ask<object>("GET", `${path}/propagation?revision=${revision}`);
+        const receipt = await server.ask<object>("GET", `${path}/receipts/${revision}`);
         console.log("receipt:", JSON.stringify({ ...receipt, stragglers: undefined }));
       }
       await server.dispose();
@@ -125,7 +125,7 @@ function bareSide(name: string, port: number, pid: number, close: () => Promise<
   return {
     name,
     pid,
-    crowd: { port, path: "/", headers: {}, acknowledges: false },
+    group: { port, path: "/", headers: {}, acknowledges: false },
     async publish(round) {
       // As many bytes as a patch of one small flag.
       const body = JSON.stringify({ type: "patch", round, filler: "x".repeat(420) });
@@ -172,9 +172,9 @@ for (const name of sideNames.length > 0 ? sideNames : ["one", "bare"]) {
   const side = name === "bare" ? await bareNode() : name === "floor" ? await floor() : await bunting(name);
   const idle = usage(side.pid);
   const startedAt = Date.now();
-  const clients = new Clients({ ...side.crowd, kind: kind as Crowd["kind"], count });
+  const clients = new Clients({ ...side.group, kind: kind as ClientGroup["kind"], count });
   sides.push({ side, clients, figures: { p50: [], p99: [], last: [], asked: [], cpuMs: 0 } });
-  await clients.hear().catch((error) => end(error));
+  await clients.receive().catch((error) => end(error));
   const seconds = ((Date.now() - startedAt) / 1_000).toFixed(1);
   const { cpuMs, rssKb } = usage(side.pid);
   console.log(

@@ -21,7 +21,7 @@ setFlagsFromString("--expose-gc");
 const collect = runInNewContext("gc") as () => void;
 const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
-type Follower = {
+type SoakClient = {
   client: Client;
   stream: string;
   changes: number;
@@ -30,23 +30,23 @@ type Follower = {
   interruptions: number;
 };
 
-function follow(server: Server, serverKey: string, index: number): Follower {
+function follow(server: Server, serverKey: string, index: number): SoakClient {
   const stream = index % 2 === 0 ? "websocket" : "sse";
   const client = createClient({ serverKey, url: server.url, name: `soak-${index}`, streams: [stream] });
-  const follower: Follower = { client, stream, changes: 0, last: -1, breaks: [], interruptions: 0 };
+  const soakClient: SoakClient = { client, stream, changes: 0, last: -1, breaks: [], interruptions: 0 };
   client.on("ready", ({ revision }) => {
-    follower.last = revision;
+    soakClient.last = revision;
   });
   client.on("change", ({ revision, previous }) => {
-    follower.changes += 1;
-    if (previous !== follower.last || revision <= previous)
-      follower.breaks.push(`${follower.last}: ${previous} → ${revision}`);
-    follower.last = revision;
+    soakClient.changes += 1;
+    if (previous !== soakClient.last || revision <= previous)
+      soakClient.breaks.push(`${soakClient.last}: ${previous} → ${revision}`);
+    soakClient.last = revision;
   });
   client.on("disconnected", () => {
-    follower.interruptions += 1;
+    soakClient.interruptions += 1;
   });
-  return follower;
+  return soakClient;
 }
 
 /** Resident bytes of the runtimes below the server's process, which is workerd. */
@@ -93,18 +93,19 @@ for (let index = 0; index < FLAGS; index++) {
   await server.ask("POST", flags, { key, name: key, type: "boolean", variations });
 }
 
-const followers = Array.from({ length: count }, (_, index) => follow(server, serverKey, index));
-for (const { client } of followers)
+const soakClients = Array.from({ length: count }, (_, index) => follow(server, serverKey, index));
+for (const { client } of soakClients)
   if (!(await client.ready({ timeoutMs: 60_000 }))) throw new Error("a client got no flags");
-while (!followers.every(({ client }) => client.status().transport !== "polling")) await pause(100);
-for (const follower of followers) follower.last = Math.max(follower.last, follower.client.status().revision ?? 0);
+while (!soakClients.every(({ client }) => client.status().transport !== "polling")) await pause(100);
+for (const soakClient of soakClients)
+  soakClient.last = Math.max(soakClient.last, soakClient.client.status().revision ?? 0);
 const started = {
-  changes: followers.map(({ changes }) => changes),
-  revision: followers[0]!.client.status().revision ?? 0,
+  changes: soakClients.map(({ changes }) => changes),
+  revision: soakClients[0]!.client.status().revision ?? 0,
 };
 
 const evaluating = setInterval(() => {
-  for (const [index, { client }] of followers.entries())
+  for (const [index, { client }] of soakClients.entries())
     for (let flag = 0; flag < 10; flag++) client.boolean(`flag-${flag}`, false, { targetingKey: `user-${index}` });
 }, 100);
 
@@ -125,14 +126,14 @@ for (; changes < seconds; changes++) {
   ({ revision } = await server.ask<{ revision: number }>("PATCH", path, { on: true, targets }));
 }
 const deadline = performance.now() + 30_000;
-while (followers.some(({ last }) => last !== revision) && performance.now() < deadline) await pause(50);
+while (soakClients.some(({ last }) => last !== revision) && performance.now() < deadline) await pause(50);
 clearInterval(sampling);
 clearInterval(evaluating);
 
-const missed = followers.filter(({ last }) => last !== revision).length;
-const breaks = followers.flatMap((follower) => follower.breaks);
-const seen = followers.map((follower, index) => follower.changes - started.changes[index]!);
-const dropped = followers.reduce((sum, { client }) => sum + client.status().events.dropped, 0);
+const missed = soakClients.filter(({ last }) => last !== revision).length;
+const breaks = soakClients.flatMap((soakClient) => soakClient.breaks);
+const seen = soakClients.map((soakClient, index) => soakClient.changes - started.changes[index]!);
+const dropped = soakClients.reduce((sum, { client }) => sum + client.status().events.dropped, 0);
 console.log(
   `\n${changes} changes in ${Math.round((performance.now() - began) / 1_000)} s, ${count} clients, Node ${process.versions.node}`,
 );
@@ -142,7 +143,9 @@ console.log(
 console.log(
   `Clients that ended elsewhere: ${missed}; breaks in a client's chain: ${breaks.length} ${breaks.slice(0, 5).join("; ")}`,
 );
-console.log(`Interruptions: ${followers.reduce((sum, one) => sum + one.interruptions, 0)}; events dropped: ${dropped}`);
+console.log(
+  `Interruptions: ${soakClients.reduce((sum, one) => sum + one.interruptions, 0)}; events dropped: ${dropped}`,
+);
 
 const half = samples.slice(samples.length >> 1);
 const megabytes = (bytes: number, digits = 1) => (bytes / 1_048_576).toFixed(digits);
@@ -165,6 +168,6 @@ const minutes = samples.filter((_, index) => index % (60_000 / SAMPLE_MS) === 0)
 const curve = (of: (sample: Sample) => number) => minutes.map((sample) => megabytes(of(sample), 0)).join(", ");
 console.log(`\nMB by the minute: heap ${curve(({ heap }) => heap)}; workerd ${curve(({ runtime }) => runtime)}`);
 
-await Promise.all(followers.map(({ client }) => client.close()));
+await Promise.all(soakClients.map(({ client }) => client.close()));
 await server.dispose();
 process.exit(missed > 0 || breaks.length > 0 || grew ? 1 : 0);

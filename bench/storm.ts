@@ -60,15 +60,15 @@ function open(client: Client): Promise<number> {
     socket.once("data", (answer) => {
       resolve(statusOf(answer));
       if (statusOf(answer) !== 101) return socket.destroy();
-      hear(client, answer);
-      socket.on("data", (data) => hear(client, data));
+      receive(client, answer);
+      socket.on("data", (data) => receive(client, data));
       socket.once("close", () => attempt === client.attempt && void comeBack(client));
     });
     socket.once("error", () => resolve(0));
   });
 }
 
-function hear(client: Client, data: Buffer): void {
+function receive(client: Client, data: Buffer): void {
   const text = data.toString("latin1");
   const windowMs = /"reconnectWithinMs":(\d+)/.exec(text)?.[1];
   if (windowMs !== undefined) client.windowMs = Number(windowMs);

@@ -8,7 +8,7 @@ const rounds = Number(process.argv[2] ?? 300);
 const counts = [1, 8, 64];
 const SCRIPT = `import { DurableObject } from "cloudflare:workers";
 export class Node extends DurableObject {
-  async deliver(delivery, standing) {
+  async deliver(delivery, occupancy) {
     this.ctx.storage.kv.put("position", delivery.revision);
     return { name: "n", region: "weur", revision: delivery.revision, connected: 2000, keys: {} };
   }

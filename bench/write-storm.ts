@@ -4,8 +4,7 @@
  * it is answered and until the last connected client has it. "cost" is the runtime's processor time for each write that
  * landed, and the clients' deliveries with it. Arguments: sizes (default 1,20,100,200,500), clients (default 1000), rounds
  * (default 3), how D1 is meanwhile (`well`, `slow`: each call takes 2 s; `flaky`: half of the calls fail), environments
- * stormed at once (default 1; the clients are those of the first). Size 1 is as many writes, one after another, as the
- * median of the sizes.
+ * stormed at once (default 1; the clients are those of the first). Size 1 is a hundred writes, one after another.
  */
 import { type ChildProcess, fork } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";

@@ -10,7 +10,7 @@ import { type Amount, Place } from "./year/place.ts";
 const rounds = Number(process.argv[2] ?? 60);
 const YEAR: Amount = { projects: 500, flags: 10_000, entries: Number(process.argv[3] ?? 1_000_000) };
 /** As little as fills a page of whatever is asked for, so that both answer as much. */
-const BEGINNING: Amount = { projects: 45, flags: 900, entries: 8_000 };
+const FIRST_DAY: Amount = { projects: 45, flags: 900, entries: 8_000 };
 const WARM_UP_ROUNDS = 5;
 const ENTRY = "bench/year-peer.ts";
 
@@ -78,29 +78,29 @@ async function furnished(server: Server, amount: Amount): Promise<Side> {
 const quantile = (values: number[], q: number) =>
   values.toSorted((one, other) => one - other)[Math.floor(q * values.length)] as number;
 
-async function measure(beginning: Side, year: Side): Promise<void> {
+async function measure(firstDay: Side, year: Side): Promise<void> {
   for (let round = 0; round < WARM_UP_ROUNDS + rounds; round++) {
     const theirs = year.calls(round);
-    for (const [index, call] of beginning.calls(round).entries()) {
+    for (const [index, call] of firstDay.calls(round).entries()) {
       const counts = round >= WARM_UP_ROUNDS;
-      const turns = [() => beginning.ask(call, counts), () => year.ask(theirs[index]!, counts)];
+      const turns = [() => firstDay.ask(call, counts), () => year.ask(theirs[index]!, counts)];
       // In turn, so that neither always finds the machine rested.
       for (const turn of round % 2 === 0 ? turns : turns.reverse()) await turn();
     }
   }
 }
 
-function report(beginning: Side, year: Side): void {
+function report(firstDay: Side, year: Side): void {
   console.log(`\nms over HTTP, ${rounds} rounds\n`);
   console.log(
     "| call | p50 | p99 | items | p50 after a year | p99 | items | p50 to p50 |\n|---|---|---|---|---|---|---|---|",
   );
-  for (const { name } of beginning.calls(0)) {
-    const cells = [beginning, year].flatMap(({ times, items }) => {
+  for (const { name } of firstDay.calls(0)) {
+    const cells = [firstDay, year].flatMap(({ times, items }) => {
       const all = times.get(name)!;
       return [quantile(all, 0.5).toFixed(1), quantile(all, 0.99).toFixed(1), String(items.get(name) ?? "")];
     });
-    const ratio = quantile(year.times.get(name)!, 0.5) / quantile(beginning.times.get(name)!, 0.5);
+    const ratio = quantile(year.times.get(name)!, 0.5) / quantile(firstDay.times.get(name)!, 0.5);
     console.log(`| ${name} | ${cells.join(" | ")} | ${ratio.toFixed(2)} |`);
   }
 }
@@ -108,10 +108,10 @@ function report(beginning: Side, year: Side): void {
 const folder = bundle(ENTRY);
 const servers = [await Server.start(ENTRY, folder), await Server.start(ENTRY, folder)] as const;
 try {
-  const beginning = await furnished(servers[0], BEGINNING);
+  const firstDay = await furnished(servers[0], FIRST_DAY);
   const year = await furnished(servers[1], YEAR);
-  await measure(beginning, year);
-  report(beginning, year);
+  await measure(firstDay, year);
+  report(firstDay, year);
 } finally {
   await Promise.all(servers.map((server) => server.dispose()));
 }

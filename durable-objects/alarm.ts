@@ -1,14 +1,14 @@
-/** The one alarm of an object that has many things to do later: it goes off at the earliest time that anybody wants. */
+/** An object has one alarm for all its background work: it is set to the earliest requested time. */
 
-/** One that is overdue for so long was given up by the runtime, which tries again a few times only. Ms. */
+/** The runtime retries a failing alarm only a few times: one that is overdue by this much (ms) never goes off. */
 const GIVEN_UP_MS = 5 * 60_000;
 
 export class Alarm {
   readonly #storage: DurableObjectStorage;
-  /** As storage has it, so that no wish has to wait for storage. Epoch ms; null: none. */
+  /** The stored alarm, cached so that `wake` is synchronous. Epoch ms; null: none. */
   #at: number | null = null;
 
-  /** To be made where the object is: nothing comes in before the alarm is known. */
+  /** To be called in the object's constructor: requests wait until the alarm is read. */
   constructor(ctx: DurableObjectState) {
     this.#storage = ctx.storage;
     ctx.blockConcurrencyWhile(async () => {
@@ -16,7 +16,7 @@ export class Alarm {
     });
   }
 
-  /** One step with what was written just before, if nothing was awaited since: a crash leaves both or neither. */
+  /** Written atomically with the writes before it, if nothing is awaited between: a crash leaves both or neither. */
   wake(inMs: number): void {
     const now = Date.now();
     const at = now + inMs;
@@ -25,7 +25,7 @@ export class Alarm {
     void this.#storage.setAlarm(at);
   }
 
-  /** To be called first thing by the handler, and where storage was emptied: what is not wanted again is done. */
+  /** To be called at the start of the alarm handler, and after storage was deleted. */
   wentOff(): void {
     this.#at = null;
   }

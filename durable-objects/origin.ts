@@ -1,7 +1,5 @@
-/** Where a request to a Durable Object came from. */
-
-/** Who asked, for the audit entry that goes to D1. */
-export type Origin = {
+/** The caller and request behind a Durable Object's decision, for the audit entry that it writes to D1. */
+export type RequestOrigin = {
   actor: string;
   tokenId: string | null;
   project: string;

@@ -1,5 +1,6 @@
 /** A token bucket for each API token and each SDK key, one Durable Object each, made with itty-durable. */
-// The package's index is CommonJS around ES modules, which a test runner that does not bundle cannot load: hence the file.
+// The package's index is CommonJS around ES modules, which a test runner that does not bundle cannot load: hence the
+// file.
 import { createDurable } from "itty-durable/itty-durable.js";
 import type { Env } from "../workers/env.ts";
 import { type Bucket, type Taken, takeFrom } from "../workers/platform/token-bucket.ts";
@@ -9,7 +10,7 @@ import { type Bucket, type Taken, takeFrom } from "../workers/platform/token-buc
 // Workers RPC would need `DurableObject`, and itty-durable speaks HTTP.
 const IttyDurable = createDurable() as new (state: DurableObjectState, env: Env) => object;
 
-/** Memory only: a bucket refills in seconds, an object is evicted after a minute of silence, so nothing is lost. */
+/** In memory only: a bucket refills in seconds and an idle object is evicted after a minute, so nothing is lost. */
 export class RateLimiter extends IttyDurable {
   // What DurableObjectNamespace asks of a class's type; it does not exist at run time.
   declare readonly [Rpc.__DURABLE_OBJECT_BRAND]: never;

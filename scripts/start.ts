@@ -9,6 +9,9 @@ const port = Number(process.env.PORT ?? 8787);
 const url = `http://localhost:${port}`;
 const DEVELOPMENT = ".bunting/dev.json";
 const MIGRATED = ".wrangler/migrated";
+const LAYOUT_FILE = ".bunting/layout";
+/** Raised with every change after which older local data cannot be read: of a migration's text, or of what a Durable Object stores. */
+const LAYOUT = 3;
 const STARTS_WITHIN_MS = 60_000;
 const parent = process.ppid;
 
@@ -21,6 +24,7 @@ if (unknown !== undefined)
 await refuseBusyPort();
 if (process.argv.includes("--reset"))
   for (const folder of [".wrangler", ".bunting"]) rmSync(folder, { recursive: true, force: true });
+refuseOtherLayout();
 
 // Wholly offline, without questions and without telemetry.
 const env = {
@@ -145,6 +149,19 @@ and in a third:
   curl -X POST ${targeting}/kill \\
     -H "authorization: Bearer $TOKEN" -H 'content-type: application/json' -d '{"reason":"trying it"}'
 `);
+}
+
+/** Before anything is written. Data without a number is older than the number. */
+function refuseOtherLayout(): void {
+  const layout = existsSync(LAYOUT_FILE) ? Number(readFileSync(LAYOUT_FILE, "utf8")) : null;
+  if (layout === null && !existsSync(MIGRATED)) {
+    mkdirSync(".bunting", { recursive: true });
+    writeFileSync(LAYOUT_FILE, `${LAYOUT}\n`);
+    return;
+  }
+  if (layout === LAYOUT) return;
+  const writer = layout !== null && layout > LAYOUT ? "a later" : "an earlier";
+  fail(`This data was written by ${writer} version: \`npm start -- --reset\` begins again.`);
 }
 
 /** Both families: a server of something else on ::1 would answer in our place. */

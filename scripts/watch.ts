@@ -12,29 +12,29 @@ const USAGE = "usage: npm run watch -- <flag> [--environment production] [--user
 
 type Target = { flag: string; user: string; environment: string; url: string; serverKey: string };
 
-/** Where to connect and what to show, or the mistake in words. */
+/** Where to connect and what to show, or the error in words. */
 function readTarget(
   args: string[],
   environment: Record<string, string | undefined>,
   devFile: string | null,
-): Target | { mistake: string } {
+): Target | { error: string } {
   let parsed: { values: { environment?: string; user?: string }; positionals: string[] };
   try {
     const options = { environment: { type: "string" }, user: { type: "string" } } as const;
     parsed = parseArgs({ args, allowPositionals: true, options });
   } catch (error) {
-    return { mistake: `${(error as Error).message}\n${USAGE}` };
+    return { error: `${(error as Error).message}\n${USAGE}` };
   }
   const [flag, ...rest] = parsed.positionals;
-  if (flag === undefined || rest.length > 0) return { mistake: `name one flag\n${USAGE}` };
+  if (flag === undefined || rest.length > 0) return { error: `name one flag\n${USAGE}` };
   const name = parsed.values.environment ?? "production";
   const what = { flag, user: parsed.values.user ?? "user-42", environment: name };
   const { BUNTING_URL: url, BUNTING_SERVER_KEY: serverKey } = environment;
   if (url && serverKey)
     return { ...what, environment: parsed.values.environment ?? "BUNTING_SERVER_KEY", url, serverKey };
-  if (url || serverKey) return { mistake: "set both BUNTING_URL and BUNTING_SERVER_KEY, or neither" };
+  if (url || serverKey) return { error: "set both BUNTING_URL and BUNTING_SERVER_KEY, or neither" };
   if (devFile === null) {
-    return { mistake: "there is no .bunting/dev.json: run npm start first, or set BUNTING_URL and BUNTING_SERVER_KEY" };
+    return { error: "there is no .bunting/dev.json: run npm start first, or set BUNTING_URL and BUNTING_SERVER_KEY" };
   }
   return readDevFile(devFile, what);
 }
@@ -42,12 +42,12 @@ function readTarget(
 function readDevFile(
   text: string,
   what: { flag: string; user: string; environment: string },
-): Target | { mistake: string } {
+): Target | { error: string } {
   let dev: { url?: string; environments?: Record<string, { serverKey?: string }> };
   try {
     dev = JSON.parse(text);
   } catch {
-    return { mistake: ".bunting/dev.json is not JSON: delete it and run npm start again" };
+    return { error: ".bunting/dev.json is not JSON: delete it and run npm start again" };
   }
   const environments = dev.environments ?? {};
   const serverKey = Object.hasOwn(environments, what.environment)
@@ -55,7 +55,7 @@ function readDevFile(
     : undefined;
   if (!dev.url || !serverKey) {
     const known = Object.keys(environments).join(", ") || "none";
-    return { mistake: `.bunting/dev.json has no environment "${what.environment}"; it has: ${known}` };
+    return { error: `.bunting/dev.json has no environment "${what.environment}"; it has: ${known}` };
   }
   return { ...what, url: dev.url, serverKey };
 }
@@ -178,8 +178,8 @@ function readDev(): string | null {
 
 if (import.meta.url === pathToFileURL(process.argv[1] ?? "").href) {
   const target = readTarget(process.argv.slice(2), process.env, readDev());
-  if ("mistake" in target) {
-    console.error(target.mistake);
+  if ("error" in target) {
+    console.error(target.error);
     process.exitCode = 1;
   } else watch(target);
 }

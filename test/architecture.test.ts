@@ -7,14 +7,15 @@ type Import = { file: string; target: string; isType: boolean };
 
 /** What every part of the Worker stands on. */
 const ground = ["workers/platform", "workers/store", "sdk/core"];
-/** What every resource of the management plane is made of. */
-const management = [
+/** What every operation of the management plane is made of. */
+const tools = [
   "workers/admin/write",
   "workers/admin/documents",
   "workers/admin/http",
   "workers/admin/limits.ts",
   ...ground,
 ];
+const management = ["workers/admin/operation.ts", ...tools];
 
 /**
  * A file is in the room that names it most closely, and may import its own room and what stands beside it here: a room,
@@ -63,12 +64,14 @@ const rooms: Record<string, string[]> = {
     "workers/admin/http/contract.ts",
     "workers/admin/http/quantities.ts",
     "workers/admin/http/validation-errors.ts",
+    "workers/admin/http/zod.ts",
     "workers/admin/limits.ts",
     "workers/platform/problem.ts",
     "workers/platform/random-id.ts",
     "sdk/core",
   ],
-  "workers/admin/write": management,
+  "workers/admin/write": tools,
+  "workers/admin/operation.ts": tools,
   "workers/admin/flags": management,
   "workers/admin/segments": management,
   "workers/admin/environments": ["workers/admin/flags", ...management],
@@ -130,7 +133,7 @@ const rooms: Record<string, string[]> = {
 
 /** Every package stands behind one file or folder. */
 const packages: Record<string, RegExp> = {
-  "@hono/zod-openapi": /^workers\/admin\//,
+  "@asteasolutions/zod-to-openapi": /^workers\/admin\/http\//,
   "@openfeature/server-sdk": /^(sdk\/js\/openfeature-server\.ts|examples\/openfeature-node\/index\.ts)$/,
   "@openfeature/web-sdk": /^sdk\/js\/openfeature-web\.ts$/,
   "@vitejs/plugin-react": /^examples\/react\/vite\.config\.ts$/,
@@ -148,6 +151,7 @@ const packages: Record<string, RegExp> = {
   "react-dom/client": /^examples\/react\/index\.tsx$/,
   vite: /^examples\/react\/vite\.config\.ts$/,
   ws: /^bench\//,
+  zod: /^workers\/admin\/http\/zod\.ts$/,
 };
 
 /** The benched peers have a package.json of their own, so that the product never depends on them. */

@@ -1,4 +1,4 @@
-/** What the docs say of deadlines is what the code keeps. `npm test -- -u test/deadlines.test.ts` writes it anew. */
+/** The page of deadlines is generated from the code's table. `npm test -- -u test/deadlines.test.ts` writes it. */
 import { expect, test } from "vitest";
 import { deadlines, within } from "../workers/platform/deadline.ts";
 
@@ -10,10 +10,10 @@ function page(): string {
     const breaker = failures === 0 ? "" : `after ${failures} in a row, ${duration(openMs)} to ${duration(maxOpenMs)}`;
     return `| ${row.call} | ${duration(row.ms)} | ${row.otherwise} | ${breaker} |`;
   });
-  const head = ["| asked | within | else | not asked at all |", "|---|---|---|---|"];
+  const head = ["| call | within | otherwise | breaker opens |", "|---|---|---|---|"];
   return `# Deadlines
 
-Every call between parts, how long whoever calls waits for it, and what happens then. Where asking has kept failing, a breaker saves the wait: it lets one
+Every call between parts, how long its caller waits, and what happens then. Where calls keep failing, a breaker saves the wait: it lets one
 through after a while, and waits twice as long if that fails too. The table is \`workers/platform/deadline.ts\`; a test keeps this page like it.
 
 ${[...head, ...rows].join("\n")}
@@ -24,7 +24,7 @@ test("the page of deadlines is the table that the code uses", async () => {
   await expect(page()).toMatchFileSnapshot("../docs/deadlines.md");
 });
 
-test("whoever calls waits no longer than the table says, and says for what", async () => {
+test("a call fails after its deadline, with an error that names the part", async () => {
   await expect(within(new Promise(() => {}), 5, "a part")).rejects.toThrow("a part took longer than 5 ms");
   expect(await within(Promise.resolve("in time"), deadlines.TIMER_MS.ms, "a part")).toBe("in time");
 });

@@ -49,9 +49,9 @@ const QUESTION_SECONDS = 0.005;
 const ROUND_SECONDS = 0.25;
 const ROUNDS = SECONDS / 60;
 /**
- * A delivery: into the ring and out of it, a tally and the oldest one, the revision, the standing, its parent's row. A round:
- * the alarm, the standing, its parent's row. A save: the tally, the alarm. Who leaves was
- * there for half of the deliveries that are kept.
+ * A delivery writes the ring twice, the newest and the oldest statistics, the revision, the occupancy, and its parent's row.
+ * Maintenance writes the alarm, the occupancy and its parent's row; a save the statistics and the alarm. A client that
+ * disconnects was connected for half of the deliveries that are kept.
  */
 const ROWS = { delivery: 7, round: 3, save: 2, change: 6 };
 const DELIVERIES_OF_WHO_LEAVES = 16;

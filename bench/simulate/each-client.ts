@@ -4,7 +4,7 @@
  */
 
 import { spreadMs } from "../../durable-objects/fan-out/pacing.ts";
-import { choices } from "../../durable-objects/fan-out/tree.ts";
+import { chooseTwo } from "../../durable-objects/fan-out/tree.ts";
 import { forest, type RegionTree } from "./forest.ts";
 import { Isolates } from "./isolates.ts";
 import { Load } from "./load.ts";
@@ -68,7 +68,7 @@ export function stormEach({ clients, dropped, hub, seed, costs }: Storm): StormR
     const come = (at: number) => {
       reports.upTo(at);
       result.workers.add(at);
-      const n = roomAmong(choices(isolates.relaysFor(at), random.next), connected, load, at, costs);
+      const n = roomAmong(chooseTwo(isolates.relaysFor(at), random.next), connected, load, at, costs);
       if (n === undefined) {
         result.refused++;
         events.add(at + costs.retryAfterMs, come);

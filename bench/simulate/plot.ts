@@ -27,8 +27,8 @@ export function plot(title: string, xLabel: string, yLabel: string, lines: Line[
     text([LEFT, 22], "start", title, ' font-size="14" font-weight="bold"'),
     ...ticks.flatMap((tick) => [
       `<path d="M${LEFT} ${y(tick * yMax)}H${WIDTH - RIGHT}" stroke="#ddd"/>`,
-      text([LEFT - 8, y(tick * yMax) + 4], "end", told(tick * yMax)),
-      text([x(tick * xMax), HEIGHT - BOTTOM + 18], "middle", told(tick * xMax)),
+      text([LEFT - 8, y(tick * yMax) + 4], "end", format(tick * yMax)),
+      text([x(tick * xMax), HEIGHT - BOTTOM + 18], "middle", format(tick * xMax)),
     ]),
     text([(LEFT + WIDTH - RIGHT) / 2, HEIGHT - 12], "middle", xLabel),
     text([14, HEIGHT / 2], "middle", yLabel, ` transform="rotate(-90 14 ${HEIGHT / 2})"`),
@@ -55,4 +55,4 @@ function roundUp(value: number): number {
 
 const round = (value: number) => Math.round(value * 10) / 10;
 
-const told = (value: number) => Number(value.toPrecision(3)).toLocaleString("en");
+const format = (value: number) => Number(value.toPrecision(3)).toLocaleString("en");

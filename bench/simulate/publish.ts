@@ -42,18 +42,18 @@ function* writings(scenario: Publish): Generator<Writing> {
   const hubMs = readyMs * slowness();
   let sent = 0;
   for (const tree of trees) {
-    const heard = new Float64Array(tree.sockets.length);
+    const receivedMs = new Float64Array(tree.sockets.length);
     // A parent has the lower number, so it has always sent before its children are looked at.
-    for (let n = 0; n < heard.length; n++) {
+    for (let n = 0; n < receivedMs.length; n++) {
       const wayMs = network ? (tree.upMs[n] as number) : 0;
-      if (tree.parent[n] === -1) heard[n] = hubMs + ++sent * costs.childMs + wayMs;
+      if (tree.parent[n] === -1) receivedMs[n] = hubMs + ++sent * costs.childMs + wayMs;
       const factor = slowness();
-      const ready = (heard[n] as number) + readyMs * factor;
+      const ready = (receivedMs[n] as number) + readyMs * factor;
       const lastsMs = (tree.sockets[n] as number) * costs.socketMs * factor;
       const below = tree.children[n] as number[];
       const childrenFrom = ready + (socketsFirst ? lastsMs : 0);
       for (const [index, child] of below.entries()) {
-        heard[child] =
+        receivedMs[child] =
           childrenFrom + (index + 1) * costs.childMs * factor + (network ? (tree.upMs[child] as number) : 0);
       }
       yield {

@@ -1,7 +1,7 @@
 /** What relays of a region tell upwards while their clients come back: the load of the hub, which is one object. */
 
 import { decide } from "../../durable-objects/hub/relays-per-region.ts";
-import { worthReporting } from "../../durable-objects/relay/occupancy.ts";
+import { isWorthReporting } from "../../durable-objects/relay/occupancy.ts";
 import type { RegionTree } from "./forest.ts";
 import type { Load, Peak } from "./load.ts";
 import type { Costs } from "./parameters.ts";
@@ -15,13 +15,16 @@ export class Reports {
   readonly #costs: Costs;
   readonly #relays: Load;
   readonly #hub: Peak;
-  /** Its own sockets; what those below last told; what it last told itself; until when it waits for an answer or trusts. */
+  /**
+   * Of each relay: its own sockets, what its children last reported, what it last reported itself, and until when it
+   * waits for an answer or trusts the last one.
+   */
   readonly #own: Int32Array;
   readonly #below: Float64Array;
-  readonly #told: Float64Array;
+  readonly #reported: Float64Array;
   readonly #askingUntil: Float64Array;
   readonly #trustedUntil: Float64Array;
-  /** What each relay's parent last heard of it. */
+  /** What each relay's parent last received of it. */
   readonly #known: Float64Array;
   /** How many relays the region has, as each relay heard it with its last answer; and as the hub decides from sums. */
   readonly #relaysAsOf: Int32Array;
@@ -46,11 +49,12 @@ export class Reports {
       const parent = tree.parent[n] as number;
       if (parent >= 0) this.#below[parent] = (this.#below[parent] as number) + this.#sum(n);
     }
-    this.#told = Float64Array.from({ length: count }, (_, n) => this.#sum(n));
-    this.#known = this.#told.slice();
+    this.#reported = Float64Array.from({ length: count }, (_, n) => this.#sum(n));
+    this.#known = this.#reported.slice();
     this.#relaysAsOf = new Int32Array(count).fill(count);
     this.#relaysAtHub = count;
-    for (const [n, parent] of tree.parent.entries()) if (parent === -1) this.#clientsAtHub += this.#told[n] as number;
+    for (const [n, parent] of tree.parent.entries())
+      if (parent === -1) this.#clientsAtHub += this.#reported[n] as number;
   }
 
   relaysAsOf(n: number): number {
@@ -101,13 +105,13 @@ export class Reports {
     this.#shrinking = decided.shrinking;
   }
 
-  /** One at a time, and what grew meanwhile is told after it. */
+  /** One at a time, and what grew meanwhile is reported after it. */
   #mayReport(n: number, at: number): void {
     if (at < (this.#askingUntil[n] as number)) return;
     const clients = this.#sum(n);
-    const grown = worthReporting(this.#told[n] as number, clients, this.#costs.cap);
+    const grown = isWorthReporting(this.#reported[n] as number, clients, this.#costs.cap);
     if (!grown && at < (this.#trustedUntil[n] as number)) return;
-    this.#told[n] = clients;
+    this.#reported[n] = clients;
     this.#askingUntil[n] = Number.POSITIVE_INFINITY;
     this.#underWay.push({ at: at + (this.#tree.upMs[n] as number), n, clients });
   }

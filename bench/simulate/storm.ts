@@ -4,7 +4,7 @@
  */
 
 import { spreadMs } from "../../durable-objects/fan-out/pacing.ts";
-import { choices, type Region } from "../../durable-objects/fan-out/tree.ts";
+import { chooseTwo, type Region } from "../../durable-objects/fan-out/tree.ts";
 import { forest, type RegionTree } from "./forest.ts";
 import { Histogram } from "./histogram.ts";
 import { Isolates } from "./isolates.ts";
@@ -70,7 +70,7 @@ function stormIn(tree: RegionTree, share: number, random: Random, costs: Costs, 
     result.workers.add(from, coming);
     for (let client = 0; client < coming; client++) {
       const at = from + random.next() * STEP_MS;
-      const n = roomAmong(choices(isolates.relaysFor(at), random.next), connected, load, at, costs);
+      const n = roomAmong(chooseTwo(isolates.relaysFor(at), random.next), connected, load, at, costs);
       if (n === undefined) {
         result.refused++;
         const step = Math.ceil((at + costs.retryAfterMs) / STEP_MS) * STEP_MS;

@@ -43,7 +43,7 @@ export const reads = (cursors: Cursors): Call[] =>
       ["audit: action", `${AUDIT}&action=flag.update`],
       ["audit: actor", `${AUDIT}&actor=actor-7`],
       ["audit: token", `${AUDIT}&token=tok_7`],
-      ["audit: correlationId", `${AUDIT}&correlationId=${(777).toString(16).padStart(32, "0")}`],
+      ["audit: correlation_id", `${AUDIT}&correlation_id=${(777).toString(16).padStart(32, "0")}`],
       ["audit: project and environment", `${AUDIT}&project=shop&environment=staging`],
       ["audit: project and action", `${AUDIT}&project=shop&action=flag.update`],
       ["audit: project and actor", `${AUDIT}&project=shop&actor=actor-7`],

@@ -1,21 +1,23 @@
-/** The relays below a hub or a relay: kept in its SQLite, told of every delivery, asked for receipts. */
+/** The child relays of a hub or a relay: registered in its SQLite, sent every delivery, and queried for receipts. */
 
 import type { Env } from "../../workers/env.ts";
 import { RELAY_DELIVER_MS, within } from "../../workers/platform/deadline.ts";
-import type { Delivery, Downstream, Report, Standing } from "./delivery.ts";
-import { merge, nothing, type Part, silence } from "./receipt.ts";
+import type { Delivery, DownstreamNode, EnvironmentOccupancy, Report } from "./delivery.ts";
+import { emptyPart, mergeParts, type ReceiptPart, silentPart } from "./receipt.ts";
 import { type Region, type RelayCounts, relayName, rootsOf } from "./tree.ts";
 
 type Child = Omit<Report, "keys">;
-/** `failures`: how often it was asked by alarm, one after the other, and did not answer. */
+/** `failures`: how many retries in a row the child did not respond to. */
 type Row = Child & { keys: string; failures: number };
 
-/** Who does not answer is asked again after this long, then twice as long, and so on: its parent may sleep between. */
+/**
+ * The first retry's delay; each further one doubles it. Retries run by alarm, so that the parent can hibernate between.
+ */
 const RETRY_MS = 2_000;
-/** As often as a relay that lives asks by itself. */
+/** A relay that is alive attaches by itself this often. */
 const MAX_RETRY_MS = 60_000;
 
-/** SDK keys in a report, those with the most clients: an environment has a handful. */
+/** A report holds this many SDK keys, those with the most clients: an environment has a handful. */
 const MAX_KEYS = 50;
 
 export class Children {
@@ -23,17 +25,20 @@ export class Children {
   readonly #relays: Env["RELAY"];
   readonly #retry: (inMs: number) => void;
   #prepared = false;
-  /** Everybody who asks for the same receipt at the same time gets the same answer. */
-  readonly #asked = new Map<number, Promise<Part>>();
+  /** Concurrent requests for the same receipt share one answer. */
+  readonly #pendingReceipts = new Map<number, Promise<ReceiptPart>>();
 
-  /** `retry` is called where a child could not be told: `refresh` is then to be called by alarm, in `inMs`. */
+  /** `retry` is called when a child did not respond: its owner's alarm has to call `refresh` in `inMs`. */
   constructor(ctx: DurableObjectState, relays: Env["RELAY"], retry: (inMs: number) => void) {
     this.#ctx = ctx;
     this.#relays = relays;
     this.#retry = retry;
   }
 
-  /** Registers a child, or hears how it is; who has only just come is told `latest`. */
+  /**
+   * Registers a child or stores its report. A new child has revision 0, and is sent everything up to `latest` with the
+   * answer.
+   */
   put({ name, region, revision, connected, keys }: Report, latest = 0): void {
     this.#prepare();
     this.#ctx.storage.sql.exec(
@@ -51,12 +56,12 @@ export class Children {
     this.#ctx.storage.sql.exec("DELETE FROM children WHERE name = ?", name);
   }
 
-  /** The table is gone with the rest of a node that was emptied. */
-  forget(): void {
+  /** To be called after the node's storage was deleted, and the table with it. */
+  reset(): void {
     this.#prepared = false;
   }
 
-  /** What all of them have reported: clients, also by region and by key. */
+  /** The sums of all children's reports: clients, also by region and by key. */
   sum(): { connected: number; regions: Map<Region, number>; keys: Record<string, number> } {
     const regions = new Map<Region, number>();
     const keys = new Map<string, number>();
@@ -73,24 +78,28 @@ export class Children {
     return this.#all().length === 0;
   }
 
-  /** To all but those already `told`, in the background: whoever does not take it is asked again by alarm. */
-  deliver(delivery: Delivery, standing: Standing, told = new Set<string>()): Set<string> {
+  /**
+   * Sends to all children that are not in `sentTo`, in the background, and adds them. Failed ones are retried by alarm.
+   */
+  deliver(delivery: Delivery, occupancy: EnvironmentOccupancy, sentTo = new Set<string>()): Set<string> {
     for (const child of this.#all()) {
-      if (told.has(child.name)) continue;
-      told.add(child.name);
-      this.#ctx.waitUntil(this.#hear(child, (relay) => relay.deliver(delivery, standing), child.failures));
+      if (sentTo.has(child.name)) continue;
+      sentTo.add(child.name);
+      this.#ctx.waitUntil(this.#callChild(child, (relay) => relay.deliver(delivery, occupancy), child.failures));
     }
-    return told;
+    return sentTo;
   }
 
-  /** Those that have not come as far as `revision`. */
+  /** Makes the children that have not reached `revision` attach again. */
   async refresh(revision: number): Promise<void> {
     const behind = this.#all().filter((child) => child.revision < revision);
-    await Promise.all(behind.map((child) => this.#hear(child, (relay) => relay.refresh(), child.failures + 1)));
+    await Promise.all(behind.map((child) => this.#callChild(child, (relay) => relay.refresh(), child.failures + 1)));
   }
 
-  /** Relays that may be below a hub and that it does not know of: those that are attached to it attach again. */
-  call(environmentId: string, counts: RelayCounts, fanOut: number): void {
+  /**
+   * After a cold start: a hub that lost its children calls the relays that it may have had, which then attach again.
+   */
+  requestReattach(environmentId: string, counts: RelayCounts, fanOut: number): void {
     for (const [region, count] of Object.entries(counts) as [Region, number][]) {
       for (let n = 0; n < Math.min(count, rootsOf(fanOut)); n++) {
         const relay = this.#relay({ name: relayName({ environmentId, region, n }), region });
@@ -99,32 +108,36 @@ export class Children {
     }
   }
 
-  receipt(revision: number, withinMs: number): Promise<Part> {
-    const asked = this.#asked.get(revision);
-    if (asked !== undefined) return asked;
-    const answer = this.#receipt(revision, withinMs).finally(() => this.#asked.delete(revision));
-    this.#asked.set(revision, answer);
+  receipt(revision: number, withinMs: number): Promise<ReceiptPart> {
+    const pending = this.#pendingReceipts.get(revision);
+    if (pending !== undefined) return pending;
+    const answer = this.#receipt(revision, withinMs).finally(() => this.#pendingReceipts.delete(revision));
+    this.#pendingReceipts.set(revision, answer);
     return answer;
   }
 
-  async #receipt(revision: number, withinMs: number): Promise<Part> {
+  async #receipt(revision: number, withinMs: number): Promise<ReceiptPart> {
     const parts = this.#all().map(async (child) => {
       try {
         return await within(this.#relay(child).receipt(revision, withinMs), withinMs, "relay");
       } catch {
-        return silence(child.region, child.connected);
+        return silentPart(child.region, child.connected);
       }
     });
-    return (await Promise.all(parts)).reduce(merge, nothing());
+    return (await Promise.all(parts)).reduce(mergeParts, emptyPart());
   }
 
-  /** `failures` is what stands of the child if it does not answer this time either. */
-  async #hear(child: Child, tell: (relay: Downstream) => Promise<Report | null>, failures: number): Promise<void> {
+  /** Stores the child's report, or `failures` if it does not respond. */
+  async #callChild(
+    child: Child,
+    call: (relay: DownstreamNode) => Promise<Report | null>,
+    failures: number,
+  ): Promise<void> {
     try {
-      const report = await within(tell(this.#relay(child)), RELAY_DELIVER_MS, "relay");
+      const report = await within(call(this.#relay(child)), RELAY_DELIVER_MS, "relay");
       if (report !== null) this.put(report);
     } catch {
-      // Nothing is kept any more where this node has left meanwhile.
+      // The node shut down meanwhile, and its table is gone.
       if (!this.#prepared) return;
       this.#ctx.storage.sql.exec("UPDATE children SET failures = ? WHERE name = ?", failures, child.name);
       this.#retry(Math.min(RETRY_MS * 2 ** failures, MAX_RETRY_MS));
@@ -147,7 +160,7 @@ export class Children {
     this.#prepared = true;
   }
 
-  #relay({ name, region }: Pick<Child, "name" | "region">): Downstream {
+  #relay({ name, region }: Pick<Child, "name" | "region">): DownstreamNode {
     return this.#relays.get(this.#relays.idFromName(name), { locationHint: region });
   }
 }

@@ -1,4 +1,4 @@
-/** What becomes of a revision that does not fit a message. */
+/** A revision that does not fit a message is sent as a resync. */
 import { expect, test } from "vitest";
 import { flag } from "../../test/support/environment.ts";
 import { encodeDelivery } from "./delivery.ts";
@@ -13,7 +13,7 @@ test.each([
   [10_000_000, true, 500],
   [1_000, true, 0],
 ])(
-  "of %i clients (a kill: %s) each fetches it within %i ms: a kill waits for nobody's turn (R14)",
+  "of %i clients (a kill: %s) each fetches it within %i ms: a kill is not spread over minutes (R14)",
   (clients, urgent, withinMs) => {
     const { delivery } = encodeDelivery(patch, {}, clients, urgent);
     expect(JSON.parse(delivery.message)).toEqual({ type: "resync", revision: 2, withinMs });

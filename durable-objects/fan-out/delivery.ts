@@ -1,10 +1,10 @@
-/** What passes from the hub through relays to isolates and sockets. Messages are encoded once and sent as they are. */
+/** What the hub sends through relays to isolates and sockets. Messages are encoded once, by the hub. */
 import type { Flag, Segment } from "@bunting/core";
 import { MAX_MESSAGE_BYTES, type MemberChange, type PatchMessage, type ResyncMessage } from "@bunting/core/wire";
 import type { SnapshotParts } from "../../workers/store/kv-snapshot.ts";
 import type { KeyGrant } from "../../workers/store/outbox/change.ts";
 import { acknowledgeWithinMs, spreadMs } from "./pacing.ts";
-import type { Part } from "./receipt.ts";
+import type { ReceiptPart } from "./receipt.ts";
 import type { Region, RelayCounts } from "./tree.ts";
 
 /** One revision. `message` is the encoded `patch`, or a `resync` where that would not fit a socket. */
@@ -13,22 +13,25 @@ export type Delivery = {
   previous: number;
   publishedAt: number;
   message: string;
-  /** A kill or a restore: it waits for nothing. */
+  /** A kill or a restore: no queue delays it. */
   urgent: boolean;
-  /** SDK keys that this revision adds or, with null, ends. For Workers and relays; never sent to clients. */
+  /** SDK keys that this revision adds or, with null, revokes. For Workers and relays; never sent to clients. */
   keys: Record<string, KeyGrant | null>;
 };
 
 /**
- * An unbroken run of deliveries up to `revision`; without `deliveries` the asker has to fetch the whole ruleset, and is
- * told which SDK keys are good, since it cannot know which have ended.
+ * An unbroken run of deliveries up to `revision`. Where `deliveries` is null the caller has to fetch the whole ruleset;
+ * `keys` are then all valid SDK keys, since the caller cannot know which were revoked.
  */
-export type Since = { revision: number; deliveries: Delivery[] | null; keys?: KeyEnds };
+export type Backlog = { revision: number; deliveries: Delivery[] | null; keys?: KeyExpiries };
 
-/** SDK keys by hash, and when each ends: epoch ms, null for never. */
-export type KeyEnds = Record<string, number | null>;
+/** Valid SDK keys by hash, and when each expires: epoch ms, null for never. */
+export type KeyExpiries = Record<string, number | null>;
 
-/** What a relay tells the node above: how far it has come (0: it has only just come and is told where all stand), and how many clients it and all below it hold, also by SDK key. */
+/**
+ * A relay's report to its parent: its revision (0 if it is new and has none), and how many clients it and its
+ * descendants have, also by SDK key.
+ */
 export type Report = {
   name: string;
   region: Region;
@@ -37,26 +40,26 @@ export type Report = {
   keys: Record<string, number>;
 };
 
-/** How the whole environment stands, as the hub last knew: how many relays each region has, and the sums of all reports. */
-export type Standing = { relays: RelayCounts; connected: number; keys: Record<string, number> };
+/** How many relays each region has, and how many clients the environment and each key have, as the hub last knew. */
+export type EnvironmentOccupancy = { relays: RelayCounts; connected: number; keys: Record<string, number> };
 
-/** What the hub and every relay are to those below them. Null: there is no such environment. */
-export interface Upstream {
-  /** Registers a relay, or hears how it is, and tells what it lacks. */
-  attach(report: Report): Promise<(Since & { standing: Standing }) | null>;
+/** What the hub and every relay offer their children. Null: there is no such environment. */
+export interface UpstreamNode {
+  /** Registers a relay or stores its report, and returns the deliveries that it has missed. */
+  attach(report: Report): Promise<(Backlog & { occupancy: EnvironmentOccupancy }) | null>;
   detach(name: string): Promise<void>;
-  since(revision: number): Promise<Since | null>;
+  since(revision: number): Promise<Backlog | null>;
   /** The whole ruleset, at `revision` or a later one. */
   snapshot(revision: number): Promise<SnapshotParts | null>;
 }
 
-/** What every relay is to the one above it. */
-export interface Downstream {
-  deliver(delivery: Delivery, standing: Standing): Promise<Report>;
-  /** Asks it to attach again, where what it lacks cannot be told by one delivery. */
+/** What every relay offers its parent. */
+export interface DownstreamNode {
+  deliver(delivery: Delivery, occupancy: EnvironmentOccupancy): Promise<Report>;
+  /** Makes the relay attach, where one delivery is not enough to bring it up to date. Null: it is not attached. */
   refresh(): Promise<Report | null>;
-  /** Answers within the time, which gets shorter from level to level; whoever has not answered it by then is silent. */
-  receipt(revision: number, withinMs: number): Promise<Part>;
+  /** Responds within `withinMs`, which gets shorter from level to level; a relay that does not is counted as silent. */
+  receipt(revision: number, withinMs: number): Promise<ReceiptPart>;
 }
 
 export type Patch = {
@@ -78,15 +81,18 @@ export function encodeDelivery(
   const full: PatchMessage = { type: "patch", ...patch, ackWithinMs: acknowledgeWithinMs(connected, urgent) };
   const encoded = JSON.stringify(full);
   const { revision, previous, publishedAt } = patch;
-  // A string of UTF-16 units is at most three times as long in UTF-8: only long ones are worth measuring.
-  const fits = encoded.length * 3 <= MAX_MESSAGE_BYTES || new TextEncoder().encode(encoded).length <= MAX_MESSAGE_BYTES;
-  // A kill is not spread over the minutes that many clients take by turns: it is as urgent as a small one.
+  // A kill that needs a resync is as urgent as one that fits a message: it is not spread over minutes.
   const withinMs = urgent ? full.ackWithinMs : spreadMs(connected);
-  const message = fits ? encoded : JSON.stringify(resync(revision, withinMs));
+  const message = fitsMessage(encoded) ? encoded : JSON.stringify(resync(revision, withinMs));
   return { delivery: { revision, previous, publishedAt, message, urgent, keys }, patch: encoded };
 }
 
-/** Whether the delivery only says that there is more than a message holds. */
+/** UTF-8 has one to three bytes for each UTF-16 unit: the length alone decides for most texts. */
+const fitsMessage = (text: string): boolean =>
+  text.length * 3 <= MAX_MESSAGE_BYTES ||
+  (text.length <= MAX_MESSAGE_BYTES && new TextEncoder().encode(text).length <= MAX_MESSAGE_BYTES);
+
+/** Whether the patch did not fit a message, so that clients have to fetch the ruleset. */
 export const isResync = ({ message }: Delivery): boolean => message.startsWith('{"type":"resync"');
 
 export const resync = (revision: number, withinMs: number): ResyncMessage => ({ type: "resync", revision, withinMs });
@@ -98,16 +104,24 @@ export function runAfter(deliveries: Delivery[], revision: number, latest: numbe
   return start === -1 ? null : deliveries.slice(start);
 }
 
-/** The same run in as few messages as it fits: a client that takes these is where one is that took each by itself. */
-export function mergeMessages(run: Pick<Delivery, "message">[]): string[] {
+/** An acknowledgement costs a relay as much as a message: in a storm one acknowledges several changes. */
+const STORM_ACKNOWLEDGE_MS = 1_000;
+
+/**
+ * Merges a run into as few messages as possible. A client that applies them ends in the same state as one that applies
+ * each delivery by itself.
+ */
+export function mergeMessages(run: Pick<Delivery, "message" | "urgent">[]): string[] {
   if (run.length < 2) return run.map(({ message }) => message);
+  const isUrgent = run.some(({ urgent }) => urgent);
   const merged: string[] = [];
   let last: PatchMessage | null = null;
   for (const { message } of run) {
     const next = JSON.parse(message) as PatchMessage | ResyncMessage;
-    const both: PatchMessage | null = last !== null && next.type === "patch" ? mergePatches(last, next) : null;
+    const both: PatchMessage | null =
+      last !== null && next.type === "patch" ? mergePatches(last, next, isUrgent) : null;
     const text = both === null ? "" : JSON.stringify(both);
-    if (both !== null && text.length * 3 <= MAX_MESSAGE_BYTES) {
+    if (both !== null && fitsMessage(text)) {
       merged.splice(-1, 1, text);
       last = both;
     } else {
@@ -118,14 +132,16 @@ export function mergeMessages(run: Pick<Delivery, "message">[]): string[] {
   return merged;
 }
 
-/** Null where members change: whether they are part of a new filter depends on which of the two patches they came with. */
-function mergePatches(one: PatchMessage, next: PatchMessage): PatchMessage | null {
+/** Null where members change: whether a new filter contains them depends on which of the two patches they are in. */
+function mergePatches(one: PatchMessage, next: PatchMessage, isUrgent: boolean): PatchMessage | null {
   if (one.members !== undefined || next.members !== undefined || one.revision !== next.previous) return null;
   return {
     ...next,
     previous: one.previous,
     flags: { ...one.flags, ...next.flags },
     segments: { ...one.segments, ...next.segments },
-    ackWithinMs: Math.min(one.ackWithinMs, next.ackWithinMs),
+    ackWithinMs: isUrgent
+      ? Math.min(one.ackWithinMs, next.ackWithinMs)
+      : Math.max(one.ackWithinMs, next.ackWithinMs, STORM_ACKNOWLEDGE_MS),
   };
 }

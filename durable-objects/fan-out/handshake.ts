@@ -1,29 +1,31 @@
-/** How a Worker introduces a client's socket to a relay, and with which codes a relay closes it. */
+/** What a Worker sends with a client's socket to a relay, and the codes with which a relay closes it. */
 
-/** At most 16 KB. `applied` is what the client has acknowledged. */
+/**
+ * What a socket carries through hibernation, at most 16 KB. `applied` is the revision that the client has acknowledged.
+ */
 export type Attachment = {
-  /** Of the SDK key that it came with. */
+  /** The hash of its SDK key. */
   keyHash: string;
   transport: "socket" | "sse";
   instance: string;
   name: string;
   sdk: string;
   connectedAt: number;
-  /** Where the relay was then: whatever came after it, this socket was sent. */
+  /** The relay's revision when the socket connected: it was sent every later one. */
   connectedWith: number;
   applied: number;
 };
 
-/** What the Worker tells of a socket: also the revision at which it found the key good, for it may be a second behind. */
-export type Introduction = Omit<Attachment, "connectedAt" | "connectedWith" | "applied"> & { keyGoodAt: number };
+/** `keyValidAt` is the revision at which the Worker found the key valid: its ruleset may be a second behind. */
+export type SocketHandshake = Omit<Attachment, "connectedAt" | "connectedWith" | "applied"> & { keyValidAt: number };
 
-/** How the Worker introduces a socket, in the header of that name. */
+/** The header that holds the `SocketHandshake`. */
 export const ATTACHMENT_HEADER = "x-bunting-attachment";
 
-/** How a relay that is full tells how many its region has. */
+/** The header with which a full relay says how many relays its region has. */
 export const RELAYS_HEADER = "x-bunting-relays";
 
-/** Close codes of ours, beside the standard ones. */
+/** Bunting's close codes, from the range for private use. */
 export const KEY_REVOKED = 4401;
 export const SILENT = 4408;
 export const TOO_SLOW = 4413;

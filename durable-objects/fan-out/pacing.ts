@@ -1,13 +1,13 @@
-/** How slowly clients come back and acknowledge: ten thousand that lost their streams at once must not be a storm. Pure. */
+/** Over how long clients spread reconnects and acknowledgements, so that ten thousand do not come at once. Pure. */
 
-/** What a region's clients are told when they come back is paced to this many a second for each relay. */
+/** How many clients a second each relay takes back. */
 const RETURNS_PER_SECOND = 500;
-/** Up to here nothing is gained by spreading acknowledgements. */
+/** Up to this many clients, spreading acknowledgements gains nothing. */
 const ACKNOWLEDGE_AT_ONCE = 1_000;
 const URGENT_ACKNOWLEDGE_MS = 500;
 const MAX_SPREAD_MS = 10 * 60_000;
 
-/** A window in which so many clients come back at 500 a second: from one second to ten minutes. */
+/** The window in which that many clients reconnect at 500 a second: from one second to ten minutes. */
 export function spreadMs(clients: number): number {
   const seconds = Math.ceil(clients / RETURNS_PER_SECOND);
   return Math.min(MAX_SPREAD_MS, Math.max(1, seconds) * 1_000);

@@ -3,23 +3,30 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import {
   bucketOf,
-  type Counts,
-  merge,
-  noCounts,
-  nothing,
-  type Part,
+  emptyCounts,
+  emptyPart,
+  mergeParts,
   quantile,
-  record,
-  silence,
-  told,
+  type ReceiptCounts,
+  type ReceiptPart,
+  recordDuration,
+  silentPart,
+  toReceipt,
 } from "./receipt.ts";
 
-const counts = (fields: Partial<Counts>): Counts => ({ ...noCounts(), ...fields });
+const counts = (fields: Partial<ReceiptCounts>): ReceiptCounts => ({ ...emptyCounts(), ...fields });
 
-function partOf(times: number[], fields: Partial<Part> = {}): Part {
-  const took: number[] = [];
-  for (const ms of times) record(took, ms);
-  return { ...nothing(), applied: times.length, connected: times.length, took, max: Math.max(0, ...times), ...fields };
+function partOf(times: number[], fields: Partial<ReceiptPart> = {}): ReceiptPart {
+  const durations: number[] = [];
+  for (const ms of times) recordDuration(durations, ms);
+  return {
+    ...emptyPart(),
+    applied: times.length,
+    connected: times.length,
+    durations,
+    max: Math.max(0, ...times),
+    ...fields,
+  };
 }
 
 test.each([
@@ -38,24 +45,30 @@ describe("quantiles", () => {
     const times = fc.array(fc.integer({ min: 0, max: 600_000 }), { minLength: 1, maxLength: 300 });
     fc.assert(
       fc.property(times, fc.constantFrom(0.5, 0.9, 0.99, 1), (list, q) => {
-        const { took, max } = partOf(list);
+        const { durations, max } = partOf(list);
         const sorted = [...list].sort((one, other) => one - other);
         const exact = sorted[Math.ceil(sorted.length * q) - 1] as number;
-        const approximate = quantile(took, max, q) as number;
+        const approximate = quantile(durations, max, q) as number;
         expect(approximate).toBeGreaterThanOrEqual(exact);
         expect(approximate).toBeLessThanOrEqual(exact * 1.05 + 1);
       }),
     );
   });
 
-  test("of nobody there are none", () => {
-    expect(told(nothing(), 7, 1)).toMatchObject({ revision: 7, publishedAt: 1, p50: null, p99: null, max: null });
+  test("are null without clients", () => {
+    expect(toReceipt(emptyPart(), 7, 1)).toMatchObject({
+      revision: 7,
+      publishedAt: 1,
+      p50: null,
+      p99: null,
+      max: null,
+    });
   });
 });
 
 describe("merging", () => {
   const region = fc.constantFrom("weur" as const, "enam" as const, "afr" as const);
-  const part: fc.Arbitrary<Part> = fc
+  const part: fc.Arbitrary<ReceiptPart> = fc
     .record({
       times: fc.array(fc.integer({ min: 0, max: 100_000 }), { maxLength: 30 }),
       region,
@@ -75,35 +88,35 @@ describe("merging", () => {
     .map(({ times, region, sdk, polling, stragglers }) => {
       const own = counts({ connected: times.length, applied: times.length });
       const by = { byRegion: { [region]: own }, bySdk: Object.fromEntries([[sdk, own]]) };
-      return merge(partOf(times, { polling, stragglers, ...by }), nothing());
+      return mergeParts(partOf(times, { polling, stragglers, ...by }), emptyPart());
     });
 
-  test("is the same whichever way round and in whatever groups", () => {
+  test("is commutative and associative, and an empty part changes nothing", () => {
     fc.assert(
       fc.property(part, part, part, (a, b, c) => {
-        expect(merge(a, b)).toEqual(merge(b, a));
-        expect(merge(merge(a, b), c)).toEqual(merge(a, merge(b, c)));
-        expect(merge(a, nothing())).toEqual(a);
+        expect(mergeParts(a, b)).toEqual(mergeParts(b, a));
+        expect(mergeParts(mergeParts(a, b), c)).toEqual(mergeParts(a, mergeParts(b, c)));
+        expect(mergeParts(a, emptyPart())).toEqual(a);
       }),
     );
   });
 
-  test("histograms of parts are the histogram of the whole", () => {
+  test("adds up histograms", () => {
     const list = fc.array(fc.integer({ min: 0, max: 1_000_000 }), { maxLength: 50 });
     fc.assert(
       fc.property(list, list, (one, other) => {
-        expect(merge(partOf(one), partOf(other)).took).toEqual(partOf([...one, ...other]).took);
+        expect(mergeParts(partOf(one), partOf(other)).durations).toEqual(partOf([...one, ...other]).durations);
       }),
     );
   });
 
-  test("keeps the twenty worst, and the twenty SDKs with the most clients, whose sums still are all", () => {
+  test("keeps the twenty stragglers that are furthest behind and the twenty largest SDKs, and loses no count", () => {
     const parts = Array.from({ length: 100 }, (_, index) => {
       const own = counts({ connected: index + 1, applied: index });
       const straggler = { instance: `i${index}`, name: "n", sdk: `s/${index}`, revision: 100 - index, lastSeen: 0 };
-      return { ...nothing(), ...own, bySdk: { [`s/${index}`]: own }, stragglers: [straggler] };
+      return { ...emptyPart(), ...own, bySdk: { [`s/${index}`]: own }, stragglers: [straggler] };
     });
-    const whole = parts.reduce(merge, nothing());
+    const whole = parts.reduce(mergeParts, emptyPart());
     expect(whole.stragglers.map(({ revision }) => revision)).toEqual(Array.from({ length: 20 }, (_, at) => at + 1));
     expect(Object.keys(whole.bySdk)).toHaveLength(20);
     const all = Object.values(whole.bySdk);
@@ -111,8 +124,8 @@ describe("merging", () => {
     expect(all.reduce((sum, { applied }) => sum + applied, 0)).toBe(whole.applied);
   });
 
-  test("a relay that does not answer is silent with what it last had", () => {
-    const whole = merge(partOf([3]), silence("afr", 5));
+  test("counts the clients that an unresponsive relay last reported as silent", () => {
+    const whole = mergeParts(partOf([3]), silentPart("afr", 5));
     const silent = counts({ connected: 5, silent: 5 });
     expect(whole).toMatchObject({ connected: 6, applied: 1, silent: 5, byRegion: { afr: silent } });
   });

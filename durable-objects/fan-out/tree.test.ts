@@ -1,26 +1,26 @@
-/** The shape of the tree, and when a region grows. */
+/** The shape of the fan-out tree, and how many relays a region gets. */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import {
   ancestorsOf,
-  another,
-  choices,
+  chooseAnother,
+  chooseTwo,
   parentOf,
-  placeOf,
+  parseRelayName,
   relayCount,
   relayCounts,
   relayName,
   rootsOf,
 } from "./tree.ts";
 
-test("a name tells where a relay stands", () => {
-  const place = { environmentId: "env_abc", region: "weur" as const, n: 12 };
-  expect(relayName(place)).toBe("relay:env_abc:weur:12");
-  expect(placeOf(relayName(place))).toEqual(place);
+test("a name holds a relay's environment, region and number", () => {
+  const address = { environmentId: "env_abc", region: "weur" as const, n: 12 };
+  expect(relayName(address)).toBe("relay:env_abc:weur:12");
+  expect(parseRelayName(relayName(address))).toEqual(address);
 });
 
 test.each([
-  // fan-out, relay, those above it; null is the hub
+  // fan-out, relay, its ancestors; null is the hub
   [64, 0, [null]],
   [64, 6, [null]],
   [64, 7, [0, null]],
@@ -34,11 +34,11 @@ test.each([
   [2, 3, [1, 0, null]],
   [2, 6, [2, 0, null]],
   [1, 3, [2, 1, 0, null]],
-])("with a fan-out of %i, above relay %i stand %j", (fanOut, n, above) => {
-  expect(ancestorsOf(n, fanOut)).toEqual(above);
+])("with a fan-out of %i, relay %i has the ancestors %j", (fanOut, n, ancestors) => {
+  expect(ancestorsOf(n, fanOut)).toEqual(ancestors);
 });
 
-test("nobody has more children than the fan-out, and every relay reaches the hub", () => {
+test("no relay has more children than the fan-out, and every relay reaches the hub", () => {
   fc.assert(
     fc.property(fc.integer({ min: 1, max: 100 }), fc.integer({ min: 1, max: 3_000 }), (fanOut, count) => {
       const children = new Map<number | null, number>();
@@ -64,7 +64,7 @@ test("with the defaults ten million clients are at most three relays deep, even 
 });
 
 test.each([
-  // relays, clients, relays wanted: caps of 100
+  // relays, clients, new relays; the cap of a relay is 100
   [1, 0, 1],
   [1, 79, 1],
   [1, 80, 2],
@@ -75,11 +75,11 @@ test.each([
   [4, 79, 2],
   [20, 0, 1],
   [1, 10 ** 9, 4_096],
-])("%i relays with %i clients become %i", (count, connected, wanted) => {
+])("a region with %i relays and %i clients gets %i relays", (count, connected, wanted) => {
   expect(relayCount(count, connected, 100)).toBe(wanted);
 });
 
-test("a region neither grows nor shrinks again right after it did", () => {
+test("a region that has just changed its relays does not change them again", () => {
   fc.assert(
     fc.property(fc.integer({ min: 1, max: 500 }), fc.integer({ min: 0, max: 200_000 }), (count, connected) => {
       const once = relayCount(count, connected, 1_000);
@@ -88,24 +88,24 @@ test("a region neither grows nor shrinks again right after it did", () => {
   );
 });
 
-test("a region that has no relays any more is forgotten", () => {
+test("a region without clients loses its entry", () => {
   expect(relayCounts({ weur: 3, afr: 1 }, new Map([["weur", 250]]), 100)).toEqual({ weur: 5 });
 });
 
-describe("which relay a client is sent to", () => {
+describe("the relays that a client tries", () => {
   test.each([
     [1, 0.9, [0, 1]],
     [2, 0.1, [0, 1]],
     [2, 0.9, [1, 0]],
     [4, 0.5, [2, 0]],
-  ])("of %i, at %f: %j", (count, random, expected) => {
-    expect(choices(count, () => random)).toEqual(expected);
+  ])("of %i relays, with the random number %f, are %j", (count, random, expected) => {
+    expect(chooseTwo(count, () => random)).toEqual(expected);
   });
 
-  test("the other is always another", () => {
+  test("are two different ones", () => {
     fc.assert(
       fc.property(fc.integer({ min: 1, max: 50 }), fc.double({ min: 0, max: 0.999, noNaN: true }), (count, at) => {
-        const [first, other] = choices(count, () => at);
+        const [first, other] = chooseTwo(count, () => at);
         expect(first).not.toBe(other);
         expect(Math.max(first, other)).toBeLessThan(Math.max(2, count));
       }),
@@ -124,7 +124,7 @@ describe("which relay a client is sent to", () => {
     [4, 4, [0, 1, 2, 3], 0, null],
     [1, 0, [0, 1], 0, null],
     [1, Number.NaN, [0, 1], 0, null],
-  ])("known are %i, told of %f, tried %j, at %f: %j", (known, told, tried, random, expected) => {
-    expect(another(known, told, tried, () => random)).toBe(expected);
+  ])("known are %i, now %f, tried %j, at %f: %j", (known, current, tried, random, expected) => {
+    expect(chooseAnother(known, current, tried, () => random)).toBe(expected);
   });
 });

@@ -1,51 +1,54 @@
 /**
- * The shape of the fan-out tree: hub → relays → relays, in every region by itself. Who stands above whom follows from a
- * relay's number, so that nobody has to be asked and a parent that is lost is found again.
+ * The shape of the fan-out tree: hub → relays → relays, for each region separately. A relay's number determines its
+ * parent, so that no lookup is needed, and a relay that loses its parent can compute its other ancestors.
  */
 
 /** The platform's location hints. */
 const REGIONS = ["wnam", "enam", "sam", "weur", "eeur", "apac", "oc", "afr", "me"] as const;
 export type Region = (typeof REGIONS)[number];
 
-/** How many relays a region has; it has none where nobody has asked yet. */
+/** How many relays each region has; a region without clients has no entry. */
 export type RelayCounts = Partial<Record<Region, number>>;
 
-export type Place = { environmentId: string; region: Region; n: number };
+export type RelayAddress = { environmentId: string; region: Region; n: number };
 
-/** A region grows where its relays are this full, and shrinks where they are this empty; half full is what it goes to. */
+/**
+ * A region gets more relays when they are 80 % full, fewer when they are 20 % full, and then has relays that are half
+ * full.
+ */
 const FULL = 0.8;
 const EMPTY = 0.2;
 const COMFORTABLE = 0.5;
-/** Of one region: with the defaults 10 million clients. A bound for what is made by counting, not a plan. */
+/** Of one region, enough for 10 million clients with the defaults. It bounds the damage of wrong counts. */
 const MAX_RELAYS = 4_096;
 
-export const relayName = ({ environmentId, region, n }: Place) => `relay:${environmentId}:${region}:${n}`;
+export const relayName = ({ environmentId, region, n }: RelayAddress) => `relay:${environmentId}:${region}:${n}`;
 
-export function placeOf(name: string): Place {
+export function parseRelayName(name: string): RelayAddress {
   const [, environmentId = "", region = "", n = ""] = name.split(":");
   return { environmentId, region: region as Region, n: Number(n) };
 }
 
-/** A hub's children are shared out evenly among the regions. */
+/** How many of the hub's children each region gets: all get the same. */
 export const rootsOf = (fanOut: number): number => Math.max(1, Math.floor(fanOut / REGIONS.length));
 
-/** The number of the relay above `n` in its region; null is the hub. */
+/** The number of the parent of relay `n` in its region; null is the hub. */
 export function parentOf(n: number, fanOut: number): number | null {
   const roots = rootsOf(fanOut);
   return n < roots ? null : Math.floor((n - roots) / fanOut);
 }
 
-/** All above `n`, the nearest first; the hub, which is the last, is null. */
+/** The ancestors of relay `n`, the nearest first; the last one is null, the hub. */
 export function ancestorsOf(n: number, fanOut: number): (number | null)[] {
-  const above: (number | null)[] = [];
+  const ancestors: (number | null)[] = [];
   for (let at: number | null = n; at !== null; ) {
     at = parentOf(at, fanOut);
-    above.push(at);
+    ancestors.push(at);
   }
-  return above;
+  return ancestors;
 }
 
-/** How many relays a region with so many clients shall have, given that it has `count`. */
+/** How many relays a region with `connected` clients needs, given that it has `count`. */
 export function relayCount(count: number, connected: number, cap: number): number {
   const wanted = Math.min(MAX_RELAYS, Math.max(1, Math.ceil(connected / (cap * COMFORTABLE))));
   if (connected >= count * cap * FULL) return Math.max(count, wanted);
@@ -60,20 +63,20 @@ export function relayCounts(counts: RelayCounts, connected: Map<Region, number>,
   );
 }
 
-/** The relay to try, and the other if that one is full or away: beyond the count where there is only one. */
-export function choices(count: number, random: () => number): [number, number] {
+/** Two different relays to try. Where the region has only one, the second is beyond its count. */
+export function chooseTwo(count: number, random: () => number): [number, number] {
   const first = Math.floor(random() * count);
   if (count === 1) return [0, 1];
   return [first, (first + 1 + Math.floor(random() * (count - 1))) % count];
 }
 
 /**
- * Where those that were tried are full: one of those that have come to be since `known` was heard, which are empty, or else
- * any of the `told` that was not tried. Null where there is none.
+ * A further relay to try after full ones: preferably one that was added since the count was `known`, which is empty,
+ * else any of the `current` ones that was not tried. Null: there is none.
  */
-export function another(known: number, told: number, tried: number[], random: () => number): number | null {
+export function chooseAnother(known: number, current: number, tried: number[], random: () => number): number | null {
   const from = Math.max(known, ...tried.map((n) => n + 1));
-  if (from < told) return from + Math.floor(random() * (told - from));
-  const left = Array.from({ length: told }, (_, n) => n).filter((n) => !tried.includes(n));
+  if (from < current) return from + Math.floor(random() * (current - from));
+  const left = Array.from({ length: current }, (_, n) => n).filter((n) => !tried.includes(n));
   return left[Math.floor(random() * left.length)] ?? null;
 }

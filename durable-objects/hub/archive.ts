@@ -1,40 +1,43 @@
 /** Moves a hub's history to R2, behind its alarm: runs of patches, and whole rulesets between them. */
 import { trimRevisions, writeBase, writeRun } from "../../workers/store/r2-history.ts";
-import type { HubStorage, Position } from "./storage.ts";
+import type { HubPosition, HubStorage } from "./storage.ts";
 
-/** A run is written once so much waits for it, or once its first patch has waited so long. */
+/** A run is written once this much has to be archived, or once its first patch is this old. */
 const RUN_BYTES = 256 * 1024;
 const RUN_WAITS_MS = 10 * 60_000;
 const MAX_RUN_BYTES = 4 * 1024 * 1024;
-/** A base spares readers what is older: written once the patches since weigh as much as it, or are in too many runs. */
+/**
+ * Readers start at the newest base: a new one is written once the patches since are as large as it, or in too many
+ * runs.
+ */
 const BASE_AFTER_BYTES = 1024 * 1024;
 const BASE_AFTER_RUNS = 50;
-/** Any revision of this time can be rebuilt. */
+/** Every revision this old or newer can be rebuilt. */
 const KEPT_MS = 90 * 24 * 60 * 60_000;
 
-type Waiting = { bytes: number; since: number | null };
+type Unarchived = { bytes: number; since: number | null };
 
 /** When history is next to be written; null while there is nothing. */
-export function archiveDueAt(position: Position, { bytes, since }: Waiting, now: number): number | null {
-  if (position.archivedRevision < position.bornRevision || bytes >= RUN_BYTES) return now;
+export function archiveDueAt(position: HubPosition, { bytes, since }: Unarchived, now: number): number | null {
+  if (position.archivedRevision < position.initialRevision || bytes >= RUN_BYTES) return now;
   return since === null ? null : since + RUN_WAITS_MS;
 }
 
-export const needsBase = ({ runs, runBytes, baseBytes }: Position): boolean =>
+export const needsBase = ({ runs, runBytes, baseBytes }: HubPosition): boolean =>
   runs >= BASE_AFTER_RUNS || runBytes >= Math.max(BASE_AFTER_BYTES, baseBytes);
 
-/** Everything there is by now. What was written twice, because a crash came between, is read once. */
+/** Archives everything up to now. A crash may make a run be written twice; readers skip the second. */
 export async function archive(bucket: R2Bucket, storage: HubStorage, now: number): Promise<void> {
-  const { environmentId, bornRevision } = storage.position as Position;
-  const at = () => storage.position as Position;
+  const { environmentId, initialRevision } = storage.position as HubPosition;
+  const at = () => storage.position as HubPosition;
 
-  if (at().archivedRevision < bornRevision) {
-    const first = storage.deltas.large(bornRevision);
-    // Without it, as when the log had no room, history begins with the next base.
-    if (first !== null) await writeBase(bucket, environmentId, bornRevision, first);
+  if (at().archivedRevision < initialRevision) {
+    const first = storage.deltas.large(initialRevision);
+    // If the log had no room for it, history begins with the next base.
+    if (first !== null) await writeBase(bucket, environmentId, initialRevision, first);
     storage.atomically(() => {
-      storage.deltas.forgetLarge(bornRevision);
-      storage.move({ archivedRevision: bornRevision, baseRevision: bornRevision, runs: 0, runBytes: 0 });
+      storage.deltas.deleteLarge(initialRevision);
+      storage.move({ archivedRevision: initialRevision, baseRevision: initialRevision, runs: 0, runBytes: 0 });
       storage.move({ baseBytes: first?.length ?? 0 });
     });
   }

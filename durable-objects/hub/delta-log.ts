@@ -1,14 +1,19 @@
 /**
- * A hub's newest revisions: deliveries as relays get them, and the patches that were too large for a message. What has been
- * archived may go, oldest first, once there is more than relays ask for.
+ * A hub's newest revisions: deliveries as relays receive them, and patches that were too large for a message. Archived
+ * revisions are deleted, oldest first, once the log exceeds what relays need.
  */
 import { type Delivery, isResync } from "../fan-out/delivery.ts";
 
-/** What relays and resuming clients are served from; who lacks more fetches the ruleset. */
+/** Relays and resuming clients are served from this much; a client that is further behind fetches the ruleset. */
 const LOG_BYTES = 8 * 1024 * 1024;
-/** While R2 is away nothing is archived and the log grows: up to here, then history has a gap and the hub goes on. */
+/**
+ * While R2 fails nothing is archived and the log grows up to this. Beyond it history gets a gap, and publishing
+ * continues.
+ */
 const UNARCHIVED_BYTES = 64 * 1024 * 1024;
-/** What a relay keeps too: whoever lacks more than this fetches the ruleset, which is no larger than many such runs. */
+/**
+ * As large as a relay's ring. A caller that is further behind fetches the ruleset, which is rarely larger than this.
+ */
 const MAX_RUN_BYTES = 1024 * 1024;
 /** A row of SQLite holds 2 MB; a character of a patch is up to three bytes. */
 const PART_CHARACTERS = 500_000;
@@ -31,12 +36,15 @@ export class DeltaLog {
     this.recount();
   }
 
-  /** After a transaction that was rolled back: what it had added or trimmed was counted. */
+  /** Corrects the size after a rollback, which undoes rows but not the counter. */
   recount(): void {
     this.#bytes = this.#sql.exec<{ bytes: number }>("SELECT total(bytes) AS bytes FROM deltas").one().bytes;
   }
 
-  /** `patch` is what the delivery's message stands for. Rows after `archived` are dropped only when there is no room. */
+  /**
+   * `patch` is the full patch, also where the message is a resync. Rows after `archived` are deleted only beyond
+   * UNARCHIVED_BYTES.
+   */
   add(delivery: Delivery, patch: string, archived: number): void {
     const { revision, publishedAt } = delivery;
     const text = JSON.stringify(delivery);
@@ -64,7 +72,7 @@ export class DeltaLog {
   keepLarge(revision: number, text: string): void {
     for (let part = 0, from = 0; from < text.length; part++) {
       let end = from + PART_CHARACTERS;
-      // Between the two halves of a character SQLite would store neither.
+      // SQLite stores UTF-8 and would lose both halves of a split surrogate pair.
       if (/[\uD800-\uDBFF]/.test(text.charAt(end - 1))) end++;
       this.#sql.exec("INSERT OR REPLACE INTO large VALUES (?, ?, ?)", revision, part, text.slice(from, end));
       from = end;
@@ -78,7 +86,7 @@ export class DeltaLog {
     return rows.length === 0 ? null : rows.map(({ text }) => text).join("");
   }
 
-  forgetLarge(revision: number): void {
+  deleteLarge(revision: number): void {
     this.#sql.exec("DELETE FROM large WHERE revision = ?", revision);
   }
 
@@ -87,7 +95,10 @@ export class DeltaLog {
     return row === undefined ? null : (JSON.parse(row.delivery) as Delivery);
   }
 
-  /** All that came after `revision`. Null where the log does not reach back so far, or where it is too much to send. */
+  /**
+   * The deliveries after `revision`. Null where the log does not reach back that far, or where they exceed
+   * MAX_RUN_BYTES.
+   */
   after(revision: number, latest: number): Delivery[] | null {
     if (revision === latest) return [];
     const { first, bytes } = this.#sql
@@ -103,8 +114,8 @@ export class DeltaLog {
       .map((row) => JSON.parse(row.delivery) as Delivery);
   }
 
-  /** How much came after `revision`, and when the first of it did. */
-  waiting(revision: number): { bytes: number; since: number | null } {
+  /** The size of the log after `revision`, and when its first entry was published. */
+  sizeAfter(revision: number): { bytes: number; since: number | null } {
     return this.#sql
       .exec<{ bytes: number; since: number | null }>(
         "SELECT total(bytes) AS bytes, min(at) AS since FROM deltas WHERE revision > ?",
@@ -113,7 +124,7 @@ export class DeltaLog {
       .one();
   }
 
-  /** The patches after `revision`, whole: as many as `maxBytes` holds, but one at least. */
+  /** The full patches after `revision`: as many as `maxBytes` holds, but at least one. */
   patches(revision: number, maxBytes: number): { revision: number; text: string }[] {
     const found: { revision: number; text: string }[] = [];
     let bytes = 0;

@@ -1,26 +1,28 @@
-/** Which history D1 has, against the one that a hub has published. Pure. */
+/** Compares D1's history with the one that a hub has published. Pure. */
 import type { Change } from "../../workers/store/outbox/change.ts";
 import type { Heads } from "../../workers/store/outbox/outbox.ts";
 
-/** The last change of D1 that a hub has applied, and how far D1 is known to have its kills. */
+/** The last change of D1 that a hub has applied. */
 export type Applied = { version: number; changeId: string };
 
-/** Whether a change goes right on top of what is applied. */
+/** Whether a change directly follows the applied one. */
 export const fits = (change: Pick<Change, "version" | "previousId">, { version, changeId }: Applied): boolean =>
   change.version === version + 1 && change.previousId === changeId;
 
-export type Judgement =
-  /** These follow; there may be more where `isAll` is false. */
+export type LineageVerdict =
+  /** `changes` follow the applied one; there may be more where `isAll` is false. */
   | { verdict: "apply"; changes: Change[]; isAll: boolean }
-  /** Something else stands where the applied change should: read the environment whole. */
+  /** D1 has another change at the applied version: read the whole environment. */
   | { verdict: "reread" }
-  /** The hub has moved on while D1 was asked: ask again. */
+  /** The hub has applied changes while it read D1: read again. */
   | { verdict: "again" };
 
-/** `rows` are D1's changes from the version `asked` on, at most `limit`; `applied` is where the hub is by now. */
-export function judge(rows: Change[], asked: number, applied: Applied, limit: number): Judgement {
+/**
+ * `rows` are D1's changes from version `from` on, at most `limit`; `applied` is the hub's state after they were read.
+ */
+export function compareChanges(rows: Change[], from: number, applied: Applied, limit: number): LineageVerdict {
   const anchor = rows.find(({ version }) => version === applied.version);
-  if (anchor?.id !== applied.changeId) return { verdict: applied.version === asked ? "reread" : "again" };
+  if (anchor?.id !== applied.changeId) return { verdict: applied.version === from ? "reread" : "again" };
   const changes: Change[] = [];
   let on: Applied = applied;
   for (const change of rows) {
@@ -33,14 +35,14 @@ export function judge(rows: Change[], asked: number, applied: Applied, limit: nu
   return { verdict: "apply", changes, isAll: rows.length < limit };
 }
 
-/** What D1's heads, read while the hub stood at `applied`, ask it to do. `toldKills` is the last kill that D1 was told of. */
+/** What a hub at `applied` has to do, given D1's heads. `mirroredKills` is the last kill that was mirrored to D1. */
 export function compareHeads(
   heads: Heads,
   applied: Applied,
-  toldKills: number,
-): { catchUp: boolean; tellKills: boolean } {
+  mirroredKills: number,
+): { catchUp: boolean; mirrorKills: boolean } {
   return {
     catchUp: heads.version !== applied.version || heads.changeId !== applied.changeId,
-    tellKills: heads.killSeq < toldKills,
+    mirrorKills: heads.killSeq < mirroredKills,
   };
 }

@@ -1,4 +1,7 @@
-/** What has changed in big segments since their filters were built: one row for each member, so that a change writes one. */
+/**
+ * Members added to and removed from big segments since their filters were built: a row each, so that a change writes
+ * one.
+ */
 import type { Segment } from "@bunting/core";
 import type { MemberRow } from "../../workers/store/documents.ts";
 import type { Documents } from "../../workers/store/outbox/change.ts";
@@ -18,7 +21,7 @@ export class MemberLists {
     );
   }
 
-  /** A document with a newer filter ends what is part of that filter. */
+  /** A document with a newer filter removes the changes that the filter contains. */
   write({ segments, members = {} }: Pick<Documents, "segments" | "members">): void {
     for (const [key, segment] of Object.entries(segments)) {
       const through = segment?.big?.generation ?? Number.MAX_SAFE_INTEGER;
@@ -30,7 +33,7 @@ export class MemberLists {
     }
   }
 
-  /** Everything anew. Answers which segments have other lists than before. */
+  /** Replaces all rows. Returns the segments whose lists changed. */
   replace(rows: MemberRow[]): string[] {
     const before = this.#lists();
     this.#sql.exec("DELETE FROM members");
@@ -45,7 +48,7 @@ export class MemberLists {
     return new Set(rows.map(({ segment }) => segment));
   }
 
-  /** The document as clients get it. */
+  /** The document as clients receive it, with its lists. */
   join(segment: Segment): Segment {
     if (segment.big === undefined) return segment;
     const rows = this.#sql

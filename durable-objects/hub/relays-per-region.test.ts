@@ -1,11 +1,11 @@
-/** When a region gets fewer relays: not because its clients are on their way back. */
+/** When a region gets fewer relays: not while its clients may only be reconnecting. */
 import { expect, test } from "vitest";
 import type { RelayCounts } from "../fan-out/tree.ts";
 import { decide, SHRINK_AFTER_MS } from "./relays-per-region.ts";
 
 const CAP = 100;
 
-/** What becomes of a region with so many relays; a step is when its relays report, and how many clients they have then. */
+/** The number of relays after each report, in a region that starts with `relays`. A step is one report. */
 function run(relays: number, steps: [now: number, clients: number][]): number[] {
   let counts: RelayCounts = { weur: relays };
   let shrinking = {};
@@ -15,7 +15,7 @@ function run(relays: number, steps: [now: number, clients: number][]): number[] 
   });
 }
 
-test("a region whose clients all drop at once has room for them when they come back (X4)", () => {
+test("a region whose clients disconnect all at once has room for them when they reconnect (X4)", () => {
   expect(
     run(20, [
       [0, 1_000],
@@ -27,7 +27,7 @@ test("a region whose clients all drop at once has room for them when they come b
   ).toEqual([20, 20, 20, 20, 20]);
 });
 
-test("one that stays that empty gets fewer after ten minutes, as few as it needs by then", () => {
+test("a region that stays that empty for ten minutes gets as few relays as it needs then", () => {
   const end = 1_000 + SHRINK_AFTER_MS;
   expect(
     run(20, [
@@ -40,7 +40,7 @@ test("one that stays that empty gets fewer after ten minutes, as few as it needs
   ).toEqual([20, 20, 20, 2, 2]);
 });
 
-test("the ten minutes begin anew when it was full enough in between", () => {
+test("the ten minutes start over when the region was full enough in between", () => {
   const half = SHRINK_AFTER_MS / 2;
   const steps: [number, number][] = [
     [0, 0],
@@ -52,7 +52,7 @@ test("the ten minutes begin anew when it was full enough in between", () => {
   expect(run(20, steps)).toEqual([20, 20, 20, 20, 1]);
 });
 
-test("growing waits for nothing, in one region or in others beside it", () => {
+test("a region grows at once, also while another one shrinks", () => {
   expect(run(1, [[0, 80]])).toEqual([2]);
   const both = decide(
     { weur: 20, enam: 1 },
@@ -67,6 +67,6 @@ test("growing waits for nothing, in one region or in others beside it", () => {
   expect(both).toEqual({ counts: { weur: 20, enam: 20 }, shrinking: { weur: 7 } });
 });
 
-test("a region that has no relays any more is forgotten", () => {
+test("a region without clients loses its entry", () => {
   expect(decide({ weur: 20 }, { weur: 1 }, new Map(), CAP, 2)).toEqual({ counts: {}, shrinking: {} });
 });

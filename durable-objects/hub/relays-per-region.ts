@@ -1,18 +1,21 @@
-/** How many relays each region shall have, as the hub decides, and whether KV has been told, where cold Workers look. */
+/**
+ * How many relays each region has, as the hub decides, and whether KV, from which cold Workers read it, has the newest
+ * counts.
+ */
 import { type Region, type RelayCounts, relayCounts } from "../fan-out/tree.ts";
 
-/** Since when a region could do with fewer relays. Epoch ms. */
+/** Since when a region needs fewer relays than it has. Epoch ms. */
 type Shrinking = Partial<Record<Region, number>>;
 
-type Stored = { counts: RelayCounts; told: boolean; shrinking?: Shrinking };
+type Stored = { counts: RelayCounts; published: boolean; shrinking?: Shrinking };
 
 /**
- * A region whose clients drop all at once has them back within seconds. Had it few relays by then, there would be no room
- * for them: it keeps what it has until it has been that empty for so long.
+ * Clients that lose their connections all at once reconnect within seconds, and need as many relays as before: a region
+ * keeps its relays until it has been that empty for this long.
  */
 export const SHRINK_AFTER_MS = 10 * 60_000;
 
-/** From the clients that each region's relays report. More at once, fewer later. */
+/** Decides from the reported clients: a region gets more relays at once, fewer only later. */
 export function decide(
   counts: RelayCounts,
   shrinking: Shrinking,
@@ -43,28 +46,28 @@ export class Regions {
     return this.#stored.counts;
   }
 
-  /** From the clients that each region's relays report. `now`: epoch ms. */
+  /** Decides and stores. `connected` are the clients that each region's relays report; `now` is epoch ms. */
   decide(connected: Map<Region, number>, cap: number, now: number): RelayCounts {
-    const { counts, shrinking = {}, told } = this.#stored;
+    const { counts, shrinking = {}, published } = this.#stored;
     const decided = decide(counts, shrinking, connected, cap, now);
-    if (!isSame(decided.counts, counts)) this.#kv.put<Stored>("relays", { ...decided, told: false });
-    else if (!isSame(decided.shrinking, shrinking)) this.#kv.put<Stored>("relays", { ...decided, told });
+    if (!isSame(decided.counts, counts)) this.#kv.put<Stored>("relays", { ...decided, published: false });
+    else if (!isSame(decided.shrinking, shrinking)) this.#kv.put<Stored>("relays", { ...decided, published });
     return decided.counts;
   }
 
-  get isUntold(): boolean {
-    return !this.#stored.told;
+  get hasUnpublishedCounts(): boolean {
+    return !this.#stored.published;
   }
 
-  markTold(counts: RelayCounts): void {
-    if (isSame(counts, this.counts)) this.#kv.put<Stored>("relays", { ...this.#stored, told: true });
+  markPublished(counts: RelayCounts): void {
+    if (isSame(counts, this.counts)) this.#kv.put<Stored>("relays", { ...this.#stored, published: true });
   }
 
   get #stored(): Stored {
-    return this.#kv.get<Stored>("relays") ?? { counts: {}, told: true };
+    return this.#kv.get<Stored>("relays") ?? { counts: {}, published: true };
   }
 }
 
-/** Regions come in the order of their relays' names. */
+/** Both have their regions in the order of their relays' names. */
 const isSame = (one: RelayCounts | Shrinking, other: RelayCounts | Shrinking) =>
   JSON.stringify(one) === JSON.stringify(other);

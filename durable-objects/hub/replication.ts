@@ -1,4 +1,4 @@
-/** What follows a hub at its own pace, behind its alarm: snapshots in KV, D1's mark of what is published, history in R2. */
+/** Replicates a hub's state by alarm: snapshots to KV, the published version to D1, history to R2. */
 
 import type { Env } from "../../workers/env.ts";
 import { D1_MS, within } from "../../workers/platform/deadline.ts";
@@ -6,11 +6,11 @@ import type { Database } from "../../workers/store/database.ts";
 import { SnapshotWriter } from "../../workers/store/kv-snapshot.ts";
 import { markPublished } from "../../workers/store/outbox/outbox.ts";
 import { archive, archiveDueAt } from "./archive.ts";
-import type { HubStorage, Position } from "./storage.ts";
+import type { HubPosition, HubStorage } from "./storage.ts";
 
 const SNAPSHOT_KEPT_MS = 10 * 60_000;
 
-export class Followers {
+export class Replication {
   readonly #env: Pick<Env, "KV" | "REVISIONS_BUCKET">;
   readonly #snapshots: SnapshotWriter;
   readonly #db: Database;
@@ -24,11 +24,11 @@ export class Followers {
     this.#storage = storage;
   }
 
-  get #position(): Position {
-    return this.#storage.position as Position;
+  get #position(): HubPosition {
+    return this.#storage.position as HubPosition;
   }
 
-  /** All that is due. */
+  /** Starts all replication that is due. */
   due(now: number): (Promise<void> | null)[] {
     const { markedVersion, version } = this.#position;
     const history = this.#historyDueAt(now);
@@ -39,7 +39,7 @@ export class Followers {
     ];
   }
 
-  /** How soon there is more to do; null where nothing waits. KV takes one write a second for each key. */
+  /** In how many ms the next replication is due; null: none. KV takes one write a second for each key. */
   nextInMs(now: number, betweenSnapshotsMs: number): number | null {
     if (this.#position.snapshotRevision < this.#position.revision) return betweenSnapshotsMs;
     const history = this.#historyDueAt(now);
@@ -47,7 +47,7 @@ export class Followers {
   }
 
   #historyDueAt(now: number): number | null {
-    return archiveDueAt(this.#position, this.#storage.deltas.waiting(this.#position.archivedRevision), now);
+    return archiveDueAt(this.#position, this.#storage.deltas.sizeAfter(this.#position.archivedRevision), now);
   }
 
   async markPublished(): Promise<void> {
@@ -56,11 +56,11 @@ export class Followers {
     this.#storage.move({ markedVersion: version });
   }
 
-  /** What KV lacks. A write at a time, so that a slow one does not turn KV's pointer back under the next. */
+  /** Writes what KV lacks. One write at a time, so that a slow one cannot set KV's pointer back after the next. */
   writeSnapshot(): Promise<void> {
     const written = this.#writing.then(() => {
       const { snapshotRevision, revision } = this.#position;
-      return snapshotRevision < revision ? this.#writeNewest() : this.#tellRelays();
+      return snapshotRevision < revision ? this.#writeNewest() : this.#writeRelayCounts();
     });
     this.#writing = written.catch(() => {});
     return written;
@@ -70,29 +70,29 @@ export class Followers {
     const parts = this.#storage.snapshot();
     const { environmentId } = this.#position;
     const now = Date.now();
-    // Before it is written: what was left half-done is cleared away like any other.
+    // Recorded before the write, so that a snapshot of an interrupted write is deleted like any other.
     this.#storage.logSnapshot(parts.revision, now);
     await this.#snapshots.write(environmentId, parts);
     this.#storage.move({ snapshotRevision: parts.revision });
-    this.#storage.regions.markTold(parts.relays);
+    this.#storage.regions.markPublished(parts.relays);
     for (const revision of this.#storage.expiredSnapshots(now - SNAPSHOT_KEPT_MS)) {
       await this.#snapshots.delete(environmentId, revision);
-      this.#storage.forgetSnapshot(revision);
+      this.#storage.deleteSnapshot(revision);
     }
   }
 
-  /** Cold Workers, where no snapshot does it. */
-  async #tellRelays(): Promise<void> {
+  /** Cold Workers read the counts from KV's pointer, which only a new snapshot would write otherwise. */
+  async #writeRelayCounts(): Promise<void> {
     const { environmentId, snapshotRevision: revision } = this.#position;
     const { regions } = this.#storage;
     const relays = regions.counts;
-    if (!regions.isUntold) return;
+    if (!regions.hasUnpublishedCounts) return;
     await this.#snapshots.point(environmentId, { revision, relays });
-    regions.markTold(relays);
+    regions.markPublished(relays);
   }
 }
 
-/** Logs what did not succeed. Whether there was any. */
+/** Logs failures. Returns whether there were any. */
 export function warnOfFailures(hub: string, results: PromiseSettledResult<unknown>[]): boolean {
   const failed = results.filter(({ status }) => status === "rejected");
   for (const one of failed) console.warn(JSON.stringify({ level: "warn", hub, ...one }, errorText));

@@ -1,36 +1,39 @@
-/** What a hub remembers, in its SQLite. Every method is synchronous, so that a decision and its record are one step. */
+/** A hub's SQLite. Every method is synchronous, so that a decision and its record are one step. */
 import type { Flag, Ruleset, Segment } from "@bunting/core";
 import type { SnapshotParts } from "../../workers/store/kv-snapshot.ts";
 import type { Documents, KeyGrant } from "../../workers/store/outbox/change.ts";
-import type { KeyEnds, Patch } from "../fan-out/delivery.ts";
+import type { KeyExpiries, Patch } from "../fan-out/delivery.ts";
 import { DeltaLog } from "./delta-log.ts";
 import { KillLog } from "./kills/log.ts";
 import { MemberLists } from "./member-lists.ts";
 import { Regions } from "./relays-per-region.ts";
 
 /** `version` and `changeId` name the last change of D1 that is applied; `revision` is the hub's own count. */
-export type Position = {
+export type HubPosition = {
   environmentId: string;
   revision: number;
   version: number;
   changeId: string;
   killSeq: number;
-  /** Of a hub that began without D1, until D1 has answered: kills after this one may be known there alone. */
-  unheardAfter: number | null;
-  /** How far the KV snapshot and the row in D1 have followed. */
+  /**
+   * After a cold start without D1, until D1 has responded: D1 may have kills after this one that the hub lacks. Else
+   * null.
+   */
+  unreadKillsAfter: number | null;
+  /** The revision of the snapshot in KV, and the version that D1 has marked as published. */
   snapshotRevision: number;
   markedVersion: number;
-  /** Where the hub began, how far R2 has followed since, and its newest base. */
-  bornRevision: number;
+  /** The revision of the initial state, the last one archived in R2, and that of the newest base there. */
+  initialRevision: number;
   archivedRevision: number;
   baseRevision: number;
-  /** What was archived on top of that base, and what the base weighs. */
+  /** The number and size of the runs since that base, and the size of the base. */
   runs: number;
   runBytes: number;
   baseBytes: number;
 };
 
-type Kind = "flag" | "segment" | "key";
+type DocumentKind = "flag" | "segment" | "key";
 
 export class HubStorage {
   readonly #storage: DurableObjectStorage;
@@ -39,9 +42,9 @@ export class HubStorage {
   readonly kills: KillLog;
   readonly deltas: DeltaLog;
   readonly regions: Regions;
-  #position: Position | null;
-  /** The encoded ruleset, for all who ask for it at the same time. */
-  #whole: { revision: number; text: string } | null = null;
+  #position: HubPosition | null;
+  /** The encoded ruleset, cached for concurrent reads. */
+  #encoded: { revision: number; text: string } | null = null;
 
   constructor(storage: DurableObjectStorage) {
     this.#storage = storage;
@@ -50,11 +53,13 @@ export class HubStorage {
     this.kills = new KillLog(storage.sql);
     this.deltas = new DeltaLog(storage.sql);
     this.regions = new Regions(storage.kv);
-    this.#position = storage.kv.get<Position>("position") ?? null;
+    this.#position = storage.kv.get<HubPosition>("position") ?? null;
     if (this.#position !== null) this.prepare();
   }
 
-  /** Not before there is something to keep: a made-up environment's id wakes an object, which must leave nothing behind. */
+  /**
+   * Only once there is something to store: an invented environment id wakes an object, which must leave nothing behind.
+   */
   prepare(): void {
     this.members.prepare();
     this.kills.prepare();
@@ -65,30 +70,30 @@ export class HubStorage {
     `);
   }
 
-  get position(): Position | null {
+  get position(): HubPosition | null {
     return this.#position;
   }
 
-  move(changes: Partial<Position>): void {
-    const position = { ...this.#position, ...changes } as Position;
+  move(changes: Partial<HubPosition>): void {
+    const position = { ...this.#position, ...changes } as HubPosition;
     this.#storage.kv.put("position", position);
     this.#position = position;
   }
 
-  /** All of a step or, where it throws, nothing. */
+  /** Runs a step in a transaction, and restores the memory's state if it throws. */
   atomically<T>(step: () => T): T {
     const before = this.#position;
     try {
       return this.#storage.transactionSync(step);
     } catch (error) {
       this.#position = before;
-      this.#whole = null;
+      this.#encoded = null;
       if (before !== null) this.deltas.recount();
       throw error;
     }
   }
 
-  // Documents: D1's, without kills.
+  // Documents as in D1, without kills.
 
   write(documents: Documents): void {
     for (const [kind, entries] of parts(documents)) {
@@ -102,9 +107,9 @@ export class HubStorage {
     this.members.write(documents);
   }
 
-  /** As clients get them: kills laid over flags, big segments with their lists. */
+  /** Documents as clients receive them: flags with kills, big segments with their lists. */
   forClients({ flags, segments, members = {} }: Documents): Pick<Patch, "flags" | "segments" | "members"> {
-    const laid = Object.entries(flags).map(([key, flag]) => {
+    const overlaid = Object.entries(flags).map(([key, flag]) => {
       const killed = flag !== null && this.kills.state(key) !== null;
       return [key, killed ? { ...flag, killed } : flag] as const;
     });
@@ -113,7 +118,7 @@ export class HubStorage {
     });
     const changed = Object.entries(members).map(([key, { added, removed }]) => [key, { added, removed }] as const);
     return {
-      flags: Object.fromEntries(laid),
+      flags: Object.fromEntries(overlaid),
       segments: Object.fromEntries(listed),
       ...(changed.length > 0 && { members: Object.fromEntries(changed) }),
     };
@@ -124,7 +129,7 @@ export class HubStorage {
     return row === undefined ? null : (JSON.parse(row.json) as Flag);
   }
 
-  /** What turns the documents held into those given: null for what is no longer there. */
+  /** The changes that turn the stored documents into the given ones: null for those that are gone. */
   difference(ruleset: Ruleset, keys: Record<string, KeyGrant>): Documents {
     const result: Documents = { flags: {}, segments: {}, keys: {} };
     const wanted = parts({ flags: ruleset.flags, segments: ruleset.segments, keys });
@@ -141,30 +146,30 @@ export class HubStorage {
     return result;
   }
 
-  /** Kept until `forgetText`. */
+  /** The encoded ruleset is cached until `clearText`. */
   snapshot(): SnapshotParts {
-    const position = this.#position as Position;
+    const position = this.#position as HubPosition;
     const { revision } = position;
-    if (this.#whole?.revision !== revision) this.#whole = { revision, text: this.#text(position) };
+    if (this.#encoded?.revision !== revision) this.#encoded = { revision, text: this.#encodeRuleset(position) };
     return {
       revision,
       version: position.version,
       changeId: position.changeId,
       killSeq: position.killSeq,
-      unheardAfter: position.unheardAfter,
+      unreadKillsAfter: position.unreadKillsAfter,
       keys: this.#keys(),
       kills: this.kills.states(),
-      ruleset: this.#whole.text,
+      ruleset: this.#encoded.text,
       relays: this.regions.counts,
     };
   }
 
-  forgetText(): void {
-    this.#whole = null;
+  clearText(): void {
+    this.#encoded = null;
   }
 
-  /** The ruleset as clients get it, kills laid over it, joined from the stored texts without parsing them. */
-  #text({ environmentId, revision }: Position): string {
+  /** The ruleset as clients receive it, joined from the stored texts: only killed flags and big segments are parsed. */
+  #encodeRuleset({ environmentId, revision }: HubPosition): string {
     const killed = new Set(Object.keys(this.kills.states()));
     const flags = this.#rows("flag").map(({ key, json }) =>
       killed.has(key) ? { key, json: JSON.stringify({ ...(JSON.parse(json) as Flag), killed: true }) } : { key, json },
@@ -178,7 +183,7 @@ export class HubStorage {
     return `${head},"flags":${joined(flags)},"segments":${joined(segments)}}`;
   }
 
-  keyEnds(): KeyEnds {
+  keyExpiries(): KeyExpiries {
     return Object.fromEntries(Object.entries(this.#keys()).map(([hash, { expiresAt }]) => [hash, expiresAt]));
   }
 
@@ -186,13 +191,13 @@ export class HubStorage {
     return Object.fromEntries(this.#rows("key").map(({ key, json }) => [key, JSON.parse(json) as KeyGrant]));
   }
 
-  #rows(kind: Kind): { key: string; json: string }[] {
+  #rows(kind: DocumentKind): { key: string; json: string }[] {
     return this.#sql
       .exec<{ key: string; json: string }>("SELECT key, json FROM documents WHERE kind = ? ORDER BY key", kind)
       .toArray();
   }
 
-  // Snapshots in KV: the newest two stay, others once readers can no longer be on their way to them.
+  // Snapshots in KV: the newest two stay; older ones are deleted once no reader can still have their pointer.
 
   logSnapshot(revision: number, at: number): void {
     this.#sql.exec("INSERT OR REPLACE INTO snapshots VALUES (?, ?)", revision, at);
@@ -209,13 +214,13 @@ export class HubStorage {
       .map((row) => row.revision);
   }
 
-  /** Once it is gone from KV. */
-  forgetSnapshot(revision: number): void {
+  /** To be called after it was deleted from KV. */
+  deleteSnapshot(revision: number): void {
     this.#sql.exec("DELETE FROM snapshots WHERE revision = ?", revision);
   }
 }
 
-function parts({ flags, segments, keys }: Documents): [Kind, Record<string, unknown>][] {
+function parts({ flags, segments, keys }: Documents): [DocumentKind, Record<string, unknown>][] {
   return [
     ["flag", flags],
     ["segment", segments],

@@ -1,52 +1,52 @@
 /**
- * What a relay has received and not yet sent to its sockets. Single changes are sent at once. Of a storm of edits its sockets are
- * sent, at a rate that they can take, what has come meanwhile as one patch, so that a kill finds no backlog before it.
+ * The deliveries that a relay has received and not yet sent to its sockets. A single change is sent at once. During a
+ * storm of edits the queue sends at a rate that the sockets allow and merges what arrived meanwhile, so that a kill
+ * never waits behind a backlog.
  */
 import { type Bucket, takeFrom } from "../../workers/platform/token-bucket.ts";
-import type { Delivery, Standing } from "../fan-out/delivery.ts";
+import type { Delivery, EnvironmentOccupancy } from "../fan-out/delivery.ts";
 
-/** What a message costs a relay for each socket, its acknowledgement included, times two. Ms; bench/RESULTS.md, write-storm. */
-const MS_A_SOCKET = 0.2;
-/** Far less than whoever delivers waits for an answer. */
+/** Twice the CPU time of a message to one socket and its acknowledgement. Measured: bench/RESULTS.md, write-storm. */
+const MS_PER_SOCKET = 0.25;
+/** Far below the parent's deadline for a delivery, RELAY_DELIVER_MS. */
 const MAX_PAUSE_MS = 250;
-/** So many changes in a row are no storm yet. */
-const BURST = 3;
+/** In a storm a kill waits this long for more kills: a hundred of them are then not a hundred messages per socket. */
+const URGENT_PAUSE_MS = 20;
+/** This many changes in a row are sent without a pause. */
+const BURST = 2;
 
-/** `told`: the children that have it already. */
-export type Queued = { delivery: Delivery; standing: Standing; told: Set<string> | undefined };
+/** `sentTo`: the children that were already sent it. */
+export type QueuedDelivery = { delivery: Delivery; occupancy: EnvironmentOccupancy; sentTo: Set<string> | undefined };
 
 export class DeliveryQueue {
-  #queued: Queued[] = [];
+  #queued: QueuedDelivery[] = [];
   #bucket: Bucket | null = null;
-  #sockets = 0;
-  #urgent: (() => void) | null = null;
+  #socketCount = 0;
+  /** Shortens the pause in progress. */
+  #shortenPause: (() => void) | null = null;
 
-  /** The newest revision that waits here. */
+  /** The newest revision in the queue. */
   get newest(): number | null {
     return this.#queued.at(-1)?.delivery.revision ?? null;
   }
 
-  add(queued: Queued): void {
+  add(queued: QueuedDelivery): void {
     this.#queued.push(queued);
-    if (queued.delivery.urgent) this.#urgent?.();
+    if (queued.delivery.urgent) this.#shortenPause?.();
   }
 
-  /** Everything that waits and follows what was sent, once it may be sent: at once, where something urgent is among it. */
-  async next(sent: () => number | null): Promise<Queued[]> {
+  /**
+   * Waits for the pause to end, which an urgent delivery shortens, then empties the queue. Returns the unbroken run
+   * that follows `newestSent()`; what does not follow is dropped, and an attach brings it.
+   */
+  async next(newestSent: () => number | null): Promise<QueuedDelivery[]> {
     if (this.#queued.length === 0) return [];
-    const pauseMs = this.#take();
-    if (pauseMs > 0 && !this.#queued.some(({ delivery }) => delivery.urgent)) {
-      await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, pauseMs);
-        this.#urgent = () => {
-          clearTimeout(timer);
-          resolve();
-        };
-      });
-      this.#urgent = null;
-      this.#take();
+    const pauseMs = this.#takePause();
+    if (pauseMs > 0) {
+      await this.#pause(pauseMs);
+      this.#takePause();
     }
-    let last = sent();
+    let last = newestSent();
     return this.#queued.splice(0).filter(({ delivery: { previous, revision } }) => {
       if (previous !== last) return false;
       last = revision;
@@ -54,22 +54,34 @@ export class DeliveryQueue {
     });
   }
 
-  /** To how many sockets the last ones went. */
-  sent(sockets: number): void {
-    this.#sockets = sockets;
+  /** How many sockets the last run was sent to: the pause grows with them. */
+  setSocketCount(count: number): void {
+    this.#socketCount = count;
   }
 
-  /** In how many ms the next may be sent. */
-  #take(): number {
-    const pauseMs = Math.min(this.#sockets * MS_A_SOCKET, MAX_PAUSE_MS);
+  /** Only the first urgent delivery shortens a pause: if each one did, a stream of kills would never be sent. */
+  #pause(pauseMs: number): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, pauseMs);
+      this.#shortenPause = () => {
+        this.#shortenPause = null;
+        clearTimeout(timer);
+        setTimeout(resolve, Math.min(URGENT_PAUSE_MS, pauseMs));
+      };
+      if (this.#queued.some(({ delivery }) => delivery.urgent)) this.#shortenPause();
+    }).then(() => {
+      this.#shortenPause = null;
+    });
+  }
+
+  /** Takes a token. Returns how many ms the next run has to wait. */
+  #takePause(): number {
+    const pauseMs = Math.min(this.#socketCount * MS_PER_SOCKET, MAX_PAUSE_MS);
     if (pauseMs < 1) return 0;
-    const { bucket, retryAfterMs } = takeFrom(
-      this.#bucket,
-      1,
-      { perSecond: 1_000 / pauseMs, burst: BURST },
-      Date.now(),
-    );
+    const limit = { perSecond: 1_000 / pauseMs, burst: BURST };
+    const { bucket, retryAfterMs } = takeFrom(this.#bucket, 1, limit, Date.now());
     this.#bucket = bucket;
-    return retryAfterMs;
+    // It is longer only if the clock was set back.
+    return Math.min(retryAfterMs, Math.ceil(pauseMs));
   }
 }

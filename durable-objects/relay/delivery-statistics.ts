@@ -1,44 +1,47 @@
 /**
- * What a relay's own sockets have made of its latest deliveries. Who is there is counted when somebody asks; written down
- * is what that cannot tell: how fast it went, and what had become of those who left.
+ * Statistics of a relay's latest deliveries to its own sockets. Open sockets are counted when a receipt is requested;
+ * only what they cannot show is stored: how long clients took, and which clients have disconnected since.
  */
 
 import type { Attachment } from "../fan-out/handshake.ts";
 import {
-  bounded,
-  type Counts,
-  noCounts,
-  nothing,
-  type Part,
-  record,
+  boundSdks,
+  emptyCounts,
+  emptyPart,
+  type ReceiptCounts,
+  type ReceiptPart,
+  recordDuration,
   type Straggler,
-  worst,
+  worstStragglers,
 } from "../fan-out/receipt.ts";
 import type { Region } from "../fan-out/tree.ts";
 import type { Sockets } from "./sockets.ts";
-import type { Departure, RelayStorage, Tally } from "./storage.ts";
+import type { Departure, RelayStorage, RevisionStatistics } from "./storage.ts";
 
-/** Where those are counted of whom a crash has left no trace. */
+/** The SDK under which clients are counted that were lost in a crash. */
 const UNKNOWN_SDK = "unknown";
-const KEPT = 32;
-/** Written as one row; so many are then counted into the tallies that they belong to, each of which is a row. */
+const KEPT_REVISIONS = 32;
+/**
+ * Departures are one row. Once there are this many, they are added to the statistics, which are a row for each
+ * revision.
+ */
 export const MAX_DEPARTURES = 100;
 
 /**
- * Rows cost money, and one change is acknowledged for up to ten minutes: what is new is written at once, then after five
- * seconds, then after twice as long, up to a minute. A relay that is lost or falls asleep between has forgotten how fast
- * those were who told it meanwhile, which are any of them (they speak at random moments), and who has left, who then counts
- * as gone; what each has applied is on its socket.
+ * Rows cost money, and one change is acknowledged for up to ten minutes: the first statistics are written at once, the
+ * next after five seconds, and then after twice as long each time, up to a minute. A relay that is evicted in between
+ * loses the durations of a random sample of clients, and departures, which then count as gone. Which revision each open
+ * client has applied is never lost: it is in its socket's attachment.
  */
 export const FIRST_PAUSE_MS = 5_000;
 export const LAST_PAUSE_MS = 60_000;
 
-export class Tallies {
+export class DeliveryStatistics {
   readonly #storage: RelayStorage;
   readonly #sockets: Sockets;
-  #tallies: Map<number, Tally> | null = null;
+  #byRevision: Map<number, RevisionStatistics> | null = null;
   #departures: Departure[] | null = null;
-  readonly #unsaved = new Set<Tally>();
+  readonly #unsaved = new Set<RevisionStatistics>();
   #hasUnsavedDepartures = false;
   #savedAt = 0;
   #pauseMs = FIRST_PAUSE_MS;
@@ -48,48 +51,48 @@ export class Tallies {
     this.#sockets = sockets;
   }
 
-  begin(revision: number, publishedAt: number, connected: number, sentAt: number): void {
-    const tally: Tally = { revision, publishedAt, sentAt, connected, took: [], max: 0, left: {} };
-    const tallies = this.#all();
-    tallies.set(revision, tally);
-    for (const oldest of tallies.keys()) {
-      if (tallies.size <= KEPT) break;
-      tallies.delete(oldest);
+  start(revision: number, publishedAt: number, connected: number, sentAt: number): void {
+    const one: RevisionStatistics = { revision, publishedAt, sentAt, connected, durations: [], max: 0, left: {} };
+    const statistics = this.#all();
+    statistics.set(revision, one);
+    for (const oldest of statistics.keys()) {
+      if (statistics.size <= KEPT_REVISIONS) break;
+      statistics.delete(oldest);
     }
-    this.#storage.saveTally(tally);
+    this.#storage.saveStatistics(one);
     this.#pauseMs = FIRST_PAUSE_MS;
   }
 
-  /** `client` is as it was before. `at` is when it had applied everything up to `applied`. */
-  applied(client: Attachment, applied: number, at: number): void {
-    for (const tally of this.#all().values()) {
-      if (tally.revision <= client.applied || tally.revision > applied || !isCounted(client, tally.revision)) continue;
-      const took = Math.max(0, Math.round(at - tally.publishedAt));
-      record(tally.took, took);
-      tally.max = Math.max(tally.max, took);
-      this.#unsaved.add(tally);
+  /** `client` is its attachment before this acknowledgement. `at` (epoch ms) is when it had applied up to `applied`. */
+  recordApplied(client: Attachment, applied: number, at: number): void {
+    for (const one of this.#all().values()) {
+      if (one.revision <= client.applied || one.revision > applied || !isCounted(client, one.revision)) continue;
+      const ms = Math.max(0, Math.round(at - one.publishedAt));
+      recordDuration(one.durations, ms);
+      one.max = Math.max(one.max, ms);
+      this.#unsaved.add(one);
     }
   }
 
-  left({ sdk, transport, applied, connectedWith }: Attachment): void {
+  recordDeparture({ sdk, transport, applied, connectedWith }: Attachment): void {
     const last = Math.max(0, ...this.#all().keys());
     if (connectedWith >= last) return;
-    const departures = this.#gone();
+    const departures = this.#allDepartures();
     departures.push({ sdk, transport, applied, connectedWith, last });
     this.#hasUnsavedDepartures = true;
     if (departures.length < MAX_DEPARTURES) return;
-    for (const departure of departures.splice(0)) this.#settle(departure);
+    for (const departure of departures.splice(0)) this.#countDeparture(departure);
   }
 
-  #settle(departure: Departure): void {
-    for (const tally of this.#all().values()) {
-      if (!wasThere(departure, tally.revision)) continue;
-      tally.left = withDeparture(tally.left, departure, tally.revision);
-      this.#unsaved.add(tally);
+  #countDeparture(departure: Departure): void {
+    for (const one of this.#all().values()) {
+      if (!wasConnected(departure, one.revision)) continue;
+      one.left = withDeparture(one.left, departure, one.revision);
+      this.#unsaved.add(one);
     }
   }
 
-  /** In how many ms `save` is to be called; null where there is nothing to write. */
+  /** In how many ms `save` has to be called; null where there is nothing to write. */
   saveInMs(now: number): number | null {
     if (this.#unsaved.size === 0 && !this.#hasUnsavedDepartures) return null;
     return Math.max(0, this.#savedAt + this.#pauseMs - now);
@@ -97,8 +100,8 @@ export class Tallies {
 
   save(now: number): void {
     if (this.saveInMs(now) === null) return;
-    for (const tally of this.#unsaved) this.#storage.saveTally(tally);
-    if (this.#hasUnsavedDepartures) this.#storage.saveDepartures(this.#gone());
+    for (const one of this.#unsaved) this.#storage.saveStatistics(one);
+    if (this.#hasUnsavedDepartures) this.#storage.saveDepartures(this.#allDepartures());
     this.#unsaved.clear();
     this.#hasUnsavedDepartures = false;
     const isBusy = now - this.#savedAt < 2 * this.#pauseMs;
@@ -106,104 +109,111 @@ export class Tallies {
     this.#savedAt = now;
   }
 
-  forget(): void {
-    this.#tallies = null;
+  reset(): void {
+    this.#byRevision = null;
     this.#departures = null;
     this.#unsaved.clear();
     this.#hasUnsavedDepartures = false;
   }
 
-  part(revision: number, region: Region): Part {
-    const tally = this.#all().get(revision);
-    const left = this.#gone()
-      .filter((departure) => wasThere(departure, revision))
-      .reduce((sum, departure) => withDeparture(sum, departure, revision), tally?.left ?? {});
+  part(revision: number, region: Region): ReceiptPart {
+    const one = this.#all().get(revision);
+    const left = this.#allDepartures()
+      .filter((departure) => wasConnected(departure, revision))
+      .reduce((sum, departure) => withDeparture(sum, departure, revision), one?.left ?? {});
     const bySdk = new Map(Object.entries(left).map(([sdk, counts]) => [sdk, { ...counts }]));
     const behind: WebSocket[] = [];
     const reached = (this.#storage.revision ?? 0) >= revision;
     for (const socket of this.#sockets.open()) {
-      const client = this.#sockets.of(socket);
+      const client = this.#sockets.attachmentOf(socket);
       if (!isCounted(client, revision)) continue;
-      const counts = bySdk.get(client.sdk) ?? noCounts();
+      const counts = bySdk.get(client.sdk) ?? emptyCounts();
       bySdk.set(client.sdk, counts);
       if (!reached) counts.connected++;
       else if (count(counts, client, revision, null)) continue;
       behind.push(socket);
     }
     const seen = [...bySdk.values()].reduce((sum, { connected }) => sum + connected, 0);
-    const lost = (tally?.connected ?? 0) - seen;
+    const lost = (one?.connected ?? 0) - seen;
     if (lost > 0) {
-      const unknown = bySdk.get(UNKNOWN_SDK) ?? noCounts();
+      const unknown = bySdk.get(UNKNOWN_SDK) ?? emptyCounts();
       bySdk.set(UNKNOWN_SDK, { ...unknown, connected: unknown.connected + lost, gone: unknown.gone + lost });
     }
     const own = [...bySdk.values()].reduce((sum, counts) => {
-      for (const name of Object.keys(sum) as (keyof Counts)[]) sum[name] += counts[name];
+      for (const name of Object.keys(sum) as (keyof ReceiptCounts)[]) sum[name] += counts[name];
       return sum;
-    }, noCounts());
-    const took = [...(tally?.took ?? [])];
-    let max = tally?.max ?? 0;
-    if (tally !== undefined && own.delivered > 0) {
-      const written = Math.max(0, tally.sentAt - tally.publishedAt);
-      record(took, written, own.delivered);
+    }, emptyCounts());
+    const durations = [...(one?.durations ?? [])];
+    let max = one?.max ?? 0;
+    if (one !== undefined && own.delivered > 0) {
+      const written = Math.max(0, one.sentAt - one.publishedAt);
+      recordDuration(durations, written, own.delivered);
       max = Math.max(max, written);
     }
     return {
-      ...nothing(),
+      ...emptyPart(),
       ...own,
-      took,
+      durations,
       max,
       byRegion: own.connected > 0 ? { [region]: own } : {},
-      bySdk: bounded(Object.fromEntries(bySdk)),
-      stragglers: this.#worst(behind),
+      bySdk: boundSdks(Object.fromEntries(bySdk)),
+      stragglers: this.#worstStragglers(behind),
     };
   }
 
-  #worst(sockets: WebSocket[]): Straggler[] {
+  #worstStragglers(sockets: WebSocket[]): Straggler[] {
     let kept: Straggler[] = [];
     let last: Straggler | undefined;
     for (const socket of sockets) {
-      const { instance, name, sdk, applied: revision } = this.#sockets.of(socket);
+      const { instance, name, sdk, applied: revision } = this.#sockets.attachmentOf(socket);
       if (last !== undefined && revision > last.revision) continue;
-      const lastSeen = this.#sockets.heardAt(socket);
+      const lastSeen = this.#sockets.lastSeenAt(socket);
       if (last !== undefined && revision === last.revision && lastSeen > last.lastSeen) continue;
       kept.push({ instance, name, sdk, revision, lastSeen });
-      // Sorted now and then: of ten thousand only twenty are kept.
+      // Sorting every 500 is cheaper than sorting all: of ten thousand only twenty are kept.
       if (kept.length < 500) continue;
-      kept = worst(kept);
+      kept = worstStragglers(kept);
       last = kept.at(-1);
     }
-    return worst(kept);
+    return worstStragglers(kept);
   }
 
-  #all(): Map<number, Tally> {
-    this.#tallies ??= new Map(this.#storage.tallies().map((tally) => [tally.revision, tally]));
-    return this.#tallies;
+  #all(): Map<number, RevisionStatistics> {
+    this.#byRevision ??= new Map(this.#storage.statistics().map((one) => [one.revision, one]));
+    return this.#byRevision;
   }
 
-  #gone(): Departure[] {
+  #allDepartures(): Departure[] {
     this.#departures ??= this.#storage.departures();
     return this.#departures;
   }
 }
 
-/** Whether the client was there when the revision was delivered. */
+/** Whether the client was connected when the revision was delivered. */
 const isCounted = (client: Pick<Attachment, "connectedWith">, revision: number) => client.connectedWith < revision;
 
-/** It was there when the revision was delivered, and had not left. */
-const wasThere = (departure: Departure, revision: number) =>
+/** Whether the client was connected then and has disconnected since. */
+const wasConnected = (departure: Departure, revision: number) =>
   isCounted(departure, revision) && revision <= departure.last;
 
-function withDeparture(left: Tally["left"], departure: Departure, revision: number): Tally["left"] {
+function withDeparture(
+  left: RevisionStatistics["left"],
+  departure: Departure,
+  revision: number,
+): RevisionStatistics["left"] {
   const { sdk } = departure;
-  // A name may be "__proto__": only what is its own counts.
-  const counts = Object.hasOwn(left, sdk) ? { ...(left[sdk] as Counts) } : noCounts();
+  // Clients choose the name: it may be "__proto__".
+  const counts = Object.hasOwn(left, sdk) ? { ...(left[sdk] as ReceiptCounts) } : emptyCounts();
   count(counts, departure, revision, "gone");
-  return bounded({ ...left, [sdk]: counts });
+  return boundSdks({ ...left, [sdk]: counts });
 }
 
-/** Adds a client to the counts; `otherwise` is what it is that has it not. Returns whether it has it. */
+/**
+ * Adds a client to the counts, as `otherwise` if it does not have the revision. Returns whether it was counted as
+ * anything.
+ */
 function count(
-  counts: Counts,
+  counts: ReceiptCounts,
   client: Pick<Attachment, "transport" | "applied">,
   revision: number,
   otherwise: "gone" | null,

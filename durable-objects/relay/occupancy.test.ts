@@ -1,8 +1,8 @@
-/** Who may come in, and how slowly: tables. */
+/** Limits of clients, and the time over which they spread reconnects and acknowledgements. */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { acknowledgeWithinMs, spreadMs } from "../fan-out/pacing.ts";
-import { excess, refusal, worthReporting } from "./occupancy.ts";
+import { checkAdmission, countExcess, isWorthReporting } from "./occupancy.ts";
 
 test.each([
   [0, 1_000],
@@ -11,11 +11,11 @@ test.each([
   [4_000, 8_000],
   [10_000, 20_000],
   [1_000_000, 600_000],
-])("%i clients come back within %i ms (X4)", (clients, ms) => {
+])("%i clients reconnect within %i ms (X4)", (clients, ms) => {
   expect(spreadMs(clients)).toBe(ms);
 });
 
-test("the window never shrinks as clients become more", () => {
+test("more clients never have a shorter window", () => {
   const count = fc.integer({ min: 0, max: 10_000_000 });
   fc.assert(fc.property(count, count, (one, more) => spreadMs(one) <= spreadMs(one + more)));
 });
@@ -30,19 +30,19 @@ test.each([
   expect(acknowledgeWithinMs(clients, urgent)).toBe(ms);
 });
 
-describe("who is refused", () => {
+describe("the reason to refuse a client", () => {
   const limits = { relay: 4, key: 10, environment: 20 };
-  const nobody = { here: 0, hereOfKey: 0, everywhere: 0, everywhereOfKey: 0 };
+  const none = { inRelay: 0, inRelayOfKey: 0, inEnvironment: 0, inEnvironmentOfKey: 0 };
   test.each([
     [{}, null],
-    [{ here: 3 }, null],
-    [{ here: 4 }, "full"],
-    [{ everywhereOfKey: 10 }, "key"],
-    [{ here: 4, everywhereOfKey: 10 }, "key"],
-    [{ everywhere: 20 }, "environment"],
-    [{ here: 4, everywhere: 20 }, "environment"],
-  ] as const)("%j: %s", (crowd, expected) => {
-    expect(refusal({ ...nobody, ...crowd }, limits)).toBe(expected);
+    [{ inRelay: 3 }, null],
+    [{ inRelay: 4 }, "full"],
+    [{ inEnvironmentOfKey: 10 }, "key"],
+    [{ inRelay: 4, inEnvironmentOfKey: 10 }, "key"],
+    [{ inEnvironment: 20 }, "environment"],
+    [{ inRelay: 4, inEnvironment: 20 }, "environment"],
+  ] as const)("with %j is %s", (counts, expected) => {
+    expect(checkAdmission({ ...none, ...counts }, limits)).toBe(expected);
   });
 });
 
@@ -51,9 +51,12 @@ test.each([
   [10, 110, 100, 1],
   [60, 120, 100, 10],
   [60, 0, 50, 10],
-])("%i here of %i, where %i may be: %i have to go", (here, everywhere, limit, expected) => {
-  expect(excess(here, everywhere, limit)).toBe(expected);
-});
+])(
+  "with %i clients in the relay, %i in the environment and a limit of %i, the relay evicts %i",
+  (inRelay, inEnvironment, limit, expected) => {
+    expect(countExcess(inRelay, inEnvironment, limit)).toBe(expected);
+  },
+);
 
 test.each([
   [0, 399, 4_000, false],
@@ -64,6 +67,6 @@ test.each([
   [130_000, 117_001, 4_000, false],
   [130_000, 0, 4_000, true],
   [0, 1, 1, true],
-])("told of %i, with %i of %i now: worth a report: %s", (told, now, cap, expected) => {
-  expect(worthReporting(told, now, cap)).toBe(expected);
+])("reported %i, now %i of %i: worth a report: %s", (reported, now, cap, expected) => {
+  expect(isWorthReporting(reported, now, cap)).toBe(expected);
 });

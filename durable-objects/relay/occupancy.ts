@@ -1,28 +1,35 @@
-/** Whether there is room for one more client, and how many are too many. Pure. */
+/** Whether a relay has room for one more client, and how many clients are too many. Pure. */
 
 /** The most clients: of one relay, of one SDK key, of an environment. */
 export type Limits = { relay: number; key: number; environment: number };
 
-/** `here` is exact; what is told of the whole environment may be a report behind. */
-export type Crowd = { here: number; hereOfKey: number; everywhere: number; everywhereOfKey: number };
+/** The counts of the relay are exact; those of the environment may be a report behind. */
+export type ClientCounts = {
+  inRelay: number;
+  inRelayOfKey: number;
+  inEnvironment: number;
+  inEnvironmentOfKey: number;
+};
 
-/** Null: welcome. "full" is a matter of this relay alone, and another may have room. */
-export function refusal(crowd: Crowd, limits: Limits): "full" | "key" | "environment" | null {
-  if (Math.max(crowd.hereOfKey, crowd.everywhereOfKey) >= limits.key) return "key";
-  if (Math.max(crowd.here, crowd.everywhere) >= limits.environment) return "environment";
-  return crowd.here >= limits.relay ? "full" : null;
-}
-
-/** How many of those here have to go for the whole to be within its limit: each relay's share of what is too much. */
-export function excess(here: number, everywhere: number, limit: number): number {
-  const all = Math.max(here, everywhere);
-  return all <= limit ? 0 : Math.ceil((here * (all - limit)) / all);
+/** Null: the client is admitted. "full" concerns this relay alone: another one may have room. */
+export function checkAdmission(counts: ClientCounts, limits: Limits): "full" | "key" | "environment" | null {
+  if (Math.max(counts.inRelayOfKey, counts.inEnvironmentOfKey) >= limits.key) return "key";
+  if (Math.max(counts.inRelay, counts.inEnvironment) >= limits.environment) return "environment";
+  return counts.inRelay >= limits.relay ? "full" : null;
 }
 
 /**
- * Whether the node above should hear that this one has grown or shrunk: by a tenth of what a relay holds, or of what it was
- * told, so that a node with a thousand relays below it does not report each of their steps.
+ * How many of the relay's clients have to go to bring the environment within its limit: each relay evicts its share.
  */
-export function worthReporting(told: number, now: number, cap: number): boolean {
-  return Math.abs(now - told) >= Math.max(1, cap / 10, told / 10);
+export function countExcess(inRelay: number, inEnvironment: number, limit: number): number {
+  const all = Math.max(inRelay, inEnvironment);
+  return all <= limit ? 0 : Math.ceil((inRelay * (all - limit)) / all);
+}
+
+/**
+ * Whether the parent needs a new report: clients have changed by a tenth of a relay's cap, or of what was last reported
+ * if that is more, so that a node with a thousand descendants does not report every step of theirs.
+ */
+export function isWorthReporting(reported: number, now: number, cap: number): boolean {
+  return Math.abs(now - reported) >= Math.max(1, cap / 10, reported / 10);
 }

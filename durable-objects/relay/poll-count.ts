@@ -1,11 +1,11 @@
-/** Who polls instead of holding a stream: counted by the revision that they name, for half a minute, which is how often they ask. */
+/** Counts clients that poll, by the revision in their request, over half a minute: the interval at which they poll. */
 
-/** How often each revision was named. */
+/** How often each revision was requested. */
 export type Polls = [revision: number, count: number][];
 
 const SLOT_MS = 5_000;
 const SLOTS = 6;
-/** In a slot; polls of the oldest revisions are forgotten first. */
+/** In a slot; polls of the oldest revisions are dropped first. */
 const MAX_REVISIONS = 64;
 
 export class PollCount {
@@ -32,7 +32,7 @@ export class PollCount {
     let sum = 0;
     for (const { at, byRevision } of this.#slots) {
       if (at <= oldest) continue;
-      for (const [named, count] of byRevision) if (named >= revision) sum += count;
+      for (const [polled, count] of byRevision) if (polled >= revision) sum += count;
     }
     return sum;
   }

@@ -1,7 +1,7 @@
 /**
- * A node of the fan-out tree: holds sockets near their clients, and passes on to relays below. It keeps a bounded ring of
- * encoded deliveries and never a ruleset, opens no socket and keeps no timer, so that between changes it hibernates with
- * its sockets open.
+ * A node of the fan-out tree: holds sockets near their clients, forwards deliveries to child relays. It keeps a
+ * bounded ring of encoded deliveries and never a ruleset, opens no socket and keeps no timer, so that it can hibernate
+ * with its sockets open.
  */
 import { DurableObject } from "cloudflare:workers";
 import type { HelloMessage } from "@bunting/core/wire";
@@ -11,53 +11,53 @@ import type { SnapshotParts } from "../../workers/store/kv-snapshot.ts";
 import { Alarm } from "../alarm.ts";
 import { addKeys, Children, mostUsed } from "../fan-out/children.ts";
 import {
+  type Backlog,
   type Delivery,
-  type Downstream,
-  type KeyEnds,
+  type DownstreamNode,
+  type EnvironmentOccupancy,
+  type KeyExpiries,
   mergeMessages,
   type Report,
   resync,
-  type Since,
-  type Standing,
-  type Upstream,
+  type UpstreamNode,
 } from "../fan-out/delivery.ts";
-import { ATTACHMENT_HEADER, type Introduction, RELAYS_HEADER, TOO_MUCH } from "../fan-out/handshake.ts";
+import { ATTACHMENT_HEADER, RELAYS_HEADER, type SocketHandshake, TOO_MUCH } from "../fan-out/handshake.ts";
 import { spreadMs } from "../fan-out/pacing.ts";
-import { merge, type Part } from "../fan-out/receipt.ts";
-import { type Place, placeOf, type RelayCounts, relayName } from "../fan-out/tree.ts";
-import { Crowd } from "./admission.ts";
-import { DeliveryQueue, type Queued } from "./delivery-queue.ts";
-import { Tallies } from "./delivery-statistics.ts";
-import { type Limits, worthReporting } from "./occupancy.ts";
+import { mergeParts, type ReceiptPart } from "../fan-out/receipt.ts";
+import { parseRelayName, type RelayAddress, type RelayCounts, relayName } from "../fan-out/tree.ts";
+import { Admission } from "./admission.ts";
+import { DeliveryQueue, type QueuedDelivery } from "./delivery-queue.ts";
+import { DeliveryStatistics } from "./delivery-statistics.ts";
+import { isWorthReporting, type Limits } from "./occupancy.ts";
 import { PollCount, type Polls } from "./poll-count.ts";
-import { acknowledgementIn, Sockets } from "./sockets.ts";
+import { parseAcknowledgement, Sockets } from "./sockets.ts";
 import { RelayStorage } from "./storage.ts";
-import { Above } from "./upstream.ts";
+import { Upstream } from "./upstream.ts";
 
-/** How often the silent are looked for, and the node above is told how this one is. */
-const ROUND_MS = 60_000;
-/** Whoever has heard nothing for this long asks before it answers: the node above may have forgotten it. */
+/** How often a relay evicts silent sockets and reports to its parent. */
+const MAINTENANCE_MS = 60_000;
+/** After this long without contact a relay attaches before it answers: its parent may have lost it. */
 const TRUSTED_MS = 30_000;
-/** How old the number of relays may be that a full one tells. */
-const FULL_ASKS_MS = 1_000;
+/** How old the relay count in a full relay's refusal may be. */
+const COUNTS_FRESH_MS = 1_000;
 
-export class Relay extends DurableObject<Env> implements Upstream, Downstream {
+export class Relay extends DurableObject<Env> implements UpstreamNode, DownstreamNode {
   readonly #storage: RelayStorage;
   readonly #sockets: Sockets;
   readonly #children: Children;
   readonly #alarm: Alarm;
-  readonly #tallies: Tallies;
+  readonly #statistics: DeliveryStatistics;
   readonly #polls = new PollCount();
   readonly #queue = new DeliveryQueue();
-  readonly #above: Above;
-  readonly #crowd: Crowd;
-  /** When an isolate last asked, and how many clients were last reported. */
-  #askedAt = 0;
-  #reported = 0;
-  #telling: Promise<void> | null = null;
-  #passing: Promise<void> = Promise.resolve();
-  #roundAt = 0;
-  /** Who has come and not yet been let in: until then the relay may not leave. */
+  readonly #upstream: Upstream;
+  readonly #admission: Admission;
+  /** When an isolate last called `since` (epoch ms), and how many clients were last reported upstream. */
+  #lastPollAt = 0;
+  #reportedClients = 0;
+  #reporting: Promise<void> | null = null;
+  #sending: Promise<void> = Promise.resolve();
+  #maintainedAt = 0;
+  /** Requests for a socket, or to attach, that are still in progress: the relay must not shut down under them. */
   #arriving = 0;
 
   constructor(ctx: DurableObjectState, env: Env) {
@@ -66,25 +66,25 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
     this.#storage = new RelayStorage(ctx.storage);
     this.#sockets = new Sockets(ctx);
     this.#children = new Children(ctx, env.RELAY, (inMs) => this.#alarm.wake(inMs));
-    this.#tallies = new Tallies(this.#storage, this.#sockets);
-    this.#above = new Above(env, this.#storage);
-    this.#crowd = new Crowd(this.#sockets, this.#storage, () => this.#limits());
+    this.#statistics = new DeliveryStatistics(this.#storage, this.#sockets);
+    this.#upstream = new Upstream(env, this.#storage);
+    this.#admission = new Admission(this.#sockets, this.#storage, () => this.#limits());
   }
 
-  // What the node above calls.
+  // Called by the parent.
 
-  /** Sends first and stores after: only the hub must be durable before it speaks. */
-  async deliver(delivery: Delivery, standing: Standing): Promise<Report> {
+  /** Sends first and stores afterwards: durability is the hub's job. */
+  async deliver(delivery: Delivery, occupancy: EnvironmentOccupancy): Promise<Report> {
     const fits = delivery.previous === (this.#queue.newest ?? this.#storage.revision);
-    const told = fits && !this.#children.isEmpty ? this.#children.deliver(delivery, standing) : undefined;
-    this.#queue.add({ delivery, standing, told });
-    this.#passing = this.#passing.then(() => this.#passQueued()).catch(() => {});
-    await this.#passing;
-    // An attach that was under way may have been answered before this was published: then another, after which it fits if
-    // it is not there already: the node above may have passed it on before taking it.
-    for (let asked = 0; !this.#take(delivery, standing) && asked < 2; asked++) await this.#attach();
-    this.#storage.stand(standing);
-    this.#above.heardAt = Date.now();
+    const sentTo = fits && !this.#children.isEmpty ? this.#children.deliver(delivery, occupancy) : undefined;
+    this.#queue.add({ delivery, occupancy, sentTo });
+    this.#sending = this.#sending.then(() => this.#sendQueued()).catch(() => {});
+    await this.#sending;
+    // An attach in progress may have been answered before this delivery was published, and the parent forwards a
+    // delivery before it applies it. So a second attach may be needed until the delivery fits or has been applied.
+    for (let tries = 0; !this.#applyDelivery(delivery, occupancy) && tries < 2; tries++) await this.#attach();
+    this.#storage.setOccupancy(occupancy);
+    this.#upstream.lastContactAt = Date.now();
     return this.#report();
   }
 
@@ -94,21 +94,21 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
     return this.#report();
   }
 
-  async receipt(revision: number, withinMs: number): Promise<Part> {
-    const own = this.#tallies.part(revision, this.#place().region);
+  async receipt(revision: number, withinMs: number): Promise<ReceiptPart> {
+    const own = this.#statistics.part(revision, this.#address().region);
     own.polling = this.#polls.atLeast(revision, Date.now());
-    return merge(own, await this.#children.receipt(revision, withinMs * RECEIPT_LEVEL));
+    return mergeParts(own, await this.#children.receipt(revision, withinMs * RECEIPT_LEVEL));
   }
 
-  // What relays below call.
+  // Called by child relays.
 
-  attach(report: Report): Promise<(Since & { standing: Standing }) | null> {
-    return this.#arrival(async () => {
-      if (!(await this.#current(report.revision))) return null;
+  attach(report: Report): Promise<(Backlog & { occupancy: EnvironmentOccupancy }) | null> {
+    return this.#countArrival(async () => {
+      if (!(await this.#ensureCurrent(report.revision))) return null;
       this.#children.put(report, this.#storage.revision ?? 0);
-      // Who has grown is answered with what the hub makes of that.
-      if (this.#hasGrown()) await within(this.#tell(), RELAY_CHECK_MS, "upstream").catch(() => {});
-      return { ...(await this.#lackedBy(report.revision)), standing: this.#storage.standing };
+      // A child's growth may make the hub add relays: report it first, so that the answer has the new counts.
+      if (this.#hasGrown()) await within(this.#reportUpstream(), RELAY_CHECK_MS, "upstream").catch(() => {});
+      return { ...(await this.#backlogAfter(report.revision)), occupancy: this.#storage.occupancy };
     });
   }
 
@@ -117,53 +117,53 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
     this.#reportGrowth();
   }
 
-  // What Workers call, and the first two also relays below.
+  // Called by Workers; `since` and `snapshot` also by child relays.
 
-  /** What an isolate that has `revision` lacks, and how many relays there are. Null: no such environment. */
-  async since(revision: number, polls: Polls = []): Promise<(Since & { relays: RelayCounts }) | null> {
-    this.#askedAt = Date.now();
-    this.#polls.add(polls, this.#askedAt);
-    if (!(await this.#current(revision))) return null;
-    return { ...(await this.#lackedBy(revision)), relays: this.#storage.standing.relays };
+  /** The deliveries after an isolate's `revision`, and how many relays there are. Null: no such environment. */
+  async since(revision: number, polls: Polls = []): Promise<(Backlog & { relays: RelayCounts }) | null> {
+    this.#lastPollAt = Date.now();
+    this.#polls.add(polls, this.#lastPollAt);
+    if (!(await this.#ensureCurrent(revision))) return null;
+    return { ...(await this.#backlogAfter(revision)), relays: this.#storage.occupancy.relays };
   }
 
-  /** The whole ruleset, where it cannot be told what came after `revision`: one read from above, whoever asks. */
+  /** The whole ruleset at `revision` or later, where deliveries cannot lead there. Concurrent calls share one read. */
   async snapshot(revision: number): Promise<SnapshotParts | null> {
-    return (await this.#current(revision)) ? this.#above.snapshot(this.#place(), revision) : null;
+    return (await this.#ensureCurrent(revision)) ? this.#upstream.snapshot(this.#address(), revision) : null;
   }
 
-  /** Takes a socket whose credentials the Worker has checked. `?since=` asks for what the client lacks. */
+  /** Accepts a socket whose credentials the Worker has checked, and sends the deliveries after `?since=`. */
   override fetch(request: Request): Promise<Response> {
-    return this.#arrival(() => this.#welcome(request));
+    return this.#countArrival(() => this.#acceptSocket(request));
   }
 
-  async #welcome(request: Request): Promise<Response> {
-    const introduction = request.headers.get(ATTACHMENT_HEADER);
-    if (introduction === null || request.headers.get("upgrade") !== "websocket")
+  async #acceptSocket(request: Request): Promise<Response> {
+    const handshake = request.headers.get(ATTACHMENT_HEADER);
+    if (handshake === null || request.headers.get("upgrade") !== "websocket")
       return new Response(null, { status: 426 });
-    const { keyGoodAt, ...introduced } = JSON.parse(introduction) as Introduction;
-    if (!(await this.#current(keyGoodAt))) return new Response(null, { status: 404 });
-    const since = new URL(request.url).searchParams.get("since");
-    const wanted = since === null ? null : Number(since);
-    if (wanted !== null) await this.#above.fill(this.#place(), wanted);
+    const { keyValidAt, ...identity } = JSON.parse(handshake) as SocketHandshake;
+    if (!(await this.#ensureCurrent(keyValidAt))) return new Response(null, { status: 404 });
+    const parameter = new URL(request.url).searchParams.get("since");
+    const since = parameter === null ? null : Number(parameter);
+    if (since !== null) await this.#upstream.fill(this.#address(), since);
 
-    // From here to the socket nothing is awaited: whoever else comes meanwhile finds its place taken.
-    const refused = this.#crowd.refusal(introduced.keyHash);
-    if (refused !== null) return this.#refuse(refused);
+    // From the check to `accept` nothing is awaited, so that concurrent requests cannot exceed a limit together.
+    const refused = this.#admission.check(identity.keyHash);
+    if (refused !== null) return this.#refuseSocket(refused);
     const revision = this.#storage.revision as number;
-    // A key that the relay does not have is new, if the Worker has seen more than the relay has; else it has ended.
-    if (keyGoodAt <= revision && !this.#storage.isGood(introduced.keyHash, Date.now())) {
+    // A key that this relay does not know is new if the Worker is at a later revision; otherwise it was revoked.
+    if (keyValidAt <= revision && !this.#storage.isValidKey(identity.keyHash, Date.now())) {
       return new Response(null, { status: 401 });
     }
 
     const { 0: client, 1: server } = new WebSocketPair();
-    const applied = wanted !== null && wanted <= revision ? wanted : 0;
-    this.#sockets.accept(server, { ...introduced, connectedAt: Date.now(), connectedWith: revision, applied });
+    const applied = since !== null && since <= revision ? since : 0;
+    this.#sockets.accept(server, { ...identity, connectedAt: Date.now(), connectedWith: revision, applied });
     const connected = this.#sockets.count();
     const hello: HelloMessage = { type: "hello", revision, reconnectWithinMs: spreadMs(connected) };
     server.send(JSON.stringify(hello));
-    if (wanted !== null && wanted !== revision) {
-      const run = this.#storage.runAfter(wanted);
+    if (since !== null && since !== revision) {
+      const run = this.#storage.runAfter(since);
       if (run === null) server.send(JSON.stringify(resync(revision, spreadMs(connected))));
       else for (const { message } of run) server.send(message);
     }
@@ -171,17 +171,18 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
     return new Response(null, { status: 101, webSocket: client });
   }
 
-  /** Who finds this relay full is told how many there are by now, which the hub is asked for at most once a second. */
-  async #refuse(reason: NonNullable<ReturnType<Crowd["refusal"]>>): Promise<Response> {
+  /** A full relay's refusal has the current number of relays, which it reads from the hub at most once a second. */
+  async #refuseSocket(reason: NonNullable<ReturnType<Admission["check"]>>): Promise<Response> {
     const headers = new Headers({ "retry-after": String(Math.ceil(spreadMs(this.#sockets.count()) / 1_000)) });
     if (reason !== "full") return new Response(reason, { status: 429, headers });
-    const isOld = Date.now() - this.#above.heardAt > FULL_ASKS_MS;
-    if (isOld || this.#telling !== null) await within(this.#tell(), RELAY_CHECK_MS, "upstream").catch(() => {});
-    headers.set(RELAYS_HEADER, String(this.#storage.standing.relays[this.#place().region] ?? 1));
+    const isOld = Date.now() - this.#upstream.lastContactAt > COUNTS_FRESH_MS;
+    if (isOld || this.#reporting !== null)
+      await within(this.#reportUpstream(), RELAY_CHECK_MS, "upstream").catch(() => {});
+    headers.set(RELAYS_HEADER, String(this.#storage.occupancy.relays[this.#address().region] ?? 1));
     return new Response(reason, { status: 503, headers });
   }
 
-  async #arrival<T>(arrive: () => Promise<T>): Promise<T> {
+  async #countArrival<T>(arrive: () => Promise<T>): Promise<T> {
     this.#arriving++;
     try {
       return await arrive();
@@ -193,78 +194,79 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
   // Sockets, also after hibernation.
 
   override async webSocketMessage(socket: WebSocket, message: string | ArrayBuffer): Promise<void> {
-    const client = this.#sockets.of(socket);
-    const told = acknowledgementIn(message);
-    // Nobody has applied what was not yet sent: a receipt must not be had by claiming it.
-    const applied = Math.min(told?.applied ?? 0, this.#storage.revision ?? 0);
+    const client = this.#sockets.attachmentOf(socket);
+    const acknowledgement = parseAcknowledgement(message);
+    // A client cannot have applied a revision that was not sent yet: its claim must not count in receipts.
+    const applied = Math.min(acknowledgement?.applied ?? 0, this.#storage.revision ?? 0);
     const now = Date.now();
-    if (told !== null && applied > client.applied) {
-      this.#tally(() => this.#tallies.applied(client, applied, now - told.waitedMs));
-      this.#sockets.hasApplied(socket, applied);
+    if (acknowledgement !== null && applied > client.applied) {
+      this.#updateStatistics(() => this.#statistics.recordApplied(client, applied, now - acknowledgement.waitedMs));
+      this.#sockets.setApplied(socket, applied);
     } else if (this.#sockets.isFlooding(socket, now)) this.#sockets.close(socket, TOO_MUCH, "too many messages");
   }
 
   override async webSocketClose(socket: WebSocket, code: number): Promise<void> {
-    this.#left(socket);
-    // 1005, 1006 and 1015 say how a close was seen and cannot be sent.
+    this.#removeSocket(socket);
+    // 1005, 1006 and 1015 are reserved for reporting a close and must not be sent.
     this.#sockets.close(socket, code === 1005 || code === 1006 || code === 1015 ? 1000 : code, "closed");
   }
 
   override async webSocketError(socket: WebSocket): Promise<void> {
-    this.#left(socket);
+    this.#removeSocket(socket);
     this.#sockets.close(socket, 1011, "error");
   }
 
-  #left(socket: WebSocket): void {
-    this.#sockets.left(socket);
-    this.#tally(() => this.#tallies.left(this.#sockets.of(socket)));
+  #removeSocket(socket: WebSocket): void {
+    this.#sockets.remove(socket);
+    this.#updateStatistics(() => this.#statistics.recordDeparture(this.#sockets.attachmentOf(socket)));
   }
 
-  #tally(change: () => void): void {
+  #updateStatistics(change: () => void): void {
     change();
     const now = Date.now();
-    const inMs = this.#tallies.saveInMs(now);
-    if (inMs === 0) this.#tallies.save(now);
+    const inMs = this.#statistics.saveInMs(now);
+    if (inMs === 0) this.#statistics.save(now);
     else if (inMs !== null) this.#alarm.wake(inMs);
   }
 
-  // What can wait: an alarm at a time does all of it that is due.
+  // Background work: one alarm at a time does all of it that is due.
 
   override async alarm(): Promise<void> {
     this.#alarm.wentOff();
-    this.#tallies.save(Date.now());
+    this.#statistics.save(Date.now());
+    this.#evictSlow();
     try {
-      if (Date.now() - this.#roundAt < ROUND_MS / 2) await this.#children.refresh(this.#storage.revision ?? 0);
-      else await this.#round();
+      const isDue = Date.now() - this.#maintainedAt >= MAINTENANCE_MS / 2;
+      await (isDue ? this.#maintain() : this.#children.refresh(this.#storage.revision ?? 0));
     } finally {
-      if (this.#storage.revision !== null) this.#alarm.wake(ROUND_MS);
+      if (this.#storage.revision !== null) this.#alarm.wake(MAINTENANCE_MS);
     }
   }
 
-  /** Cuts who has been silent too long, hears whether anything was missed, and goes when nobody needs this relay. */
-  async #round(): Promise<void> {
+  /** Evicts silent sockets, attaches to receive what was missed, and shuts the relay down when it is unused. */
+  async #maintain(): Promise<void> {
     const now = Date.now();
-    this.#roundAt = now;
+    this.#maintainedAt = now;
     this.#sockets.recount();
-    this.#above.forgetSnapshot();
-    this.#crowd.cutEnded(now);
+    this.#upstream.clearSnapshot();
+    this.#admission.evictEnded(now);
     const isNeeded = this.#arriving > 0 || this.#sockets.open().length > 0 || !this.#children.isEmpty;
-    if (!isNeeded && now - this.#askedAt > ROUND_MS) return this.#leave();
-    // Those below do not wait for those above, who may not answer.
+    if (!isNeeded && now - this.#lastPollAt > MAINTENANCE_MS) return this.#shutDown();
+    // Children are refreshed in parallel: they must not wait for an upstream that may not answer.
     await Promise.all([this.#children.refresh(this.#storage.revision ?? 0), this.#attach()]);
-    this.#crowd.cutExcess();
+    this.#admission.evictExcess();
   }
 
-  async #leave(): Promise<void> {
-    const left = this.#above.detach(this.#place());
-    this.#children.forget();
-    this.#tallies.forget();
-    await this.#storage.forget();
+  async #shutDown(): Promise<void> {
+    const left = this.#upstream.detach(this.#address());
+    this.#children.reset();
+    this.#statistics.reset();
+    await this.#storage.deleteAll();
     this.#alarm.wentOff();
     await left;
   }
 
-  // How many.
+  // Client counts.
 
   #limits(): Limits {
     const { RELAY_CAP, CLIENTS_PER_KEY, CLIENTS_PER_ENVIRONMENT } = this.env;
@@ -272,123 +274,126 @@ export class Relay extends DurableObject<Env> implements Upstream, Downstream {
   }
 
   #report(): Report {
-    const place = this.#place();
+    const address = this.#address();
     const { connected, keys } = this.#children.sum();
-    const own = this.#sockets.byKey();
+    const own = this.#sockets.countByKey();
     addKeys(own, Object.entries(keys));
-    this.#reported = connected + this.#sockets.openCount;
-    const { region } = place;
+    this.#reportedClients = connected + this.#sockets.openCount;
+    const { region } = address;
     const revision = this.#storage.revision ?? 0;
-    return { name: relayName(place), region, revision, connected: this.#reported, keys: mostUsed(own) };
+    return { name: relayName(address), region, revision, connected: this.#reportedClients, keys: mostUsed(own) };
   }
 
-  /** The hub makes room before there is none. */
+  /** Reports early, so that the hub adds relays before the existing ones are full. */
   #reportGrowth(): void {
-    if (this.#hasGrown()) this.ctx.waitUntil(this.#tell());
+    if (this.#hasGrown()) this.ctx.waitUntil(this.#reportUpstream());
   }
 
-  /** Until those above know how many there are now: what came while they were told is told as well. */
-  #tell(): Promise<void> {
-    this.#telling ??= this.#tellAll();
-    return this.#telling;
+  /** Reports until upstream has the current count, including clients that arrived during a report. */
+  #reportUpstream(): Promise<void> {
+    this.#reporting ??= this.#reportUntilSettled();
+    return this.#reporting;
   }
 
-  async #tellAll(): Promise<void> {
+  async #reportUntilSettled(): Promise<void> {
     try {
       do await this.#attach();
       while (this.#hasGrown());
     } catch {
-      // Then the next round tells.
+      // The next maintenance reports.
     } finally {
-      this.#telling = null;
+      this.#reporting = null;
     }
   }
 
   #hasGrown(): boolean {
     const connected = this.#children.sum().connected + this.#sockets.openCount;
-    return worthReporting(this.#reported, connected, Number(this.env.RELAY_CAP));
+    return isWorthReporting(this.#reportedClients, connected, Number(this.env.RELAY_CAP));
   }
 
   // Deliveries.
 
-  /** Passes on what fits on top of what every socket has. Whether the relay has it now. */
-  #take(delivery: Delivery, standing: Standing): boolean {
+  /** Sends a delivery that follows the current revision. Returns whether the relay now has that revision. */
+  #applyDelivery(delivery: Delivery, occupancy: EnvironmentOccupancy): boolean {
     const { revision } = this.#storage;
-    if (delivery.previous === revision) this.#pass([{ delivery, standing, told: undefined }]);
+    if (delivery.previous === revision) this.#send([{ delivery, occupancy, sentTo: undefined }]);
     return this.#storage.revision !== null && this.#storage.revision >= delivery.revision;
   }
 
-  /** Relays below are told in a step of their own: what is sent in one step with thousands of sockets leaves after them. */
-  async #passQueued(): Promise<void> {
+  /** Children come first, in a turn of their own: RPC in one turn with thousands of sends would leave after them. */
+  async #sendQueued(): Promise<void> {
     if (!this.#children.isEmpty) await scheduler.wait(0);
     const run = await this.#queue.next(() => this.#storage.revision);
-    if (run.length > 0) this.#pass(run);
+    if (run.length > 0) this.#send(run);
   }
 
-  /** To the relays below but those `told`, the same bytes to all sockets, and keys that ended take theirs along. */
-  #pass(run: Queued[]): void {
-    for (const { delivery, standing, told } of run) this.#children.deliver(delivery, standing, told);
+  /** Sends to all children except `sentTo`, then the same bytes to every socket, and closes sockets of revoked keys. */
+  #send(run: QueuedDelivery[]): void {
+    for (const { delivery, occupancy, sentTo } of run) this.#children.deliver(delivery, occupancy, sentTo);
     let connected = 0;
-    for (const message of mergeMessages(run.map(({ delivery }) => delivery))) {
-      connected = this.#sockets.sendToAll(message);
-    }
-    const first = this.#storage.firstOfRing();
+    for (const one of mergeMessages(run.map(({ delivery }) => delivery))) connected = this.#sockets.sendToAll(one);
     for (const { delivery } of run) {
-      this.#crowd.take(delivery.keys);
+      this.#admission.applyKeys(delivery.keys);
       this.#storage.log(delivery);
-      this.#tallies.begin(delivery.revision, delivery.publishedAt, connected, Date.now());
+      this.#statistics.start(delivery.revision, delivery.publishedAt, connected, Date.now());
     }
-    this.#queue.sent(connected);
-    if (this.#storage.firstOfRing() > first) this.#crowd.cutSlow();
+    this.#queue.setSocketCount(connected);
+    this.#admission.noteSent(run.at(-1)!, Date.now());
+    this.#evictSlow();
   }
 
-  /** What lies between cannot be told: every socket fetches the ruleset, if its key is still good. */
-  #leapTo(revision: number, keys: KeyEnds): void {
+  #evictSlow(): void {
+    const againInMs = this.#admission.evictSlow(Date.now());
+    if (againInMs !== null) this.#alarm.wake(againInMs);
+  }
+
+  /** Moves to a revision that deliveries do not lead to: sends a resync, and closes sockets of invalid keys. */
+  #skipTo(revision: number, keys: KeyExpiries): void {
     if (this.#storage.revision !== null && revision <= this.#storage.revision) return;
-    this.#storage.leapTo(revision, keys);
-    this.#crowd.cutAllBut(keys);
+    this.#storage.skipTo(revision, keys);
+    this.#admission.evictRevoked(keys);
     this.#sockets.sendToAll(JSON.stringify(resync(revision, spreadMs(this.#sockets.open().length))));
     this.ctx.waitUntil(this.#children.refresh(revision));
   }
 
-  // Upwards.
+  // Upstream.
 
-  /** Whether this relay knows where its environment stands; false where there is none. `known` is what the asker has. */
-  async #current(known: number): Promise<boolean> {
+  /** Attaches unless the relay is known to be current and has revision `known`. False: there is no such environment. */
+  async #ensureCurrent(known: number): Promise<boolean> {
     const { revision } = this.#storage;
-    const trusted = Date.now() - this.#above.heardAt < TRUSTED_MS;
+    const trusted = Date.now() - this.#upstream.lastContactAt < TRUSTED_MS;
     if (trusted && revision !== null && revision >= known) return true;
     if (revision === null) return this.#attach();
-    // Nobody above who answers is no reason to turn clients away.
+    // Without an upstream, clients are still served the last known revision.
     return within(this.#attach(), RELAY_CHECK_MS, "upstream").catch(() => true);
   }
 
   async #attach(): Promise<boolean> {
-    return this.#above.attach(
-      this.#place(),
+    return this.#upstream.attach(
+      this.#address(),
       () => this.#report(),
-      ({ revision, deliveries, keys, standing }) => {
-        // A delivery may have passed meanwhile: only what still fits on top is taken.
-        if (deliveries === null) this.#leapTo(revision, keys ?? {});
-        else for (const delivery of deliveries) this.#take(delivery, standing);
-        this.#storage.stand(standing);
-        this.#alarm.wake(ROUND_MS);
+      ({ revision, deliveries, keys, occupancy }) => {
+        // Deliveries may have arrived meanwhile: `#applyDelivery` skips those that no longer fit.
+        if (deliveries === null) this.#skipTo(revision, keys ?? {});
+        else for (const delivery of deliveries) this.#applyDelivery(delivery, occupancy);
+        this.#storage.setOccupancy(occupancy);
+        this.#alarm.wake(MAINTENANCE_MS);
       },
     );
   }
 
-  async #lackedBy(revision: number): Promise<Since> {
-    await this.#above.fill(this.#place(), revision);
+  async #backlogAfter(revision: number): Promise<Backlog> {
+    await this.#upstream.fill(this.#address(), revision);
     const deliveries = this.#storage.runAfter(revision);
     const latest = this.#storage.revision as number;
     return deliveries === null
-      ? { revision: latest, deliveries, keys: this.#storage.keyEnds() }
+      ? { revision: latest, deliveries, keys: this.#storage.keyExpiries() }
       : { revision: latest, deliveries };
   }
 
-  #place(): Place {
+  #address(): RelayAddress {
     const { name } = this.ctx.id;
-    if (name === undefined) throw new Error("A relay is addressed by name");
-    return placeOf(name);
+    if (name === undefined) throw new Error("A relay must be addressed by name: use idFromName");
+    return parseRelayName(name);
   }
 }

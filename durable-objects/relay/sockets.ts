@@ -1,19 +1,25 @@
-/** The sockets of a relay: they outlive its memory, and what is known of each rides on it through hibernation. */
+/**
+ * A relay's sockets. They outlive its memory: what it knows of each is in the socket's attachment, which survives
+ * hibernation.
+ */
 import { type AppliedMessage, PING, PONG } from "@bunting/core/wire";
 import { type Bucket, takeFrom } from "../../workers/platform/token-bucket.ts";
 import type { Attachment } from "../fan-out/handshake.ts";
 
-/** Messages that tell nothing new: an honest client sends one after a reconnect, and each one wakes the relay. */
-const IDLE_TALK = { perSecond: 1 / 60, burst: 20 };
+/** Messages without a new acknowledgement. Each one wakes the relay; a correct client sends one after a reconnect. */
+const IDLE_MESSAGES = { perSecond: 1 / 60, burst: 20 };
 
 export class Sockets {
   readonly #ctx: DurableObjectState;
-  /** Read once between two hibernations. */
+  /** A cache: deserializing an attachment costs time for each socket. */
   readonly #attachments = new WeakMap<WebSocket, Attachment>();
-  readonly #talk = new WeakMap<WebSocket, Bucket>();
-  /** By SDK key; null until somebody asks. The runtime makes a list of all each time: too slow for each that comes. */
-  #held: Map<string, Set<WebSocket>> | null = null;
-  /** Those of `held` that were told to close and have not answered. */
+  readonly #idleMessages = new WeakMap<WebSocket, Bucket>();
+  /**
+   * By SDK key, null until needed. `getWebSockets` builds a list of all sockets each time: too slow for every
+   * connection.
+   */
+  #byKey: Map<string, Set<WebSocket>> | null = null;
+  /** Sockets in `#byKey` that were closed from here and have not answered. */
   readonly #closing = new Set<WebSocket>();
 
   constructor(ctx: DurableObjectState) {
@@ -24,40 +30,40 @@ export class Sockets {
   accept(socket: WebSocket, attachment: Attachment): void {
     this.#ctx.acceptWebSocket(socket, [attachment.keyHash]);
     this.#attach(socket, attachment);
-    this.#held?.set(attachment.keyHash, (this.#held.get(attachment.keyHash) ?? new Set()).add(socket));
+    this.#byKey?.set(attachment.keyHash, (this.#byKey.get(attachment.keyHash) ?? new Set()).add(socket));
   }
 
-  /** Those that are closing count: they still cost. */
+  /** Sockets that are closing count: they still use memory. */
   count(keyHash?: string): number {
-    const held = this.#allHeld();
-    if (keyHash !== undefined) return held.get(keyHash)?.size ?? 0;
-    return [...held.values()].reduce((sum, { size }) => sum + size, 0);
+    const byKey = this.#socketsByKey();
+    if (keyHash !== undefined) return byKey.get(keyHash)?.size ?? 0;
+    return [...byKey.values()].reduce((sum, { size }) => sum + size, 0);
   }
 
   get openCount(): number {
     return this.count() - this.#closing.size;
   }
 
-  /** Those that are open, of each key. */
-  byKey(): Map<string, number> {
-    const counts = new Map([...this.#allHeld()].map(([keyHash, { size }]) => [keyHash, size]));
+  /** How many sockets of each key are open. */
+  countByKey(): Map<string, number> {
+    const counts = new Map([...this.#socketsByKey()].map(([keyHash, { size }]) => [keyHash, size]));
     for (const socket of this.#closing) {
-      const { keyHash } = this.of(socket);
+      const { keyHash } = this.attachmentOf(socket);
       counts.set(keyHash, (counts.get(keyHash) ?? 0) - 1);
     }
     return new Map([...counts].filter(([, count]) => count > 0));
   }
 
-  /** Without asking each for its state: of ten thousand, that is ten milliseconds. */
+  /** Does not read `readyState`, which takes ten milliseconds for ten thousand sockets. */
   open(keyHash?: string): WebSocket[] {
-    const held = this.#allHeld();
-    const sets = keyHash === undefined ? [...held.values()] : [held.get(keyHash) ?? []];
+    const byKey = this.#socketsByKey();
+    const sets = keyHash === undefined ? [...byKey.values()] : [byKey.get(keyHash) ?? []];
     const sockets = sets.flatMap((ofKey) => [...ofKey]);
     return this.#closing.size === 0 ? sockets : sockets.filter((socket) => !this.#closing.has(socket));
   }
 
   close(socket: WebSocket, code: number, reason: string): void {
-    if (this.#held?.get(this.of(socket).keyHash)?.has(socket)) this.#closing.add(socket);
+    if (this.#byKey?.get(this.attachmentOf(socket).keyHash)?.has(socket)) this.#closing.add(socket);
     try {
       socket.close(code, reason);
     } catch {
@@ -65,56 +71,58 @@ export class Sockets {
     }
   }
 
-  left(socket: WebSocket): void {
-    this.#held?.get(this.of(socket).keyHash)?.delete(socket);
+  remove(socket: WebSocket): void {
+    this.#byKey?.get(this.attachmentOf(socket).keyHash)?.delete(socket);
     this.#closing.delete(socket);
   }
 
-  /** In case the runtime did not tell of one that left. */
+  /** Corrects the counts where the runtime did not deliver a close event. */
   recount(): void {
-    this.#held = null;
+    this.#byKey = null;
   }
 
-  #allHeld(): Map<string, Set<WebSocket>> {
-    if (this.#held === null) {
-      // Also those that are closing.
+  #socketsByKey(): Map<string, Set<WebSocket>> {
+    if (this.#byKey === null) {
       const sockets = this.#ctx.getWebSockets();
-      // Each is tagged with it: just woken, that is sooner told than read from what rides on the socket.
+      // The key's hash is the socket's tag, which is cheaper to read after a wake than the attachment.
       const byKey = Map.groupBy(sockets, (socket) => this.#ctx.getTags(socket)[0] as string);
-      this.#held = new Map([...byKey].map(([keyHash, ofKey]) => [keyHash, new Set(ofKey)]));
+      this.#byKey = new Map([...byKey].map(([keyHash, ofKey]) => [keyHash, new Set(ofKey)]));
       this.#closing.clear();
       for (const socket of sockets) if (socket.readyState !== WebSocket.OPEN) this.#closing.add(socket);
     }
-    return this.#held;
+    return this.#byKey;
   }
 
-  of(socket: WebSocket): Attachment {
+  attachmentOf(socket: WebSocket): Attachment {
     const known = this.#attachments.get(socket) ?? (socket.deserializeAttachment() as Attachment);
     this.#attachments.set(socket, known);
     return known;
   }
 
-  hasApplied(socket: WebSocket, applied: number): void {
-    this.#attach(socket, { ...this.of(socket), applied });
+  setApplied(socket: WebSocket, applied: number): void {
+    this.#attach(socket, { ...this.attachmentOf(socket), applied });
   }
 
-  /** When it last gave a sign of life. Epoch ms. */
-  heardAt(socket: WebSocket): number {
-    return Math.max(this.#ctx.getWebSocketAutoResponseTimestamp(socket)?.getTime() ?? 0, this.of(socket).connectedAt);
+  /** When it last sent a ping, or connected. Epoch ms. */
+  lastSeenAt(socket: WebSocket): number {
+    return Math.max(
+      this.#ctx.getWebSocketAutoResponseTimestamp(socket)?.getTime() ?? 0,
+      this.attachmentOf(socket).connectedAt,
+    );
   }
 
-  /** Whether a message that told nothing was one too many. */
+  /** Counts an idle message. Returns whether it exceeds the limit. */
   isFlooding(socket: WebSocket, now: number): boolean {
-    const { bucket, allowed } = takeFrom(this.#talk.get(socket) ?? null, 1, IDLE_TALK, now);
-    this.#talk.set(socket, bucket);
+    const { bucket, allowed } = takeFrom(this.#idleMessages.get(socket) ?? null, 1, IDLE_MESSAGES, now);
+    this.#idleMessages.set(socket, bucket);
     return !allowed;
   }
 
-  /** The same bytes to all that are open; how many they were. Just woken, it does not first read who they are. */
+  /** Sends to all open sockets and returns how many. After a wake it sends without first grouping sockets by key. */
   sendToAll(message: string): number {
     let sent = 0;
-    for (const sockets of this.#held?.values() ?? [this.#ctx.getWebSockets()]) {
-      for (const socket of sockets) if (send(socket, message)) sent++;
+    for (const sockets of this.#byKey?.values() ?? [this.#ctx.getWebSockets()]) {
+      for (const socket of sockets) if (trySend(socket, message)) sent++;
     }
     return sent;
   }
@@ -125,8 +133,8 @@ export class Sockets {
   }
 }
 
-/** Clients say nothing else; `waitedMs` is how long the acknowledgement was held back. */
-export function acknowledgementIn(message: string | ArrayBuffer): { applied: number; waitedMs: number } | null {
+/** Null: not an acknowledgement, the only message that clients send. `waitedMs` is how long the client delayed it. */
+export function parseAcknowledgement(message: string | ArrayBuffer): { applied: number; waitedMs: number } | null {
   if (typeof message !== "string" || message.length > 64) return null;
   try {
     const { applied, waitedMs } = JSON.parse(message) as Partial<AppliedMessage>;
@@ -137,13 +145,13 @@ export function acknowledgementIn(message: string | ArrayBuffer): { applied: num
   }
 }
 
-/** Whether it was open. Asking each one beforehand costs more than the few that throw. */
-export function send(socket: WebSocket, message: string): boolean {
+/** Returns whether the socket was open. Reading `readyState` of each costs more than the few that throw. */
+export function trySend(socket: WebSocket, message: string): boolean {
   try {
     socket.send(message);
     return true;
   } catch {
-    // Closed: its close event tells.
+    // Closed: its close event follows.
     return false;
   }
 }

@@ -1,33 +1,35 @@
-/** What a relay remembers, in its SQLite: where it is, what it was lately sent, which keys are good. All synchronous. */
-import { type Delivery, type KeyEnds, runAfter, type Standing } from "../fan-out/delivery.ts";
+/**
+ * A relay's SQLite: its revision, the ring of its latest deliveries, valid keys, and delivery statistics. Synchronous.
+ */
+import { type Delivery, type EnvironmentOccupancy, type KeyExpiries, runAfter } from "../fan-out/delivery.ts";
 import type { Attachment } from "../fan-out/handshake.ts";
-import type { Counts } from "../fan-out/receipt.ts";
+import type { ReceiptCounts } from "../fan-out/receipt.ts";
 
 const RING_BYTES = 1024 * 1024;
-/** Receipts are asked for soon, if at all. */
-const KEPT_TALLIES = 32;
+/** Receipts are requested soon after a change, if at all. */
+const KEPT_STATISTICS = 32;
 
 export class RelayStorage {
   readonly #storage: DurableObjectStorage;
   readonly #sql: SqlStorage;
   /** Null until attached. */
   #revision: number | null;
-  #standing: Standing;
+  #occupancy: EnvironmentOccupancy;
   #ringBytes = 0;
 
   constructor(storage: DurableObjectStorage) {
     this.#storage = storage;
     this.#sql = storage.sql;
     this.#revision = storage.kv.get<number>("position") ?? null;
-    this.#standing = storage.kv.get<Standing>("standing") ?? { relays: {}, connected: 0, keys: {} };
+    this.#occupancy = storage.kv.get<EnvironmentOccupancy>("occupancy") ?? { relays: {}, connected: 0, keys: {} };
     if (this.#revision !== null) this.#prepare();
   }
 
-  /** Not before there is something to keep: a made-up environment's relay leaves nothing behind. */
+  /** Only once there is something to store: a relay of an invented environment id must leave nothing behind. */
   #prepare(): void {
     this.#sql.exec(`
       CREATE TABLE IF NOT EXISTS ring (revision INTEGER PRIMARY KEY, bytes INTEGER NOT NULL, delivery TEXT NOT NULL);
-      CREATE TABLE IF NOT EXISTS tallies (revision INTEGER PRIMARY KEY, tally TEXT NOT NULL);
+      CREATE TABLE IF NOT EXISTS delivery_statistics (revision INTEGER PRIMARY KEY, statistics TEXT NOT NULL);
       CREATE TABLE IF NOT EXISTS keys (hash TEXT PRIMARY KEY, expires_at INTEGER) WITHOUT ROWID;
     `);
     this.#ringBytes = this.#sql.exec<{ bytes: number }>("SELECT total(bytes) AS bytes FROM ring").one().bytes;
@@ -37,48 +39,47 @@ export class RelayStorage {
     return this.#revision;
   }
 
-  /** Null is how it began. */
-  get above(): number | null | undefined {
-    return this.#storage.kv.get<number | null>("above");
+  /** The number of the relay that this one is attached to; null is the hub, undefined: none yet. */
+  get attachedTo(): number | null | undefined {
+    return this.#storage.kv.get<number | null>("attachedTo");
   }
 
-  attachTo(above: number | null): void {
-    this.#storage.kv.put("above", above);
+  setAttachedTo(n: number | null): void {
+    this.#storage.kv.put("attachedTo", n);
   }
 
-  get standing(): Standing {
-    return this.#standing;
+  get occupancy(): EnvironmentOccupancy {
+    return this.#occupancy;
   }
 
-  stand(standing: Standing): void {
-    if (this.#revision === null || JSON.stringify(standing) === JSON.stringify(this.#standing)) return;
-    this.#standing = standing;
-    this.#storage.kv.put("standing", standing);
+  setOccupancy(occupancy: EnvironmentOccupancy): void {
+    if (this.#revision === null || JSON.stringify(occupancy) === JSON.stringify(this.#occupancy)) return;
+    this.#occupancy = occupancy;
+    this.#storage.kv.put("occupancy", occupancy);
   }
 
-  /** As if it had never been. */
-  async forget(): Promise<void> {
+  async deleteAll(): Promise<void> {
     this.#revision = null;
     await this.#storage.deleteAll();
   }
 
   // The ring.
 
-  /** Moves on to what was just passed on. */
+  /** Records a delivery that was just sent, and moves to its revision. */
   log(delivery: Delivery): void {
     this.#keep(delivery);
     this.#trim();
     this.#moveTo(delivery.revision);
   }
 
-  /** What came before the ring, as somebody above knows it. */
+  /** Adds older deliveries that were read from upstream. */
   fill(deliveries: Delivery[]): void {
     for (const delivery of deliveries) if (delivery.revision <= (this.#revision ?? 0)) this.#keep(delivery);
     this.#trim();
   }
 
-  /** To a revision that cannot be told by deliveries. */
-  leapTo(revision: number, keys: KeyEnds): void {
+  /** Moves to a revision that deliveries do not lead to. `keys` replace the known ones. */
+  skipTo(revision: number, keys: KeyExpiries): void {
     this.#prepare();
     this.#sql.exec("DELETE FROM ring");
     this.#ringBytes = 0;
@@ -87,7 +88,7 @@ export class RelayStorage {
     this.#moveTo(revision);
   }
 
-  /** The unbroken run from `revision` to where the relay is; null where the ring does not reach back so far. */
+  /** The unbroken run from `revision` to the relay's own; null where the ring does not reach back that far. */
   runAfter(revision: number): Delivery[] | null {
     if (this.#revision === null) return null;
     const rows = this.#sql
@@ -100,7 +101,12 @@ export class RelayStorage {
     );
   }
 
-  /** Who has acknowledged less than this was sent more than the ring holds since. */
+  /** Whether a client that lacks all of the ring was sent about a megabyte: after a skip the ring is short. */
+  get isRingFull(): boolean {
+    return this.#ringBytes > RING_BYTES / 2;
+  }
+
+  /** The oldest revision in the ring, 0 if it is empty. */
   firstOfRing(): number {
     const { first } = this.#sql.exec<{ first: number | null }>("SELECT min(revision) AS first FROM ring").one();
     return first ?? 0;
@@ -132,9 +138,9 @@ export class RelayStorage {
     this.#storage.kv.put("position", revision);
   }
 
-  // Keys, by hash. Ends are epoch ms.
+  // Valid SDK keys, by hash.
 
-  isGood(keyHash: string, now: number): boolean {
+  isValidKey(keyHash: string, now: number): boolean {
     return (
       this.#sql.exec("SELECT 1 FROM keys WHERE hash = ? AND coalesce(expires_at > ?, TRUE)", keyHash, now).toArray()
         .length > 0
@@ -152,26 +158,31 @@ export class RelayStorage {
       .map(({ hash }) => hash);
   }
 
-  dropKey(hash: string): void {
+  deleteKey(hash: string): void {
     this.#sql.exec("DELETE FROM keys WHERE hash = ?", hash);
   }
 
-  keyEnds(): KeyEnds {
+  keyExpiries(): KeyExpiries {
     const rows = this.#sql.exec<{ hash: string; expires_at: number | null }>("SELECT hash, expires_at FROM keys");
     return Object.fromEntries(rows.toArray().map((row) => [row.hash, row.expires_at]));
   }
 
-  // Tallies.
+  // Delivery statistics.
 
-  saveTally(tally: Tally): void {
-    this.#sql.exec("INSERT OR REPLACE INTO tallies VALUES (?, ?)", tally.revision, JSON.stringify(tally));
+  saveStatistics(statistics: RevisionStatistics): void {
     this.#sql.exec(
-      "DELETE FROM tallies WHERE revision <= (SELECT revision FROM tallies ORDER BY revision DESC LIMIT 1 OFFSET ?)",
-      KEPT_TALLIES,
+      "INSERT OR REPLACE INTO delivery_statistics VALUES (?, ?)",
+      statistics.revision,
+      JSON.stringify(statistics),
+    );
+    this.#sql.exec(
+      `DELETE FROM delivery_statistics
+       WHERE revision <= (SELECT revision FROM delivery_statistics ORDER BY revision DESC LIMIT 1 OFFSET ?)`,
+      KEPT_STATISTICS,
     );
   }
 
-  /** In one row, however many there are. */
+  /** Writes one row, whatever their number. */
   saveDepartures(departures: Departure[]): void {
     this.#storage.kv.put("departures", departures);
   }
@@ -180,26 +191,26 @@ export class RelayStorage {
     return this.#storage.kv.get<Departure[]>("departures") ?? [];
   }
 
-  tallies(): Tally[] {
+  statistics(): RevisionStatistics[] {
     if (this.#revision === null) return [];
     return this.#sql
-      .exec<{ tally: string }>("SELECT tally FROM tallies ORDER BY revision")
+      .exec<{ statistics: string }>("SELECT statistics FROM delivery_statistics ORDER BY revision")
       .toArray()
-      .map(({ tally }) => JSON.parse(tally) as Tally);
+      .map(({ statistics }) => JSON.parse(statistics) as RevisionStatistics);
   }
 }
 
-export type Tally = {
+export type RevisionStatistics = {
   revision: number;
   publishedAt: number;
   sentAt: number;
   /** Sockets open at delivery. */
   connected: number;
-  took: number[];
+  durations: number[];
   max: number;
-  /** Of those who have left since, by SDK. */
-  left: Record<string, Counts>;
+  /** The clients that have disconnected since, by SDK. */
+  left: Record<string, ReceiptCounts>;
 };
 
-/** Who has left: what it had, and the last delivery that it was there for. */
+/** A client that has disconnected: what it had applied, and the last delivery before it left. */
 export type Departure = Pick<Attachment, "sdk" | "transport" | "applied" | "connectedWith"> & { last: number };

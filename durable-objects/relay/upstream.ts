@@ -1,4 +1,4 @@
-/** What a relay asks of those above it: the nearest that answers, up to the hub, and once for all who ask. */
+/** A relay's calls to its ancestors: the nearest that responds, up to the hub. Concurrent calls share one request. */
 
 import type { Env } from "../../workers/env.ts";
 import {
@@ -9,50 +9,58 @@ import {
   within,
 } from "../../workers/platform/deadline.ts";
 import type { SnapshotParts } from "../../workers/store/kv-snapshot.ts";
-import type { Report, Upstream } from "../fan-out/delivery.ts";
-import { ancestorsOf, type Place, relayName } from "../fan-out/tree.ts";
+import type { Report, UpstreamNode } from "../fan-out/delivery.ts";
+import { ancestorsOf, type RelayAddress, relayName } from "../fan-out/tree.ts";
 import type { RelayStorage } from "./storage.ts";
 
-type Attached = Awaited<ReturnType<Upstream["attach"]>>;
+type Attached = Awaited<ReturnType<UpstreamNode["attach"]>>;
 
-export class Above {
+export class Upstream {
   readonly #env: Env;
   readonly #storage: RelayStorage;
-  /** When one of them last spoke. Epoch ms. */
-  heardAt = 0;
+  /** When an ancestor last responded or delivered. Epoch ms. */
+  lastContactAt = 0;
   #attaching: Promise<boolean> | null = null;
   #leaving: Promise<void> | null = null;
   #filling: { from: number; done: Promise<void> } | null = null;
-  /** `revision` is the least that whoever asked first had to have. */
-  #whole: { revision: number; read: Promise<SnapshotParts | null> } | null = null;
-  /** Nobody above knows what came after this or an earlier revision. */
-  #beyond = -1;
+  /** `revision` is the lowest that the shared read satisfies. */
+  #snapshot: { revision: number; read: Promise<SnapshotParts | null> } | null = null;
+  /** The parent cannot provide the deliveries after this or any earlier revision. */
+  #unavailableThrough = -1;
 
   constructor(env: Env, storage: RelayStorage) {
     this.#env = env;
     this.#storage = storage;
   }
 
-  /** Tells how this relay is, and gives what it lacks to `take`. False: there is no such environment. */
-  attach(place: Place, report: () => Report, take: (answer: NonNullable<Attached>) => void): Promise<boolean> {
-    this.#attaching ??= this.#attach(place, report, take).finally(() => {
+  /** Reports to the nearest ancestor and passes its answer to `apply`. False: there is no such environment. */
+  attach(
+    address: RelayAddress,
+    report: () => Report,
+    apply: (answer: NonNullable<Attached>) => void,
+  ): Promise<boolean> {
+    this.#attaching ??= this.#attach(address, report, apply).finally(() => {
       this.#attaching = null;
     });
     return this.#attaching;
   }
 
-  async #attach(place: Place, report: () => Report, take: (answer: NonNullable<Attached>) => void): Promise<boolean> {
-    // A goodbye on its way must not overtake this.
+  async #attach(
+    address: RelayAddress,
+    report: () => Report,
+    apply: (answer: NonNullable<Attached>) => void,
+  ): Promise<boolean> {
+    // A detach in flight must not arrive after this attach: it would remove the relay again.
     await this.#leaving;
     let failure: unknown;
-    for (const n of ancestorsOf(place.n, Number(this.#env.RELAY_FAN_OUT))) {
+    for (const n of ancestorsOf(address.n, Number(this.#env.RELAY_FAN_OUT))) {
       try {
         const deadlineMs = n === null ? HUB_ATTACH_MS : RELAY_ATTACH_MS;
-        const answer = await within(this.#node(place, n).attach(report()), deadlineMs, "upstream");
+        const answer = await within(this.#node(address, n).attach(report()), deadlineMs, "upstream");
         if (answer === null) return false;
-        this.heardAt = Date.now();
-        take(answer);
-        this.#nowUnder(place, n);
+        this.lastContactAt = Date.now();
+        apply(answer);
+        this.#switchTo(address, n);
         return true;
       } catch (error) {
         failure = error;
@@ -61,38 +69,46 @@ export class Above {
     throw failure;
   }
 
-  /** Whoever stood in for a parent that was away is not kept. */
-  #nowUnder(place: Place, n: number | null): void {
-    const before = this.#storage.above;
+  /** Detaches from the previous node, such as one that replaced an unreachable parent. */
+  #switchTo(address: RelayAddress, n: number | null): void {
+    const before = this.#storage.attachedTo;
     if (before === n) return;
-    this.#storage.attachTo(n);
-    if (before !== undefined) void this.#leave(place, before);
+    this.#storage.setAttachedTo(n);
+    if (before !== undefined) void this.#leave(address, before);
   }
 
-  detach(place: Place): Promise<void> {
-    return this.#leave(place, this.#storage.above ?? null);
+  detach(address: RelayAddress): Promise<void> {
+    return this.#leave(address, this.#storage.attachedTo ?? null);
   }
 
-  #leave(place: Place, n: number | null): Promise<void> {
-    const leaving = Promise.all([this.#leaving, this.#detach(place, n)]).then(() => {
+  #leave(address: RelayAddress, n: number | null): Promise<void> {
+    const leaving = Promise.all([this.#leaving, this.#detach(address, n)]).then(() => {
       if (this.#leaving === leaving) this.#leaving = null;
     });
     this.#leaving = leaving;
     return leaving;
   }
 
-  /** Who is not told this hears it at the next delivery, which brings the relay back until its next round. */
-  async #detach(place: Place, n: number | null): Promise<void> {
-    await within(this.#node(place, n).detach(relayName(place)), RELAY_CHECK_MS, "upstream").catch(() => {});
+  /** May fail: the node's next delivery then registers this relay there again, until its next maintenance. */
+  async #detach(address: RelayAddress, n: number | null): Promise<void> {
+    await within(this.#node(address, n).detach(relayName(address)), RELAY_CHECK_MS, "upstream").catch(() => {});
   }
 
-  /** Reads what the ring lacks after `revision`, if anybody above has it: clients that come late ask for much the same. */
-  async fill(place: Place, revision: number): Promise<void> {
+  /**
+   * Reads the deliveries after `revision` that the ring lacks. Shared, since clients that resume lack much the same
+   * ones.
+   */
+  async fill(address: RelayAddress, revision: number): Promise<void> {
     const known = this.#storage.revision ?? 0;
-    if (revision === 0 || revision >= known || revision <= this.#beyond || this.#storage.runAfter(revision) !== null)
+    if (
+      revision === 0 ||
+      revision >= known ||
+      revision <= this.#unavailableThrough ||
+      this.#storage.runAfter(revision) !== null
+    )
       return;
     if (this.#filling === null || this.#filling.from > revision) {
-      const done = this.#fill(place, revision).finally(() => {
+      const done = this.#fill(address, revision).finally(() => {
         if (this.#filling?.done === done) this.#filling = null;
       });
       this.#filling = { from: revision, done };
@@ -100,40 +116,40 @@ export class Above {
     await this.#filling.done;
   }
 
-  async #fill(place: Place, revision: number): Promise<void> {
+  async #fill(address: RelayAddress, revision: number): Promise<void> {
     try {
-      const upstream = this.#node(place, this.#storage.above ?? null);
+      const upstream = this.#node(address, this.#storage.attachedTo ?? null);
       const answer = await within(upstream.since(revision), RELAY_CHECK_MS, "upstream");
       if (answer?.deliveries) this.#storage.fill(answer.deliveries);
-      else this.#beyond = Math.max(this.#beyond, revision);
+      else this.#unavailableThrough = Math.max(this.#unavailableThrough, revision);
     } catch {
-      // Then the client fetches the ruleset.
+      // The client is sent a resync instead, and fetches the ruleset.
     }
   }
 
   /**
-   * Read once for all who ask, and kept until the next round: a change that is too large for a message sends every isolate
-   * here, and each relay sends one question further up.
+   * Read once and kept until the next maintenance: after a change that is too large for a message every isolate calls
+   * this, and each relay sends one request upstream.
    */
-  snapshot(place: Place, revision: number): Promise<SnapshotParts | null> {
-    if (this.#whole !== null && this.#whole.revision >= revision) return this.#whole.read;
-    const upstream = this.#node(place, this.#storage.above ?? null);
+  snapshot(address: RelayAddress, revision: number): Promise<SnapshotParts | null> {
+    if (this.#snapshot !== null && this.#snapshot.revision >= revision) return this.#snapshot.read;
+    const upstream = this.#node(address, this.#storage.attachedTo ?? null);
     const read = within(upstream.snapshot(revision), HUB_SNAPSHOT_MS, "upstream");
-    const whole = { revision, read };
-    this.#whole = whole;
+    const snapshot = { revision, read };
+    this.#snapshot = snapshot;
     read.catch(() => {
-      if (this.#whole === whole) this.#whole = null;
+      if (this.#snapshot === snapshot) this.#snapshot = null;
     });
     return read;
   }
 
-  forgetSnapshot(): void {
-    this.#whole = null;
+  clearSnapshot(): void {
+    this.#snapshot = null;
   }
 
-  #node(place: Place, n: number | null): Upstream {
+  #node(address: RelayAddress, n: number | null): UpstreamNode {
     const { HUB, RELAY } = this.#env;
-    if (n === null) return HUB.get(HUB.idFromName(place.environmentId));
-    return RELAY.get(RELAY.idFromName(relayName({ ...place, n })), { locationHint: place.region });
+    if (n === null) return HUB.get(HUB.idFromName(address.environmentId));
+    return RELAY.get(RELAY.idFromName(relayName({ ...address, n })), { locationHint: address.region });
   }
 }

@@ -1,6 +1,6 @@
 /**
- * One per big segment: its exact members, and the filters that are built of them for all who evaluate (EV-20). A change of
- * few members is said beside the filter at once; many changes, or an upload, make a new filter, in the background.
+ * One per big segment: its exact members, and the filters that evaluators use (EV-20). A change of few members is
+ * published at once, as lists beside the filter; many changes, or an upload, make a new filter in the background.
  */
 import { DurableObject } from "cloudflare:workers";
 import type { Env } from "../../workers/env.ts";
@@ -20,21 +20,26 @@ import {
   type Upload,
   type UploadMode,
 } from "./state.ts";
-import { type Begun, type Received, SegmentUpload } from "./upload.ts";
+import { SegmentUpload, type UploadBegun, type UploadReceived } from "./upload.ts";
 
 export type { Requester } from "./record.ts";
 export type { UploadMode } from "./state.ts";
 
-/** `revision` is null while the change is committed or published later, by alarm. */
-export type Changed = { outcome: "done" | "too-many"; added: string[]; removed: string[]; revision: number | null };
-export type Finished = { outcome: "done" | "ended" | "too-many"; status: SegmentStatus | null };
+/** `revision` is null where the alarm has to commit or publish the change later. */
+export type MemberChanges = {
+  outcome: "done" | "too-many";
+  added: string[];
+  removed: string[];
+  revision: number | null;
+};
+export type UploadFinished = { outcome: "done" | "ended" | "too-many"; status: SegmentStatus | null };
 export type SegmentStatus = {
   count: number;
-  /** The filter that clients are given: 0 for none. */
+  /** The generation of the published filter, 0 for none. */
   generation: number;
   /** Members in that filter. */
   filterCount: number;
-  /** Changes that are said beside it. */
+  /** How many changes are listed beside it. */
   pending: number;
   building: { generation: number; count: number } | null;
   upload: Upload | null;
@@ -47,8 +52,8 @@ export class BigSegment extends DurableObject<Env> {
   #build: FilterBuild | null = null;
   #failures = 0;
   #revision: number | null = null;
-  /** Commits follow each other, so that what is said of a member arrives in the order in which it was decided. */
-  #turn: Promise<unknown> = Promise.resolve();
+  /** Commits run one after the other, so that changes of one member arrive in their order. */
+  #lastCommit: Promise<unknown> = Promise.resolve();
 
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env);
@@ -57,27 +62,28 @@ export class BigSegment extends DurableObject<Env> {
     this.#db = openDatabase(env.DB);
   }
 
-  // Small changes. No member is in both lists, or twice in one.
+  // Small changes. The caller guarantees that no member is in both lists, or twice in one.
 
-  async change(createdAt: number, add: string[], remove: string[], origin: Requester): Promise<Changed> {
-    this.#open(createdAt);
-    // An upload that brought the same member before was before.
+  async change(createdAt: number, add: string[], remove: string[], origin: Requester): Promise<MemberChanges> {
+    this.#ensureSegment(createdAt);
+    // Members that an upload has received before this change are stored before it.
     this.#uploads.store();
     const { state, members } = this.#record;
-    const would = judge(add, remove, members.present([...add, ...remove], state.validFrom), state.count);
-    if (would.outcome === "too-many") return would;
-    const { added, removed, count } = would;
-    // What an upload has brought may be in no filter yet: then even what is so already has to be said.
-    const unsettled = state.generation < state.uploadedInto;
-    const [comes, goes] = unsettled ? [add, remove] : [added, removed];
-    if (comes.length + goes.length > 0) {
+    const planned = planChanges(add, remove, members.present([...add, ...remove], state.validFrom), state.count);
+    if (planned.outcome === "too-many") return planned;
+    const { added, removed, count } = planned;
+    // Uploaded members may be in no filter yet: then every requested change is published, also one that changes nothing
+    // here.
+    const isUnpublished = state.generation < state.uploadedInto;
+    const [toAdd, toRemove] = isUnpublished ? [add, remove] : [added, removed];
+    if (toAdd.length + toRemove.length > 0) {
       this.#record.atomically(() => {
-        members.add(comes, state);
-        members.remove(goes, state.validFrom);
-        members.tell(comes, true, state.next);
-        members.tell(goes, false, state.next);
+        members.add(toAdd, state);
+        members.remove(toRemove, state.validFrom);
+        members.addPending(toAdd, true, state.next);
+        members.addPending(toRemove, false, state.next);
         const changes = { added: { to: added }, removed: { from: removed } };
-        if (added.length + removed.length > 0) this.#record.note("segment.members", origin, changes);
+        if (added.length + removed.length > 0) this.#record.addAudit("segment.members", origin, changes);
         const due = state.due || isWorthAFilter(members.pendingAfter(state.generation));
         this.#record.move({ count, due });
       });
@@ -90,48 +96,48 @@ export class BigSegment extends DurableObject<Env> {
       this.#warn("publishing members", error);
       this.#failures = Math.max(this.#failures, 1);
     }
-    await this.#arm();
+    await this.#scheduleAlarm();
     return { outcome: "done", added, removed, revision };
   }
 
-  /** What `change` would come to, on top of what is stored. */
-  wouldChange(createdAt: number, add: string[], remove: string[]): Changed {
-    return judge(add, remove, this.has(createdAt, [...add, ...remove]), this.status(createdAt).count);
+  /** What `change` would return, without changing anything. */
+  previewChange(createdAt: number, add: string[], remove: string[]): MemberChanges {
+    return planChanges(add, remove, this.has(createdAt, [...add, ...remove]), this.status(createdAt).count);
   }
 
-  // Uploads. One at a time.
+  // Uploads: one at a time.
 
-  /** The one that another would have to wait for. */
-  uploading(createdAt: number): Upload | null {
+  /** The upload in progress, if any: no other one can begin. */
+  activeUpload(createdAt: number): Upload | null {
     const { upload } = this.status(createdAt);
     return isReceiving(upload, Date.now()) ? upload : null;
   }
 
-  async beginUpload(createdAt: number, mode: UploadMode, origin: Requester): Promise<Begun> {
-    this.#open(createdAt);
+  async beginUpload(createdAt: number, mode: UploadMode, origin: Requester): Promise<UploadBegun> {
+    this.#ensureSegment(createdAt);
     const begun = this.#uploads.begin(mode, origin, Date.now());
-    await this.#arm();
+    await this.#scheduleAlarm();
     return begun;
   }
 
-  receive(id: string, given: string[]): Received {
+  receive(id: string, given: string[]): UploadReceived {
     const received = this.#uploads.receive(id, given, Date.now());
-    if (received === "ended") this.ctx.waitUntil(this.#arm());
+    if (received === "ended") this.ctx.waitUntil(this.#scheduleAlarm());
     return received;
   }
 
-  async finishUpload(id: string): Promise<Finished> {
+  async finishUpload(id: string): Promise<UploadFinished> {
     const outcome = this.#uploads.finish(id);
-    await this.#arm();
+    await this.#scheduleAlarm();
     return { outcome, status: outcome === "done" ? this.status(this.#record.state.createdAt) : null };
   }
 
   async abandonUpload(id: string): Promise<void> {
     this.#uploads.abandon(id);
-    await this.#arm();
+    await this.#scheduleAlarm();
   }
 
-  // Questions.
+  // Reads.
 
   has(createdAt: number, members: string[]): string[] {
     const state = this.#record.stateOrNull;
@@ -152,56 +158,58 @@ export class BigSegment extends DurableObject<Env> {
     };
   }
 
-  /** The segment is deleted. */
+  /** To be called when the segment is deleted. */
   async clear(): Promise<void> {
     if (this.#record.stateOrNull === null) return;
-    this.#forget(0);
-    await this.#arm();
+    this.#reset(0);
+    await this.#scheduleAlarm();
   }
 
-  /** D1 has gone back in time, and says of the members what it knew then: a new filter, of the members as they are, ends that. */
+  /**
+   * To be called after Time Travel: D1's lists are then outdated, which a new filter of the current members corrects.
+   */
   async rebuild(): Promise<void> {
     if (this.#record.stateOrNull === null) return;
     this.#record.move({ due: true });
-    await this.#arm();
+    await this.#scheduleAlarm();
   }
 
   // State.
 
-  /** A segment that was deleted and made anew since begins empty, also where nobody told this object. */
-  #open(createdAt: number): void {
+  /** Empties the object if the segment was deleted and created again, also if the call of `clear` was lost. */
+  #ensureSegment(createdAt: number): void {
     const state = this.#record.stateOrNull;
     if (state === null) this.#record.prepare(createdAt);
-    else if (state.createdAt < createdAt) this.#forget(createdAt);
-    if (this.#record.state.createdAt !== createdAt) throw new Error("That segment has been deleted");
+    else if (state.createdAt < createdAt) this.#reset(createdAt);
+    if (this.#record.state.createdAt !== createdAt) throw new Error("This segment has been deleted");
   }
 
-  #forget(createdAt: number): void {
+  #reset(createdAt: number): void {
     this.#build = null;
-    this.#uploads.forget();
+    this.#uploads.clearBuffer();
     this.#record.begin(createdAt, Date.now());
   }
 
   // Publishing.
 
-  #inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const turn = this.#turn.then(work, work);
-    this.#turn = turn;
+  #serialize<T>(work: () => Promise<T>): Promise<T> {
+    const turn = this.#lastCommit.then(work, work);
+    this.#lastCommit = turn;
     return turn;
   }
 
   #publishMembers(): Promise<void> {
     const { members, place } = this.#record;
-    return this.#inTurn(async () => {
+    return this.#serialize(async () => {
       for (let since = members.unsent(); since !== null; since = members.unsent()) {
         const { createdAt, generation } = this.#record.state;
-        const { through, entries } = members.notes();
+        const { through, entries } = members.auditEntries();
         const committed = await commitMembers(this.#db, { ...place, createdAt }, since, entries);
-        if (committed === null) return this.#gone(createdAt);
+        if (committed === null) return this.#clearDeleted(createdAt);
         members.markSent(since);
-        members.forgetNotes(through);
+        members.deleteAuditEntries(through);
         if (committed.generationBefore !== generation) this.#record.move({ due: true });
-        await this.#tellHub(committed.change);
+        await this.#publishToHub(committed.change);
       }
     });
   }
@@ -209,7 +217,7 @@ export class BigSegment extends DurableObject<Env> {
   #publishFilter(build: FilterBuild): Promise<void> {
     const { generation, bits, hashes, count, filter } = build;
     const { members } = this.#record;
-    return this.#inTurn(async () => {
+    return this.#serialize(async () => {
       const { createdAt } = this.#record.state;
       const place = { ...this.#record.place, createdAt };
       const name = filterName(place, generation);
@@ -220,49 +228,49 @@ export class BigSegment extends DurableObject<Env> {
       if (written?.size !== filter.length) throw new Error(`R2 does not have ${name} as it was written`);
 
       const url = `/sdk/v1/segments/${place.key}/${generation}`;
-      const { through, entries } = members.notes();
+      const { through, entries } = members.auditEntries();
       const committed = await commitFilter(this.#db, place, { generation, count, bits, hashes, url }, entries);
-      if (committed === null) return this.#gone(createdAt);
+      if (committed === null) return this.#clearDeleted(createdAt);
       if (this.#build !== build) return;
       this.#build = null;
       this.#record.atomically(() => {
-        members.forgetNotes(through);
-        members.forgetThrough(generation);
+        members.deleteAuditEntries(through);
+        members.deletePendingThrough(generation);
         members.useFilter(generation, Date.now());
         this.#record.move({ generation, filterCount: count, building: null });
       });
-      await this.#tellHub(committed.change);
+      await this.#publishToHub(committed.change);
     });
   }
 
-  /** D1 no longer has the segment. */
-  async #gone(createdAt: number): Promise<void> {
+  /** To be called when D1 no longer has the segment. */
+  async #clearDeleted(createdAt: number): Promise<void> {
     if (this.#record.state.createdAt === createdAt) await this.clear();
   }
 
-  /** Who did what stays on record, also where the segment is gone before D1 was told. */
-  #publishNotes(): Promise<void> {
+  /** Audit entries are committed even if the segment was deleted meanwhile. */
+  #publishAudit(): Promise<void> {
     const { members } = this.#record;
-    return this.#inTurn(async () => {
-      for (let notes = members.notes(); notes.entries.length > 0; notes = members.notes()) {
-        await commitAudit(this.#db, notes.entries);
-        members.forgetNotes(notes.through);
+    return this.#serialize(async () => {
+      for (let audit = members.auditEntries(); audit.entries.length > 0; audit = members.auditEntries()) {
+        await commitAudit(this.#db, audit.entries);
+        members.deleteAuditEntries(audit.through);
       }
     });
   }
 
-  /** A hub that does not answer is told by the sweep. */
-  async #tellHub(change: Change): Promise<void> {
+  /** If the hub does not respond, the sweep publishes the change. */
+  async #publishToHub(change: Change): Promise<void> {
     const hub = this.env.HUB.get(this.env.HUB.idFromName(change.environmentId));
     try {
       this.#revision = (await within(hub.publish(change), HUB_PUBLISH_MS, "publishing")).revision;
     } catch (error) {
       this.#revision = null;
-      this.#warn("telling the hub", error);
+      this.#warn("publishing to the hub", error);
     }
   }
 
-  // What can wait. A step at a time, so that others are answered in between.
+  // Background work: a step for each alarm, so that requests are served in between.
 
   override async alarm(): Promise<void> {
     try {
@@ -272,28 +280,28 @@ export class BigSegment extends DurableObject<Env> {
       this.#failures += 1;
       this.#warn("working", error);
     } finally {
-      await this.#arm();
+      await this.#scheduleAlarm();
     }
   }
 
   async #work(now: number): Promise<void> {
     if (this.#record.stateOrNull === null) return;
     const { members, place } = this.#record;
-    this.#uploads.abandonSilent(now);
+    this.#uploads.abandonTimedOut(now);
     for (const generation of members.filtersSupersededBefore(now - FILTER_KEPT_MS)) {
       await within(this.env.SEGMENTS_BUCKET.delete(filterName(place, generation)), FILTER_WRITE_MS, "R2");
-      members.forgetFilter(generation);
+      members.deleteFilter(generation);
     }
     await this.#publishMembers();
     const { building, due } = this.#record.state;
-    if (building === null && !due) return this.#publishNotes();
+    if (building === null && !due) return this.#publishAudit();
     this.#build ??= this.#beginBuild();
     const build = this.#build;
     if (!build.isComplete) build.step(members, this.#record.state.validFrom);
     if (build.isComplete) await this.#publishFilter(build);
   }
 
-  /** Also after an eviction, under a new number: the filter of the old one may have been written. */
+  /** Each build has a new generation, also after an eviction: the filter of the old one may have been written. */
   #beginBuild(): FilterBuild {
     const { next, validFrom } = this.#record.state;
     const build = new FilterBuild(next, this.#record.members.count(validFrom));
@@ -301,13 +309,13 @@ export class BigSegment extends DurableObject<Env> {
     return build;
   }
 
-  async #arm(): Promise<void> {
+  async #scheduleAlarm(): Promise<void> {
     const state = this.#record.stateOrNull;
     if (state === null) return;
     const now = Date.now();
     const { members } = this.#record;
     const waiting = {
-      unsent: members.unsent() !== null || members.notes().entries.length > 0,
+      unsent: members.unsent() !== null || members.auditEntries().entries.length > 0,
       firstSupersededAt: members.firstSupersededAt(),
       failures: this.#failures,
     };
@@ -323,9 +331,14 @@ export class BigSegment extends DurableObject<Env> {
   }
 }
 
-/** Who really comes and goes, of those who are there. */
-function judge(add: string[], remove: string[], there: string[], before: number): Changed & { count: number } {
-  const present = new Set(there);
+/** Reduces a request to the members that are really added and removed, given the `existing` ones. */
+function planChanges(
+  add: string[],
+  remove: string[],
+  existing: string[],
+  before: number,
+): MemberChanges & { count: number } {
+  const present = new Set(existing);
   const added = add.filter((member) => !present.has(member));
   const removed = remove.filter((member) => present.has(member));
   const count = before + added.length - removed.length;

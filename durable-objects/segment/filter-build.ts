@@ -1,8 +1,8 @@
-/** A filter being built: in memory, page by page. An eviction loses it, and the next one begins from the first page. */
+/** A filter that is built in memory, page by page. After an eviction the next build starts over. */
 import { emptyFilter, filterSize, placeOf, setBits } from "@bunting/core";
 import type { SegmentMembers } from "./members.ts";
 
-/** About 200 ms: an object answers nobody else while it works, and each alarm has 30 s of CPU. */
+/** About 200 ms of CPU, during which the object serves no request; an alarm has 30 s. */
 const MEMBERS_AT_ONCE = 100_000;
 const PAGE = 10_000;
 
@@ -29,18 +29,18 @@ export class FilterBuild {
     for (let seen = 0; seen < MEMBERS_AT_ONCE && !this.isComplete; seen += PAGE) {
       let last: string | null = null;
       let rows = 0;
-      let dead = false;
+      let hasStale = false;
       for (const [member, mark] of members.page(this.#after, PAGE)) {
         last = member;
         rows += 1;
-        if (mark < validFrom) dead = true;
+        if (mark < validFrom) hasStale = true;
         else {
           const [a, b] = placeOf(member);
           setBits(filter, size, a, b);
           this.count += 1;
         }
       }
-      if (dead && last !== null) members.drop(last, validFrom);
+      if (hasStale && last !== null) members.drop(last, validFrom);
       this.#after = last;
       this.isComplete = rows < PAGE;
     }

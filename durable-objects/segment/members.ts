@@ -1,16 +1,17 @@
-/** The tables of a big segment: its exact members, and what has changed since its filter. Synchronous throughout. */
+/** A big segment's tables: its exact members, changes since its filter, audit entries and filters. Synchronous. */
 import type { AuditEntry } from "../../workers/store/outbox/change.ts";
 
 /**
- * A member counts from the mark `validFrom` on. An upload that replaces all writes a mark of its own, which becomes
- * `validFrom` at its end: so nobody is missing meanwhile, and who was not in it is gone in one step, however many they are.
+ * A row is a member if its mark is at least `validFrom`. An upload that replaces all members writes a higher mark,
+ * which becomes `validFrom` at its end: until then all old members stay, and then those not uploaded are gone in one
+ * step.
  */
 export type Marks = { mark: number; validFrom: number };
 
-/** Sent: D1 has it. */
+/** Changes that D1 does not have yet, all of one generation. */
 export type PendingChange = { generation: number; added: string[]; removed: string[] };
 
-/** One commit's worth. A UTF-16 unit is at most six bytes of JSON, and the row of the outbox must fit D1's 2 MB. */
+/** The most of one commit. A UTF-16 unit is at most six bytes of JSON, and the outbox's row must fit D1's 2 MB. */
 const MAX_SENT_MEMBERS = 1_000;
 const MAX_SENT_UNITS = 250_000;
 
@@ -34,7 +35,7 @@ export class SegmentMembers {
 
   // Members.
 
-  /** Those of `members` that are members. */
+  /** The given strings that are members. */
   present(members: string[], validFrom: number): string[] {
     return this.#sql
       .exec<{ member: string }>(
@@ -46,7 +47,7 @@ export class SegmentMembers {
       .map(({ member }) => member);
   }
 
-  /** How many are new. `members` are distinct. */
+  /** Returns how many are new. `members` must be distinct. */
   add(members: string[], { mark, validFrom }: Marks): number {
     const before = this.#countOf(members, validFrom);
     this.#sql.exec(
@@ -58,7 +59,7 @@ export class SegmentMembers {
     return members.length - before;
   }
 
-  /** How many are gone. */
+  /** Returns how many were members. */
   remove(members: string[], validFrom: number): number {
     const before = this.#countOf(members, validFrom);
     this.#sql.exec("DELETE FROM members WHERE member IN (SELECT value FROM json_each(?))", JSON.stringify(members));
@@ -69,7 +70,7 @@ export class SegmentMembers {
     return this.#sql.exec<{ n: number }>("SELECT count(*) AS n FROM members WHERE mark >= ?", validFrom).one().n;
   }
 
-  /** In order, after the one given; also those that no longer count. */
+  /** Rows after the given one, in order, including those with an outdated mark. */
   page(after: string | null, limit: number): Iterable<[member: string, mark: number]> {
     const query = "SELECT member, mark FROM members";
     const rows =
@@ -79,7 +80,7 @@ export class SegmentMembers {
     return rows.raw<[string, number]>();
   }
 
-  /** Those among the first up to `through` that no longer count. */
+  /** Deletes rows up to `through` with an outdated mark. */
   drop(through: string, validFrom: number): void {
     this.#sql.exec("DELETE FROM members WHERE member <= ? AND mark < ?", through, validFrom);
   }
@@ -96,7 +97,7 @@ export class SegmentMembers {
 
   // Changes since the filter.
 
-  tell(members: string[], present: boolean, generation: number): void {
+  addPending(members: string[], present: boolean, generation: number): void {
     this.#sql.exec(
       "INSERT OR REPLACE INTO pending SELECT value, ?, ?, 0 FROM json_each(?)",
       present ? 1 : 0,
@@ -105,7 +106,7 @@ export class SegmentMembers {
     );
   }
 
-  /** How many changes are beside that filter, and how long they are in UTF-16 units, about. */
+  /** The number of changes after that filter, and their approximate length in UTF-16 units. */
   pendingAfter(generation: number): { members: number; units: number } {
     return this.#sql
       .exec<{ members: number; units: number }>(
@@ -115,7 +116,7 @@ export class SegmentMembers {
       .one();
   }
 
-  /** The oldest of what D1 has not been told, all of it for one generation. */
+  /** The oldest changes that D1 does not have, all of one generation; null: none. */
   unsent(): PendingChange | null {
     const rows = this.#sql
       .exec<{ member: string; present: number; generation: number }>(
@@ -135,7 +136,7 @@ export class SegmentMembers {
     return since;
   }
 
-  /** Unless they have changed again meanwhile. */
+  /** Marks changes that D1 has now, unless their member has changed again. */
   markSent({ generation, added, removed }: PendingChange): void {
     for (const [members, present] of [[added, 1] as const, [removed, 0] as const]) {
       this.#sql.exec(
@@ -148,36 +149,36 @@ export class SegmentMembers {
     }
   }
 
-  /** What is part of a filter need not be said beside it. */
-  forgetThrough(generation: number): void {
+  /** Deletes changes that the filter of this generation contains. */
+  deletePendingThrough(generation: number): void {
     this.#sql.exec("DELETE FROM pending WHERE generation <= ?", generation);
   }
 
   // Audit entries on their way to D1.
 
-  note(entry: AuditEntry): void {
+  addAudit(entry: AuditEntry): void {
     this.#sql.exec("INSERT INTO audit (entry) VALUES (?)", JSON.stringify(entry));
   }
 
-  notes(): { through: number; entries: AuditEntry[] } {
+  auditEntries(): { through: number; entries: AuditEntry[] } {
     const rows = this.#sql
       .exec<{ id: number; entry: string }>("SELECT id, entry FROM audit ORDER BY id LIMIT 20")
       .toArray();
     return { through: rows.at(-1)?.id ?? 0, entries: rows.map(({ entry }) => JSON.parse(entry) as AuditEntry) };
   }
 
-  forgetNotes(through: number): void {
+  deleteAuditEntries(through: number): void {
     this.#sql.exec("DELETE FROM audit WHERE id <= ?", through);
   }
 
   // Filters in R2.
 
-  /** Known before it is written: what is never published is found and deleted as well. */
+  /** To be called before the filter is written, so that one that is never published is deleted too. */
   logFilter(generation: number, now: number): void {
     this.#sql.exec("INSERT OR REPLACE INTO filters VALUES (?, ?)", generation, now);
   }
 
-  /** From now on the others are kept for those who are still on their way to them. */
+  /** Marks the other filters as superseded: they are kept for FILTER_KEPT_MS. */
   useFilter(generation: number | null, now: number): void {
     this.#sql.exec("UPDATE filters SET supersededAt = ? WHERE supersededAt IS NULL", now);
     this.#sql.exec("UPDATE filters SET supersededAt = NULL WHERE generation = ?", generation);
@@ -194,11 +195,11 @@ export class SegmentMembers {
     return this.#sql.exec<{ at: number | null }>("SELECT min(supersededAt) AS at FROM filters").one().at;
   }
 
-  forgetFilter(generation: number): void {
+  deleteFilter(generation: number): void {
     this.#sql.exec("DELETE FROM filters WHERE generation = ?", generation);
   }
 
-  /** All but the audit entries and the filters, which outlive the members. */
+  /** Deletes members and changes. Audit entries and filters outlive the segment. */
   clear(): void {
     this.#sql.exec("DELETE FROM members");
     this.#sql.exec("DELETE FROM pending");

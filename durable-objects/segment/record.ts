@@ -1,14 +1,14 @@
-/** What a big segment keeps: its state, its members, and the audit entries of what was done to it until D1 has them. */
+/** A big segment's storage: its state, its members, and audit entries until D1 has them. */
 
 import { newId } from "../../workers/platform/random-id.ts";
 import type { SegmentPlace } from "../../workers/store/big-segments.ts";
 import type { AuditEntry } from "../../workers/store/outbox/change.ts";
-import type { Origin } from "../origin.ts";
+import type { RequestOrigin } from "../origin.ts";
 import { SegmentMembers } from "./members.ts";
 import { newState, type SegmentState } from "./state.ts";
 
-/** Who asked, and why, for the audit entry. */
-export type Requester = Origin & { reason: string | null };
+/** The caller and the reason, for the audit entry. */
+export type Requester = RequestOrigin & { reason: string | null };
 
 export class SegmentRecord {
   readonly place: SegmentPlace;
@@ -25,23 +25,23 @@ export class SegmentRecord {
     if (this.#state !== null) this.members.prepare();
   }
 
-  /** Null before anything was done: a made-up name wakes an object, which must leave nothing behind. */
+  /** Null until the first write: an invented name wakes an object, which must leave nothing behind. */
   get stateOrNull(): SegmentState | null {
     return this.#state;
   }
 
   get state(): SegmentState {
-    if (this.#state === null) throw new Error("This segment has no state yet");
+    if (this.#state === null) throw new Error("This segment has no state yet: call `prepare` first");
     return this.#state;
   }
 
-  /** Before the first use. Another segment of that name is begun by `begin`. */
+  /** To be called before the first write. */
   prepare(createdAt: number): void {
     this.members.prepare();
     this.move(newState(createdAt, 1));
   }
 
-  /** Empty, with numbers that were never used: for one that is deleted, or made anew. */
+  /** Empties the segment, which was deleted or created again. Generations continue, since filters are immutable. */
   begin(createdAt: number, now: number): void {
     this.atomically(() => {
       this.members.clear();
@@ -60,9 +60,9 @@ export class SegmentRecord {
     return this.#storage.transactionSync(step);
   }
 
-  note(action: string, origin: Requester, changes: AuditEntry["changes"]): void {
+  addAudit(action: string, origin: Requester, changes: AuditEntry["changes"]): void {
     const { key } = this.place;
     const what = { action, resourceType: "segment", key, changes };
-    this.members.note({ mirrorId: newId("seg"), timestamp: Date.now(), ...origin, ...what } satisfies AuditEntry);
+    this.members.addAudit({ mirrorId: newId("seg"), timestamp: Date.now(), ...origin, ...what } satisfies AuditEntry);
   }
 }

@@ -1,30 +1,30 @@
-/** The upload that a big segment takes, one at a time: gathered in memory, stored by the many, counted at its end. */
+/** A big segment's upload, one at a time: buffered in memory, stored in large batches, counted at its end. */
 
 import { newId } from "../../workers/platform/random-id.ts";
 import type { Requester, SegmentRecord } from "./record.ts";
-import { isReceiving, isTooMany, UPLOAD_SILENCE_MS, type Upload, type UploadMode } from "./state.ts";
+import { isReceiving, isTooMany, UPLOAD_TIMEOUT_MS, type Upload, type UploadMode } from "./state.ts";
 
-export type Begun = { outcome: "begun" | "busy"; upload: Upload };
-export type Received = "taken" | "too-many" | "ended";
+export type UploadBegun = { outcome: "begun" | "busy"; upload: Upload };
+export type UploadReceived = "taken" | "too-many" | "ended";
 
 /**
- * Members come in no order, and each that is stored by itself rewrites a page of 4 KB: a hundred times its size. Stored by so
- * many, sorted, they share pages. About 25 MB of the 128 that an object has.
+ * Members arrive unordered, and each one stored alone rewrites a page of 4 KB, a hundred times its size. Sorted batches
+ * share pages. This many members are about 25 MB of the 128 MB that an object has.
  */
 const BUFFERED_MEMBERS = 200_000;
-/** SQLite takes 2 MB a parameter, and 1,024 characters may be 6 KB of JSON. */
+/** A parameter of SQLite is at most 2 MB, and a member of 1,024 characters is up to 6 KB of JSON. */
 const STATEMENT_MEMBERS = 5_000;
 
 export class SegmentUpload {
   readonly #record: SegmentRecord;
-  /** What has come and is not stored yet: nothing of it has been promised before the end. */
+  /** Members that were received and not stored yet: durability is promised only when the upload ends. */
   #buffer: { id: string; members: string[] } | null = null;
 
   constructor(record: SegmentRecord) {
     this.#record = record;
   }
 
-  begin(mode: UploadMode, origin: Requester, now: number): Begun {
+  begin(mode: UploadMode, origin: Requester, now: number): UploadBegun {
     const before = this.#record.state;
     if (isReceiving(before.upload, now)) return { outcome: "busy", upload: before.upload };
     const upload: Upload = { id: newId("upl"), mode, state: "receiving", received: 0, startedAt: now, at: now };
@@ -34,7 +34,7 @@ export class SegmentUpload {
     return { outcome: "begun", upload };
   }
 
-  receive(id: string, given: string[], now: number): Received {
+  receive(id: string, given: string[], now: number): UploadReceived {
     const upload = this.#receiving(id);
     if (upload === null || this.#buffer === null) return "ended";
     for (const member of given) this.#buffer.members.push(member);
@@ -54,23 +54,22 @@ export class SegmentUpload {
     return "done";
   }
 
-  /** What has come stays: sending it again changes nothing. One that should have replaced the others replaces nobody. */
+  /** Received members stay, so that sending them again changes nothing; an upload that replaces removes no member. */
   abandon(id: string): void {
     if (this.#receiving(id) !== null) this.#end("abandoned");
   }
 
-  /** A Worker that has said nothing for long is gone. */
-  abandonSilent(now: number): void {
+  abandonTimedOut(now: number): void {
     const { upload } = this.#record.state;
-    if (upload?.state === "receiving" && upload.at + UPLOAD_SILENCE_MS <= now) this.#end("abandoned");
+    if (upload?.state === "receiving" && upload.at + UPLOAD_TIMEOUT_MS <= now) this.#end("abandoned");
   }
 
-  /** Whatever was coming was for a segment that is gone. */
-  forget(): void {
+  /** To be called when the segment was deleted. */
+  clearBuffer(): void {
     this.#buffer = null;
   }
 
-  /** In order of the table's key, and many at once: neighbours share the pages that are written. */
+  /** Stores the buffer sorted by the table's key, so that neighbours share the pages that are written. */
   store(): void {
     const { upload, ...state } = this.#record.state;
     if (this.#buffer === null || upload === null || this.#buffer.members.length === 0) return;
@@ -87,7 +86,7 @@ export class SegmentUpload {
     });
   }
 
-  /** Null where it has ended, or where an eviction has lost a part of it: then it ends here. */
+  /** Null if the upload has ended. If an eviction has lost its buffer, this abandons it. */
   #receiving(id: string): Upload | null {
     const upload = this.#record.stateOrNull?.upload;
     if (upload?.id !== id || upload.state !== "receiving") return null;
@@ -112,7 +111,7 @@ export class SegmentUpload {
           members: { from: countBefore, to: count },
           upload: { to: { mode: upload.mode, state: to, received: upload.received } },
         };
-        record.note("segment.upload", origin, changes);
+        record.addAudit("segment.upload", origin, changes);
       }
       record.move({ upload, uploader: null, validFrom, count, uploadedInto: state.next, due: true });
     });

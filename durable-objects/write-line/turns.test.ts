@@ -1,4 +1,4 @@
-/** The lines of writes, as a pure thing: nobody is overtaken, nobody is forgotten, nobody waits for a writer that is gone. */
+/** Turns of writes: none is overtaken, none is lost, and none waits for a write that it does not conflict with. */
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { begin, enter, leave, MAX_AHEAD, MAX_TURN_MS, MAX_WAIT_MS, NO_TURNS, overrunAt, type Turns } from "./turns.ts";
@@ -42,7 +42,7 @@ function play(all: Step[], check: (turns: Turns, begunNow: number[], now: number
   return turns;
 }
 
-test("two writes of one environment never work at once, and a write of the project works alone", () => {
+test("two writes to one environment never run at once, and a write to the project runs alone", () => {
   fc.assert(
     fc.property(steps, (all) => {
       play(all, ({ working }) => {
@@ -54,7 +54,7 @@ test("two writes of one environment never work at once, and a write of the proje
   );
 });
 
-test("of two that meet, the one that came first goes first", () => {
+test("of two writes to the same environment, the first to arrive runs first", () => {
   fc.assert(
     fc.property(steps, (all) => {
       play(all, ({ waiting, working }) => {
@@ -66,7 +66,7 @@ test("of two that meet, the one that came first goes first", () => {
   );
 });
 
-test("no wake-up is lost: whoever waits meets somebody who works or who waits before it", () => {
+test("no wake-up is lost: every waiting write is behind a running or an earlier waiting one", () => {
   fc.assert(
     fc.property(steps, (all) => {
       play(all, ({ waiting, working }, _, now) => {
@@ -74,14 +74,14 @@ test("no wake-up is lost: whoever waits meets somebody who works or who waits be
           const before = [...working, ...waiting.slice(0, index)];
           expect(before.some((other) => meet(other.environments, ticket.environments))).toBe(true);
         });
-        // Or a timer would have to find it: that one is set.
+        // If a running turn overruns, the timer starts the next one.
         if (waiting.length > 0) expect(overrunAt({ waiting, working, turnMs: 0 })).toBeGreaterThan(now);
       });
     }),
   );
 });
 
-test("everybody has a turn in the end, also behind writers who are never heard of again", () => {
+test("every write gets a turn, also behind writers that crashed", () => {
   fc.assert(
     fc.property(steps, (all) => {
       let turns = play(all, () => {});
@@ -97,14 +97,14 @@ test("everybody has a turn in the end, also behind writers who are never heard o
   );
 });
 
-test("leaving twice, or by somebody who is not there, changes nothing", () => {
+test("leaving twice, or with an unknown ticket, changes nothing", () => {
   const entered = begin(enter(NO_TURNS, { id: 1, environments: ["a"] }, 0).turns!, 0).turns;
   const left = leave(entered, 1, 10);
   expect(leave(left, 1, 1_000)).toEqual(left);
   expect(leave(left, 77, 1_000)).toEqual(left);
 });
 
-test("a line is bounded, by how many stand in it and by how long they will take", () => {
+test("a line is bounded by its length and its estimated wait", () => {
   const full = (turnMs: number, length: number): Turns => ({
     waiting: Array.from({ length: length - 1 }, (_, index) => ({ id: index + 2, environments: ["a"], since: 0 })),
     working: [{ id: 1, environments: ["a"], since: 0 }],
@@ -115,13 +115,13 @@ test("a line is bounded, by how many stand in it and by how long they will take"
   expect(enter(full(1, MAX_AHEAD), ticket, 0)).toEqual({ turns: null, ahead: MAX_AHEAD, waitMs: MAX_AHEAD });
   const tooSlow = MAX_WAIT_MS / 10 + 1;
   expect(enter(full(tooSlow, 10), ticket, 0)).toEqual({ turns: null, ahead: 10, waitMs: Math.round(10 * tooSlow) });
-  // However slow: one that goes next is let in, so that it can be found out whether it is slow still.
+  // The next ticket is never refused, since its turn shows whether turns are still slow.
   expect(enter(full(60_000, 1), ticket, 0).turns).not.toBeNull();
-  // Those of another environment are not in the way.
+  // Writes to another environment do not count.
   expect(enter(full(1, MAX_AHEAD), { id: 9_999, environments: ["b"] }, 0)).toMatchObject({ ahead: 0 });
 });
 
-test("how long a turn takes is learnt from those that end", () => {
+test("the duration of a turn is a moving average of ended turns", () => {
   let turns = NO_TURNS;
   for (let id = 1; id <= 60; id++) {
     turns = begin(enter(turns, { id, environments: ["a"] }, id * 1_000).turns!, id * 1_000).turns;
@@ -129,4 +129,28 @@ test("how long a turn takes is learnt from those that end", () => {
   }
   expect(turns.turnMs).toBeGreaterThan(390);
   expect(turns.turnMs).toBeLessThanOrEqual(400);
+});
+
+test("a turn that overruns counts in the moving average with its full duration", () => {
+  let turns = NO_TURNS;
+  for (let id = 1; id <= 20; id++)
+    turns = begin(enter(turns, { id, environments: ["a"] }, 0).turns!, id * MAX_TURN_MS).turns;
+  expect(turns.turnMs).toBeGreaterThan(MAX_TURN_MS / 2);
+  turns = { ...turns, waiting: Array.from({ length: 5 }, (_, n) => ({ id: 90 + n, environments: ["a"], since: 0 })) };
+  expect(enter(turns, { id: 99, environments: ["a"] }, 0).turns).toBeNull();
+});
+
+test("the next tickets are found in linear time (Q9)", () => {
+  let looks = 0;
+  const ticket = (id: number) => ({
+    id,
+    since: 0,
+    get environments() {
+      looks++;
+      return [`environment-${id % 20}`];
+    },
+  });
+  const waiting = Array.from({ length: 5_000 }, (_, id) => ticket(id));
+  expect(begin({ ...NO_TURNS, waiting }, 0).begun).toHaveLength(20);
+  expect(looks).toBeLessThanOrEqual(5 * waiting.length);
 });

@@ -145,9 +145,9 @@ class Walk {
   }
 
   /** Null where the evaluator calls the flag malformed, or meets a cycle. */
-  #probe(asking: Partial<Flag>): boolean | null {
+  #probe(fields: Partial<Flag>): boolean | null {
     const { revision } = this.#evaluator;
-    const flags = { [PROBE]: { ...PROBE_FLAG, ...asking } };
+    const flags = { [PROBE]: { ...PROBE_FLAG, ...fields } };
     this.#evaluator.apply({ revision, previous: revision, flags, segments: {} });
     const { variation, reason } = this.#evaluator.evaluate(PROBE, this.#context, null);
     return reason === "ERROR" ? null : variation === "yes";
@@ -164,7 +164,7 @@ class Walk {
 
   #otherFlag(flag: string, variations: string[]): string {
     const { variation, reason } = this.#evaluator.evaluate(flag, this.#context, null);
-    return `flag ${shown(flag)} comes to ${shown(variation)} by ${reason}, asked for is ${variations.map(shown).join(" or ")}`;
+    return `flag ${shown(flag)} is ${shown(variation)} by ${reason}, required is ${variations.map(shown).join(" or ")}`;
   }
 
   /** Whether all of them hold, and why: the first that does not, or each. */
@@ -196,11 +196,11 @@ class Walk {
       return [holds, together(holds === false ? each : each.filter(([one]) => one === holds).slice(0, 1))];
     }
     if (not !== undefined) return [holds, this.#condition(not)[1]];
-    return [holds, `${shown(condition)} is no condition, which never holds`];
+    return [holds, `${shown(condition)} is not a condition, so it never holds`];
   }
 }
 
 const together = (said: [boolean | null, string][]): string =>
-  said.length === 0 ? "nothing is asked for" : said.map(([, words]) => words).join(", and ");
+  said.length === 0 ? "there is no condition" : said.map(([, words]) => words).join(", and ");
 
 const number = (value: number): string => String(value).replace(/\B(?=(\d{3})+$)/g, ",");

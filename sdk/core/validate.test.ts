@@ -45,8 +45,8 @@ const ranges = (...of: [string, unknown, unknown][]) =>
 const VALUE = "/rules/0/conditions/0/values/0";
 const PLACE = "/rules/0/conditions/0";
 
-/** Each mistake alone: the document, and where and as what it is reported. */
-const MISTAKES: [description: string, document: Flag | Segment, pointer: string, code: string][] = [
+/** Each validation error alone: the document, and the pointer and code of the report. */
+const INVALID_DOCUMENTS: [description: string, document: Flag | Segment, pointer: string, code: string][] = [
   ["an offVariation that does not exist", flag({ offVariation: "x" }), "/offVariation", "variation-not-found"],
   [
     "a target's variation",
@@ -236,7 +236,7 @@ const size = ({ flags, segments }: Documents) => Object.keys(flags).length + Obj
 const kindOf = (document: Flag | Segment) => ("variations" in document ? "flag" : "segment");
 
 describe("validate", () => {
-  it.each(MISTAKES)("reports %s, and nothing else", (_, document, pointer, code) => {
+  it.each(INVALID_DOCUMENTS)("reports %s, and nothing else", (_, document, pointer, code) => {
     const problems = validate(kindOf(document), document, documents);
     expect(problems.map((problem) => [problem.pointer, problem.code])).toEqual([[pointer, code]]);
     expect(problems[0]!.message).toMatch(/^\S.*\.$/);
@@ -269,7 +269,7 @@ describe("validate", () => {
     ).toEqual([]);
   });
 
-  it("reports every mistake at once, each at its place", () => {
+  it("reports all validation errors together, each with its pointer", () => {
     const problems = validate(
       "flag",
       flag({ key: "a b", type: "?", offVariation: "x", fallthrough: { variation: "y" } }),
@@ -363,7 +363,7 @@ describe("validate", () => {
     expect(sound).toBeGreaterThan(100);
   });
 
-  it("asks of operands exactly what evaluation can use (EV-13)", () => {
+  it("accepts exactly the operands that evaluation can use (EV-13)", () => {
     const operands: Json[] = ["x", "", "1.0.0", "2020-01-01T00:00:00Z", "10.0.0.0/8", "(", 5, 0, true, null, [], {}];
     const operators: Operator[] = ["startsWith", "matches", "lessThan", "before", "semverEqual", "cidr"];
     for (const op of operators) {
@@ -379,7 +379,7 @@ describe("validate", () => {
           flags: { f: tested },
           segments: {},
         };
-        // Negated and of no usable type, the attribute tells whether the operand was usable.
+        // Negated and of no usable type, the attribute shows whether the operand was usable.
         expect([op, operand, compile(rules).evaluate("f", { p: {} }, null).reason === "RULE_MATCH"]).toEqual([
           op,
           operand,

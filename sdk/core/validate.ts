@@ -1,4 +1,4 @@
-/** Every mistake in a document, for those who write documents (EV-4, EV-8, EV-13). Not for SDKs: those answer MALFORMED_FLAG. */
+/** All validation errors of a document, for code that writes documents (EV-4, EV-8, EV-13). SDKs answer MALFORMED_FLAG instead. */
 import { BUCKETS } from "./bucketing/bucket.ts";
 import { MAX_DEPTH } from "./evaluate/evaluate.ts";
 import { type Documents, find, type Kind, longestChain } from "./references/graph.ts";
@@ -40,7 +40,7 @@ export function validate(kind: Kind, document: unknown, documents: Documents): P
 
 function checkFlag(flag: Fields, report: Report): void {
   if (!TYPES.includes(flag.type)) {
-    report.add(["type"], "type-unknown", `${show(flag.type)} is no type of flag: use one of ${TYPES.join(", ")}.`);
+    report.add(["type"], "type-unknown", `${show(flag.type)} is not a flag type: use one of ${TYPES.join(", ")}.`);
   }
   if (typeof flag.on !== "boolean") report.add(["on"], "not-a-boolean", "This must be true or false.");
   const variations = checkVariations(flag, report);
@@ -113,7 +113,7 @@ function checkVariations(flag: Fields, report: Report): ReadonlySet<unknown> {
       report.add(
         [...path, "value"],
         "variation-value-type",
-        `${show(variation.value)} is no value of a ${flag.type} flag: give a ${flag.type}, or change the flag's type.`,
+        `${show(variation.value)} is not a value of a ${flag.type} flag: give a ${flag.type}, or change the flag's type.`,
       );
     }
   }

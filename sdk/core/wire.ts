@@ -3,7 +3,7 @@ import type { ErrorCode, Reason } from "./decision.ts";
 import type { Exposure } from "./evaluate/exposures.ts";
 import type { Flag, Json, Segment } from "./ruleset.ts";
 
-/** A change on top of `previous`; a document that is null has been deleted. */
+/** A change on top of `previous`, or of any revision from there to before `revision`; a document that is null has been deleted. */
 export type Delta = {
   revision: number;
   previous: number;
@@ -13,7 +13,7 @@ export type Delta = {
   members?: Record<string, MemberChange>;
 };
 
-/** Who is a member now and who is none, whatever was said before: twice changes nothing. */
+/** Members added and removed, whatever their state was before: applying a change twice has no effect. */
 export type MemberChange = { added: string[]; removed: string[] };
 
 /** First on every stream: the window for the client's next reconnect, known before it is needed. */
@@ -33,7 +33,7 @@ export type GoodbyeMessage = { type: "goodbye"; withinMs: number; reason: string
 export type ServerMessage = HelloMessage | PatchMessage | ResyncMessage | HeartbeatMessage | GoodbyeMessage;
 
 /**
- * What a client key is told of a flag: never why in detail. `variation` is null where the code's default is meant;
+ * What a client key receives of a flag: never the details of the reason. `variation` is null where the code's default is meant;
  * `version` is the flag's.
  */
 export type EvaluatedFlag = {
@@ -43,7 +43,7 @@ export type EvaluatedFlag = {
   version: number;
   /** ERROR only. */
   errorCode?: ErrorCode;
-  /** What to tell of whoever is shown this; absent where nothing is wanted. */
+  /** What to report once a user is shown this value; absent where nothing is reported. */
   exposure?: Exposure;
 };
 
@@ -72,7 +72,7 @@ export const PONG = "pong";
 export const MAX_MESSAGE_BYTES = 65_536;
 
 export const HEARTBEAT_SECONDS = 25;
-/** A relay drops sockets from which it has heard nothing for this long. */
+/** A relay drops sockets from which it has received nothing for this long. */
 export const SILENCE_SECONDS = 75;
 
 /** Events: docs/protocol.md, "Events". Times are epoch milliseconds. */

@@ -1,4 +1,4 @@
-/** What a page's client says and keeps, with a server that answers whatever it is asked; test/browser has the real one. */
+/** What a page's client sends and stores, with a server that answers every request; test/browser has the real one. */
 import { afterEach, describe, expect, test, vi } from "vitest";
 import { newStorage } from "../../test/support/visitor.ts";
 import { type BrowserClient, type BrowserOptions, type Context, createClient, type DeviceStorage } from "./browser.ts";
@@ -71,7 +71,7 @@ describe("whom the flags are for", () => {
     expect(await seen).toBe("cem");
   });
 
-  test("contexts that change within one tick of a coarse clock all settle", async () => {
+  test("contexts that change within one tick of a coarse clock all resolve", async () => {
     open({ context: { targetingKey: "ada" } });
     await client.ready();
     vi.spyOn(performance, "now").mockReturnValue(performance.now());
@@ -100,7 +100,7 @@ describe("a new context that gets no values", () => {
     };
   };
 
-  test("is told so when the key is refused, and those of the one before are served", async () => {
+  test("resolves to false when the key is refused, and the previous context's values are served", async () => {
     await after(unauthorised)();
     expect(await client.setContext({ targetingKey: "ben" }, { timeoutMs: Number.POSITIVE_INFINITY })).toBe(false);
     expect(client.status()).toMatchObject({ refused: true, connected: false });
@@ -110,7 +110,7 @@ describe("a new context that gets no values", () => {
   test.each([
     ["cannot be reached", unreachable],
     ["says nothing", silent],
-  ])("is told so when the time is up and the server %s; nobody calls them confirmed", async (_, next) => {
+  ])("resolves to false when the time is up and the server %s, and no values count as confirmed", async (_, next) => {
     await after(next)();
     expect(await client.setContext({ targetingKey: "ben" }, { timeoutMs: 20 })).toBe(false);
     expect(client.status()).toMatchObject({ connected: false, verifiedAgeMs: null });
@@ -142,7 +142,7 @@ describe("a new context that gets no values", () => {
     expect(client.string("who", "")).toBe("ben");
   });
 
-  test("settles when the client is closed, and at once where it is or where a server draws", async () => {
+  test("resolves when the client is closed, and at once where it is or where a server draws", async () => {
     await after(silent)();
     const asked = client.setContext({ targetingKey: "ben" }, { timeoutMs: Number.POSITIVE_INFINITY });
     await client.close();
@@ -152,7 +152,7 @@ describe("a new context that gets no values", () => {
   });
 });
 
-test("waits for the first values for as long as it is told, however long that is", async () => {
+test("waits for the first values for as long as `timeoutMs` says, however long that is", async () => {
   let reply = () => {};
   const late = new Promise<void>((resolve) => {
     reply = resolve;
@@ -166,7 +166,7 @@ test("waits for the first values for as long as it is told, however long that is
 test.each([
   ["REFUSED", async () => new Response(null, { status: 401 }), "Bunting: REFUSED, the server answered 401"],
   ["UNREACHABLE", () => Promise.reject(new TypeError("Failed to fetch")), "Bunting: UNREACHABLE, Failed to fetch"],
-] as const)("the log tells by its code what is documented of it: %s", async (_, fetch, message) => {
+] as const)("the log names the documented code: %s", async (_, fetch, message) => {
   const error = vi.fn();
   open({ fetch, logger: { warn: () => {}, error }, events: false });
   await vi.waitFor(() => expect(error).toHaveBeenCalledWith(message));
@@ -223,7 +223,7 @@ describe("on a device", () => {
 describe("where a server draws", () => {
   const who = { value: "from the page", variation: "a", reason: "STATIC", version: 1 } as const;
 
-  test("nobody is asked or told anything, and visitors share no storage", async () => {
+  test("nothing is requested or sent, and visitors share no storage", async () => {
     const getItem = vi.fn(() => null);
     const setItem = vi.fn();
     open({ offline: true, bootstrap: { revision: 1, flags: { who } }, cache: { getItem, setItem } });

@@ -2,7 +2,7 @@ import type { Context, Decision, Json } from "@bunting/core";
 import type { EvaluatedFlag, PutMessage, ValuesMessage } from "@bunting/core/wire";
 import { beacon, deviceStorage, watchPage } from "./browser/page.ts";
 import { type DeviceStorage, valueCache } from "./browser/value-cache.ts";
-import { settle, type Waiting, within } from "./browser/waiting.ts";
+import { resolveAll, type Waiting, within } from "./browser/waiting.ts";
 import type { FlagTypes, KeyOf } from "./client/client.ts";
 import { VERSION } from "./client/credentials.ts";
 import { type EventOptions, Events } from "./events/events.ts";
@@ -12,7 +12,7 @@ import type { News } from "./sync/state.ts";
 import type { Transport } from "./sync/transport.ts";
 import { pollingTransport } from "./transports/polling.ts";
 import type { Fetch } from "./transports/protocol.ts";
-import { isServed, type Values, type ValuesDialect, valuesDialect } from "./transports/values-protocol.ts";
+import { isServed, type Values, type ValuesProtocol, valuesProtocol } from "./transports/values-protocol.ts";
 import { webSocketTransport } from "./transports/websocket.ts";
 
 export type { Context, Decision, Json } from "@bunting/core";
@@ -23,7 +23,7 @@ export type { EventOptions } from "./events/events.ts";
 export type { Values } from "./transports/values-protocol.ts";
 
 /** A way to stream: `"websocket"`, or `sse` of `@bunting/sdk/sse`. */
-export type Stream = "websocket" | ((dialect: ValuesDialect) => Transport<PutMessage, ValuesMessage>);
+export type Stream = "websocket" | ((protocol: ValuesProtocol) => Transport<PutMessage, ValuesMessage>);
 
 export type BrowserOptions = {
   /** The environment's client key (`bnt_cli_…`), which is public. */
@@ -36,13 +36,13 @@ export type BrowserOptions = {
   name?: string;
   /** The answer of an earlier `POST /client/v1/flags` for the same context, as the page was served with it. */
   bootstrap?: { revision: number; flags: Values };
-  /** Where values and the anonymous id are kept: `localStorage` unless told; `false` keeps nothing on the device. */
+  /** Where values and the anonymous id are kept: `localStorage` by default; `false` keeps nothing on the device. */
   cache?: DeviceStorage | false;
-  /** WebSocket unless told; polling every 30 s is always the last resort, and the only one with `[]`. */
+  /** WebSocket by default; polling every 30 s is always the last resort, and the only one with `[]`. */
   streams?: readonly Stream[];
   /** What is recorded about evaluations; `false` sends nothing at all. */
   events?: EventOptions | false;
-  /** Asks and tells nobody, keeps nothing on the device and serves what `bootstrap` says: for rendering on a server. */
+  /** Opens no connection, stores nothing on the device and serves `bootstrap`: for rendering on a server. */
   offline?: boolean;
   logger?: Pick<Console, "warn" | "error">;
   fetch?: Fetch;
@@ -66,8 +66,8 @@ export type BrowserEvents = {
   stale: { forMs: number };
   connected: { transport: string };
   disconnected: { transport: string; reason: string };
-  /** REFUSED: the key, or this origin. UNREACHABLE: the server. GARBAGE: an answer that could not be used. EVENTS: telemetry is not being taken. */
-  error: { code: "REFUSED" | "UNREACHABLE" | "GARBAGE" | "EVENTS"; message: string };
+  /** REFUSED: the key, or this origin. UNREACHABLE: the server. INVALID_RESPONSE: a response that could not be used. EVENTS: telemetry is not being taken. */
+  error: { code: "REFUSED" | "UNREACHABLE" | "INVALID_RESPONSE" | "EVENTS"; message: string };
 };
 
 export type BrowserClient<Flags extends FlagTypes = FlagTypes> = {
@@ -93,20 +93,20 @@ export type BrowserClient<Flags extends FlagTypes = FlagTypes> = {
   shown(key: keyof Flags & string, flag: EvaluatedFlag | undefined, defaultValue?: Json): Decision;
   /** What the page was served with. */
   readonly bootstrap: Values;
-  /** A metric of the visitor; `value` is 1 unless told. */
+  /** A metric of the visitor; `value` is 1 by default. */
   track(metric: string, value?: number): void;
   /** With what was added to the one given. */
   readonly context: Context;
   /**
-   * Until the values for this context are here, those of the one before are served. Answers true when they are, the server's or
-   * what the device kept; false when the time (5,000 ms unless told) is up first, the key is refused or the client closed: they
-   * are still served as soon as they come. Never rejects.
-   * @throws TypeError for a context that is no JSON; the one before stays then.
+   * Until the values for this context are here, the previous context's are served. Resolves to true when they are, from the server or
+   * from the device's cache; to false when the time (5,000 ms by default) is up first, the key is refused or the client is closed:
+   * they are still served as soon as they arrive. Never rejects.
+   * @throws TypeError for a context that is not JSON; the previous one stays then.
    */
   setContext(context: Context, options?: { timeoutMs?: number }): Promise<boolean>;
   /** Calls the listener from now on, until the answer is called. What a listener throws is logged and goes no further. */
   on<Name extends keyof BrowserEvents>(name: Name, listener: (detail: BrowserEvents[Name]) => void): () => void;
-  /** Waits for the first values of the server: false when the time (5,000 ms unless told) is up first, the key is refused or the client closed. Never rejects. */
+  /** Waits for the first values of the server: false when the time (5,000 ms by default) is up first, the key is refused or the client closed. Never rejects. */
   ready(options?: { timeoutMs?: number }): Promise<boolean>;
   status(): BrowserStatus;
   /** Sends the buffered events. Never rejects. */
@@ -137,10 +137,10 @@ export function createClient<Flags extends FlagTypes = FlagTypes>(options: Brows
   const anonymousId = cache.anonymousId();
   const listeners: { [Name in keyof BrowserEvents]?: Set<(detail: BrowserEvents[Name]) => void> } = {};
   const warned = new Set<string>();
-  /** Who waits for the first answer, and who for the values of the newest context. */
+  /** Callers that wait for the first answer, and callers that wait for the newest context's values. */
   const waiting: Waiting = new Set();
   const pending: Waiting = new Set();
-  /** The values are still those of the context before. */
+  /** The values are still the previous context's. */
   let isForeign = false;
   /** Whose value each flag is, those included that have been replaced and may still be on the page. */
   const contexts = new WeakMap<EvaluatedFlag, Context>();
@@ -160,7 +160,7 @@ export function createClient<Flags extends FlagTypes = FlagTypes>(options: Brows
   if (first) hold(first.flags, first.revision);
 
   const client = `bunting-browser/${VERSION};instance=${uuid()}${name ? `;name=${encodeURIComponent(name)}` : ""}`;
-  const dialect = valuesDialect(
+  const protocol = valuesProtocol(
     url.replace(/\/+$/, ""),
     clientKey,
     client,
@@ -172,7 +172,7 @@ export function createClient<Flags extends FlagTypes = FlagTypes>(options: Brows
       ? null
       : new Events(
           // Without `keepalive`, whose 64 KB a second batch would exceed: a page that is left hands over what is under way.
-          (batch, signal) => dialect.fetch(dialect.eventsUrl, { method: "POST", body: batch, signal }),
+          (batch, signal) => protocol.fetch(protocol.eventsUrl, { method: "POST", body: batch, signal }),
           systemClock,
           uuid,
           options.events ?? {},
@@ -190,10 +190,10 @@ export function createClient<Flags extends FlagTypes = FlagTypes>(options: Brows
       report,
     },
     {
-      polling: pollingTransport(dialect, systemClock),
+      polling: pollingTransport(protocol, systemClock),
       streams: {
-        ...(streams.includes("websocket") && { websocket: webSocketTransport(dialect) }),
-        ...(custom && { sse: custom(dialect) }),
+        ...(streams.includes("websocket") && { websocket: webSocketTransport(protocol) }),
+        ...(custom && { sse: custom(protocol) }),
       },
     },
     systemClock,
@@ -204,9 +204,9 @@ export function createClient<Flags extends FlagTypes = FlagTypes>(options: Brows
   if (!offline) {
     feed.start();
     unwatch = watchPage({
-      leave: () => events?.handOver((batch) => beacon(dialect.eventsUrl, batch)),
-      sleep: () => feed.tell("sleep"),
-      wake: () => feed.tell("wake"),
+      leave: () => events?.handOver((batch) => beacon(protocol.eventsUrl, batch)),
+      sleep: () => feed.notify("sleep"),
+      wake: () => feed.notify("wake"),
     });
     flushLater();
   }
@@ -226,12 +226,12 @@ export function createClient<Flags extends FlagTypes = FlagTypes>(options: Brows
     context = next;
   }
 
-  /** All values of the newest context. A listener that asks for another one waits for that one's own. */
+  /** All values of the newest context. A listener that sets another context waits for that context's values. */
   function answer({ flags, revision }: Pick<PutMessage, "flags" | "revision">): void {
-    const asked = [...pending];
+    const waitingNow = [...pending];
     isForeign = false;
     hold(flags, revision);
-    settle(asked, true);
+    resolveAll(waitingNow, true);
   }
 
   /** What is as it was stays the same object, so that nobody draws it again; null and absent is gone. */
@@ -262,10 +262,10 @@ export function createClient<Flags extends FlagTypes = FlagTypes>(options: Brows
     if (isReady) return;
     isReady = true;
     emit("ready", { revision: revision! });
-    settle(waiting, true);
+    resolveAll(waiting, true);
   }
 
-  /** Nobody answers for this context: what it was served last is nearer than another's values. Answers whether the values are its own. */
+  /** Without a response for this context, its cached values are better than another context's. Returns whether its own values are served. */
   function recall(): boolean {
     const kept = isForeign && !closed && cache.read(body);
     if (kept) answer(kept);
@@ -278,8 +278,8 @@ export function createClient<Flags extends FlagTypes = FlagTypes>(options: Brows
       logger.error(say(`${news.code}, ${news.message}`));
       if (news.code === "REFUSED") {
         refused = true;
-        settle(waiting, false);
-        settle(pending, false);
+        resolveAll(waiting, false);
+        resolveAll(pending, false);
       } else if (news.code === "UNREACHABLE") recall();
     }
     emit(type, detail as never);
@@ -341,9 +341,9 @@ export function createClient<Flags extends FlagTypes = FlagTypes>(options: Brows
       become(given);
       if (closed || offline) return Promise.resolve(false);
       isForeign = true;
-      const settled = within(timeoutMs, pending);
-      feed.tell("forget");
-      return settled.then((came) => came || recall());
+      const confirmed = within(timeoutMs, pending);
+      feed.notify("forget");
+      return confirmed.then((came) => came || recall());
     },
     on(name, listener) {
       const set: Set<typeof listener> = listeners[name] ?? new Set();
@@ -367,8 +367,8 @@ export function createClient<Flags extends FlagTypes = FlagTypes>(options: Brows
       closed = true;
       cancelFlush();
       feed.close();
-      settle(waiting, false);
-      settle(pending, false);
+      resolveAll(waiting, false);
+      resolveAll(pending, false);
       await events?.flush();
       unwatch();
     },

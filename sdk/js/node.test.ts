@@ -47,7 +47,7 @@ async function live(options: Partial<NodeOptions> = {}): Promise<Client> {
 describe.each(["websocket", "sse"] as const)("over %s", (transport) => {
   const streams = { streams: [transport] };
 
-  test("a change reaches a getter and tells its keys, revision and age (R15)", async () => {
+  test("a change reaches a getter and reports its keys, revision and age (R15)", async () => {
     const client = await live(streams);
     expect(client.boolean("new-checkout", true, user)).toBe(false);
     const change = next(client, "change");
@@ -67,7 +67,7 @@ describe.each(["websocket", "sse"] as const)("over %s", (transport) => {
     expect(client.details("new-checkout", true, user)).toMatchObject({ value: false, reason: "KILLED" });
   });
 
-  test("garbage, unknown messages and unknown fields change nothing (EV-36)", async () => {
+  test("invalid responses, unknown messages and unknown fields change nothing (EV-36)", async () => {
     const client = await live(streams);
     for (const text of [
       "{",
@@ -83,7 +83,7 @@ describe.each(["websocket", "sse"] as const)("over %s", (transport) => {
     const change = next(client, "change");
     peer.publish({ ...on(2), sparkle: true } as Flag);
     expect((await change).revision).toBe(11);
-    expect(client.status().garbage).toBe(5);
+    expect(client.status().invalidResponses).toBe(5);
     expect(logged).toHaveLength(1);
   });
 
@@ -97,7 +97,7 @@ describe.each(["websocket", "sse"] as const)("over %s", (transport) => {
     expect(peer.requests.findLast(({ url }) => url.includes("ruleset"))?.url).toBe("/sdk/v1/ruleset?revision=12");
   });
 
-  test("a resync fetches the ruleset, at least at the revision that was told", async () => {
+  test("a resync fetches the ruleset, at least at the revision that was requested", async () => {
     const client = await live(streams);
     const change = next(client, "change");
     peer.change(on(2));
@@ -169,7 +169,7 @@ test("where WebSockets are refused it streams by SSE (Q11)", async () => {
   expect(client.status()).toMatchObject({ transport: "sse", circuits: { websocket: { failures: 5 } } });
 });
 
-test("with no streams it polls, and asks with the ETag", async () => {
+test("with no streams it polls, and sends the ETag", async () => {
   const client = connect({ streams: [] });
   expect(await client.ready()).toBe(true);
   expect(client.status()).toMatchObject({ transport: "polling", connected: true, revision: 10 });
@@ -177,7 +177,7 @@ test("with no streams it polls, and asks with the ETag", async () => {
 });
 
 describe("starting (R15)", () => {
-  test("without waiting, getters answer defaults; ready() tells when flags have come", async () => {
+  test("without waiting, getters answer defaults; ready() resolves when flags have come", async () => {
     peer.ruleset = rulesetOf(1, [on()]);
     const client = connect();
     expect(client.details("new-checkout", false, user)).toMatchObject({ value: false, errorCode: "FLAG_NOT_FOUND" });
@@ -217,7 +217,7 @@ describe("starting (R15)", () => {
     ["not a ruleset", '{"hello":"world"}'],
     ["of a later schema", '{"schema":2,"revision":10}'],
     ["with a flag that is no document", '{"schema":1,"revision":10,"flags":{"a":null}}'],
-  ])("a snapshot that is %s is not taken, and asked for again", async (_, body) => {
+  ])("a snapshot that is %s is not used, and requested again", async (_, body) => {
     peer.body = body;
     const client = connect();
     await next(client, "error");
@@ -373,7 +373,7 @@ describe("close()", () => {
     expect(client.boolean("new-checkout", true, user)).toBe(false);
   });
 
-  test("before anything was answered, it settles whoever waits", async () => {
+  test("before any response, it resolves all waiting callers", async () => {
     const client = connect();
     const ready = client.ready();
     await client.close();

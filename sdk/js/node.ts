@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import type { Ruleset } from "@bunting/core";
 import type { PatchMessage } from "@bunting/core/wire";
 import { Client, type FlagTypes, type Logger } from "./client/client.ts";
-import { checkUrl, clientHeader, environmentOf, serverKeyMistake } from "./client/credentials.ts";
+import { checkUrl, clientHeader, environmentOf, validateServerKey } from "./client/credentials.ts";
 import { Filters } from "./client/segment-filters.ts";
 import { type EventOptions, Events } from "./events/events.ts";
 import { FilterFiles, RulesetFile } from "./node/cache.ts";
@@ -16,7 +16,7 @@ import {
   acknowledgement,
   postEvents,
   type RulesetMessage,
-  rulesetDialect,
+  rulesetProtocol,
   type SocketConstructor,
 } from "./transports/ruleset-protocol.ts";
 import { webSocketTransport } from "./transports/websocket.ts";
@@ -36,7 +36,7 @@ export type NodeOptions = {
   bootstrap?: Ruleset;
   /**
    * Keeps the last ruleset in a file of this directory, one for each environment, and the filters of its big segments;
-   * any number of processes may share it. A process that starts while nothing can be reached evaluates with it. None unless told.
+   * any number of processes may share it. A process that starts while nothing can be reached evaluates with it. None by default.
    */
   cache?: { directory: string };
   /** Streams to use, WebSocket first; polling every 30 s is always the last resort. */
@@ -51,11 +51,11 @@ export type NodeOptions = {
  * A client for Node 22 and later, Bun and Deno, which starts at once and without blocking: `await client.ready()` waits
  * for flags. It holds no process: one that has nothing else to do closes it and ends. Behind a proxy, Node wants
  * `NODE_USE_ENV_PROXY=1`.
- * @throws TypeError that names the mistake and its remedy, for options that can never work.
+ * @throws TypeError that says what is wrong and what to do, for options that can never work.
  */
 export function createClient<Flags extends FlagTypes = FlagTypes>(options: NodeOptions): Client<Flags> {
-  const mistake = serverKeyMistake(options.serverKey);
-  if (mistake !== null) throw new TypeError(`Bunting: ${mistake}`);
+  const problem = validateServerKey(options.serverKey);
+  if (problem !== null) throw new TypeError(`Bunting: ${problem}`);
   const instance = randomUUID();
   const headers = {
     Authorization: `Bearer ${options.serverKey}`,
@@ -84,16 +84,16 @@ export function createClient<Flags extends FlagTypes = FlagTypes>(options: NodeO
     ...(kept && { keep: kept.ruleset }),
   };
   const transports = transportsFor(endpoint, options.streams ?? ["websocket", "sse"]);
-  let letProcessBe = () => {};
+  let releaseProcess = () => {};
   const client = new Client<Flags>(wiring, (store) => {
     const feed = liveFeed(store, transports, systemClock, Math.random);
     const close = () => {
-      letProcessBe();
+      releaseProcess();
       feed.close();
     };
     return { ...feed, close };
   });
-  letProcessBe = outlivedBy(instance, () => client.close());
+  releaseProcess = outlivedBy(instance, () => client.close());
   return client;
 }
 
@@ -113,12 +113,12 @@ function cacheFor({ cache, serverKey }: NodeOptions, logger: Logger): Kept | nul
 
 function transportsFor(endpoint: Endpoint, streams: readonly string[]): Transports<RulesetMessage, PatchMessage> {
   const Socket = globalThis.WebSocket as unknown as SocketConstructor | undefined;
-  const dialect = rulesetDialect(endpoint, Socket);
+  const protocol = rulesetProtocol(endpoint, Socket);
   return {
-    polling: pollingTransport(dialect, systemClock),
+    polling: pollingTransport(protocol, systemClock),
     streams: {
-      ...(streams.includes("websocket") && Socket !== undefined && { websocket: webSocketTransport(dialect) }),
-      ...(streams.includes("sse") && { sse: sseTransport(dialect) }),
+      ...(streams.includes("websocket") && Socket !== undefined && { websocket: webSocketTransport(protocol) }),
+      ...(streams.includes("sse") && { sse: sseTransport(protocol) }),
     },
     acknowledgement,
   };

@@ -14,11 +14,11 @@ import {
 import type { Client } from "./client/client.ts";
 import { contextOf, Health, NOT_READY, REFUSED, resolutionOf, type Type } from "./openfeature/resolution.ts";
 
-/** What a provider asks of a client: those of `/node`, `/testing` and, as its `client`, `/workers` have it. */
+/** What a provider needs of a client: those of `/node`, `/testing` and, as its `client`, `/workers` have it. */
 export type ProviderClient = Pick<Client, "details" | "track" | "on" | "ready" | "status" | "close">;
 
 export type ProviderOptions = {
-  /** The longest that initialising waits for flags. 5,000 ms unless told. */
+  /** The longest that initialising waits for flags. 5,000 ms by default. */
   readyMs?: number;
 };
 
@@ -49,7 +49,7 @@ export class BuntingProvider implements Provider {
     );
     client.on("change", ({ revision, flags, segments }) => {
       this.#health.recover();
-      // Without the list all flags may have changed: a segment does not say which flags ask for it.
+      // Without the list all flags may have changed: a segment does not say which flags depend on it.
       const flagsChanged = segments.length === 0 ? { flagsChanged: flags } : {};
       this.events.emit(ProviderEvents.ConfigurationChanged, { ...flagsChanged, metadata: { revision } });
     });
@@ -65,7 +65,7 @@ export class BuntingProvider implements Provider {
   }
 
   /**
-   * Waits for flags. Last-known or bootstrap flags are as good as the server's to evaluate with: then the provider is
+   * Waits for flags. Last-known or bootstrap flags suffice to evaluate with: then the provider is
    * STALE, and not in error.
    * @throws ProviderFatalError where the server refuses the key, ProviderNotReadyError where it cannot be reached.
    */
@@ -111,7 +111,7 @@ export class BuntingProvider implements Provider {
     type: Type,
   ): ResolutionDetails<Value> {
     this.#health.recover();
-    // The client is told, so that what is answered as a mismatch is counted as one too, and exposes nobody.
+    // The client checks the type, so that a mismatch is also counted as one and makes no exposure.
     const fits = type === "object" && typeof defaultValue === "object" ? isObject : undefined;
     const decision = this.#client.details(key, defaultValue as Json, contextOf(context), fits);
     const isEmpty = decision.errorCode === "FLAG_NOT_FOUND" && this.#client.status().revision === null;

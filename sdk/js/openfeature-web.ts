@@ -23,14 +23,14 @@ import {
   type Type,
 } from "./openfeature/resolution.ts";
 
-/** What a provider asks of a client: those of `/browser` and `/testing` have it. */
+/** What a provider needs of a client: those of `/browser` and `/testing` have it. */
 export type WebProviderClient = Pick<
   BrowserClient,
   "all" | "shown" | "track" | "on" | "ready" | "status" | "close" | "setContext"
 >;
 
 export type WebProviderOptions = {
-  /** The longest that initialising, or a new context, waits for values. 5,000 ms unless told. */
+  /** The longest that initialising, or a new context, waits for values. 5,000 ms by default. */
   readyMs?: number;
 };
 
@@ -94,9 +94,9 @@ export class BuntingWebProvider implements Provider {
   }
 
   /**
-   * Until the values for the new context are here, those of the one before are served.
+   * Until the values for the new context are here, the previous context's are served.
    * @throws ProviderNotReadyError where they do not come in time; they are served as soon as they do. TypeError for a
-   * context that is no JSON.
+   * context that is not JSON.
    */
   async onContextChange(_before: EvaluationContext, context: EvaluationContext): Promise<void> {
     let arrived = false;
@@ -107,7 +107,7 @@ export class BuntingWebProvider implements Provider {
     }
     if (arrived) return;
     throw new ProviderNotReadyError(
-      "the values for the new context have not arrived: those of the last one are served",
+      "the values for the new context have not arrived: those of the previous one are served",
     );
   }
 

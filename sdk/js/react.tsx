@@ -19,7 +19,7 @@ export type ProviderProps = {
   children?: ReactNode;
 };
 
-/** What a flag's value can be, told from its default: any boolean for `false`, any string for `""`. */
+/** What a flag's value can be, derived from its default: any boolean for `false`, any string for `""`. */
 export type Like<Value> = Value extends boolean
   ? boolean
   : Value extends number

@@ -1,20 +1,20 @@
 import { describe, expect, test } from "vitest";
 import vectors from "../../test/third-party/sse/parser-vectors.json" with { type: "json" };
 import { sseTransport } from "./sse.ts";
-import type { Dialect } from "./transports/protocol.ts";
+import type { Protocol } from "./transports/protocol.ts";
 
 type Dispatched = { type: string; data: string };
 
 /** What is read from a stream whose bytes come in pieces of this size. */
 function read(bytes: Uint8Array, size: number): Promise<Dispatched[]> {
-  const heard: Dispatched[] = [];
+  const dispatched: Dispatched[] = [];
   const body = new ReadableStream<Uint8Array>({
     start(controller) {
       for (let at = 0; at < bytes.length; at += size) controller.enqueue(bytes.slice(at, at + size));
       controller.close();
     },
   });
-  const dialect: Dialect = {
+  const protocol: Protocol = {
     fetch: async () => new Response(body, { headers: { "content-type": "text/event-stream" } }),
     poll: () => ({ url: "", headers: {} }),
     stream: () => ({ url: "", headers: {} }),
@@ -23,12 +23,12 @@ function read(bytes: Uint8Array, size: number): Promise<Dispatched[]> {
     },
     readWhole: () => "",
     readMessage(data, type = "message") {
-      heard.push({ type, data });
-      return { type: "heard" };
+      dispatched.push({ type, data });
+      return { type: "alive" };
     },
   };
   return new Promise((resolve) => {
-    sseTransport(dialect).open({ since: null, atLeast: null }, { message() {}, closed: () => resolve(heard) });
+    sseTransport(protocol).open({ since: null, atLeast: null }, { message() {}, closed: () => resolve(dispatched) });
   });
 }
 

@@ -26,7 +26,7 @@ const made = () =>
   });
 
 describe("a client for tests", () => {
-  test("takes the place of the real one, and answers what it was told, to whom it was told (R15)", () => {
+  test("takes the place of the real one, and answers the values that the test set, by context (R15)", () => {
     const bunting = made();
     expect(price(bunting, "gold-1")).toBe("less, dark");
     expect(price(bunting, "ada")).toBe("less, light");
@@ -73,7 +73,7 @@ describe("a client for tests", () => {
     expect(bunting.boolean("new-checkout", false)).toBe(true);
   });
 
-  test("tells of a change as the real one does", () => {
+  test("reports a change as the real one does", () => {
     const bunting = made();
     const changed = vi.fn();
     const stop = bunting.on("change", changed);

@@ -29,7 +29,7 @@ export function createTestClient<Flags extends FlagTypes = FlagTypes>({
   let closed = false;
   held.changed = (flags) => {
     const { revision } = held;
-    listeners.tell("change", {
+    listeners.emit("change", {
       revision,
       previous: revision - 1,
       publishedAt: null,
@@ -38,7 +38,7 @@ export function createTestClient<Flags extends FlagTypes = FlagTypes>({
       segments: [],
     } satisfies ClientEvents["change"]);
   };
-  // Of the type it answers but for the class's private parts, which nobody can ask for.
+  // Of the type it answers but for the class's private parts, which no caller can reach.
   const client: Pick<Client<Flags>, keyof Client<Flags>> = {
     boolean: (key, defaultValue, context = {}) => held.evaluate(key, defaultValue, context, "boolean").value as boolean,
     string: (key, defaultValue, context = {}) => held.evaluate(key, defaultValue, context, "string").value as string,
@@ -67,7 +67,7 @@ export function createTestClient<Flags extends FlagTypes = FlagTypes>({
 
 export type TestBrowserClient<Flags extends FlagTypes = FlagTypes> = BrowserClient<Flags> & TestControls<Flags>;
 
-/** Takes the place of what `/browser` makes, in `/react` too. A function of the context is asked again for a new one. */
+/** Takes the place of what `/browser` makes, in `/react` too. A function of the context is called again for a new one. */
 export function createTestBrowserClient<Flags extends FlagTypes = FlagTypes>({
   flags = {},
   context: first = {},
@@ -87,7 +87,7 @@ export function createTestBrowserClient<Flags extends FlagTypes = FlagTypes>({
   };
   held.changed = (keys) => {
     read();
-    listeners.tell("change", { revision: held.revision, flags: keys });
+    listeners.emit("change", { revision: held.revision, flags: keys });
   };
   read();
   const bootstrap = values!;
@@ -112,7 +112,7 @@ export function createTestBrowserClient<Flags extends FlagTypes = FlagTypes>({
       read();
       const differs = (key: string) => JSON.stringify(values[key]?.value) !== JSON.stringify(before[key]?.value);
       const changed = Object.keys(values).filter(differs);
-      if (changed.length > 0) listeners.tell("change", { revision: held.revision, flags: changed });
+      if (changed.length > 0) listeners.emit("change", { revision: held.revision, flags: changed });
       return true;
     },
     on: (name, listener) => listeners.add(name, listener),
@@ -140,7 +140,7 @@ const connected = (closed: boolean) => ({
   stale: false,
   verifiedAgeMs: 0,
   circuits: {},
-  garbage: 0,
+  invalidResponses: 0,
   ready: true,
   refused: false,
   closed,
@@ -158,7 +158,7 @@ class Listeners {
     return () => void listeners.delete(listener);
   }
 
-  tell(name: string, detail: object): void {
+  emit(name: string, detail: object): void {
     for (const listener of [...(this.#all.get(name) ?? [])]) listener(detail as never);
   }
 }

@@ -1,12 +1,12 @@
 import type { Json, Ruleset } from "@bunting/core";
 import { Client, type FlagTypes, type Logger } from "./client/client.ts";
-import { checkUrl, clientHeader, environmentOf, serverKeyMistake } from "./client/credentials.ts";
+import { checkUrl, clientHeader, environmentOf, validateServerKey } from "./client/credentials.ts";
 import { Filters } from "./client/segment-filters.ts";
 import { type EventOptions, Events } from "./events/events.ts";
 import { type Clock, pause, systemClock } from "./sync/clock.ts";
 import { pollingTransport } from "./transports/polling.ts";
 import type { Endpoint, Fetch } from "./transports/protocol.ts";
-import { postEvents, rulesetDialect } from "./transports/ruleset-protocol.ts";
+import { postEvents, rulesetProtocol } from "./transports/ruleset-protocol.ts";
 import { inDataCentre, inKV, type KVBinding, RulesetCache } from "./workers/cache.ts";
 import { type RequestContext, Revalidator, type Take } from "./workers/revalidator.ts";
 
@@ -28,18 +28,18 @@ export type WorkersOptions = {
   bootstrap?: Ruleset;
   /**
    * Where the last ruleset is kept for isolates that start while Bunting is slow or away: a KV namespace of yours, for
-   * all places; unless told, the Cache API, for each data centre (on workers.dev that keeps nothing); `false` for none.
+   * all places; by default the Cache API, for each data centre (on workers.dev that keeps nothing); `false` for none.
    */
   cache?: { kv: KVBinding } | false;
-  /** Asks again in the background at most so often, while requests come. 1,000 ms unless told. */
+  /** The shortest time between two requests in the background, while requests come. 1,000 ms by default. */
   revalidateMs?: number;
-  /** A ruleset not verified for longer is verified before use. 5,000 ms unless told. */
+  /** A ruleset not verified for longer is verified before use. 5,000 ms by default. */
   verifyMs?: number;
-  /** The longest that a request waits for that; then the last-known ruleset is used. 50 ms unless told. */
+  /** The longest that a request waits for that; then the last-known ruleset is used. 50 ms by default. */
   waitMs?: number;
-  /** The longest that a request waits for the first ruleset of an isolate. 2,000 ms unless told. */
+  /** The longest that a request waits for the first ruleset of an isolate. 2,000 ms by default. */
   startMs?: number;
-  /** How long events are gathered before they are sent; below the 30 s that `waitUntil` grants. 10,000 ms unless told. */
+  /** How long events are gathered before they are sent; below the 30 s that `waitUntil` grants. 10,000 ms by default. */
   flushMs?: number;
   /** What is recorded about evaluations; `false` sends nothing at all. */
   events?: EventOptions | false;
@@ -58,7 +58,7 @@ const DEADLINE_MS = 10_000;
  *     flags.boolean("new-checkout", false, { targetingKey: user.id });
  *
  * `env` at module level is `import { env } from "cloudflare:workers"`.
- * @throws TypeError that names the mistake and its remedy, for options that can never work.
+ * @throws TypeError that says what is wrong and what to do, for options that can never work.
  */
 export function createClient<Flags extends FlagTypes = FlagTypes>(options: WorkersOptions): WorkersClient<Flags> {
   return new WorkersClient<Flags>(options, systemClock, Math.random);
@@ -76,9 +76,9 @@ export class WorkersClient<Flags extends FlagTypes = Record<string, Json>> {
 
   /** Applications call `createClient` instead. */
   constructor(options: WorkersOptions, clock: Clock, random: () => number) {
-    const asked = endpointOf(options);
+    const direct = endpointOf(options);
     const cache = cacheOf(options, clock, random);
-    const endpoint = cache === null ? asked : { ...asked, fetch: cache.remembering(asked.fetch) };
+    const endpoint = cache === null ? direct : { ...direct, fetch: cache.remembering(direct.fetch) };
     this.#cache = cache;
     const logger = options.logger ?? console;
     const report = (message: string) => logger.error(`Bunting: ${message}`);
@@ -106,7 +106,7 @@ export class WorkersClient<Flags extends FlagTypes = Record<string, Json>> {
     };
     let revalidator: Revalidator | undefined;
     this.#client = new Client<Flags>(wiring, (store) => {
-      const polling = pollingTransport(rulesetDialect(endpoint), clock, DEADLINE_MS);
+      const polling = pollingTransport(rulesetProtocol(endpoint), clock, DEADLINE_MS);
       const restore = cache && ((take: Take) => cache.read(take));
       revalidator = new Revalidator(store, polling, restore, filters, clock, limits, random);
       return revalidator;
@@ -115,7 +115,7 @@ export class WorkersClient<Flags extends FlagTypes = Record<string, Json>> {
   }
 
   /**
-   * The flags, as fresh as the limits ask: at once while they have lately been verified, else after a short wait.
+   * The flags, as fresh as the limits require: at once while they have lately been verified, else after a short wait.
    * Never rejects; without any ruleset the getters answer their defaults.
    */
   async forRequest(ctx: RequestContext): Promise<Client<Flags>> {
@@ -131,7 +131,7 @@ export class WorkersClient<Flags extends FlagTypes = Record<string, Json>> {
     return this.#client.status().revision !== null;
   }
 
-  /** Asks for the ruleset now and waits for the answer: whether the server confirmed it. */
+  /** Requests the ruleset now and waits for the response: whether the server confirmed it. */
   refresh(ctx: RequestContext): Promise<boolean> {
     return this.#revalidator.refresh(ctx);
   }
@@ -168,8 +168,8 @@ function cacheOf({ cache, serverKey }: WorkersOptions, clock: Clock, random: () 
 }
 
 function endpointOf(options: WorkersOptions): Endpoint {
-  const mistake = serverKeyMistake(options.serverKey);
-  if (mistake !== null) throw new TypeError(`Bunting: ${mistake}`);
+  const problem = validateServerKey(options.serverKey);
+  if (problem !== null) throw new TypeError(`Bunting: ${problem}`);
   const { binding } = options;
   // A service binding ignores the host, but a URL must have one.
   const url = binding !== undefined && options.url === undefined ? "https://bunting" : checkUrl(options.url);

@@ -67,8 +67,8 @@ describe("in Chromium", () => {
   const open = (more: object = {}) =>
     visitor.open({ clientKey: place.clientKey, url: place.server.url, context: { targetingKey: "ada" }, ...more });
   const value = async (key: string) => (await visitor.details(key, "default")).value;
-  const heard = async (name: string) => (await visitor.heard()).filter((one) => one.name === name);
-  const connected = (times: number) => eventually(async () => expect(await heard("connected")).toHaveLength(times));
+  const emitted = async (name: string) => (await visitor.emitted()).filter((one) => one.name === name);
+  const connected = (times: number) => eventually(async () => expect(await emitted("connected")).toHaveLength(times));
 
   clientSentences({ prefix: "page", place: () => place, visitor: () => visitor });
 
@@ -87,7 +87,7 @@ describe("in Chromium", () => {
   test("a page of an origin that the key does not list is refused and can read why; one that it lists is served", async () => {
     await open({ clientKey: await place.key({ origins: ["https://elsewhere.example"] }) });
     expect(await visitor.ready()).toBe(false);
-    expect((await heard("error"))[0]?.detail).toEqual({ code: "REFUSED", message: "the server answered 403" });
+    expect((await emitted("error"))[0]?.detail).toEqual({ code: "REFUSED", message: "the server answered 403" });
     await open({ clientKey: await place.key({ origins: [pages.origin] }) });
     expect(await visitor.ready()).toBe(true);
   });
@@ -98,7 +98,7 @@ describe("in Chromium", () => {
     await visitor.ready();
     await connected(1);
     await context.setOffline(true);
-    await eventually(async () => expect(await heard("disconnected")).toHaveLength(1));
+    await eventually(async () => expect(await emitted("disconnected")).toHaveLength(1));
     await place.kill(targeting);
     expect(await value("missed")).toBe("a");
     await context.setOffline(false);
@@ -122,7 +122,7 @@ describe("in Chromium", () => {
         document.dispatchEvent(new Event("visibilitychange"));
       }, hidden);
     await turn(true);
-    expect((await heard("disconnected")).length + pings.length).toBe(0);
+    expect((await emitted("disconnected")).length + pings.length).toBe(0);
     await turn(false);
     await eventually(async () => expect(pings).toHaveLength(1));
     expect(await visitor.status()).toMatchObject({ transport: "websocket" });

@@ -71,7 +71,7 @@ test("says of each step what was looked at, and of what", () => {
   const ruleset = { ...rulesetOf(1, [flag, booleanFlag("payments", true, 1)]), segments: { staff: segment } };
   expect(check(ruleset, "new-checkout", { targetingKey: "user-42", plan: "free", version: "1.9.9" })).toEqual([
     "it is on, and nobody killed it",
-    'prerequisite met: flag "payments" comes to "on" by STATIC, asked for is "on"',
+    'prerequisite met: flag "payments" is "on" by STATIC, required is "on"',
     'no target of "on": "targetingKey" "user-42" is not among its 2',
     'rule 1 (staff) does not match: the context is not in segment "staff", and attribute "plan", "free", is not in ["pro", "team"]',
     'rule 2 (new) does not match: attribute "version", "1.9.9", is a version below ["2.0.0"]',

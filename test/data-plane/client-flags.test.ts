@@ -234,18 +234,18 @@ describe("keys and origins of client routes", () => {
     const ask = (path: string, origin: string | null, more: Record<string, string> = {}) =>
       fetchPath(`${path}?key=${body.key}&context=e30`, { headers: { ...(origin !== null && { origin }), ...more } });
     const socket = { upgrade: "websocket" };
-    for (const [path, headers, good] of [
+    for (const [path, headers, valid] of [
       ["/client/v1/flags", {}, 200],
       ["/client/v1/stream", {}, 200],
       ["/client/v1/socket", socket, 101],
     ] as const) {
       for (const [origin, status] of [
-        ["https://shop.example", good],
+        ["https://shop.example", valid],
         ["https://evil.example", 403],
         ["https://shop.example.evil.example", 403],
         ["http://shop.example", 403],
         ["null", 403],
-        [null, good],
+        [null, valid],
       ] as const) {
         const response = await ask(path, origin, headers);
         expect([path, origin, response.status]).toEqual([path, origin, status]);
@@ -284,11 +284,11 @@ describe("a context's bytes", () => {
     ["a byte order mark", Uint8Array.from([0xef, 0xbb, 0xbf, ...bytesOf('{"context":{}}')]), 400],
   ];
   for (const [what, body, status] of bodies) {
-    test(`${what}: ${status}, whether or not the length is told`, async () => {
-      for (const told of [{}, { "content-length": String(body.byteLength) }] as Record<string, string>[]) {
-        const headers = withKey(place.clientKey, { "content-type": "application/json", ...told });
+    test(`${what}: ${status}, whether or not the length is sent`, async () => {
+      for (const length of [{}, { "content-length": String(body.byteLength) }] as Record<string, string>[]) {
+        const headers = withKey(place.clientKey, { "content-type": "application/json", ...length });
         const response = await fetchPath("/client/v1/flags", { method: "POST", headers, body });
-        expect([told, response.status]).toEqual([told, status]);
+        expect([length, response.status]).toEqual([length, status]);
         await response.arrayBuffer();
       }
     });

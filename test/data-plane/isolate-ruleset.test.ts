@@ -231,7 +231,7 @@ test("ten thousand flags changed at once reach clients as resync and isolates as
   const restored = { changeId: newId("chg"), version: 7 };
   await db.update(table.environments).set(restored).where(eq(table.environments.id, environmentId));
   await hubOf(environmentId).catchUp();
-  await vi.waitFor(() => expect(client.told).toEqual(["hello 2", "resync 3"]));
+  await vi.waitFor(() => expect(client.received).toEqual(["hello 2", "resync 3"]));
   expect(JSON.stringify(client.messages[1]).length).toBeLessThan(200);
   expect((client.messages[1] as ResyncMessage).withinMs).toBeGreaterThan(0);
   await isolateRuleset(visit(), environmentId, () => -1);

@@ -82,19 +82,19 @@ describe("POST /ofrep/v1/evaluate/flags", () => {
   test("waits for the revision that an event stream told of", async () => {
     await turnedOn(place, "a");
     const { body } = await edit("a", { on: false });
-    const told = bulkEtag(place.environmentId, body.revision, "0".repeat(64), dayOf(Date.now()));
-    const response = await bulk(place.serverKey, {}, {}, `?flagConfigEtag=${encodeURIComponent(told)}`);
+    const etag = bulkEtag(place.environmentId, body.revision, "0".repeat(64), dayOf(Date.now()));
+    const response = await bulk(place.serverKey, {}, {}, `?flagConfigEtag=${encodeURIComponent(etag)}`);
     expect(((await response.json()) as Bulk).flags[0]).toMatchObject({ key: "a", value: false });
     const other = bulkEtag("env_another", 999_999_999, "0".repeat(64), 1);
     expect((await bulk(place.serverKey, {}, {}, `?flagConfigEtag=${encodeURIComponent(other)}`)).status).toBe(200);
   });
 
-  const mistakes: [string, string, string][] = [
+  const invalid: [string, string, string][] = [
     ["no JSON", "{", "PARSE_ERROR"],
     ["no context", "{}", "INVALID_CONTEXT"],
     ["a targeting key that is a number", '{"context":{"targetingKey":1}}', "INVALID_CONTEXT"],
   ];
-  for (const [what, body, errorCode] of mistakes) {
+  for (const [what, body, errorCode] of invalid) {
     test(`${what} is a 400 ${errorCode}`, async () => {
       const init = { method: "POST", headers: withKey(place.serverKey, json), body };
       const response = await fetchPath("/ofrep/v1/evaluate/flags", init);

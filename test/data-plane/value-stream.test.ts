@@ -93,15 +93,15 @@ for (const [name, open] of Object.entries(transports)) {
         fallthrough: { variation: "off" },
       });
       const before = await turnedOn(place, "alone", fields);
-      const heard = await open({ targetingKey: "u" });
-      await vi.waitFor(() => expect(heard("put")).toHaveLength(1));
-      expect(heard("put")[0]).toMatchObject({
+      const received = await open({ targetingKey: "u" });
+      await vi.waitFor(() => expect(received("put")).toHaveLength(1));
+      expect(received("put")[0]).toMatchObject({
         revision: before,
         flags: { base: { value: true }, "needs-base": { value: true }, "needs-that": { value: true }, alone: {} },
       });
       const revision = await edited("base", { on: false });
-      await vi.waitFor(() => expect(heard("patch")).toHaveLength(1));
-      expect(heard("patch")[0]).toEqual({
+      await vi.waitFor(() => expect(received("patch")).toHaveLength(1));
+      expect(received("patch")[0]).toEqual({
         type: "patch",
         revision,
         previous: before,
@@ -126,35 +126,35 @@ for (const [name, open] of Object.entries(transports)) {
         },
       );
       await turnedOn(place, "other", { clientSide: true });
-      const [member, stranger] = [await open({ targetingKey: "member-1" }), await open({ targetingKey: "u" })];
-      await vi.waitFor(() => expect([...member("put"), ...stranger("put")]).toHaveLength(2));
+      const [member, other] = [await open({ targetingKey: "member-1" }), await open({ targetingKey: "u" })];
+      await vi.waitFor(() => expect([...member("put"), ...other("put")]).toHaveLength(2));
       await place.api("PATCH", `${segments}/beta`, { included: ["member-1"] });
-      await vi.waitFor(() => expect([...member("patch"), ...stranger("patch")]).toHaveLength(2));
+      await vi.waitFor(() => expect([...member("patch"), ...other("patch")]).toHaveLength(2));
       expect(member("patch")[0]?.flags).toEqual({ "for-beta": expect.objectContaining({ value: true }) });
-      expect(stranger("patch")[0]?.flags).toEqual({ "for-beta": expect.objectContaining({ value: false }) });
+      expect(other("patch")[0]?.flags).toEqual({ "for-beta": expect.objectContaining({ value: false }) });
     });
 
     test("what concerns no flag for clients is not mentioned, and `previous` stays what was last sent", async () => {
       const before = await turnedOn(place, "seen", { clientSide: true });
       await turnedOn(place, "server-only-secret");
-      const heard = await open({});
-      await vi.waitFor(() => expect(heard("put")).toHaveLength(1));
-      const start = heard("put")[0]?.revision;
+      const received = await open({});
+      await vi.waitFor(() => expect(received("put")).toHaveLength(1));
+      const start = received("put")[0]?.revision;
       expect(start).toBeGreaterThan(before);
       await edited("server-only-secret", { on: false });
       await edited("server-only-secret", { on: true });
       const revision = await edited("seen", { on: false });
-      await vi.waitFor(() => expect(heard("patch")).toHaveLength(1));
-      expect(heard("patch")[0]).toMatchObject({ revision, previous: start });
-      expect(JSON.stringify(heard("put", "patch"))).not.toContain("secret");
+      await vi.waitFor(() => expect(received("patch")).toHaveLength(1));
+      expect(received("patch")[0]).toMatchObject({ revision, previous: start });
+      expect(JSON.stringify(received("put", "patch"))).not.toContain("secret");
     });
 
     test("a flag that is no longer for clients, and one that is deleted, are gone; one that newly is, comes", async () => {
       for (const key of ["withdrawn", "deleted"]) await turnedOn(place, key, { clientSide: true });
       await turnedOn(place, "given");
       await turnedOn(place, "deleted-secret");
-      const heard = await open({});
-      await vi.waitFor(() => expect(heard("put")).toHaveLength(1));
+      const received = await open({});
+      await vi.waitFor(() => expect(received("put")).toHaveLength(1));
       const flags = `/projects/${place.project}/flags`;
       await place.api("PATCH", `${flags}/withdrawn`, { clientSide: false });
       await place.api("PATCH", `${flags}/given`, { clientSide: true });
@@ -163,18 +163,18 @@ for (const [name, open] of Object.entries(transports)) {
         await place.api("DELETE", `${flags}/${key}`);
       }
       await vi.waitFor(() => {
-        const all = Object.assign({}, ...heard("patch").map((patch) => patch.flags));
+        const all = Object.assign({}, ...received("patch").map((patch) => patch.flags));
         expect(all).toEqual({ withdrawn: null, deleted: null, given: expect.objectContaining({ value: true }) });
       });
     });
 
     test("a kill comes at once (R7)", async () => {
       await turnedOn(place, "killed", { clientSide: true });
-      const heard = await open({});
-      await vi.waitFor(() => expect(heard("put")).toHaveLength(1));
+      const received = await open({});
+      await vi.waitFor(() => expect(received("put")).toHaveLength(1));
       await place.api("POST", `${targeting("killed")}/kill?wait=0`, { reason: "test" });
       await vi.waitFor(() =>
-        expect(heard("patch")[0]?.flags).toMatchObject({ killed: { value: false, reason: "KILLED" } }),
+        expect(received("patch")[0]?.flags).toMatchObject({ killed: { value: false, reason: "KILLED" } }),
       );
     });
 
@@ -185,12 +185,12 @@ for (const [name, open] of Object.entries(transports)) {
       ];
       await newFlag(place.api, place.project, "long", { clientSide: true, type: "string", variations: text("x") });
       await turnedOn(place, "short", { clientSide: true });
-      const heard = await open({});
-      await vi.waitFor(() => expect(heard("put")).toHaveLength(1));
+      const received = await open({});
+      await vi.waitFor(() => expect(received("put")).toHaveLength(1));
       await place.api("PATCH", `/projects/${place.project}/flags/long`, { variations: text("y") });
-      await vi.waitFor(() => expect(heard("put")).toHaveLength(2), 5_000);
-      expect(heard("put")[1]?.flags).toMatchObject({ short: { value: true }, long: { value: "y".repeat(40_000) } });
-      expect(heard("patch")).toEqual([]);
+      await vi.waitFor(() => expect(received("put")).toHaveLength(2), 5_000);
+      expect(received("put")[1]?.flags).toMatchObject({ short: { value: true }, long: { value: "y".repeat(40_000) } });
+      expect(received("patch")).toEqual([]);
     });
 
     test("no byte of it tells of rules, members, targets or other flags", async () => {
@@ -210,13 +210,17 @@ for (const [name, open] of Object.entries(transports)) {
           ],
         },
       );
-      const heard = await open({ targetingKey: "u" });
-      await vi.waitFor(() => expect(heard("put")).toHaveLength(1));
+      const received = await open({ targetingKey: "u" });
+      await vi.waitFor(() => expect(received("put")).toHaveLength(1));
       await edited("flag-secret", { on: false });
       await place.api("PATCH", `${segments}/segment-secret`, { included: ["u", "member-2-secret"] });
       await edited("flag-secret", { on: true });
-      await vi.waitFor(() => expect(heard("patch").at(-1)?.flags).toMatchObject({ shown: { reason: "RULE_MATCH" } }));
-      expect(JSON.stringify(heard("hello", "put", "patch", "heartbeat"))).not.toMatch(/secret|r_|rules|segment|bnt_/);
+      await vi.waitFor(() =>
+        expect(received("patch").at(-1)?.flags).toMatchObject({ shown: { reason: "RULE_MATCH" } }),
+      );
+      expect(JSON.stringify(received("hello", "put", "patch", "heartbeat"))).not.toMatch(
+        /secret|r_|rules|segment|bnt_/,
+      );
     });
   });
 }
@@ -340,7 +344,7 @@ describe("WebSockets of values", () => {
     expect(client.closed).toBeNull();
   });
 
-  const mistakes: [string, string | ArrayBuffer][] = [
+  const invalid: [string, string | ArrayBuffer][] = [
     ["no JSON", "{"],
     ["a context that is none", '{"context":[]}'],
     ["a targeting key that is none", '{"context":{"targetingKey":""}}'],
@@ -348,7 +352,7 @@ describe("WebSockets of values", () => {
     ["70 KB", `{"context":{"a":"${"x".repeat(70_000)}"}}`],
     ["bytes", new Uint8Array([1, 2, 3]).buffer],
   ];
-  for (const [what, message] of mistakes) {
+  for (const [what, message] of invalid) {
     test(`${what} ends one with 4400 and a reason, and its socket at the relay (Q12)`, async () => {
       await vi.waitFor(async () => expect(await connected()).toBe(0));
       const client = await Socket.open();

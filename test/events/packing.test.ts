@@ -22,7 +22,7 @@ const bytes = (value: unknown) => new TextEncoder().encode(JSON.stringify(value)
 
 function parsed(events: unknown[]): ParsedBatch & { ok: true } {
   const batch = parseBatch({ batchId, events }, now);
-  if (!batch.ok) throw new Error(JSON.stringify(batch.mistakes));
+  if (!batch.ok) throw new Error(JSON.stringify(batch.errors));
   return batch;
 }
 

@@ -203,8 +203,8 @@ test.each([
     if (method !== "DELETE") await served(name, attempt, isCommitted);
     for (const isReplayed of [isCommitted, true]) {
       const again = await attempt.make();
-      const told = [again.status < 300, again.headers.get("idempotency-replayed")];
-      expect([name, ...told]).toEqual([name, true, isReplayed ? "true" : null]);
+      const result = [again.status < 300, again.headers.get("idempotency-replayed")];
+      expect([name, ...result]).toEqual([name, true, isReplayed ? "true" : null]);
     }
     expect([name, await attempt.entries()]).toEqual([name, entries]);
     await served(name, attempt, true);

@@ -44,11 +44,11 @@ async function versionsSince(first: number, last: number): Promise<number[]> {
   return versions;
 }
 
-/** Every revision that an SDK was told, in the order that it was told. */
+/** Every revision that an SDK receives, in order. */
 function listening(sdk: Client): number[] {
-  const told: number[] = [];
-  sdk.on("change", ({ revision }) => void told.push(revision));
-  return told;
+  const revisions: number[] = [];
+  sdk.on("change", ({ revision }) => void revisions.push(revision));
+  return revisions;
 }
 
 const OUTBOX = 'batch .*insert into "changes"';
@@ -56,20 +56,20 @@ const MARK = 'update "environments" set "published_version"';
 
 for (const [step, part, at, when, isCommitted] of [
   ["before D1 has the change", "DB", OUTBOX, "before", false],
-  ["after D1 has committed, before the Worker hears of it", "DB", OUTBOX, "after", true],
-  ["before the hub is nudged", "HUB", "^publish", "before", true],
-  ["after the hub has published, before the Worker hears of it", "HUB", "^publish", "after", true],
-  ["before a relay is told", "RELAY", "^deliver", "before", true],
-  ["after a relay has told its clients, before the hub hears of it", "RELAY", "^deliver", "after", true],
+  ["after D1 has committed, before the Worker receives the result", "DB", OUTBOX, "after", true],
+  ["before the publish call to the hub", "HUB", "^publish", "before", true],
+  ["after the hub has published, before the Worker receives the result", "HUB", "^publish", "after", true],
+  ["before a relay receives the delivery", "RELAY", "^deliver", "before", true],
+  ["after a relay has sent to its clients, before it reports to the hub", "RELAY", "^deliver", "after", true],
   ["before the snapshot is in KV", "KV", "^put +snapshot:", "before", true],
   ["between the snapshot and the pointer to it", "KV", "^put +snapshot:", "after", true],
   ["after the pointer", "KV", "^put +latest:", "after", true],
-  ["before D1 is told what is published", "DB", MARK, "before", true],
-  ["after D1 is told what is published", "DB", MARK, "after", true],
+  ["before D1 marks the published version", "DB", MARK, "before", true],
+  ["after D1 has marked the published version", "DB", MARK, "after", true],
 ] as const) {
   test(`killed ${step}`, async () => {
     const sdk = await readyClient({ url: server.url, serverKey });
-    const told = listening(sdk);
+    const received = listening(sdk);
     const before = await ruleset();
     const { on, version } = before.flags.flag!;
     await server.setFaults({ [part]: { mode: "hang", at, when } });
@@ -90,7 +90,7 @@ for (const [step, part, at, when, isCommitted] of [
     expect(await versionsSince(before.revision, next.revision)).toEqual(
       Array.from({ length: next.version - version + 1 }, (_, index) => version + index),
     );
-    expect(told).toEqual([...new Set(told)].sort((one, other) => one - other));
+    expect(received).toEqual([...new Set(received)].sort((one, other) => one - other));
   });
 }
 

@@ -141,3 +141,20 @@ test("ten environments are stormed, or D1 fails half of the time: kills pass, an
     if (DB === undefined) expect(all.map(({ status }) => status)).toEqual(Array(60).fill(200));
   }
 });
+
+test("D1 answers in two seconds: kills pass, the line becomes short, and what was acknowledged is kept", async () => {
+  const { there } = await newFlags("slow", ["a", "dangerous"]);
+  await server.setFaults({ DB: { mode: "delay", ms: 2_000 } });
+  const writes = named("slow", 3).map(async (user) => ({ user, status: (await addUser(there("a"), user)).status }));
+  for (const action of ["kill", "restore", "kill"]) {
+    const answer = await server.api("POST", `${there("dangerous")}/${action}?wait=0`, { reason: "slow" });
+    expect(answer.status).toBe(200);
+  }
+  const all = await Promise.all(writes);
+  await server.setFaults({});
+  // Those that would have waited for too long are told so; a read that took too long is 503.
+  for (const { status } of all) expect([200, 429, 503]).toContain(status);
+  const { targets } = await server.ask<{ targets: { values: string[] }[] }>("GET", there("a"));
+  const kept = targets.flatMap(({ values }) => values);
+  for (const { user, status } of all) if (status === 200) expect(kept).toContain(user);
+});

@@ -76,10 +76,10 @@ test("an SDK that is ready has the members of a big segment, and one that comes 
   await send(members, users(20_000));
   await settled(members, { count: 20_000, filterCount: 20_000 });
   const sdk = await clientWith("loyal", "user-0");
-  const strangers = users(5_000, "stranger");
+  const others = users(5_000, "other");
   expect(users(20_000).filter((user) => !has(sdk, "loyal", user))).toEqual([]);
   // One in a million is to be expected: two of five thousand would be one chance in eighty thousand.
-  expect(strangers.filter((user) => has(sdk, "loyal", user)).length).toBeLessThan(2);
+  expect(others.filter((user) => has(sdk, "loyal", user)).length).toBeLessThan(2);
 
   const change = new Promise<{ segments: string[] }>((resolve) => sdk.on("change", resolve));
   await server.ask("PATCH", members, { add: ["newcomer"], remove: ["user-7"] });

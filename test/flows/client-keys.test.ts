@@ -49,19 +49,20 @@ test("EventSource gets values, a patch for a change, and after a restart of the 
   await makeFlag("other");
   const source = new EventSource(streamUrl());
   onTestFinished(() => source.close());
-  const heard: { type: string; revision: number; flags: Record<string, { value: boolean }> }[] = [];
-  for (const name of ["put", "patch"]) source.addEventListener(name, ({ data }) => void heard.push(JSON.parse(data)));
-  await vi.waitFor(() => expect(heard).toHaveLength(1));
-  expect(heard[0]).toMatchObject({ type: "put", flags: { "in-browser": { value: true }, other: { value: true } } });
+  const received: { type: string; revision: number; flags: Record<string, { value: boolean }> }[] = [];
+  for (const name of ["put", "patch"])
+    source.addEventListener(name, ({ data }) => void received.push(JSON.parse(data)));
+  await vi.waitFor(() => expect(received).toHaveLength(1));
+  expect(received[0]).toMatchObject({ type: "put", flags: { "in-browser": { value: true }, other: { value: true } } });
   await server.ask("PATCH", targeting, { on: false });
-  await vi.waitFor(() => expect(heard).toHaveLength(2));
-  expect(heard[1]).toMatchObject({ type: "patch", flags: { "in-browser": { value: false } } });
-  expect(Object.keys(heard[1]?.flags ?? {})).toEqual(["in-browser"]);
+  await vi.waitFor(() => expect(received).toHaveLength(2));
+  expect(received[1]).toMatchObject({ type: "patch", flags: { "in-browser": { value: false } } });
+  expect(Object.keys(received[1]?.flags ?? {})).toEqual(["in-browser"]);
 
   await server.stop();
   await server.resume();
   await server.ask("PATCH", targeting, { on: true });
-  await vi.waitFor(() => expect(heard.at(-1)?.flags["in-browser"]).toMatchObject({ value: true }), 20_000);
+  await vi.waitFor(() => expect(received.at(-1)?.flags["in-browser"]).toMatchObject({ value: true }), 20_000);
 });
 
 test("a WebSocket tells its context first and again when it changes (R14)", async () => {
@@ -69,16 +70,16 @@ test("a WebSocket tells its context first and again when it changes (R14)", asyn
   await server.ask("PATCH", targeting, { targets: [{ variation: "off", values: ["user-42"] }] });
   const socket = new WebSocket(`${server.url.replace("http", "ws")}/client/v1/socket?key=${clientKey}`);
   onTestFinished(() => socket.close());
-  const heard: { type: string; flags: Record<string, { value: boolean }> }[] = [];
-  socket.addEventListener("message", ({ data }) => void heard.push(JSON.parse(data)));
+  const received: { type: string; flags: Record<string, { value: boolean }> }[] = [];
+  socket.addEventListener("message", ({ data }) => void received.push(JSON.parse(data)));
   await once(socket as never, "open");
   socket.send('{"context":{"targetingKey":"user-1"}}');
-  await vi.waitFor(() => expect(heard.at(-1)?.flags["by-socket"]).toMatchObject({ value: true }));
+  await vi.waitFor(() => expect(received.at(-1)?.flags["by-socket"]).toMatchObject({ value: true }));
   socket.send('{"context":{"targetingKey":"user-42"}}');
-  await vi.waitFor(() => expect(heard.at(-1)?.flags["by-socket"]).toMatchObject({ value: false }));
+  await vi.waitFor(() => expect(received.at(-1)?.flags["by-socket"]).toMatchObject({ value: false }));
   await server.ask("POST", `${targeting}/kill`, { reason: "test" });
-  await vi.waitFor(() => expect(heard.at(-1)?.flags["by-socket"]).toMatchObject({ value: false, reason: "KILLED" }));
-  expect(heard.map(({ type }) => type)).toEqual(["hello", "put", "put", "patch"]);
+  await vi.waitFor(() => expect(received.at(-1)?.flags["by-socket"]).toMatchObject({ value: false, reason: "KILLED" }));
+  expect(received.map(({ type }) => type)).toEqual(["hello", "put", "put", "patch"]);
 });
 
 test("clients of every kind that are killed leave no socket at the relay", async () => {

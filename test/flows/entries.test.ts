@@ -35,7 +35,7 @@ function serve({ ruleset }: Vector): object {
 }
 
 /** Compares as JSON does, in which a field that does not apply is absent. */
-const mistakes = async (answer: (vector: Vector) => Promise<unknown>) => {
+const wrongAnswers = async (answer: (vector: Vector) => Promise<unknown>) => {
   const wrong: string[] = [];
   for (const vector of vectors) {
     const given = JSON.parse(JSON.stringify(await answer(vector)));
@@ -51,7 +51,7 @@ const mistakes = async (answer: (vector: Vector) => Promise<unknown>) => {
 describe.each(["websocket", "sse"] as const)("Node, over %s", (stream) => {
   test("answers every vector", async () => {
     const client = await readyClient({ url: peer.url, serverKey: SERVER_KEY, streams: [stream] });
-    const wrong = await mistakes(async (vector) => {
+    const wrong = await wrongAnswers(async (vector) => {
       const change = new Promise((resolve) => client.on("change", resolve));
       peer.send(serve(vector));
       await change;
@@ -73,7 +73,7 @@ test("Workers, in workerd, answers every vector", async () => {
   );
   try {
     await isolate.ready;
-    const wrong = await mistakes(async (vector) => {
+    const wrong = await wrongAnswers(async (vector) => {
       serve(vector);
       const { flag, context, defaultValue } = vector;
       const body = JSON.stringify({ flag, context, defaultValue });

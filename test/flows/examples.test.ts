@@ -141,7 +141,7 @@ describe("examples/polling", () => {
     for (let polls = 0; polls < 10; polls++) expect(await failing.poll()).toBeLessThanOrEqual(720_000);
   });
 
-  test("keeps what it has when the answer is garbage", async () => {
+  test("keeps what it has when the response is invalid", async () => {
     await flagsOf(server.url).poll();
     const flags = flagsOf(await answering(200, {}, "<html>"));
     await flags.restore();

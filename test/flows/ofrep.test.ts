@@ -163,16 +163,16 @@ describe("answers, against OFREP 0.3's OpenAPI document", () => {
     if (validate === undefined) throw new Error(`There is no schema ${name}`);
     return validate;
   };
-  const mistakes = (name: string, body: unknown) => {
+  const schemaErrors = (name: string, body: unknown) => {
     const validate = schema(name);
     return validate(body) ? [] : validate.errors;
   };
 
   test("the document refuses what is no answer", () => {
-    expect(mistakes("serverEvaluationSuccess", { key: "a", reason: "OTHER" })).not.toEqual([]);
-    expect(mistakes("evaluationFailure", { key: "a", errorCode: "OTHER" })).not.toEqual([]);
-    expect(mistakes("bulkEvaluationSuccess", { flags: [{ key: "a" }] })).not.toEqual([]);
-    expect(mistakes("bulkEvaluationSuccess", { flags: [], metadata: { nested: {} } })).not.toEqual([]);
+    expect(schemaErrors("serverEvaluationSuccess", { key: "a", reason: "OTHER" })).not.toEqual([]);
+    expect(schemaErrors("evaluationFailure", { key: "a", errorCode: "OTHER" })).not.toEqual([]);
+    expect(schemaErrors("bulkEvaluationSuccess", { flags: [{ key: "a" }] })).not.toEqual([]);
+    expect(schemaErrors("bulkEvaluationSuccess", { flags: [], metadata: { nested: {} } })).not.toEqual([]);
   });
 
   test("every single evaluation", async () => {
@@ -180,7 +180,7 @@ describe("answers, against OFREP 0.3's OpenAPI document", () => {
     for (const key of ["boolean", "string", "number", "object", "array", "split", "killed", "defaulted"]) {
       const response = await ask(`/${key}`, body);
       expect(response.status).toBe(200);
-      expect([key, mistakes("serverEvaluationSuccess", await response.json())]).toEqual([key, []]);
+      expect([key, schemaErrors("serverEvaluationSuccess", await response.json())]).toEqual([key, []]);
     }
   });
 
@@ -192,7 +192,7 @@ describe("answers, against OFREP 0.3's OpenAPI document", () => {
         const answer = (await response.json()) as { flags: unknown[]; eventStreams: unknown[] };
         expect(answer.flags.length).toBeGreaterThan(7);
         expect(answer.eventStreams).toHaveLength(1);
-        expect(mistakes("bulkEvaluationSuccess", answer)).toEqual([]);
+        expect(schemaErrors("bulkEvaluationSuccess", answer)).toEqual([]);
       }
     }
   });
@@ -209,7 +209,7 @@ describe("answers, against OFREP 0.3's OpenAPI document", () => {
     test(`the failure for ${what}`, async () => {
       const response = await ask(suffix, body);
       expect(response.status).toBe(status);
-      expect(mistakes(name, await response.json())).toEqual([]);
+      expect(schemaErrors(name, await response.json())).toEqual([]);
     });
   }
 
@@ -232,7 +232,7 @@ describe("answers, against OFREP 0.3's OpenAPI document", () => {
     const source = new EventSource(answer.eventStreams[0]!.url);
     const event = await new Promise<MessageEvent>((resolve) => source.addEventListener("message", resolve));
     source.close();
-    expect(mistakes("sseEventData", JSON.parse(event.data))).toEqual([]);
-    expect(mistakes("sseEvent", { data: event.data, event: event.type, id: event.lastEventId })).toEqual([]);
+    expect(schemaErrors("sseEventData", JSON.parse(event.data))).toEqual([]);
+    expect(schemaErrors("sseEvent", { data: event.data, event: event.type, id: event.lastEventId })).toEqual([]);
   });
 });

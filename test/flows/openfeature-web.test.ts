@@ -44,16 +44,16 @@ const young = { targetingKey: "grace", account: { since: new Date("2026-06-01") 
 async function registered(options: Partial<BrowserOptions> = {}) {
   const client = createClient({ clientKey, url: server.url, cache: false, logger: quiet, ...options });
   const features = OpenFeature.getClient();
-  const heard: { name: string; value: boolean; flags?: string[] | undefined }[] = [];
+  const emitted: { name: string; value: boolean; flags?: string[] | undefined }[] = [];
   for (const name of Object.values(ProviderEvents)) {
     const listen = (details: unknown) => {
       const flags = (details as { flagsChanged?: string[] } | undefined)?.flagsChanged;
-      heard.push({ name, value: features.getBooleanValue("new-checkout", false), ...(flags && { flags }) });
+      emitted.push({ name, value: features.getBooleanValue("new-checkout", false), ...(flags && { flags }) });
     };
     features.addHandler(name, listen, { signal: over.signal });
   }
   await OpenFeature.setProviderAndWait(new BuntingWebProvider(client, { readyMs: 1_000 })).catch(() => {});
-  return { client, features, heard };
+  return { client, features, emitted };
 }
 
 test("the context is the client's, dates in it are dates, and a value is there at once", async () => {
@@ -69,20 +69,20 @@ test("the context is the client's, dates in it are dates, and a value is there a
 
 test("while another context is reconciled the values of the one before are served, never the defaults", async () => {
   await OpenFeature.setContext(old);
-  const { features, heard } = await registered();
-  heard.length = 0;
+  const { features, emitted } = await registered();
+  emitted.length = 0;
   const reconciled = OpenFeature.setContext(young);
   expect(features.providerStatus).toBe("RECONCILING");
   expect(features.getBooleanValue("new-checkout", false)).toBe(true);
   await reconciled;
   expect(features.getBooleanValue("new-checkout", true)).toBe(false);
   expect(features.providerStatus).toBe("READY");
-  expect(heard.map(({ name }) => name)).toEqual([
+  expect(emitted.map(({ name }) => name)).toEqual([
     ProviderEvents.Reconciling,
     ProviderEvents.ConfigurationChanged,
     ProviderEvents.ContextChanged,
   ]);
-  expect(heard.at(-1)?.value).toBe(false);
+  expect(emitted.at(-1)?.value).toBe(false);
 });
 
 test("an empty context leaves the client its own", async () => {
@@ -92,11 +92,11 @@ test("an empty context leaves the client its own", async () => {
 
 test("a kill says which flag has changed, once its value has", async () => {
   await OpenFeature.setContext(old);
-  const { client, features, heard } = await registered();
+  const { client, features, emitted } = await registered();
   await vi.waitFor(() => expect(client.status().transport).toBe("websocket"));
   await server.ask("POST", `${targeting}/kill`, { reason: "test" });
   const name = ProviderEvents.ConfigurationChanged;
-  await vi.waitFor(() => expect(heard).toContainEqual({ name, value: false, flags: ["new-checkout"] }));
+  await vi.waitFor(() => expect(emitted).toContainEqual({ name, value: false, flags: ["new-checkout"] }));
   expect(features.getBooleanDetails("new-checkout", true)).toMatchObject({ value: false, reason: "DISABLED" });
   await server.ask("POST", `${targeting}/restore`, { reason: "test" });
 });

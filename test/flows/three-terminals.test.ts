@@ -1,6 +1,6 @@
 /** What the README shows, on a copy of what is committed: `npm start`, `npm run watch`, curl. */
 import { execFileSync } from "node:child_process";
-import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -132,6 +132,30 @@ test("--reset beside a running server is refused, and its data stays", async () 
   expect(await second.ended()).toBe(1);
   expect(existsSync(join(checkout, ".bunting/dev.json"))).toBe(true);
   expect(existsSync(join(checkout, ".wrangler"))).toBe(true);
+});
+
+test.each([
+  ["without a number, as before there was one", null, "an earlier"],
+  ["of an earlier layout", "1", "an earlier"],
+  ["of a later layout", "9999", "a later"],
+])("npm start beside data %s says what to do, and leaves the data alone", async (_, layout, writer) => {
+  const folder = mkdtempSync(join(tmpdir(), "bunting-layout-"));
+  try {
+    for (const name of ["scripts", "sdk", "migrations", "package.json"]) symlinkSync(resolve(name), join(folder, name));
+    mkdirSync(join(folder, ".wrangler"));
+    mkdirSync(join(folder, ".bunting"));
+    writeFileSync(join(folder, ".wrangler/migrated"), "0000_initial.sql");
+    if (layout !== null) writeFileSync(join(folder, ".bunting/layout"), layout);
+    const env = { PORT: String(await freePort()) };
+    const stale = new Watched(["scripts/start.ts"], { cwd: folder, env });
+    expect(await stale.ended()).toBe(1);
+    expect(stale.output.trim()).toBe(
+      `This data was written by ${writer} version: \`npm start -- --reset\` begins again.`,
+    );
+    expect(readFileSync(join(folder, ".wrangler/migrated"), "utf8")).toBe("0000_initial.sql");
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
 });
 
 test("npm watch with a key that is none says what a key looks like, without a stack", async () => {

@@ -1,4 +1,4 @@
-/** The one alarm that a hub or a relay has for all that can wait. */
+/** A hub and a relay each have one alarm for all of their background work. */
 import { runInDurableObject } from "cloudflare:test";
 import { expect, test, vi } from "vitest";
 import { Alarm } from "../../durable-objects/alarm.ts";
@@ -6,14 +6,14 @@ import { relayOf } from "../support/relay-socket.ts";
 
 const HOUR_MS = 60 * 60_000;
 
-/** As an object has it that was just made: nothing comes in before. */
+/** As in an object's constructor, before any request. */
 async function newAlarm(state: DurableObjectState): Promise<Alarm> {
   const alarm = new Alarm(state);
   await scheduler.wait(0);
   return alarm;
 }
 
-/** In which hour from now the alarm goes off after all these wishes, made in one step. */
+/** In how many hours the alarm goes off after these calls of `wake`, made in one step. */
 const hourAfter = (name: string, wishes: number[]) =>
   runInDurableObject(relayOf(name), async (_, state) => {
     const alarm = await newAlarm(state);
@@ -25,7 +25,7 @@ test.for([[[1, 5]], [[5, 1]], [[5, 1, 3]]])("of %j hours the earliest is kept", 
   expect(await hourAfter(`env_alarm_${wishes!.join("")}`, wishes!)).toBe(1);
 });
 
-test("a later wish changes nothing, an earlier one does, and after it has gone off the next counts", async () => {
+test("the earliest requested time wins, until the alarm has gone off", async () => {
   await runInDurableObject(relayOf("env_alarm"), async (_, state) => {
     const alarm = await newAlarm(state);
     const at = async (hours: number) => {
@@ -40,7 +40,7 @@ test("a later wish changes nothing, an earlier one does, and after it has gone o
   });
 });
 
-test("a wish is written in the step that it is made in, so that no crash takes the one and leaves the other", async () => {
+test("a wake is written atomically with the writes before it", async () => {
   await runInDurableObject(relayOf("env_alarm_step"), async (_, state) => {
     const alarm = await newAlarm(state);
     const setAlarm = vi.spyOn(Object.getPrototypeOf(state.storage) as DurableObjectStorage, "setAlarm");
@@ -53,7 +53,7 @@ test("a wish is written in the step that it is made in, so that no crash takes t
   });
 });
 
-test("an object that was out of memory knows its alarm before anybody has a wish, and keeps the earlier one", async () => {
+test("an evicted object reads its alarm before the first wake, and keeps the earlier time", async () => {
   await runInDurableObject(relayOf("env_alarm_known"), async (_, state) => {
     const soon = Date.now() + HOUR_MS;
     await state.storage.setAlarm(soon);
@@ -64,7 +64,7 @@ test("an object that was out of memory knows its alarm before anybody has a wish
   });
 });
 
-test("an alarm that the runtime has given up is not waited for", async () => {
+test("an alarm that the runtime no longer retries is set anew", async () => {
   await runInDurableObject(relayOf("env_alarm_lost"), async (_, state) => {
     const alarm = await newAlarm(state);
     vi.useFakeTimers({ toFake: ["Date"] });

@@ -1,10 +1,10 @@
-/** Any revision can be rebuilt exactly as it was published, from R2 and what the hub has not archived yet. */
+/** Every revision can be rebuilt exactly as it was published, from R2 and the hub's log. */
 import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { beforeAll, describe, expect, test, vi } from "vitest";
 import { archiveDueAt, needsBase } from "../../durable-objects/hub/archive.ts";
 import type { Hub } from "../../durable-objects/hub/hub.ts";
-import { HubStorage, type Position } from "../../durable-objects/hub/storage.ts";
+import { type HubPosition, HubStorage } from "../../durable-objects/hub/storage.ts";
 import { pastRuleset } from "../../workers/edge/ruleset/past-revision.ts";
 import type { Documents, Head } from "../../workers/store/outbox/change.ts";
 import { Rebuilding, readRevision, trimRevisions } from "../../workers/store/r2-history.ts";
@@ -12,7 +12,7 @@ import { fetchPath, newPlace, turnedOn, withKey } from "../support/data-plane.ts
 import { commitDocuments, flag, newEnvironment } from "../support/environment.ts";
 import { hanging, setFaults, withFaults } from "../support/faults.ts";
 import { killRequest } from "../support/kill.ts";
-import { hubOf, livingEnvironment, RelaySocket } from "../support/relay-socket.ts";
+import { environmentWithHub, hubOf, RelaySocket } from "../support/relay-socket.ts";
 
 const bucket = env.REVISIONS_BUCKET;
 
@@ -56,7 +56,7 @@ class History {
     await runDurableObjectAlarm(this.hub);
   }
 
-  async position(): Promise<Position> {
+  async position(): Promise<HubPosition> {
     return runInDurableObject(this.hub, (_, { storage }) => new HubStorage(storage).position!);
   }
 }
@@ -98,17 +98,17 @@ describe("three hundred revisions of edits, deletions, kills and members", () =>
     }
   }, 120_000);
 
-  test("each is rebuilt to the letter, however far back, and whether or not it is archived yet", async () => {
+  test("each is rebuilt byte for byte, archived or not", async () => {
     expect(history.published.size).toBeGreaterThan(250);
     const { baseRevision, archivedRevision, revision } = await history.position();
     expect(baseRevision).toBeGreaterThan(1);
     expect(archivedRevision).toBeLessThan(revision);
-    for (const [asked, ruleset] of history.published) {
-      expect(await pastRuleset(env, history.environmentId, asked), `revision ${asked}`).toBe(ruleset);
+    for (const [revision, ruleset] of history.published) {
+      expect(await pastRuleset(env, history.environmentId, revision), `revision ${revision}`).toBe(ruleset);
     }
   });
 
-  test("what lies before the kept time goes, and everything since can still be rebuilt", async () => {
+  test("history before the retention is deleted, and everything since can still be rebuilt", async () => {
     await history.archive();
     const { baseRevision } = await history.position();
     expect(await trimRevisions(bucket, history.environmentId, Date.now() - 60_000)).toBe(0);
@@ -121,7 +121,7 @@ describe("three hundred revisions of edits, deletions, kills and members", () =>
   });
 });
 
-test("a change too large for a message, with letters of every width, is kept whole", async () => {
+test("a change too large for a message, with characters of every width, is stored whole", async () => {
   const history = await History.begin();
   const values = Array.from({ length: 30_000 }, (_, index) => `\u{1f6a9}${"x".repeat(index % 2)}\u{1f6a9}ü${index}`);
   const revision = await history.publish({ flags: { a: flag("a", { targets: [{ variation: "on", values }] }) } });
@@ -129,14 +129,14 @@ test("a change too large for a message, with letters of every width, is kept who
   const { deliveries } = await history.hub.since(1);
   expect(JSON.parse(deliveries![0]!.message)).toMatchObject({ type: "resync", revision });
   for (let times = 0; times < 2; times++) {
-    for (const [asked, ruleset] of history.published) {
-      expect(await pastRuleset(env, history.environmentId, asked)).toBe(ruleset);
+    for (const [revision, ruleset] of history.published) {
+      expect(await pastRuleset(env, history.environmentId, revision)).toBe(ruleset);
     }
     await history.archive();
   }
 });
 
-test("a hub that lost its storage begins a history of its own, and the old one stays readable", async () => {
+test("a hub that lost its storage starts a new history, and the old one stays readable", async () => {
   const history = await History.begin();
   await history.publish({ flags: { a: flag("a") } });
   await history.archive();
@@ -149,14 +149,14 @@ test("a hub that lost its storage begins a history of its own, and the old one s
   await history.publish({ flags: { b: flag("b") } });
   await history.archive();
   expect([...history.published.keys()]).toEqual([1, 2, 1_000_002, 1_000_003]);
-  for (const [asked, ruleset] of history.published) {
-    expect(await pastRuleset(env, history.environmentId, asked)).toBe(ruleset);
+  for (const [revision, ruleset] of history.published) {
+    expect(await pastRuleset(env, history.environmentId, revision)).toBe(ruleset);
   }
   expect(await pastRuleset(env, history.environmentId, 500_000)).toBeNull();
 });
 
-test("while R2 does not answer, a relay that missed a kill is told again all the same (R14)", async () => {
-  const { environmentId, publish } = await livingEnvironment();
+test("a relay that missed a kill is refreshed even while R2 does not respond (R14)", async () => {
+  const { environmentId, publish } = await environmentWithHub();
   const hub = hubOf(environmentId);
   const client = await RelaySocket.open(environmentId);
   await publish({ flags: { a: flag("a") } });
@@ -172,24 +172,24 @@ test("while R2 does not answer, a relay that missed a kill is told again all the
   setFaults({ REVISIONS_BUCKET: { mode: "hang", at: "^put", when: "before" } });
   const archiving = runDurableObjectAlarm(hub);
   await vi.waitFor(() => expect(hanging()).toBe(1));
-  // Lost on the way: the hub takes its relay for one that has heard.
+  // A lost delivery: the hub has its relay as up to date.
   await runInDurableObject(hub, (_, { storage }) => void storage.sql.exec("DELETE FROM children"));
   await hub.setKilled(killRequest("a", "kill"));
   await runInDurableObject(hub, (_, { storage }) => {
     storage.sql.exec("INSERT INTO children VALUES (?, 'enam', 2, 1, '{}', 0)", `relay:${environmentId}:enam:0`);
   });
-  await vi.waitFor(() => expect(client.told.at(-1)).toBe("patch 3"), { timeout: 25_000 });
-  // It did not wait for R2, which has not answered yet.
+  await vi.waitFor(() => expect(client.received.at(-1)).toBe("patch 3"), { timeout: 25_000 });
+  // R2 has not responded yet.
   const { archivedRevision } = await runInDurableObject(
     hub,
-    (_, { storage }) => storage.kv.get("position") as Position,
+    (_, { storage }) => storage.kv.get("position") as HubPosition,
   );
   expect(archivedRevision).toBe(0);
   setFaults({});
   await archiving;
 });
 
-test("while R2 fails publishing goes on and nothing is dropped; once it is back all of it is archived", async () => {
+test("while R2 fails, publishing continues and nothing is dropped; once it is back everything is archived", async () => {
   const history = await History.begin();
   const stop = { mode: "fail" } as const;
   await runInDurableObject(history.hub, (hub) => {
@@ -204,29 +204,29 @@ test("while R2 fails publishing goes on and nothing is dropped; once it is back 
   setFaults({});
   await history.archive();
   expect((await history.position()).archivedRevision).toBe(11);
-  for (const [asked, ruleset] of history.published) {
-    expect((await readRevision(bucket, history.environmentId, asked))?.text()).toBe(ruleset);
+  for (const [revision, ruleset] of history.published) {
+    expect((await readRevision(bucket, history.environmentId, revision))?.text()).toBe(ruleset);
   }
 });
 
-test("a run written twice, because a crash came before that was noted, is read once", async () => {
+test("a run written twice, because of a crash before the position was stored, is read once", async () => {
   const history = await History.begin();
   await history.publish({ flags: { a: flag("a", { version: 1 }) } });
   await history.archive();
   await history.publish({ flags: { a: flag("a", { version: 2 }) } });
-  // The note is lost: the next run begins where the last one did.
+  // The position is lost: the next run starts where the last one did.
   await runInDurableObject(history.hub, (_, { storage }) => {
     const hub = new HubStorage(storage);
     hub.move({ archivedRevision: 1 });
   });
   await evictDurableObject(history.hub);
   await history.archive();
-  for (const [asked, ruleset] of history.published) {
-    expect((await readRevision(bucket, history.environmentId, asked))?.text()).toBe(ruleset);
+  for (const [revision, ruleset] of history.published) {
+    expect((await readRevision(bucket, history.environmentId, revision))?.text()).toBe(ruleset);
   }
 });
 
-test("a patch that does not fit is not applied, nor one beyond what is asked for", () => {
+test("a patch that does not follow is not applied, nor one after the requested revision", () => {
   const empty = {
     schema: 1,
     environment: "e",
@@ -245,27 +245,36 @@ test("a patch that does not fit is not applied, nor one beyond what is asked for
   expect(Object.keys(JSON.parse(rebuilding.text()).flags)).toEqual(["f4", "f5"]);
 });
 
-describe("when history is written", () => {
-  const position = { bornRevision: 1, archivedRevision: 5, runs: 0, runBytes: 0, baseBytes: 0 } as Position;
+describe("archiving", () => {
+  const position = { initialRevision: 1, archivedRevision: 5, runs: 0, runBytes: 0, baseBytes: 0 } as HubPosition;
   for (const [name, change, waiting, expected] of [
-    ["nothing waits", {}, { bytes: 0, since: null }, null],
-    ["little waits: ten minutes after its first", {}, { bytes: 10, since: 1_000 }, 601_000],
-    ["much waits", {}, { bytes: 300_000, since: 1_000 }, 2_000],
-    ["it has not begun", { archivedRevision: 0 }, { bytes: 0, since: null }, 2_000],
+    ["is never due if there is nothing to archive", {}, { bytes: 0, since: null }, null],
+    [
+      "is due ten minutes after the first patch if there is little to archive",
+      {},
+      { bytes: 10, since: 1_000 },
+      601_000,
+    ],
+    ["is due at once if there is much to archive", {}, { bytes: 300_000, since: 1_000 }, 2_000],
+    ["is due at once if the initial state is not archived", { archivedRevision: 0 }, { bytes: 0, since: null }, 2_000],
   ] as const) {
     test(name, () => expect(archiveDueAt({ ...position, ...change }, waiting, 2_000)).toBe(expected));
   }
   for (const [name, change, expected] of [
-    ["few small runs need no base", { runs: 49, runBytes: 1_000_000 }, false],
-    ["many runs do", { runs: 50 }, true],
-    ["a megabyte does", { runs: 1, runBytes: 1_100_000 }, true],
-    ["unless the base itself weighs more", { runs: 1, runBytes: 1_100_000, baseBytes: 2_000_000 }, false],
+    ["needs no base after few small runs", { runs: 49, runBytes: 1_000_000 }, false],
+    ["needs a base after many runs", { runs: 50 }, true],
+    ["needs a base after a megabyte", { runs: 1, runBytes: 1_100_000 }, true],
+    [
+      "needs no base while the runs are smaller than the last one",
+      { runs: 1, runBytes: 1_100_000, baseBytes: 2_000_000 },
+      false,
+    ],
   ] as const) {
     test(name, () => expect(needsBase({ ...position, ...change })).toBe(expected));
   }
 });
 
-test("GET /ruleset?revision=&exact answers that revision and no other, and says which it cannot", async () => {
+test("GET /ruleset?revision=&exact returns exactly that revision, or an error that names it", async () => {
   const place = await newPlace();
   const first = await turnedOn(place, "a");
   const then = await (await ask("")).text();

@@ -11,7 +11,7 @@ import * as table from "../../workers/store/schema/index.ts";
 import { commitDocuments, db, flag, newEnvironment } from "../support/environment.ts";
 import { setFaults, withFaults } from "../support/faults.ts";
 import { killRequest } from "../support/kill.ts";
-import { livingEnvironment } from "../support/relay-socket.ts";
+import { environmentWithHub } from "../support/relay-socket.ts";
 
 const hubOf = (environmentId: string) => env.HUB.get(env.HUB.idFromName(environmentId));
 
@@ -21,7 +21,7 @@ async function flagsOf(environmentId: string): Promise<Record<string, Flag>> {
 }
 
 describe("order", () => {
-  test("changes are published in version order, each as one revision on top of the last (Q8)", async () => {
+  test("changes are published in version order, each as one revision after the previous (Q8)", async () => {
     const head = await newEnvironment();
     const hub = hubOf(head.environmentId);
     expect(await hub.create(head.environmentId)).toEqual({ revision: 1, version: 0 });
@@ -37,7 +37,7 @@ describe("order", () => {
     expect(Object.keys((JSON.parse(deliveries?.[1]?.message ?? "") as PatchMessage).flags)).toEqual(["b"]);
   });
 
-  test("nudges that come out of order, twice or not at all change nothing about the result (Q8)", async () => {
+  test("publish calls out of order, repeated or lost do not change the result (Q8)", async () => {
     const head = await newEnvironment();
     const hub = hubOf(head.environmentId);
     await hub.create(head.environmentId);
@@ -62,7 +62,7 @@ describe("order", () => {
     expect(versions).toEqual(Array.from({ length: 25 }, (_, index) => index + 1));
   });
 
-  test("two writes validated against the same version cannot both land: the loser vanishes whole", async () => {
+  test("of two writes validated against the same version one is committed, and nothing of the other", async () => {
     const head = await newEnvironment();
     const attempts = await Promise.allSettled([
       commitDocuments(head, { flags: { a: flag("a") } }),
@@ -75,8 +75,8 @@ describe("order", () => {
     expect(rows).toHaveLength(2);
   });
 
-  test("the log of deltas weighs what it holds, also after steps that failed and were undone", async () => {
-    const { environmentId } = await livingEnvironment();
+  test("the delta log knows its size, also after rolled-back transactions", async () => {
+    const { environmentId } = await environmentWithHub();
     await runInDurableObject(hubOf(environmentId), (_, { storage }) => {
       const hub = new HubStorage(storage);
       const large = { publishedAt: 0, message: "x".repeat(1_000_000), urgent: false, keys: {} };
@@ -95,7 +95,7 @@ describe("order", () => {
     });
   });
 
-  test("the log of deltas is bounded, and whoever asks for one that is gone fetches the ruleset", async () => {
+  test("the delta log is bounded, and a client beyond it fetches the ruleset", async () => {
     const { environmentId } = await newEnvironment();
     const hub = hubOf(environmentId);
     await hub.create(environmentId);
@@ -120,7 +120,7 @@ describe("order", () => {
     });
   });
 
-  test("a hub that was evicted goes on where it was", async () => {
+  test("an evicted hub continues at its revision", async () => {
     const head = await newEnvironment();
     const hub = hubOf(head.environmentId);
     await hub.create(head.environmentId);
@@ -132,7 +132,7 @@ describe("order", () => {
     expect(Object.keys(await flagsOf(head.environmentId))).toEqual(["a", "b"]);
   });
 
-  test("what is published is marked in D1 and written to KV by alarm, in one snapshot for many changes", async () => {
+  test("the alarm marks the published version in D1 and writes KV, one snapshot for many changes", async () => {
     let head = await newEnvironment();
     const { environmentId } = head;
     const hub = hubOf(environmentId);
@@ -150,7 +150,7 @@ describe("order", () => {
     expect(row).toMatchObject({ publishedVersion: 3, publishedRevision: 4 });
   });
 
-  test("snapshots in KV go once nobody can be on the way to them; the newest two stay", async () => {
+  test("snapshots in KV are deleted once no reader can still have their pointer; the newest two stay", async () => {
     let head = await newEnvironment();
     const { environmentId } = head;
     const hub = hubOf(environmentId);
@@ -167,7 +167,7 @@ describe("order", () => {
     expect(keys.map(({ name }) => name.split(":")[2])).toEqual(["3", "4"]);
   });
 
-  test("a snapshot that KV would not delete is deleted later (Q8)", async () => {
+  test("a snapshot that KV failed to delete is deleted later (Q8)", async () => {
     const head = await newEnvironment();
     const { environmentId } = head;
     const hub = hubOf(environmentId);
@@ -196,7 +196,7 @@ describe("order", () => {
     expect(await snapshots()).toEqual([3, 4]);
   });
 
-  test("no environment, no hub: an id that D1 does not know leaves nothing behind", async () => {
+  test("an environment id that D1 does not have leaves no storage behind", async () => {
     const hub = hubOf("env_00000000000000000000");
     expect(await hub.snapshot()).toBeNull();
     expect(
@@ -222,7 +222,7 @@ describe("lineage", () => {
     await hub.create(environmentId);
     const first = await commitDocuments(head, { flags: { a: flag("a") } });
     await hub.publish(first.change);
-    // What Time Travel does: the change and its rows are gone, and history goes on differently.
+    // As after Time Travel: the change and its rows are gone, and other changes follow.
     await db.delete(table.changes).where(eq(table.changes.id, first.change.id));
     await db
       .update(table.environments)
@@ -236,7 +236,7 @@ describe("lineage", () => {
     expect((JSON.parse(deliveries?.[0]?.message ?? "") as PatchMessage).flags).toEqual({ a: null });
   });
 
-  test("a change of another lineage is not put on top, though its version is the next", async () => {
+  test("a change of another lineage is not applied, though its version is the next", async () => {
     const head = await newEnvironment();
     const { environmentId } = head;
     const hub = hubOf(environmentId);
@@ -249,7 +249,7 @@ describe("lineage", () => {
     expect(await flagsOf(environmentId)).toEqual({});
   });
 
-  test("a hub whose storage is lost starts a million above what KV and D1 have seen, kills included", async () => {
+  test("a hub that lost its storage starts a million revisions above KV and D1, with all kills", async () => {
     const head = await newEnvironment();
     const { environmentId } = head;
     const hub = hubOf(environmentId);
@@ -272,7 +272,7 @@ describe("lineage", () => {
     ["kill", true],
     ["restore", false],
   ] as const) {
-    test(`a hub whose storage is lost keeps a ${action} that D1 was never told of and KV has (X2)`, async () => {
+    test(`a hub that lost its storage keeps a ${action} that KV has and D1 lacks (X2)`, async () => {
       const head = await newEnvironment();
       const { environmentId } = head;
       const hub = hubOf(environmentId);

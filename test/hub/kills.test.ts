@@ -1,4 +1,4 @@
-/** A hub's kills: over every edit, once for each request, and mirrored to D1. */
+/** A hub's kills: they outlast every edit, are idempotent, and are mirrored to D1. */
 import { runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import type { Flag } from "@bunting/core";
@@ -45,11 +45,11 @@ describe("kill", () => {
     await hub.setKilled(killRequest("a", "restore"));
     expect((await flagsOf(environmentId)).a).toMatchObject({ version: 3, killed: false });
     const { deliveries } = await hub.since(2);
-    const told = deliveries?.map(({ message }) => (JSON.parse(message) as PatchMessage).flags.a?.killed);
-    expect(told).toEqual([true, true, undefined, true, false]);
+    const killed = deliveries?.map(({ message }) => (JSON.parse(message) as PatchMessage).flags.a?.killed);
+    expect(killed).toEqual([true, true, undefined, true, false]);
   });
 
-  test("killing twice is one kill, and a request sent again gets its first answer (Q8)", async () => {
+  test("killing twice is one kill, and a repeated request gets its first response (Q8)", async () => {
     const { hub } = await withFlag();
     const first = await hub.setKilled(killRequest("a", "kill", "key-1"));
     expect(await hub.setKilled(killRequest("a", "kill"))).toMatchObject({ changed: false, revision: 3 });
@@ -85,7 +85,7 @@ describe("kill", () => {
     ]);
   });
 
-  test("however many kills D1 was not told of, one alarm tells it all of them", async () => {
+  test("one alarm mirrors all kills that D1 lacks, however many", async () => {
     const { hub, head, environmentId } = await withFlag();
     const keys = Array.from({ length: 60 }, (_, index) => `flag-${index}`);
     const flags = Object.fromEntries(keys.map((key) => [key, flag(key)]));
@@ -101,7 +101,7 @@ describe("kill", () => {
     expect(rows).toHaveLength(60);
   });
 
-  test("a kill sent again gets its first answer, also when its flag is gone by then (Q8)", async () => {
+  test("a repeated kill gets its first response, also when its flag is deleted by then (Q8)", async () => {
     const { hub, head } = await withFlag();
     const first = await hub.setKilled(killRequest("a", "kill", "key-1"));
     await hub.setKilled(killRequest("a", "restore"));
@@ -115,10 +115,10 @@ describe("kill", () => {
     });
   });
 
-  test("a flag whose nudge was lost is found in D1 and killed; one that nobody knows is not a silent success", async () => {
+  test("a flag whose publish call was lost is found in D1 and killed; killing an unknown flag is an error", async () => {
     const { hub, head } = await withFlag();
     await commitDocuments(head, { flags: { late: flag("late") } });
     expect(await hub.setKilled(killRequest("late", "kill"))).toMatchObject({ outcome: "done", changed: true });
-    expect(await hub.setKilled(killRequest("nobody", "kill"))).toEqual({ outcome: "unknown-flag" });
+    expect(await hub.setKilled(killRequest("unknown", "kill"))).toEqual({ outcome: "unknown-flag" });
   });
 });

@@ -1,12 +1,12 @@
-/** A D1 that went back in time, or is slow or away when a hub begins: noticed without waiting for a write. */
+/** A D1 that was restored by Time Travel, or that is slow or down when a hub cold-starts. */
 import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import type { PatchMessage } from "@bunting/core/wire";
 import { and, eq, gt, like } from "drizzle-orm";
 import { afterEach, describe, expect, test, vi } from "vitest";
-import { readBeginning } from "../../durable-objects/hub/initial-state.ts";
+import { readInitialState } from "../../durable-objects/hub/initial-state.ts";
 import { KillLog } from "../../durable-objects/hub/kills/log.ts";
-import { Followers } from "../../durable-objects/hub/replication.ts";
+import { Replication } from "../../durable-objects/hub/replication.ts";
 import { HubStorage } from "../../durable-objects/hub/storage.ts";
 import { openDatabase } from "../../workers/store/database.ts";
 import { latestPointer, SnapshotWriter } from "../../workers/store/kv-snapshot.ts";
@@ -20,7 +20,7 @@ import { RelaySocket, relayOf } from "../support/relay-socket.ts";
 const hubOf = (environmentId: string) => env.HUB.get(env.HUB.idFromName(environmentId));
 afterEach(() => setFaults({}));
 
-async function born() {
+async function hubAtRevisionOne() {
   const head = await newEnvironment();
   const hub = hubOf(head.environmentId);
   await hub.create(head.environmentId);
@@ -33,7 +33,7 @@ async function commitAndPublish(head: Head, key: string): Promise<Head> {
   return next.head;
 }
 
-/** What Time Travel does to an environment's rows: whatever came after `head` was never there. (The audit log lets nobody.) */
+/** Removes an environment's rows after `head`, as Time Travel does. (The audit log's triggers prevent that here.) */
 async function restoreD1({ environmentId, version, changeId }: Head, killSeq = 0): Promise<void> {
   const { changes, environments, kills } = table;
   await db.delete(changes).where(and(eq(changes.environmentId, environmentId), gt(changes.version, version)));
@@ -55,34 +55,34 @@ const auditedKills = async (environmentId: string) => {
 };
 
 describe("a D1 restored to an hour ago under live clients", () => {
-  test("is noticed when a relay next asks, with no write and no nudge, and every client is told the difference (Q8)", async () => {
-    const { head, hub, environmentId } = await born();
+  test("is detected at a relay's next attach, without a write, and every client receives the difference (Q8)", async () => {
+    const { head, hub, environmentId } = await hubAtRevisionOne();
     const client = await RelaySocket.open(environmentId);
     const hourAgo = await commitAndPublish(head, "a");
     await insertFlags(head, ["a"]);
     await commitAndPublish(await commitAndPublish(hourAgo, "b"), "c");
-    await vi.waitFor(() => expect(client.told.at(-1)).toBe("patch 4"));
+    await vi.waitFor(() => expect(client.received.at(-1)).toBe("patch 4"));
     await restoreD1(hourAgo);
     await evictDurableObject(hub);
     await runDurableObjectAlarm(relayOf(environmentId));
-    await vi.waitFor(() => expect(client.told.at(-1)).toBe("patch 5"));
+    await vi.waitFor(() => expect(client.received.at(-1)).toBe("patch 5"));
     expect((client.messages.at(-1) as PatchMessage).flags).toMatchObject({ a: { on: false }, b: null, c: null });
   });
 
-  test("is noticed also where as many changes have been made since, and by somebody else", async () => {
-    const { head, hub, environmentId } = await born();
+  test("is detected also where as many other changes were made since", async () => {
+    const { head, hub, environmentId } = await hubAtRevisionOne();
     const client = await RelaySocket.open(environmentId);
     await commitAndPublish(head, "a");
     await restoreD1(head);
     await commitDocuments(head, { flags: {} });
     await evictDurableObject(hub);
     await runDurableObjectAlarm(relayOf(environmentId));
-    await vi.waitFor(() => expect(client.told.at(-1)).toBe("patch 3"));
+    await vi.waitFor(() => expect(client.received.at(-1)).toBe("patch 3"));
     expect((client.messages.at(-1) as PatchMessage).flags).toEqual({ a: null });
   });
 
-  test("lifts no kill, and is told again of every kill and restore that it forgot, however long ago (X2)", async () => {
-    const { head, hub, environmentId } = await born();
+  test("lifts no kill, and every kill and restore that it lost is mirrored again, however old (X2)", async () => {
+    const { head, hub, environmentId } = await hubAtRevisionOne();
     const weeksAgo = await commitAndPublish(await commitAndPublish(head, "a"), "b");
     await insertFlags(head, ["a", "b"]);
     await hub.setKilled(killRequest("b", "kill"));
@@ -99,7 +99,7 @@ describe("a D1 restored to an hour ago under live clients", () => {
     await db.insert(table.kills).values(b!);
     await evictDurableObject(hub);
     const client = await RelaySocket.open(environmentId);
-    await vi.waitFor(() => expect(client.told.at(-1)).toBe("patch 8"));
+    await vi.waitFor(() => expect(client.received.at(-1)).toBe("patch 8"));
     expect(JSON.parse((await hub.snapshot())!.ruleset).flags).toMatchObject({
       a: { killed: true },
       b: { killed: false },
@@ -113,8 +113,8 @@ describe("a D1 restored to an hour ago under live clients", () => {
     expect(await auditedKills(environmentId)).toEqual([1, 2, 3]);
   });
 
-  test("a kill alone, with no edit since, is noticed missing too", async () => {
-    const { head, hub, environmentId } = await born();
+  test("is detected by a missing kill alone, without an edit", async () => {
+    const { head, hub, environmentId } = await hubAtRevisionOne();
     const then = await commitAndPublish(head, "a");
     await hub.setKilled(killRequest("a", "kill"));
     await hub.setKilled(killRequest("a", "restore"));
@@ -129,20 +129,20 @@ describe("a D1 restored to an hour ago under live clients", () => {
     expect(await auditedKills(environmentId)).toEqual([1, 2, 3]);
   });
 
-  test("to before the environment was made: it goes on being served", async () => {
-    const { head, hub, environmentId } = await born();
+  test("to before the environment was created: it is still served", async () => {
+    const { head, hub, environmentId } = await hubAtRevisionOne();
     await commitAndPublish(head, "a");
     await db.delete(table.environments).where(eq(table.environments.id, environmentId));
     await evictDurableObject(hub);
     const client = await RelaySocket.open(environmentId);
     await runDurableObjectAlarm(hub);
-    expect(client.told).toEqual(["hello 2"]);
+    expect(client.received).toEqual(["hello 2"]);
   });
 });
 
 describe("the log of kills", () => {
-  test("keeps what D1 could forget, and of very many the newest of each flag", async () => {
-    const { head, hub } = await born();
+  test("keeps what Time Travel could take from D1, and of very many the newest of each flag", async () => {
+    const { head, hub } = await hubAtRevisionOne();
     await commitAndPublish(await commitAndPublish(head, "a"), "b");
     await hub.setKilled(killRequest("b", "kill"));
     for (let times = 0; times < 10; times++) {
@@ -159,7 +159,7 @@ describe("the log of kills", () => {
     expect(await seqs()).toHaveLength(21);
     const day = 24 * 60 * 60_000;
     await runInDurableObject(hub, (_, { storage }) => new KillLog(storage.sql).trim(Date.now() + 2 * day));
-    // What changed nothing is gone.
+    // Records that changed nothing are deleted.
     expect(await seqs()).toEqual([1, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20]);
     await runInDurableObject(hub, (_, { storage }) => new KillLog(storage.sql).trim(Date.now(), 4));
     expect(await seqs()).toEqual([1, 18, 20]);
@@ -167,8 +167,8 @@ describe("the log of kills", () => {
     expect(await seqs()).toEqual([]);
   });
 
-  test("an Idempotency-Key is answered for a day, then it is new", async () => {
-    const { head, hub } = await born();
+  test("an Idempotency-Key is valid for a day, then it is new", async () => {
+    const { head, hub } = await hubAtRevisionOne();
     await commitAndPublish(head, "a");
     const first = await hub.setKilled(killRequest("a", "kill", "key-1"));
     await hub.setKilled(killRequest("a", "restore"));
@@ -183,32 +183,32 @@ describe("the log of kills", () => {
   });
 });
 
-describe("a hub that begins", () => {
+describe("a hub's cold start", () => {
   const faulty = withFaults(env);
-  const begin = (environmentId: string) => readBeginning(openDatabase(faulty.DB), faulty.KV, environmentId);
+  const coldStart = (environmentId: string) => readInitialState(openDatabase(faulty.DB), faulty.KV, environmentId);
 
-  test("does not wait for a D1 that is slow where KV knows", async () => {
-    const { head, hub, environmentId } = await born();
+  test("does not wait for a slow D1 if KV has a snapshot", async () => {
+    const { head, hub, environmentId } = await hubAtRevisionOne();
     const next = await commitAndPublish(head, "a");
     await runDurableObjectAlarm(hub);
     setFaults({ DB: { mode: "delay", ms: 60_000 } });
-    expect(await begin(environmentId)).toMatchObject({ revision: 1_000_002, version: next.version });
+    expect(await coldStart(environmentId)).toMatchObject({ revision: 1_000_002, version: next.version });
   });
 
-  test("reads D1 where KV has nothing, even if that is slow; with neither it says so and keeps nothing", async () => {
+  test("reads a slow D1 if KV has no snapshot; without either it fails and stores nothing", async () => {
     const { environmentId } = await newEnvironment();
     setFaults({ DB: { mode: "delay", ms: 700 } });
-    expect(await begin(environmentId)).toMatchObject({ version: 0 });
+    expect(await coldStart(environmentId)).toMatchObject({ version: 0 });
     setFaults({ DB: { mode: "fail" } });
-    await expect(begin(environmentId)).rejects.toThrow("Neither D1 nor KV");
+    await expect(coldStart(environmentId)).rejects.toThrow("Neither D1 nor KV");
     setFaults({ KV: { mode: "fail" } });
-    expect(await begin(environmentId)).toMatchObject({ version: 0, revision: 1_000_000 });
+    expect(await coldStart(environmentId)).toMatchObject({ version: 0, revision: 1_000_000 });
     setFaults({});
-    expect(await begin("env_00000000000000000000")).toBeNull();
+    expect(await coldStart("env_00000000000000000000")).toBeNull();
   });
 
-  test("applies a change once, though its nudge comes twice while the hub begins (Q8)", async () => {
-    const { head, hub } = await born();
+  test("applies a change once, though it is published twice during the cold start (Q8)", async () => {
+    const { head, hub } = await hubAtRevisionOne();
     const next = await commitAndPublish(head, "a");
     await runDurableObjectAlarm(hub);
     const { change } = await commitDocuments(next, { flags: { b: flag("b") } });
@@ -217,7 +217,7 @@ describe("a hub that begins", () => {
       await state.storage.deleteAll();
     });
     await evictDurableObject(hub);
-    // What a hub begins with cannot be read from D1, so it begins with what KV has: one change behind.
+    // The initial state comes from KV, since D1 does not respond: it is one change behind.
     await env.DB.exec("ALTER TABLE sdk_keys RENAME TO hidden");
     const published = await Promise.all([hub.publish(change), hub.publish(change), hub.publish(change)]);
     await env.DB.exec("ALTER TABLE hidden RENAME TO sdk_keys");
@@ -226,7 +226,7 @@ describe("a hub that begins", () => {
   });
 });
 
-describe("a hub that was lost, and began from a KV older than the last kills while D1 did not answer", () => {
+describe("a hub that cold-started from a KV without the last kills while D1 did not respond", () => {
   async function lose(hub: ReturnType<typeof hubOf>): Promise<void> {
     await runInDurableObject(hub, async (_, { storage }) => {
       await storage.deleteAlarm();
@@ -235,9 +235,9 @@ describe("a hub that was lost, and began from a KV older than the last kills whi
     await evictDurableObject(hub);
   }
 
-  /** KV knows that b is killed, and D1 alone that b was restored and a killed since. */
+  /** In KV b is killed. Only D1 has that b was restored and a killed since. */
   async function lost() {
-    const { head, hub, environmentId } = await born();
+    const { head, hub, environmentId } = await hubAtRevisionOne();
     await commitAndPublish(await commitAndPublish(head, "a"), "b");
     await insertFlags(head, ["a", "b"]);
     await hub.setKilled(killRequest("b", "kill"));
@@ -253,19 +253,19 @@ describe("a hub that was lost, and began from a KV older than the last kills whi
 
   const killedBy = async (hub: ReturnType<typeof hubOf>) => Object.keys((await hub.kills()).killed);
 
-  test("lays them over what it began with once D1 answers, and tells clients in one revision (X2)", async () => {
+  test("imports them once D1 responds, and publishes them in one revision (X2)", async () => {
     const { hub, environmentId } = await lost();
     const client = await RelaySocket.open(environmentId);
-    await vi.waitFor(() => expect(client.told).toEqual(["hello 1000004"]));
+    await vi.waitFor(() => expect(client.received).toEqual(["hello 1000004"]));
     await runDurableObjectAlarm(hub);
-    await vi.waitFor(() => expect(client.told.at(-1)).toBe("patch 1000005"));
+    await vi.waitFor(() => expect(client.received.at(-1)).toBe("patch 1000005"));
     expect((client.messages.at(-1) as PatchMessage).flags).toMatchObject({ a: { killed: true }, b: { killed: false } });
     expect(await killedBy(hub)).toEqual(["a"]);
     await runDurableObjectAlarm(hub);
     expect((await hub.snapshot())?.revision).toBe(1_000_005);
   });
 
-  test("keeps what was decided before D1 answered, and tells D1, also where that seemed to change nothing", async () => {
+  test("keeps decisions made before D1 responded, and mirrors them, also if they seemed to change nothing", async () => {
     const { hub, environmentId } = await lost();
     expect(await hub.setKilled(killRequest("a", "restore"))).toMatchObject({ changed: false });
     expect(await hub.setKilled(killRequest("b", "kill"))).toMatchObject({ changed: false });
@@ -277,7 +277,7 @@ describe("a hub that was lost, and began from a KV older than the last kills whi
     ]);
   });
 
-  test("loses none where it is lost again before D1 has answered, and has written its own snapshot", async () => {
+  test("loses none if it loses its storage again before D1 responds, after it wrote a snapshot", async () => {
     const { hub, environmentId } = await lost();
     await env.DB.exec("ALTER TABLE kills RENAME TO hidden");
     await runDurableObjectAlarm(hub);
@@ -288,8 +288,8 @@ describe("a hub that was lost, and began from a KV older than the last kills whi
   });
 });
 
-test("KV's pointer does not go back where a write outlives its deadline and lands after nobody waits for it any more", async () => {
-  const { hub, environmentId } = await born();
+test("KV's pointer does not go back when a write lands after its deadline", async () => {
+  const { hub, environmentId } = await hubAtRevisionOne();
   await runInDurableObject(hub, (_, { storage }) => storage.deleteAlarm());
   const snapshots = new SnapshotWriter(withFaults(env));
   vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
@@ -305,19 +305,19 @@ test("KV's pointer does not go back where a write outlives its deadline and land
   expect(await latestPointer(env.KV, environmentId)).toMatchObject({ revision: 3 });
 });
 
-test("KV's pointer does not go back where one write of a snapshot is slow and the next is not", async () => {
-  const { hub, environmentId } = await born();
+test("KV's pointer does not go back when one snapshot's write is slow and the next is not", async () => {
+  const { hub, environmentId } = await hubAtRevisionOne();
   await runInDurableObject(hub, async (_, { storage }) => {
     await storage.deleteAlarm();
     const held = new HubStorage(storage);
-    const followers = new Followers(withFaults(env), db, held);
+    const replication = new Replication(withFaults(env), db, held);
     held.move({ snapshotRevision: 0 });
     setFaults({ KV: { mode: "delay", ms: 200 } });
-    const slow = followers.writeSnapshot();
+    const slow = replication.writeSnapshot();
     await scheduler.wait(20);
     setFaults({});
     held.move({ revision: 2 });
-    await Promise.all([slow, followers.writeSnapshot()]);
+    await Promise.all([slow, replication.writeSnapshot()]);
   });
   expect(await latestPointer(env.KV, environmentId)).toMatchObject({ revision: 2 });
 });

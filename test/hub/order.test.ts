@@ -1,4 +1,4 @@
-/** Whatever happens between a commit and its publishing, in whatever order: the same history, each change once (Q8). */
+/** Faults between a commit and its publishing do not change the history: every change is published once (Q8). */
 import { evictDurableObject, runDurableObjectAlarm } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import type { Flag } from "@bunting/core";
@@ -12,14 +12,14 @@ import { killRequest } from "../support/kill.ts";
 const KEYS = ["a", "b", "c"];
 const key = fc.constantFrom(...KEYS);
 const step = fc.oneof(
-  { weight: 5, arbitrary: fc.record({ do: fc.constant("commit" as const), key, nudged: fc.boolean() }) },
-  // Late, twice, out of order: any change made so far, counted back from the newest.
-  { weight: 4, arbitrary: fc.record({ do: fc.constant("nudge" as const), back: fc.nat(5) }) },
+  { weight: 5, arbitrary: fc.record({ do: fc.constant("commit" as const), key, isPublished: fc.boolean() }) },
+  // A late, repeated or reordered publish call: any change made so far, counted back from the newest.
+  { weight: 4, arbitrary: fc.record({ do: fc.constant("publish" as const), back: fc.nat(5) }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constantFrom("kill" as const, "restore" as const), key }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constantFrom("crash" as const, "alarm" as const, "sweep" as const) }) },
 );
 
-test("commits, nudges that are lost, late, doubled or reordered, kills, crashes and alarms", async () => {
+test("commits, publish calls that are lost, late, repeated or reordered, kills, crashes and alarms", async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 25 }), fc.boolean(), async (steps, atOnce) => {
       let head = await newEnvironment();
@@ -30,7 +30,7 @@ test("commits, nudges that are lost, late, doubled or reordered, kills, crashes 
       const killed = new Set<string>();
       const wanted: Record<string, number> = {};
       const underWay: Promise<unknown>[] = [];
-      const published = async (nudge: Promise<unknown>) => (atOnce ? void underWay.push(nudge) : void (await nudge));
+      const published = async (call: Promise<unknown>) => (atOnce ? void underWay.push(call) : void (await call));
       for (const one of steps) {
         if (one.do === "commit") {
           const version = made.length + 1;
@@ -38,8 +38,8 @@ test("commits, nudges that are lost, late, doubled or reordered, kills, crashes 
           head = next.head;
           made.push(next.change);
           wanted[one.key] = version;
-          if (one.nudged) await published(hub().publish(next.change));
-        } else if (one.do === "nudge") {
+          if (one.isPublished) await published(hub().publish(next.change));
+        } else if (one.do === "publish") {
           const change = made.at(-1 - one.back);
           if (change !== undefined) await published(hub().publish(change));
         } else if (one.do === "kill" || one.do === "restore") {
@@ -49,7 +49,7 @@ test("commits, nudges that are lost, late, doubled or reordered, kills, crashes 
           else killed.delete(one.key);
         } else if (one.do === "crash") {
           await Promise.all(underWay.splice(0));
-          // Only what runs can crash.
+          // Only a running object can crash.
           await hub().since(1);
           await evictDurableObject(hub());
         } else if (one.do === "alarm") await runDurableObjectAlarm(hub());
@@ -67,7 +67,7 @@ test("commits, nudges that are lost, late, doubled or reordered, kills, crashes 
       const patches = (await hub().patches(1)).map((text) => JSON.parse(text) as PatchMessage);
       expect(patches.map(({ previous }) => previous)).toEqual(patches.map((_, index) => index + 1));
       expect(patches.at(-1)?.revision ?? 1).toBe(revision);
-      // Every change is one revision, and comes after the one before it; what else there is are kills of a version known.
+      // Every change is one revision, in order; all other revisions are kills.
       const versions = patches.flatMap(({ flags: changed }) =>
         Object.values(changed).map((document) => document!.version),
       );

@@ -16,20 +16,20 @@ async function sweep(): Promise<void> {
   await waitOnExecutionContext(ctx);
 }
 
-test("a committed change whose nudge was lost is delivered by the sweep, and only lagging environments are called (Q8)", async () => {
+test("the sweep delivers a committed change whose publish call was lost, and calls only lagging environments (Q8)", async () => {
   const head = await newEnvironment();
   await env.HUB.get(env.HUB.idFromName(head.environmentId)).create(head.environmentId);
   const client = await RelaySocket.open(head.environmentId);
   await commitDocuments(head, { flags: { a: flag("a") } });
   await sweep();
-  await vi.waitFor(() => expect(client.told).toEqual(["hello 1", "patch 2"]));
+  await vi.waitFor(() => expect(client.received).toEqual(["hello 1", "patch 2"]));
   const [row] = await db.select().from(table.environments).where(eq(table.environments.id, head.environmentId));
   expect(row).toMatchObject({ version: 1, publishedVersion: 1 });
   await sweep();
-  expect(client.told).toEqual(["hello 1", "patch 2"]);
+  expect(client.received).toEqual(["hello 1", "patch 2"]);
 });
 
-test("an environment that D1 only believes to lag is set right, and not called each minute for ever", async () => {
+test("an environment that only D1's mark has as lagging is corrected, and not called every minute", async () => {
   const head = await newEnvironment();
   const hub = env.HUB.get(env.HUB.idFromName(head.environmentId));
   await hub.create(head.environmentId);
@@ -43,7 +43,7 @@ test("an environment that D1 only believes to lag is set right, and not called e
   expect(await laggingEnvironments(db, 100)).not.toContain(head.environmentId);
 });
 
-test("a mark that was overtaken on its way to D1 does not undo the newer one", async () => {
+test("a late mark in D1 does not overwrite a newer one", async () => {
   const { environmentId } = await newEnvironment();
   await markPublished(db, environmentId, 2, 3);
   await markPublished(db, environmentId, 1, 2);
@@ -51,7 +51,7 @@ test("a mark that was overtaken on its way to D1 does not undo the newer one", a
   expect(row).toMatchObject({ publishedVersion: 2, publishedRevision: 3 });
 });
 
-test("old changes leave the outbox, but never the newest nor one that is not published", async () => {
+test("old changes are deleted from the outbox, except the newest and unpublished ones", async () => {
   const head = await newEnvironment();
   const first = await commitDocuments(head, { flags: { a: flag("a") } });
   const second = await commitDocuments(first.head, { flags: { b: flag("b") } });
@@ -62,7 +62,7 @@ test("old changes leave the outbox, but never the newest nor one that is not pub
   expect(rows.map(({ version }) => version).sort()).toEqual([2, 3]);
 });
 
-test("the locks of old edits over environments go, but never the newest: who holds an older version still loses (Q8)", async () => {
+test("old locks of project edits are deleted, except the newest: a write against an older version still loses (Q8)", async () => {
   const projectId = newId("prj");
   const project = { id: projectId, key: projectId, name: "t", version: 0, createdAt: 0, updatedAt: 0 };
   await db.insert(table.projects).values(project);
@@ -80,7 +80,7 @@ test("the locks of old edits over environments go, but never the newest: who hol
   await expect(edit(2)).rejects.toThrow(LostRace);
 });
 
-test("a token that KV missed when it was made is mirrored by the sweep, and revoked there once it is revoked (X2)", async () => {
+test("the sweep mirrors a token that KV lacks, and its revocation (X2)", async () => {
   const row = {
     id: newId("tok"),
     name: "t",
@@ -101,7 +101,7 @@ test("a token that KV missed when it was made is mirrored by the sweep, and revo
   expect(await env.KV.get(`token:${row.hash}`, "json")).toMatchObject({ revokedAt: expect.any(Number) });
 });
 
-test("who keeps losing races gives up after ten seconds, and after sixty times", async () => {
+test("a write that keeps losing races fails after ten seconds or sixty tries", async () => {
   for (const [each, atMost] of [
     [3_000, 5],
     [0, 61],

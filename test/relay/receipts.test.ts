@@ -1,16 +1,16 @@
-/** Propagation receipts (X1): counted by relays, summed up the tree, told by the API. */
+/** Propagation receipts (X1): relays count, the tree adds up, the API returns them. */
 import { evictDurableObject, runDurableObjectAlarm } from "cloudflare:test";
 import { describe, expect, test, vi } from "vitest";
 import { newFlag } from "../support/admin.ts";
 import { fetchPath, newPlace, withKey } from "../support/data-plane.ts";
 import { flag } from "../support/environment.ts";
-import { away, hubOf, livingEnvironment, RelaySocket, relayOf } from "../support/relay-socket.ts";
+import { away, environmentWithHub, hubOf, RelaySocket, relayOf } from "../support/relay-socket.ts";
 
 const client = (instance: string, sdk: string) => ({ instance, sdk, name: "shop" });
 
 describe("a receipt", () => {
-  test("sums up the tree: by region, by SDK, how fast, and who is behind by name", async () => {
-    const { environmentId, publish } = await livingEnvironment();
+  test("adds up the tree: by region, by SDK, durations, and stragglers by name", async () => {
+    const { environmentId, publish } = await environmentWithHub();
     const [one, two] = [
       await RelaySocket.open(environmentId, 1, client("i-1", "js/1"), 0),
       await RelaySocket.open(environmentId, 1, client("i-2", "js/1"), 1),
@@ -19,7 +19,7 @@ describe("a receipt", () => {
     await RelaySocket.open(environmentId, 1, { ...client("i-4", "js/1"), transport: "sse" }, 3);
     const { revision } = await publish({ flags: { a: flag("a") } });
     for (const client of [one, two]) {
-      await vi.waitFor(() => expect(client.told.at(-1)).toBe("patch 2"));
+      await vi.waitFor(() => expect(client.received.at(-1)).toBe("patch 2"));
       client.socket.send(JSON.stringify({ applied: revision }));
     }
     const sum = { connected: 4, applied: 2, delivered: 1, gone: 0, silent: 0 };
@@ -40,11 +40,11 @@ describe("a receipt", () => {
     });
   });
 
-  test("counts who applied it and left as applied, who left without as gone, and who came later not at all", async () => {
-    const { environmentId, publish } = await livingEnvironment();
+  test("counts a client that applied and disconnected as applied, one that only disconnected as gone, a later one not at all", async () => {
+    const { environmentId, publish } = await environmentWithHub();
     const [applying, leaving] = [await RelaySocket.open(environmentId), await RelaySocket.open(environmentId)];
     const { revision } = await publish({ flags: { a: flag("a") } });
-    await vi.waitFor(() => expect(applying.told.at(-1)).toBe("patch 2"));
+    await vi.waitFor(() => expect(applying.received.at(-1)).toBe("patch 2"));
     applying.socket.send(JSON.stringify({ applied: revision }));
     applying.socket.close(1000, "bye");
     leaving.socket.close(1000, "bye");
@@ -62,11 +62,11 @@ describe("a receipt", () => {
     });
   });
 
-  test("subtracts how long an acknowledgement was held back", async () => {
-    const { environmentId, publish } = await livingEnvironment();
+  test("subtracts how long a client delayed its acknowledgement", async () => {
+    const { environmentId, publish } = await environmentWithHub();
     const one = await RelaySocket.open(environmentId);
     const { revision } = await publish({ flags: { a: flag("a") } });
-    await vi.waitFor(() => expect(one.told.at(-1)).toBe("patch 2"));
+    await vi.waitFor(() => expect(one.received.at(-1)).toBe("patch 2"));
     one.socket.send(JSON.stringify({ applied: revision, waitedMs: 3_600_000 }));
     await vi.waitFor(async () =>
       expect(await hubOf(environmentId).receipt(revision)).toMatchObject({ applied: 1, p50: 0, max: 0 }),
@@ -74,11 +74,11 @@ describe("a receipt", () => {
   });
 
   test("of an older revision, acknowledged together with a later one, is complete too", async () => {
-    const { environmentId, publish } = await livingEnvironment();
+    const { environmentId, publish } = await environmentWithHub();
     const one = await RelaySocket.open(environmentId);
     await publish({ flags: { a: flag("a") } });
     await publish({ flags: { b: flag("b") } });
-    await vi.waitFor(() => expect(one.told.at(-1)).toBe("patch 3"));
+    await vi.waitFor(() => expect(one.received.at(-1)).toBe("patch 3"));
     one.socket.send('{"applied":3}');
     for (const revision of [2, 3]) {
       await vi.waitFor(async () => {
@@ -89,13 +89,13 @@ describe("a receipt", () => {
     }
   });
 
-  test("counts a relay that does not answer as silent with all that it last had, and still hears the others", async () => {
-    const { environmentId, publish } = await livingEnvironment();
+  test("counts the clients that an unreachable relay last reported as silent, and still includes the other relays", async () => {
+    const { environmentId, publish } = await environmentWithHub();
     const one = await RelaySocket.open(environmentId);
     for (let more = 0; more < 2; more++) await RelaySocket.open(environmentId, undefined, {}, 1);
     await runDurableObjectAlarm(relayOf(environmentId, 1));
     const { revision } = await publish({ flags: { a: flag("a") } });
-    await vi.waitFor(() => expect(one.told.at(-1)).toBe("patch 2"));
+    await vi.waitFor(() => expect(one.received.at(-1)).toBe("patch 2"));
     one.socket.send(JSON.stringify({ applied: revision }));
     const back = await away(relayOf(environmentId, 1));
     await vi.waitFor(async () =>
@@ -111,7 +111,7 @@ describe("a receipt", () => {
   });
 
   test("names an SDK whatever it calls itself, and no more than twenty of them", async () => {
-    const { environmentId, publish } = await livingEnvironment();
+    const { environmentId, publish } = await environmentWithHub();
     for (const sdk of ["__proto__", "constructor", ...Array.from({ length: 30 }, (_, index) => `sdk/${index}`)]) {
       await RelaySocket.open(environmentId, 1, client(sdk, sdk));
     }
@@ -125,7 +125,7 @@ describe("a receipt", () => {
   });
 });
 
-test("the API tells it, also who polls by the revision they name, and a write that waits answers with it", async () => {
+test("the API returns it, with pollers counted by the revision that they request; a write with ?wait returns it too", async () => {
   const place = await newPlace();
   const path = `${await newFlag(place.api, place.project, "counted")}/environments/production`;
   const poll = async (etag?: string) => {
@@ -136,13 +136,13 @@ test("the API tells it, also who polls by the revision they name, and a write th
   };
   const { body } = await place.api("PATCH", `${path}?wait=5000`, { on: true });
   expect(body.receipt).toMatchObject({ revision: body.revision, connected: 0, silent: 0, stragglers: [] });
-  expect(body.propagation).toContain(`/propagation?revision=${body.revision}`);
+  expect(body.receiptPath).toContain(`/receipts/${body.revision}`);
   const current = await poll();
   for (let times = 0; times < 3; times++) await poll(current);
   await vi.waitFor(async () => {
     await poll();
-    const told = await place.api("GET", body.propagation.slice("/api/v1".length));
-    expect(told.body).toMatchObject({ revision: body.revision, polling: 3, p50: null });
+    const receipt = await place.api("GET", body.receiptPath.slice("/api/v1".length));
+    expect(receipt.body).toMatchObject({ revision: body.revision, polling: 3, p50: null });
   }, 5_000);
   const { body: killed } = await place.api("POST", `${path}/kill`, { reason: "test" });
   expect(killed.receipt).toMatchObject({ revision: killed.revision, polling: 0 });

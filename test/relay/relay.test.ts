@@ -2,70 +2,70 @@ import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "c
 import { env } from "cloudflare:workers";
 import type { PatchMessage } from "@bunting/core/wire";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
-import type { Standing } from "../../durable-objects/fan-out/delivery.ts";
+import type { EnvironmentOccupancy } from "../../durable-objects/fan-out/delivery.ts";
 import { KEY_REVOKED } from "../../durable-objects/fan-out/handshake.ts";
 import { Relay } from "../../durable-objects/relay/relay.ts";
 import { flag } from "../support/environment.ts";
-import { hubOf, livingEnvironment, RelaySocket, relayOf } from "../support/relay-socket.ts";
+import { environmentWithHub, hubOf, RelaySocket, relayOf } from "../support/relay-socket.ts";
 
-/** As a hub tells it that has heard nothing. */
-const standing: Standing = { relays: {}, connected: 0, keys: {} };
+/** The occupancy of an environment without reports. */
+const occupancy: EnvironmentOccupancy = { relays: {}, connected: 0, keys: {} };
 
 describe("delivery", () => {
   test("a change reaches every socket with the same bytes, each on top of the last (R7, Q8)", async () => {
-    const { environmentId, publish } = await livingEnvironment();
+    const { environmentId, publish } = await environmentWithHub();
     const [one, two] = [await RelaySocket.open(environmentId), await RelaySocket.open(environmentId)];
     await publish({ flags: { a: flag("a") } });
     await publish({ flags: { b: flag("b") } });
-    await vi.waitFor(() => expect(one.told).toEqual(["hello 1", "patch 2", "patch 3"]));
+    await vi.waitFor(() => expect(one.received).toEqual(["hello 1", "patch 2", "patch 3"]));
     await vi.waitFor(() => expect(two.messages).toEqual(one.messages));
     expect((one.messages[2] as PatchMessage).previous).toBe(2);
   });
 
-  test("a client that resumes gets exactly what it lacks, also after the relay was evicted", async () => {
-    const { environmentId, publish } = await livingEnvironment();
+  test("a client that resumes receives exactly the deliveries it has missed, also after an eviction", async () => {
+    const { environmentId, publish } = await environmentWithHub();
     await RelaySocket.open(environmentId);
     for (const key of ["a", "b", "c"]) await publish({ flags: { [key]: flag(key) } });
     await vi.waitFor(async () => expect((await relayOf(environmentId).since(4))?.deliveries).toEqual([]));
     await evictDurableObject(relayOf(environmentId));
     const resumed = await RelaySocket.open(environmentId, 2);
-    await vi.waitFor(() => expect(resumed.told).toEqual(["hello 4", "patch 3", "patch 4"]));
+    await vi.waitFor(() => expect(resumed.received).toEqual(["hello 4", "patch 3", "patch 4"]));
     const current = await RelaySocket.open(environmentId, 4);
-    await vi.waitFor(() => expect(current.told).toEqual(["hello 4"]));
+    await vi.waitFor(() => expect(current.received).toEqual(["hello 4"]));
   });
 
-  test("what happened before the relay was there is read from the hub's log", async () => {
-    const { environmentId, publish } = await livingEnvironment();
+  test("deliveries from before the relay existed are read from the hub's log", async () => {
+    const { environmentId, publish } = await environmentWithHub();
     for (const key of ["a", "b", "c"]) await publish({ flags: { [key]: flag(key) } });
     const late = await RelaySocket.open(environmentId, 2);
-    await vi.waitFor(() => expect(late.told).toEqual(["hello 4", "patch 3", "patch 4"]));
+    await vi.waitFor(() => expect(late.received).toEqual(["hello 4", "patch 3", "patch 4"]));
   });
 
-  test("a revision that nobody knows is answered by resync with a window", async () => {
-    const { environmentId } = await livingEnvironment();
+  test("an unknown revision is answered by a resync with a window", async () => {
+    const { environmentId } = await environmentWithHub();
     const lost = await RelaySocket.open(environmentId, 77);
-    await vi.waitFor(() => expect(lost.told).toEqual(["hello 1", "resync 1"]));
+    await vi.waitFor(() => expect(lost.received).toEqual(["hello 1", "resync 1"]));
     expect(lost.messages[1]).toMatchObject({ withinMs: 1_000 });
   });
 
-  test("a relay that missed deliveries heals the gap, and its clients get all of them in order", async () => {
-    const { environmentId, publish } = await livingEnvironment();
+  test("a relay that missed deliveries fills the gap, and its clients receive all of them in order", async () => {
+    const { environmentId, publish } = await environmentWithHub();
     const client = await RelaySocket.open(environmentId);
     await publish({ flags: { a: flag("a") } });
-    await vi.waitFor(() => expect(client.told).toEqual(["hello 1", "patch 2"]));
+    await vi.waitFor(() => expect(client.received).toEqual(["hello 1", "patch 2"]));
     // Two deliveries lost on the way: the hub has them, the relay does not.
     await runInDurableObject(hubOf(environmentId), (_, state) => void state.storage.sql.exec("DELETE FROM children"));
     await publish({ flags: { b: flag("b") } });
     await publish({ flags: { c: flag("c") } });
-    expect(client.told).toEqual(["hello 1", "patch 2"]);
+    expect(client.received).toEqual(["hello 1", "patch 2"]);
     await runDurableObjectAlarm(relayOf(environmentId));
-    await vi.waitFor(() => expect(client.told).toEqual(["hello 1", "patch 2", "patch 3", "patch 4"]));
+    await vi.waitFor(() => expect(client.received).toEqual(["hello 1", "patch 2", "patch 3", "patch 4"]));
     await publish({ flags: { d: flag("d") } });
-    await vi.waitFor(() => expect(client.told.at(-1)).toBe("patch 5"));
+    await vi.waitFor(() => expect(client.received.at(-1)).toBe("patch 5"));
   });
 
-  test("a delivery that comes while the relay asks for an earlier one waits for it and is passed on, not dropped", async () => {
-    const { environmentId, publish } = await livingEnvironment();
+  test("a delivery that arrives during an attach for an earlier one waits and is sent, not dropped", async () => {
+    const { environmentId, publish } = await environmentWithHub();
     const client = await RelaySocket.open(environmentId);
     await runInDurableObject(hubOf(environmentId), (_, state) => void state.storage.sql.exec("DELETE FROM children"));
     await publish({ flags: { a: flag("a") } });
@@ -79,40 +79,40 @@ describe("delivery", () => {
       keys: {},
     };
     await runInDurableObject(relayOf(environmentId), async (relay) => {
-      // The hub has only heard of 2 when it answers.
-      const asking = relay.alarm();
-      expect(await relay.deliver(delivery, standing)).toMatchObject({ revision: 3, connected: 1 });
-      await asking;
+      // The hub is at revision 2 when it answers.
+      const attaching = relay.alarm();
+      expect(await relay.deliver(delivery, occupancy)).toMatchObject({ revision: 3, connected: 1 });
+      await attaching;
     });
-    await vi.waitFor(() => expect(client.told).toEqual(["hello 1", "patch 2", "patch 3"]));
+    await vi.waitFor(() => expect(client.received).toEqual(["hello 1", "patch 2", "patch 3"]));
   });
 
-  test("a delivery that comes before the node above has it itself is passed on once what came before it is there", async () => {
-    const { environmentId } = await livingEnvironment();
+  test("a delivery that arrives before its parent applied it is sent once the deliveries before it have arrived", async () => {
+    const { environmentId } = await environmentWithHub();
     const client = await RelaySocket.open(environmentId);
     const delivered = (revision: number) => {
       const previous = revision - 1;
       const patch = { type: "patch", revision, previous, publishedAt: 0, ackWithinMs: 0, flags: {}, segments: {} };
       return { revision, previous, publishedAt: 0, message: JSON.stringify(patch), urgent: false, keys: {} };
     };
-    // It is asked once before either was published, and once between the two.
+    // The first attach is answered before either was published, the second between the two.
     const answers = [
-      { revision: 1, deliveries: [], standing },
-      { revision: 2, deliveries: [delivered(2)], standing },
+      { revision: 1, deliveries: [], occupancy },
+      { revision: 2, deliveries: [delivered(2)], occupancy },
     ];
-    const above = { attach: () => scheduler.wait(10).then(() => answers.shift()) };
-    const HUB = { idFromName: () => "hub", get: () => above } as unknown as typeof env.HUB;
+    const parent = { attach: () => scheduler.wait(10).then(() => answers.shift()) };
+    const HUB = { idFromName: () => "hub", get: () => parent } as unknown as typeof env.HUB;
     await runInDurableObject(relayOf(environmentId), async (_, state) => {
       const relay = new Relay(state, { ...env, HUB });
-      const asking = relay.refresh();
-      expect(await relay.deliver(delivered(3), standing)).toMatchObject({ revision: 3 });
-      await asking;
+      const attaching = relay.refresh();
+      expect(await relay.deliver(delivered(3), occupancy)).toMatchObject({ revision: 3 });
+      await attaching;
     });
-    await vi.waitFor(() => expect(client.told).toEqual(["hello 1", "patch 2", "patch 3"]));
+    await vi.waitFor(() => expect(client.received).toEqual(["hello 1", "patch 2", "patch 3"]));
   });
 
-  test("what a relay could not be told, the hub's alarm tells it", async () => {
-    const { environmentId, publish } = await livingEnvironment();
+  test("the hub's alarm retries a delivery that failed", async () => {
+    const { environmentId, publish } = await environmentWithHub();
     const client = await RelaySocket.open(environmentId);
     const hub = hubOf(environmentId);
     await runInDurableObject(hub, (_, { storage }) => void storage.sql.exec("UPDATE children SET name = name || '0'"));
@@ -121,20 +121,20 @@ describe("delivery", () => {
       storage.sql.exec("UPDATE children SET name = substr(name, 1, length(name) - 1), revision = 1");
       await instance.alarm();
     });
-    await vi.waitFor(() => expect(client.told).toEqual(["hello 1", "patch 2"]));
+    await vi.waitFor(() => expect(client.received).toEqual(["hello 1", "patch 2"]));
   });
 
-  test("a relay asked by somebody who has more than itself catches up at once", async () => {
-    const { environmentId, publish } = await livingEnvironment();
+  test("a relay catches up at once when a caller has a later revision", async () => {
+    const { environmentId, publish } = await environmentWithHub();
     const client = await RelaySocket.open(environmentId);
     await runInDurableObject(hubOf(environmentId), (_, state) => void state.storage.sql.exec("DELETE FROM children"));
     await publish({ flags: { a: flag("a") } });
     expect(await relayOf(environmentId).since(2)).toMatchObject({ revision: 2, deliveries: [] });
-    await vi.waitFor(() => expect(client.told).toEqual(["hello 1", "patch 2"]));
+    await vi.waitFor(() => expect(client.received).toEqual(["hello 1", "patch 2"]));
   });
 
-  test("whoever lacks more than a megabyte fetches the ruleset instead", async () => {
-    const { environmentId, publish } = await livingEnvironment();
+  test("a client that has missed more than a megabyte fetches the ruleset instead", async () => {
+    const { environmentId, publish } = await environmentWithHub();
     await RelaySocket.open(environmentId);
     const values = Array.from({ length: 4_000 }, (_, index) => `user-${index}`);
     for (let version = 1; version <= 25; version++) {
@@ -142,40 +142,40 @@ describe("delivery", () => {
     }
     const far = await RelaySocket.open(environmentId, 1);
     const near = await RelaySocket.open(environmentId, 24);
-    await vi.waitFor(() => expect(far.told).toEqual(["hello 26", "resync 26"]));
+    await vi.waitFor(() => expect(far.received).toEqual(["hello 26", "resync 26"]));
     await runInDurableObject(relayOf(environmentId), (_, { storage }) => {
       const { bytes } = storage.sql.exec<{ bytes: number }>("SELECT total(bytes) AS bytes FROM ring").one();
       expect(bytes).toBeLessThanOrEqual(1024 * 1024);
     });
-    await vi.waitFor(() => expect(near.told).toEqual(["hello 26", "patch 25", "patch 26"]));
+    await vi.waitFor(() => expect(near.received).toEqual(["hello 26", "patch 25", "patch 26"]));
   });
 
-  test("the same delivery twice, or an old one, is delivered once", async () => {
-    const { environmentId, publish } = await livingEnvironment();
+  test("a repeated or old delivery is sent once", async () => {
+    const { environmentId, publish } = await environmentWithHub();
     const client = await RelaySocket.open(environmentId);
     await publish({ flags: { a: flag("a") } });
     const { deliveries } = await hubOf(environmentId).since(1);
-    for (let times = 0; times < 3; times++) await relayOf(environmentId).deliver(deliveries![0]!, standing);
+    for (let times = 0; times < 3; times++) await relayOf(environmentId).deliver(deliveries![0]!, occupancy);
     await publish({ flags: { b: flag("b") } });
-    await vi.waitFor(() => expect(client.told).toEqual(["hello 1", "patch 2", "patch 3"]));
+    await vi.waitFor(() => expect(client.received).toEqual(["hello 1", "patch 2", "patch 3"]));
   });
 
-  test("a change over 64 KB travels as resync", async () => {
-    const { environmentId, publish } = await livingEnvironment();
+  test("a change over 64 KB is sent as a resync", async () => {
+    const { environmentId, publish } = await environmentWithHub();
     const client = await RelaySocket.open(environmentId);
     const values = Array.from({ length: 10_000 }, (_, index) => `user-${index}`);
     await publish({ flags: { a: flag("a", { targets: [{ variation: "on", values }] }) } });
-    await vi.waitFor(() => expect(client.told).toEqual(["hello 1", "resync 2"]));
+    await vi.waitFor(() => expect(client.received).toEqual(["hello 1", "resync 2"]));
   });
 });
 
 describe("receipts and sockets", () => {
-  test("the hub counts who has applied a revision, who was sent it over SSE, and who has gone (X1)", async () => {
-    const { environmentId, publish } = await livingEnvironment();
+  test("the hub counts clients that applied a revision, that were sent it over SSE, and that are gone (X1)", async () => {
+    const { environmentId, publish } = await environmentWithHub();
     const [one, two] = [await RelaySocket.open(environmentId), await RelaySocket.open(environmentId)];
     const stream = await RelaySocket.open(environmentId, undefined, { transport: "sse" });
     const { revision } = await publish({ flags: { a: flag("a") } });
-    await vi.waitFor(() => expect(stream.told.at(-1)).toBe("patch 2"));
+    await vi.waitFor(() => expect(stream.received.at(-1)).toBe("patch 2"));
     one.socket.send(JSON.stringify({ applied: revision }));
     await vi.waitFor(async () =>
       expect(await hubOf(environmentId).receipt(revision)).toMatchObject({
@@ -195,20 +195,20 @@ describe("receipts and sockets", () => {
       }),
     );
     const late = await RelaySocket.open(environmentId);
-    await vi.waitFor(() => expect(late.told).toEqual(["hello 2"]));
+    await vi.waitFor(() => expect(late.received).toEqual(["hello 2"]));
     expect(await hubOf(environmentId).receipt(revision)).toMatchObject({ connected: 3, applied: 1 });
   });
 
-  test("a receipt tells who was connected by revision: clocks that differ count nobody as gone (X1)", async () => {
-    const { environmentId } = await livingEnvironment();
+  test("a receipt counts connections by revision: differing clocks count no client as gone (X1)", async () => {
+    const { environmentId } = await environmentWithHub();
     const client = await RelaySocket.open(environmentId);
     const publishedAt = Date.now() - 60_000;
     const patch = { type: "patch", revision: 2, previous: 1, publishedAt, ackWithinMs: 0, flags: {}, segments: {} };
     await relayOf(environmentId).deliver(
       { ...patch, message: JSON.stringify(patch), urgent: false, keys: {} },
-      standing,
+      occupancy,
     );
-    await vi.waitFor(() => expect(client.told).toEqual(["hello 1", "patch 2"]));
+    await vi.waitFor(() => expect(client.received).toEqual(["hello 1", "patch 2"]));
     await RelaySocket.open(environmentId);
     expect(await relayOf(environmentId).receipt(2, 800)).toMatchObject({
       connected: 1,
@@ -218,12 +218,12 @@ describe("receipts and sockets", () => {
     });
   });
 
-  test("a key that has ended opens no socket, though the Worker that sends it has not heard of that yet", async () => {
-    const { environmentId, publish } = await livingEnvironment();
+  test("a revoked key opens no socket, even while the Worker still has it as valid", async () => {
+    const { environmentId, publish } = await environmentWithHub();
     const grant = { id: "key_1", kind: "server" as const, origins: [], expiresAt: null };
     const { revision } = await publish({ keys: { early: grant } });
-    const open = (keyHash: string, keyGoodAt: number) =>
-      RelaySocket.open(environmentId, undefined, { keyHash, keyGoodAt });
+    const open = (keyHash: string, keyValidAt: number) =>
+      RelaySocket.open(environmentId, undefined, { keyHash, keyValidAt });
     await open("early", revision);
     await publish({ keys: { early: null, late: { ...grant, id: "key_2" } } });
     await vi.waitFor(async () => expect((await relayOf(environmentId).since(3))?.revision).toBe(3));
@@ -232,7 +232,7 @@ describe("receipts and sockets", () => {
     await expect(open("early", revision)).rejects.toThrow("401");
     const late = await open("late", 3);
     expect(late.closed).toBeNull();
-    // A leap loses what lies between, but not which keys are good.
+    // Skipping revisions loses deliveries, but not which keys are valid.
     await runInDurableObject(hubOf(environmentId), (_, { storage: { sql } }) => {
       sql.exec("DELETE FROM children");
       sql.exec("DELETE FROM deltas");
@@ -244,27 +244,27 @@ describe("receipts and sockets", () => {
     await vi.waitFor(() => expect(late.closed).toEqual({ code: KEY_REVOKED, reason: "key-revoked" }));
   });
 
-  test("who claims to have applied what was not yet sent has not applied it when it is", async () => {
-    const { environmentId, publish } = await livingEnvironment();
+  test("acknowledging a revision before it was sent does not count once it is", async () => {
+    const { environmentId, publish } = await environmentWithHub();
     const client = await RelaySocket.open(environmentId);
     client.socket.send(JSON.stringify({ applied: 1_000_000 }));
     const { revision } = await publish({ flags: { a: flag("a") } });
-    await vi.waitFor(() => expect(client.told.at(-1)).toBe("patch 2"));
+    await vi.waitFor(() => expect(client.received.at(-1)).toBe("patch 2"));
     expect(await hubOf(environmentId).receipt(revision)).toMatchObject({ connected: 1, applied: 0 });
   });
 
-  test("a key that is revoked takes its open sockets along and leaves the others", async () => {
-    const { environmentId, publish } = await livingEnvironment();
-    await publish({ keys: { good: { id: "key_1", kind: "server", origins: [], expiresAt: null } } });
-    const revoked = await RelaySocket.open(environmentId, undefined, { keyHash: "bad" });
-    const kept = await RelaySocket.open(environmentId, undefined, { keyHash: "good" });
-    await publish({ keys: { bad: null } });
+  test("revoking a key closes its open sockets and no others", async () => {
+    const { environmentId, publish } = await environmentWithHub();
+    await publish({ keys: { valid: { id: "key_1", kind: "server", origins: [], expiresAt: null } } });
+    const revoked = await RelaySocket.open(environmentId, undefined, { keyHash: "revoked" });
+    const kept = await RelaySocket.open(environmentId, undefined, { keyHash: "valid" });
+    await publish({ keys: { revoked: null } });
     await vi.waitFor(() => expect(revoked.closed).toEqual({ code: KEY_REVOKED, reason: "key-revoked" }));
     expect(kept.closed).toBeNull();
   });
 
-  test("sockets that have fallen silent are cut by alarm; the others stay", async () => {
-    const { environmentId, publish } = await livingEnvironment();
+  test("the alarm evicts silent sockets; the others stay", async () => {
+    const { environmentId, publish } = await environmentWithHub();
     await publish({ keys: { hash: { id: "key_1", kind: "server", origins: [], expiresAt: null } } });
     const silent = await RelaySocket.open(environmentId);
     await runInDurableObject(relayOf(environmentId), (_, state) => {
@@ -278,34 +278,34 @@ describe("receipts and sockets", () => {
     expect(kept.closed).toBeNull();
   });
 
-  test("an end that a key is given while its sockets are open is theirs too, as is a later one", async () => {
-    const { environmentId, publish } = await livingEnvironment();
+  test("an expiry that a key is given while its sockets are open closes them, unless it is postponed", async () => {
+    const { environmentId, publish } = await environmentWithHub();
     const grant = { id: "key_1", kind: "server" as const, origins: [], expiresAt: null };
     const soon = Date.now() + 60_000;
-    await publish({ keys: { ending: grant, prolonged: { ...grant, expiresAt: soon }, leapt: grant, late: grant } });
-    const open = (keyHash: string) => RelaySocket.open(environmentId, undefined, { keyHash, keyGoodAt: 2 });
-    const [ending, prolonged, leapt] = [await open("ending"), await open("prolonged"), await open("leapt")];
+    await publish({ keys: { ending: grant, prolonged: { ...grant, expiresAt: soon }, skipped: grant, late: grant } });
+    const open = (keyHash: string) => RelaySocket.open(environmentId, undefined, { keyHash, keyValidAt: 2 });
+    const [ending, prolonged, skipped] = [await open("ending"), await open("prolonged"), await open("skipped")];
     await publish({ keys: { ending: { ...grant, expiresAt: soon }, prolonged: { ...grant, expiresAt: 2 * soon } } });
-    await vi.waitFor(() => expect(prolonged.told.at(-1)).toBe("patch 3"));
+    await vi.waitFor(() => expect(prolonged.received.at(-1)).toBe("patch 3"));
     await runInDurableObject(hubOf(environmentId), (_, { storage: { sql } }) => void sql.exec("DELETE FROM children"));
-    await publish({ keys: { leapt: { ...grant, expiresAt: soon }, late: { ...grant, expiresAt: soon } } });
+    await publish({ keys: { skipped: { ...grant, expiresAt: soon }, late: { ...grant, expiresAt: soon } } });
     await runInDurableObject(hubOf(environmentId), (_, { storage: { sql } }) => void sql.exec("DELETE FROM deltas"));
     await runDurableObjectAlarm(relayOf(environmentId));
-    expect([ending.closed, prolonged.closed, leapt.closed]).toEqual([null, null, null]);
+    expect([ending.closed, prolonged.closed, skipped.closed]).toEqual([null, null, null]);
 
     vi.useFakeTimers({ toFake: ["Date"], now: soon + 1_000 });
     onTestFinished(() => void vi.useRealTimers());
-    for (const { socket } of [ending, prolonged, leapt]) socket.send("ping");
+    for (const { socket } of [ending, prolonged, skipped]) socket.send("ping");
     await evictDurableObject(relayOf(environmentId));
     await runDurableObjectAlarm(relayOf(environmentId));
     const expired = { code: KEY_REVOKED, reason: "key-expired" };
-    await vi.waitFor(() => expect([ending.closed, leapt.closed]).toEqual([expired, expired]));
+    await vi.waitFor(() => expect([ending.closed, skipped.closed]).toEqual([expired, expired]));
     await expect(open("late")).rejects.toThrow("401");
     expect(prolonged.closed).toBeNull();
   });
 
-  test("a full relay takes no more, and makes room when somebody goes", async () => {
-    const { environmentId } = await livingEnvironment();
+  test("a full relay admits no client until one disconnects", async () => {
+    const { environmentId } = await environmentWithHub();
     await runInDurableObject(
       relayOf(environmentId),
       (relay) => void Reflect.set(relay, "env", { ...env, RELAY_CAP: "1" }),
@@ -316,23 +316,23 @@ describe("receipts and sockets", () => {
     await vi.waitFor(() => RelaySocket.open(environmentId));
   });
 
-  test("pings are answered without waking the relay, and nonsense from a client is ignored", async () => {
-    const { environmentId, publish } = await livingEnvironment();
+  test("pings are answered without waking the relay, and invalid messages are ignored", async () => {
+    const { environmentId, publish } = await environmentWithHub();
     const client = await RelaySocket.open(environmentId);
     const pongs: unknown[] = [];
     client.socket.addEventListener("message", ({ data }) => {
       if (data === "pong") pongs.push(data);
     });
     client.socket.send("ping");
-    for (const nonsense of ["", "{", "null", '{"applied":"2"}', '{"applied":1e999}', "x".repeat(100_000)]) {
-      client.socket.send(nonsense);
+    for (const invalid of ["", "{", "null", '{"applied":"2"}', '{"applied":1e999}', "x".repeat(100_000)]) {
+      client.socket.send(invalid);
     }
     await vi.waitFor(() => expect(pongs).toEqual(["pong"]));
     await publish({ flags: { a: flag("a") } });
-    await vi.waitFor(() => expect(client.told).toEqual(["hello 1", "patch 2"]));
+    await vi.waitFor(() => expect(client.received).toEqual(["hello 1", "patch 2"]));
   });
 
-  test("a relay is no way into an environment that does not exist", async () => {
+  test("a relay of an environment that does not exist refuses sockets", async () => {
     await expect(RelaySocket.open("env_00000000000000000001")).rejects.toThrow("404");
   });
 });

@@ -1,4 +1,4 @@
-/** What may happen to a big segment between its exact members, D1, R2 and the clients, and what sets it right. */
+/** Faults between a big segment's exact members, D1, R2 and the clients, and how each is repaired. */
 import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { eq, gt } from "drizzle-orm";
@@ -34,7 +34,7 @@ const here = (environmentId: string) => ({
   members: eq(table.segmentChanges.environmentId, environmentId),
 });
 
-/** What D1 has of an environment, to be put back as Time Travel would. */
+/** An environment's rows in D1, to be restored as Time Travel does. */
 async function restorePoint(environmentId: string): Promise<() => Promise<void>> {
   const { environment, segment, members } = here(environmentId);
   const [head] = await db.select().from(table.environments).where(environment);
@@ -54,7 +54,7 @@ async function restorePoint(environmentId: string): Promise<() => Promise<void>>
 const auditOf = (correlationId: string) =>
   db.select().from(table.audit).where(eq(table.audit.correlationId, correlationId));
 
-test("after D1 has gone back in time, the hub that notices has the filter built anew of the members as they are", async () => {
+test("a hub that detects Time Travel has the filter rebuilt from the current members", async () => {
   const { environmentId } = await newSegment();
   const object = objectOf(environmentId);
   await upload(environmentId, "add", users(0, 100));
@@ -74,7 +74,7 @@ test("after D1 has gone back in time, the hub that notices has the filter built 
   expect((await db.select().from(table.segmentChanges).where(here(environmentId).members)).length).toBe(0);
 });
 
-test("where the hub begins anew and cannot notice, the next change of a member does", async () => {
+test("if the hub cold-starts and cannot detect Time Travel, the next change of a member does", async () => {
   const { environmentId } = await newSegment();
   await upload(environmentId, "add", users(0, 10));
   await settled(environmentId, 1);
@@ -90,7 +90,7 @@ test("where the hub begins anew and cannot notice, the next change of a member d
   expect(await membersAmong(environmentId, [...users(0, 20), "one"])).toEqual([...users(5, 15), "one"]);
 });
 
-test("the filters of a deleted segment stay in R2 for 30 days, and no longer (time injected)", async () => {
+test("the filters of a deleted segment stay in R2 for 30 days (time injected)", async () => {
   const { environmentId } = await newSegment();
   const object = objectOf(environmentId);
   await upload(environmentId, "add", users(0, 10));
@@ -111,7 +111,7 @@ test("the filters of a deleted segment stay in R2 for 30 days, and no longer (ti
   });
 });
 
-test("an upload whose commit fails in D1 is nowhere half, and lands whole when it is tried again", async () => {
+test("an upload whose commit fails in D1 is published nowhere in part, and as a whole when retried", async () => {
   const { environmentId } = await newSegment();
   const object = objectOf(environmentId);
   const counts = async () => {
@@ -132,7 +132,7 @@ test("an upload whose commit fails in D1 is nowhere half, and lands whole when i
     expect(await faulty.change(CREATED_AT, ["late"], [], by)).toMatchObject({ outcome: "done", revision: null });
     await faulty.alarm();
     await faulty.alarm();
-    // Taken, and promised to last; what clients and D1 have is as it was.
+    // The object has stored it durably; clients and D1 are unchanged.
     expect(faulty.status(CREATED_AT)).toMatchObject({ count: 51, generation: 0, pending: 1 });
     expect(await state.storage.getAlarm()).not.toBeNull();
   });
@@ -146,7 +146,7 @@ test("an upload whose commit fails in D1 is nowhere half, and lands whole when i
   expect((await auditOf(environmentId)).map(({ action }) => action)).toEqual(["segment.upload", "segment.members"]);
 });
 
-test("a commit whose answer was lost is sent again, and leaves one audit entry", async () => {
+test("a commit whose response was lost is retried, and leaves one audit entry", async () => {
   const { environmentId } = await newSegment();
   const since = { added: ["one"], removed: [], generation: 1 };
   const entry: AuditEntry = {
@@ -168,7 +168,7 @@ test("a commit whose answer was lost is sent again, and leaves one audit entry",
   expect(await membersAmong(environmentId, ["one", "two"])).toEqual(["one"]);
 });
 
-test("what was done to a segment is in the audit log also where it was deleted before D1 was told", async () => {
+test("changes of a segment are in the audit log even if it was deleted before they were committed", async () => {
   const { environmentId } = await newSegment();
   const object = objectOf(environmentId);
   await db.delete(table.segments).where(here(environmentId).segment);
@@ -178,7 +178,7 @@ test("what was done to a segment is in the audit log also where it was deleted b
   expect(await object.status(CREATED_AT)).toMatchObject({ count: 0, pending: 0 });
 });
 
-test("a filter that is built by itself has no audit entry: who changed the members has one each", async () => {
+test("a filter build has no audit entry; each change of members has one", async () => {
   const { environmentId } = await newSegment();
   const object = objectOf(environmentId);
   const by = { ...ORIGIN, correlationId: environmentId };

@@ -201,7 +201,7 @@ const SORTED: [RegExp, string][] = [
 
 test("no table is scanned, and none is sorted for a page of it", async () => {
   expect(statements.size).toBeGreaterThan(300);
-  const mistakes: [string, string[]][] = [];
+  const unindexed: [string, string[]][] = [];
   for (const [sql, parameters] of [...statements]) {
     const { results } = await env.DB.prepare(`EXPLAIN QUERY PLAN ${sql}`)
       .bind(...Array(parameters).fill(null))
@@ -210,7 +210,7 @@ test("no table is scanned, and none is sorted for a page of it", async () => {
       ({ detail }) => detail.includes("TEMP B-TREE FOR") && !SORTED.some(([of]) => of.test(sql)),
     );
     const wrong = [...scans(sql, results), ...sorts.map(({ detail }) => detail)];
-    if (wrong.length > 0) mistakes.push([sql, wrong]);
+    if (wrong.length > 0) unindexed.push([sql, wrong]);
   }
-  expect(mistakes).toEqual([]);
+  expect(unindexed).toEqual([]);
 });

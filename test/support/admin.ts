@@ -1,4 +1,4 @@
-/** The management plane over HTTP, as its users reach it. Every answer is held against the OpenAPI document. */
+/** The management API over HTTP. Every answer is checked against the OpenAPI document. */
 import { exports } from "cloudflare:workers";
 import { Contract } from "./contract.ts";
 
@@ -16,7 +16,7 @@ export const openContract = (): Promise<Contract> =>
     .fetch(new Request(`${ORIGIN}/openapi.json`))
     .then(async (response) => new Contract(await response.json())));
 
-/** `body` goes out as it is where it is text or bytes. */
+/** The API with this token. A `body` of text or bytes is sent unchanged, any other as JSON. */
 export const as =
   (token: string | null): Api =>
   async (method, path, body, headers = {}) => {
@@ -53,7 +53,7 @@ export const BOOLEAN = [
 
 let projects = 0;
 
-/** A project with environments `production` and `development`, of a test's own. */
+/** A new project with environments `production` and `development`. */
 export async function newProject(api: Api): Promise<string> {
   const key = `project-${++projects}`;
   await api("POST", "/projects", { key });

@@ -10,17 +10,17 @@ export const approver = await newToken({ name: "Ann", role: "approver" });
 export const PAYMENT = { key: "payment", tags: ["payment"], approvers: { group: "payments" }, approvals: 1 };
 export const MOST_USERS = { key: "most-users", share: 50_001, approvers: { role: "approver" }, approvals: 2 };
 
-/** The fallthrough as instructions: so much of it is on. */
+/** Instructions that make the fallthrough serve `on` to this many of 100,000. */
 export const serving = (on: number) => [{ kind: "setServe", serve: { split: { weights: { on, off: 100_000 - on } } } }];
 
-/** The targeting of `pay` in production, or elsewhere, as a change request asks for it. */
+/** The change of a change request: an edit of the targeting of `pay`, in production unless `path` says otherwise. */
 export const targeting = (body: object, path: object = {}) => ({
   operation: "instructions" in body ? "editTargeting" : "updateTargeting",
   path: { environment: "production", flag: "pay", ...path },
   body,
 });
 
-/** A project with a flag tagged payment, on for a tenth in production, and policies made after that. */
+/** A project with a flag tagged `payment` that is on for a tenth in production, and with these policies. */
 export async function underPolicies(...policies: object[]) {
   const project = await newProject(admin);
   const flag = await newFlag(admin, project, "pay", { tags: ["payment"] });
@@ -32,15 +32,15 @@ export async function underPolicies(...policies: object[]) {
   }
   const requests = `/projects/${project}/change-requests`;
   const ask = async (fields: object = {}, by: Api = author) => {
-    const asked = { title: "A fifth", change: targeting({ instructions: serving(20_000) }), ...fields };
-    const { status, body } = await by("POST", requests, asked);
+    const request = { title: "A fifth", change: targeting({ instructions: serving(20_000) }), ...fields };
+    const { status, body } = await by("POST", requests, request);
     expect([status, status === 201 ? "" : body]).toEqual([201, ""]);
     return { id: body.id as string, at: `${requests}/${body.id}`, body };
   };
   return { project, flag, there, requests, policies: `/projects/${project}/policies`, ask };
 }
 
-/** A flag on in production that a segment decides on, in a project where a policy, once it is made, holds up all that touches it. */
+/** A flag that is on in production and has a rule with a segment. After `protect` a policy covers changes of either. */
 export async function underSegment() {
   const there = await underPolicies();
   const { project, policies } = there;
@@ -50,9 +50,9 @@ export async function underSegment() {
   await admin("POST", `${there.there}/instructions`, { instructions: [{ kind: "addRule", rule }] });
   const protect = () => admin("POST", policies, PAYMENT);
   const approved = async (change: object) => {
-    const asked = await there.ask({ change });
-    expect(await outcome(payer("POST", `${asked.at}/approve`, { revision: 1 }))).toEqual([200, "open"]);
-    return asked;
+    const request = await there.ask({ change });
+    expect(await outcome(payer("POST", `${request.at}/approve`, { revision: 1 }))).toEqual([200, "open"]);
+    return request;
   };
   const segment = `${segments}/beta`;
   return { ...there, segments, segment, protect, approved };

@@ -1,4 +1,4 @@
-/** A big segment and its hub, as the store makes them, for tests that need no API. */
+/** A big segment and its hub, created through the store, for tests that do not need the API. */
 import { env } from "cloudflare:workers";
 import { compile, type Evaluator, type Ruleset } from "@bunting/core";
 import { expect, vi } from "vitest";
@@ -69,7 +69,7 @@ export const settled = (environmentId: string, generation: number) =>
     { timeout: 15_000, interval: 20 },
   );
 
-/** What an SDK that starts now evaluates with. */
+/** The evaluator of an SDK that starts now. */
 export async function evaluatorOf(environmentId: string): Promise<Evaluator> {
   const evaluator = compile(JSON.parse((await hubOf(environmentId).snapshot())!.ruleset) as Ruleset);
   for (const { segment, generation } of evaluator.missingFilters()) {
@@ -81,7 +81,7 @@ export async function evaluatorOf(environmentId: string): Promise<Evaluator> {
 
 export async function membersAmong(environmentId: string, candidates: string[]): Promise<string[]> {
   const evaluator = await evaluatorOf(environmentId);
-  // It stands in the outbox alone: a hub that has read D1 anew no longer has it.
+  // It is only in the outbox: a hub that has read D1 again no longer has it.
   const { revision } = evaluator;
   evaluator.apply({ revision, previous: revision, flags: { f: FOR_MEMBERS }, segments: {} });
   return candidates.filter((targetingKey) => evaluator.evaluate("f", { targetingKey }, null).value === true);

@@ -1,4 +1,4 @@
-/** A real browser for tests: whatever Chromium or Chrome this machine has. */
+/** The Chromium or Chrome that this machine has. */
 import { existsSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import { type Browser, chromium } from "playwright-core";
@@ -6,7 +6,7 @@ import { type Browser, chromium } from "playwright-core";
 const NAMES = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"];
 const PLACES = ["/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"];
 
-/** @throws Error that says how to get one: a test that did not run has shown nothing. */
+/** @throws Error that says how to install one. Tests without a browser fail, since a skipped test proves nothing. */
 function findChromium(): string {
   const folders = (process.env.PATH ?? "").split(delimiter);
   const candidates = [
@@ -25,7 +25,7 @@ export const launchChromium = (): Promise<Browser> =>
   chromium.launch({
     executablePath: findChromium(),
     headless: true,
-    // As users have it: going back shows the page as it was left.
+    // Playwright disables the back/forward cache, which users have.
     ignoreDefaultArgs: ["--disable-back-forward-cache"],
     args: [
       "--no-sandbox",

@@ -1,13 +1,13 @@
-/** What holds for a client of a client key, wherever it runs. */
+/** Tests that every client with a client key passes, whether it runs in Node, a page or a Worker. */
 import { expect, test, vi } from "vitest";
 import type { Server } from "./server.ts";
 import type { RemoteVisitor, VisitorOptions } from "./visitor.ts";
 
-/** However slow the machine is: what never happens is what fails. */
+/** Waits long enough for a slow machine. */
 export const eventually = <T>(check: () => Promise<T>): Promise<T> =>
   vi.waitFor(check, { timeout: 20_000, interval: 50 });
 
-/** One server with an environment for these. */
+/** A server with an environment and a client key. */
 export class ClientPlace {
   readonly server: Server;
   readonly clientKey: string;
@@ -27,13 +27,13 @@ export class ClientPlace {
     return new ClientPlace(server, flags, `${path}/keys`, key);
   }
 
-  /** A string flag, "b" for the user "ben" and else "a"; answers where its targeting is. */
+  /** Creates a string flag that serves "b" to the user "ben" and "a" to others. Returns the path of its targeting. */
   async flag(key: string, targeting: object = {}): Promise<string> {
     const variations = ["a", "b"].map((value) => ({ key: value, value }));
     await this.server.ask("POST", this.#flags, { key, type: "string", variations, clientSide: true });
     const path = `${this.#flags}/${key}/environments/production`;
     await this.server.ask("PATCH", path, { on: true, targets: [{ variation: "b", values: ["ben"] }], ...targeting });
-    // Polls are a second behind at most; these sentences are about something else.
+    // A poll may be answered from a ruleset that is a second old.
     await eventually(async () => expect(await this.#reasonOf(key)).toBe("FALLTHROUGH"));
     return path;
   }
@@ -52,10 +52,10 @@ export class ClientPlace {
 }
 
 type Sentences = {
-  /** What flags begin with here, since two of these share a place. */
+  /** Of the keys of flags: clients that share a place have different flags. */
   prefix: string;
   place(): ClientPlace;
-  /** The visitor of the test that runs. */
+  /** The visitor of the current test. */
   visitor(): RemoteVisitor;
 };
 
@@ -69,28 +69,25 @@ export function clientSentences({ prefix, place, visitor }: Sentences): void {
       ...options,
     });
   const value = async (key: string) => (await visitor().details(key, "default")).value;
-  const heard = async (name: string) => (await visitor().heard()).filter((one) => one.name === name);
-  const connected = (times = 1) => eventually(async () => expect(await heard("connected")).toHaveLength(times));
+  const emitted = async (name: string) => (await visitor().emitted()).filter((one) => one.name === name);
+  const connected = (times = 1) => eventually(async () => expect(await emitted("connected")).toHaveLength(times));
 
-  test.each(["websocket", "sse"] as const)(
-    "a kill arrives over %s, without anybody asking for it (R7, R14)",
-    async (name) => {
-      const key = `${prefix}-killed-over-${name}`;
-      const targeting = await place().flag(key);
-      await open({ streams: [name] });
-      expect(await visitor().ready()).toBe(true);
-      await connected();
-      expect(await visitor().details(key, "")).toMatchObject({ value: "a", reason: "FALLTHROUGH" });
-      await place().kill(targeting);
-      await eventually(async () =>
-        expect(await visitor().details(key, "")).toMatchObject({ value: "b", reason: "KILLED" }),
-      );
-      expect((await heard("change")).at(-1)?.detail).toMatchObject({ flags: [key] });
-      expect(await visitor().status()).toMatchObject({ transport: name, connected: true, stale: false, ready: true });
-    },
-  );
+  test.each(["websocket", "sse"] as const)("a kill arrives over %s without a request (R7, R14)", async (name) => {
+    const key = `${prefix}-killed-over-${name}`;
+    const targeting = await place().flag(key);
+    await open({ streams: [name] });
+    expect(await visitor().ready()).toBe(true);
+    await connected();
+    expect(await visitor().details(key, "")).toMatchObject({ value: "a", reason: "FALLTHROUGH" });
+    await place().kill(targeting);
+    await eventually(async () =>
+      expect(await visitor().details(key, "")).toMatchObject({ value: "b", reason: "KILLED" }),
+    );
+    expect((await emitted("change")).at(-1)?.detail).toMatchObject({ flags: [key] });
+    expect(await visitor().status()).toMatchObject({ transport: name, connected: true, stale: false, ready: true });
+  });
 
-  test("another context brings its own values, and no default in between (R14)", async () => {
+  test("a new context brings its own values, and no default in between (R14)", async () => {
     await place().flag(`${prefix}-contextual`);
     await open();
     await visitor().ready();
@@ -100,7 +97,7 @@ export function clientSentences({ prefix, place, visitor }: Sentences): void {
     await eventually(async () => expect(await visitor().status()).toMatchObject({ transport: "websocket" }));
   });
 
-  test("of contexts that follow each other closely the last one counts", async () => {
+  test("of contexts that are set in quick succession the last one wins", async () => {
     await place().flag(`${prefix}-hasty`);
     await open();
     await eventually(async () => expect(await value(`${prefix}-hasty`)).toBe("a"));
@@ -110,7 +107,7 @@ export function clientSentences({ prefix, place, visitor }: Sentences): void {
     expect(await visitor().context()).toMatchObject({ targetingKey: "ben" });
   });
 
-  test("a change while a context is new is one of that context", async () => {
+  test("a change right after a new context is evaluated for that context", async () => {
     const targeting = await place().flag(`${prefix}-later`);
     await open({ context: { targetingKey: "ben" } });
     await visitor().ready();
@@ -121,7 +118,7 @@ export function clientSentences({ prefix, place, visitor }: Sentences): void {
     await eventually(async () => expect(await value(`${prefix}-later`)).toBe("b"));
   });
 
-  test("what it was served last is there at once while nobody answers, for the context it was for (R15, Q7)", async () => {
+  test("the last values of a context are served at once while the server is down, and to no other context (R15, Q7)", async () => {
     await place().flag(`${prefix}-kept`);
     await open();
     await eventually(async () => expect(await value(`${prefix}-kept`)).toBe("a"));
@@ -131,9 +128,9 @@ export function clientSentences({ prefix, place, visitor }: Sentences): void {
       await open();
       expect(await value(`${prefix}-kept`)).toBe("a");
       expect(await visitor().status()).toMatchObject({ ready: false, connected: false });
-      // Nobody can say what is right for this one: what it was served last is nearer than another's values.
+      // The values that were last served to this context are better than those of the previous one.
       expect(await visitor().setContext({ targetingKey: "ben" }, `${prefix}-kept`)).toEqual(["a", "b"]);
-      await open({ context: { targetingKey: "stranger" } });
+      await open({ context: { targetingKey: "eve" } });
       expect(await value(`${prefix}-kept`)).toBe("default");
     } finally {
       await place().server.resume();
@@ -141,7 +138,7 @@ export function clientSentences({ prefix, place, visitor }: Sentences): void {
     await eventually(async () => expect(await value(`${prefix}-kept`)).toBe("a"));
   });
 
-  test("a page that brings its values has them before anything was asked, and takes the server's (R15)", async () => {
+  test("a bootstrap is served before the first request, and is replaced by the server's values (R15)", async () => {
     const key = `${prefix}-brought`;
     await place().flag(key);
     const brought = { value: "from the page", variation: "x", reason: "STATIC" as const, version: 1 };
@@ -150,7 +147,7 @@ export function clientSentences({ prefix, place, visitor }: Sentences): void {
     await eventually(async () => expect(await value(key)).toBe("a"));
   });
 
-  test("a visitor has an id until somebody says who it is, and keeps it then and afterwards", async () => {
+  test("a visitor has an anonymous id, and keeps it with a targeting key and after it", async () => {
     await place().flag(`${prefix}-anonymous`);
     await open({ context: {} });
     const { anonymousId } = await visitor().context();
@@ -162,10 +159,10 @@ export function clientSentences({ prefix, place, visitor }: Sentences): void {
     expect(await visitor().context()).toEqual({ targetingKey: anonymousId, anonymousId, plan: "pro" });
   });
 
-  test("a key that is refused says so, and defaults are served", async () => {
+  test("a client whose key is refused emits an error and serves defaults", async () => {
     await open({ clientKey: `${place().clientKey}x` });
     expect(await visitor().ready()).toBe(false);
-    expect((await heard("error"))[0]?.detail).toMatchObject({ code: "REFUSED" });
+    expect((await emitted("error"))[0]?.detail).toMatchObject({ code: "REFUSED" });
     expect(await value("anything")).toBe("default");
     expect(await visitor().status()).toMatchObject({ refused: true });
   });

@@ -12,7 +12,7 @@ export const withKey = (key: string, more: Record<string, string> = {}) => ({
 
 export type Place = { api: Api; project: string; environmentId: string; serverKey: string; clientKey: string };
 
-/** A project whose production environment has a key of either kind. */
+/** A project whose production environment has a server key and a client key. */
 export async function newPlace(origins: string[] = []): Promise<Place> {
   const api = await newToken();
   const project = await newProject(api);
@@ -28,7 +28,7 @@ export async function newPlace(origins: string[] = []): Promise<Place> {
   };
 }
 
-/** A flag that is on, and that this isolate knows of: what is not asked for by revision may be a second old. */
+/** Creates a flag that is on, and brings this isolate up to date, which serves an older ruleset for up to a second. */
 export async function turnedOn(
   place: Place,
   key: string,

@@ -1,4 +1,4 @@
-/** An environment as the store makes it, for tests that need a hub and no API. */
+/** An environment that is created through the store, for tests that need a hub and no API. */
 
 import { env } from "cloudflare:workers";
 import type { Flag } from "@bunting/core";
@@ -35,7 +35,7 @@ export async function newEnvironment(): Promise<Head> {
   return { environmentId: id, version: 0, changeId };
 }
 
-/** Commits documents on top of a head, without telling the hub. */
+/** Commits documents on top of a head, without a publish call to the hub. */
 export async function commitDocuments(
   head: Head,
   documents: Partial<Documents>,
@@ -45,7 +45,7 @@ export async function commitDocuments(
   return { change, head: { environmentId: head.environmentId, version: change.version, changeId: change.id } };
 }
 
-/** Flags as the admin API has them, off, however many; the hub is not told. */
+/** Inserts flags that are off, in one batch, without a publish call to the hub. */
 export async function insertFlags({ environmentId }: Head, keys: string[]): Promise<void> {
   const all = JSON.stringify(keys);
   const now = Date.now();

@@ -1,4 +1,4 @@
-/** A client of server-sent events in workerd, remembering what it was sent, to the byte. */
+/** A client of server-sent events in workerd that keeps everything it receives, also as text. */
 import { fetchPath } from "./data-plane.ts";
 
 type Event = {
@@ -11,7 +11,7 @@ type Event = {
 export class EventClient {
   readonly events: Event[] = [];
   readonly response: Response;
-  /** Everything that came over the wire. */
+  /** Everything that was received. */
   text = "";
   ended = false;
   readonly #reader: ReadableStreamDefaultReader<string>;
@@ -42,7 +42,7 @@ export class EventClient {
     this.ended = true;
   }
 
-  /** Events of these names, hello and heartbeat left out unless named. */
+  /** Events of these names, in order. */
   of(...names: string[]): Event[] {
     return this.events.filter(({ event }) => names.includes(event));
   }

@@ -5,13 +5,15 @@
 import type { Env } from "../../workers/env.ts";
 
 /**
- * `fail`: every call, or those that `at` matches. `hang`: the first call, or so many `times`, that `at` (a pattern) matches never returns, before it is made or after; what
- * is matched is the method, then the SQL or the first text that goes in. `hanging` tells how many do: when a crash there can be made.
- * `flaky` fails that share of calls; half of these were carried out, and only their answers are lost.
+ * `at` is a pattern that is matched against the method, followed by the SQL or by the first argument if that is text.
+ * `fail`: every call fails, or every one that `at` matches.
+ * `delay`: every call is made `ms` late or, with `when: "after"`, returns `ms` late.
+ * `hang`: the first `times` calls (default 1) that `at` matches never return, and are made (`after`) or not (`before`).
+ * `flaky`: this share of calls fails; half of them are made, and only their results are lost.
  */
 type Fault =
   | { mode: "fail"; at?: string }
-  | { mode: "delay"; ms: number }
+  | { mode: "delay"; ms: number; when?: "after" }
   | { mode: "flaky"; rate: number }
   | { mode: "hang"; at: string; when: "before" | "after"; times?: number };
 const PARTS = [
@@ -31,6 +33,7 @@ let faults: Faults | null = null;
 let caught = 0;
 let hung = 0;
 
+/** How many calls hang now. A test that crashes a process in the middle of a call waits for this. */
 export const hanging = (): number => hung;
 
 /** How often each part has been called. */
@@ -42,23 +45,23 @@ export function setFaults(next: Faults): void {
   hung = 0;
 }
 
-/** `FAULTS` in the bindings is how a process starts with something broken already. */
+/** The binding `FAULTS`, as JSON, has the faults that a process starts with. */
 export function withFaults(env: Env & { FAULTS?: string }): Env {
   faults ??= JSON.parse(env.FAULTS ?? "{}") as Faults;
   const broken = PARTS.map((part) => [part, faulty(env[part] as object, part)] as const);
   return { ...env, ...Object.fromEntries(broken) };
 }
 
-/** D1's batch takes the statements it made and not a proxy of them. */
+/** The target of each proxy: D1's `batch` accepts only its own statements. */
 const real = new WeakMap<object, object>();
 
-/** What a statement asks, for faults at one step of many. */
+/** The SQL of each statement. */
 const sqlOf = new WeakMap<object, string>();
 
-/** Answered at once: what they hand out (statements, objects) is as faulty as the binding. */
-const HANDS_OUT = ["prepare", "bind", "get"];
+/** These methods never fail: the statements and stubs that they return are faulty like the binding. */
+const RETURNS_FAULTY = ["prepare", "bind", "get"];
 
-/** The object behind is always the real one. */
+/** A proxy of a real binding. */
 function faulty<T extends object>(target: T, name: Part): T {
   const isNamespace = name === "HUB" || name === "RELAY";
   const proxy = new Proxy(target, {
@@ -68,7 +71,7 @@ function faulty<T extends object>(target: T, name: Part): T {
       return (...args: unknown[]) => {
         const call = () => Reflect.apply(member, object, args.map(unwrapped)) as unknown;
         if (property === "idFromName") return call();
-        if (HANDS_OUT.includes(String(property)) && (property !== "get" || isNamespace)) {
+        if (RETURNS_FAULTY.includes(String(property)) && (property !== "get" || isNamespace)) {
           const out = faulty(call() as object, name);
           sqlOf.set(out, typeof args[0] === "string" && property === "prepare" ? args[0] : (sqlOf.get(proxy) ?? ""));
           return out;
@@ -97,7 +100,11 @@ async function behind(name: Part, what: string, call: () => unknown): Promise<un
   const fault = faults?.[name];
   if (fault?.mode === "fail" && new RegExp(fault.at ?? "").test(what))
     throw new Error(`${name} is down (a test says so)`);
-  if (fault?.mode === "delay") await new Promise((resolve) => setTimeout(resolve, fault.ms));
+  if (fault?.mode === "delay") {
+    const answer = fault.when === "after" ? await call() : undefined;
+    await new Promise((resolve) => setTimeout(resolve, fault.ms));
+    if (fault.when === "after") return answer;
+  }
   if (fault?.mode === "flaky" && Math.random() < fault.rate) {
     if (Math.random() < 0.5) await call();
     throw new Error(`${name} failed (a test says so)`);

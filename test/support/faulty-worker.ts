@@ -1,7 +1,7 @@
 /**
- * The real Worker behind faulty bindings. `POST /__faults` sets them, `GET /__hung` tells how many calls they have made hang,
- * `GET /__calls` how often each part was called, `GET /__events` reads back what landed in R2 as NDJSON, `POST /__abort` ends a
- * hub or a relay where it stands. This entry is never deployed.
+ * The real Worker with faulty bindings, never deployed. `POST /__faults` sets the faults. `GET /__hung` returns how
+ * many calls hang, `GET /__calls` how often each part was called, and `GET /__events` the events in R2 as NDJSON.
+ * `POST /__abort` aborts a hub or a relay.
  */
 
 import type { Env } from "../../workers/env.ts";
@@ -27,7 +27,7 @@ export class Hub extends RealHub {
     super(ctx, withFaults(env));
   }
 
-  /** As when its machine is lost: whatever it is doing ends, whatever it has not stored is gone. */
+  /** Ends it as the loss of its machine does: without finishing, and without what it has not stored. */
   abort(): void {
     this.ctx.abort("ended by a test");
   }
@@ -38,7 +38,7 @@ export class Relay extends RealRelay {
     super(ctx, withFaults(env));
   }
 
-  /** As when its machine is lost: whatever it is doing ends, whatever it has not stored is gone. */
+  /** Ends it as the loss of its machine does: without finishing, and without what it has not stored. */
   abort(): void {
     this.ctx.abort("ended by a test");
   }
@@ -58,11 +58,11 @@ export default {
     }
     if (new URL(request.url).pathname === "/__hung") return Response.json(hanging());
     if (new URL(request.url).pathname === "/__calls") return Response.json(calls);
-    if (new URL(request.url).pathname === "/__events") return new Response(await landedEvents(env.EVENTS_BUCKET));
+    if (new URL(request.url).pathname === "/__events") return new Response(await storedEvents(env.EVENTS_BUCKET));
     if (new URL(request.url).pathname === "/__abort") {
       const { binding, name } = (await request.json()) as { binding: "HUB" | "RELAY"; name: string };
       const objects = env[binding] as unknown as DurableObjectNamespace<Hub | Relay>;
-      // It never answers: the call ends with it.
+      // The call ends with the object, and so always fails.
       await objects
         .get(objects.idFromName(name))
         .abort()
@@ -75,7 +75,7 @@ export default {
   scheduled: (controller, env) => worker.scheduled(controller, withFaults(env)),
 } satisfies ExportedHandler<Env, QueuedEvents>;
 
-async function landedEvents(bucket: R2Bucket): Promise<string> {
+async function storedEvents(bucket: R2Bucket): Promise<string> {
   const { objects } = await bucket.list({ prefix: "events/" });
   const texts = objects.map(async ({ key }) => {
     const object = await bucket.get(key);

@@ -1,10 +1,10 @@
-/** Scenarios of .feature files, run by a table of patterns and what to do for each. */
+/** Runs the scenarios of .feature files. A step is defined by a pattern and a function. */
 import { globSync, readFileSync } from "node:fs";
 import { basename } from "node:path";
 import { AstBuilder, compile, GherkinClassicTokenMatcher, Parser } from "@cucumber/gherkin";
 import { IdGenerator, type Pickle } from "@cucumber/messages";
 
-/** Matched against the whole text of a step; `table` is the rows under it. */
+/** `pattern` has to match the whole text of a step. `table` has the rows below the step. */
 export type Step<World> = [
   pattern: RegExp,
   act: (world: World, groups: string[], table: string[][]) => void | Promise<void>,
@@ -12,7 +12,7 @@ export type Step<World> = [
 
 export type Scenario = { feature: string; name: string; line: number; title: string; pickle: Pickle };
 
-/** Every scenario, an outline once for each row of its examples. */
+/** Every scenario; an outline is one for each row of its examples. */
 export function scenariosIn(pattern: string): Scenario[] {
   return globSync(pattern)
     .sort()
@@ -27,14 +27,14 @@ export function scenariosIn(pattern: string): Scenario[] {
     });
 }
 
-/** @throws Error for a step that no pattern knows, or more than one, before anything is done. */
+/** @throws Error for a step that does not match exactly one pattern, before the first step runs. */
 export async function runScenario<World>({ pickle }: Scenario, steps: Step<World>[], world: World): Promise<void> {
   const planned = pickle.steps.map(({ text, argument }) => {
     const found = steps.flatMap(([pattern, act]) => {
       const match = new RegExp(`^(?:${pattern.source})$`).exec(text);
       return match === null ? [] : [{ act, groups: match.slice(1).map((group) => group ?? "") }];
     });
-    if (found.length !== 1) throw new Error(`${found.length} patterns know the step "${text}"`);
+    if (found.length !== 1) throw new Error(`${found.length} patterns match the step "${text}"`);
     const table = argument?.dataTable?.rows.map(({ cells }) => cells.map(({ value }) => value)) ?? [];
     return { ...found[0]!, table };
   });

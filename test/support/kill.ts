@@ -1,6 +1,6 @@
 import type { KillRequest } from "../../durable-objects/hub/kills/kill.ts";
 
-/** What the admin API asks a hub for. */
+/** A request as the admin API sends it to a hub. */
 export const killRequest = (
   flag: string,
   action: KillRequest["action"],

@@ -1,4 +1,4 @@
-/** OpenFeature's two SDKs, as its scenarios use them, with our providers and real clients. */
+/** OpenFeature's SDKs for servers and browsers, with Bunting's providers and real clients. */
 import { type BrowserClient, type BrowserOptions, createClient } from "@bunting/sdk/browser";
 import { BuntingProvider, type ProviderClient } from "@bunting/sdk/openfeature-server";
 import { BuntingWebProvider } from "@bunting/sdk/openfeature-web";
@@ -11,11 +11,11 @@ import {
 } from "@openfeature/server-sdk";
 import { type Client as WebClient, type Hook as WebHook, OpenFeature as WebOpenFeature } from "@openfeature/web-sdk";
 import { expect, onTestFinished, vi } from "vitest";
-import type { AnyHook, Asked, Details, ProviderState, Sdk } from "./openfeature-steps.ts";
+import type { AnyHook, Details, Evaluation, ProviderState, Sdk } from "./openfeature-steps.ts";
 import { rulesetOf } from "./peer.ts";
 import { client as buntingClient } from "./sdk.ts";
 
-/** Where the providers' clients are sent: to the server, to one that never answers, to nobody. */
+/** URLs for the providers' clients: a server, one that never answers (`silent`), and one where none listens. */
 export type Place = { url: string; silent: string; unreachable: string; serverKey: string; clientKey: string };
 
 export class ServerSdk implements Sdk {
@@ -68,7 +68,7 @@ export class ServerSdk implements Sdk {
 
   evaluatedWith = () => this.#with;
 
-  evaluate({ type, key, fallback }: Asked, context: EvaluationContext, hooks: AnyHook[]): Promise<Details> {
+  evaluate({ type, key, fallback }: Evaluation, context: EvaluationContext, hooks: AnyHook[]): Promise<Details> {
     const client = this.#client!;
     const { API = {}, Transaction, Client: ofClient = {}, Invocation = {}, "Before Hooks": fromHook } = this.#levels;
     ServerOpenFeature.setContext(API);
@@ -139,8 +139,12 @@ export class WebSdk implements Sdk {
     this.#api = { ...this.#api, ...entry };
   }
 
-  /** At once, unless there is a context to be reconciled first. */
-  evaluate({ type, key, fallback }: Asked, given: EvaluationContext, hooks: AnyHook[]): Details | Promise<Details> {
+  /** Synchronous, unless the context changes. */
+  evaluate(
+    { type, key, fallback }: Evaluation,
+    given: EvaluationContext,
+    hooks: AnyHook[],
+  ): Details | Promise<Details> {
     const client = this.#client!;
     const options = { hooks: hooks as WebHook[] };
     const resolve = (): Details => {

@@ -1,31 +1,31 @@
-/** What the steps of OpenFeature's scenarios do, with either of its SDKs. */
+/** The steps of OpenFeature's scenarios, for both of its SDKs. */
 import type { BaseHook, EvaluationContext, EvaluationDetails, FlagValue, HookHints } from "@openfeature/core";
 import { expect } from "vitest";
 import type { Step } from "./gherkin.ts";
 
 export type ProviderState = "stable" | "not ready" | "error" | "fatal" | "stale";
-export type Asked = { type: "boolean" | "string" | "number" | "object"; key: string; fallback: FlagValue };
+export type Evaluation = { type: "boolean" | "string" | "number" | "object"; key: string; fallback: FlagValue };
 export type Details = EvaluationDetails<FlagValue>;
 export type AnyHook = BaseHook<FlagValue>;
 
-/** What differs between the SDKs. */
+/** The parts that differ between the SDKs. */
 export type Sdk = {
-  /** Registers a provider of ours that is in this state. */
+  /** Registers one of Bunting's providers, in this state. */
   provide(state: ProviderState): Promise<void>;
   status(): string;
   addHooks(...hooks: AnyHook[]): void;
   /** @throws Error for a level that the SDK does not have. */
   addToLevel(level: string, entry: EvaluationContext): void | Promise<void>;
-  evaluate(asked: Asked, context: EvaluationContext, hooks: AnyHook[]): Details | Promise<Details>;
-  /** What the provider gave its client to evaluate with, last. */
+  evaluate(evaluation: Evaluation, context: EvaluationContext, hooks: AnyHook[]): Details | Promise<Details>;
+  /** The context of the provider's last evaluation. */
   evaluatedWith(): EvaluationContext;
 };
 
 export class World {
   readonly sdk: Sdk;
-  asked: Asked = { type: "boolean", key: "boolean-flag", fallback: false };
+  evaluation: Evaluation = { type: "boolean", key: "boolean-flag", fallback: false };
   context: EvaluationContext = {};
-  /** The context as it was given. */
+  /** A copy of the context from before the evaluation. */
   given: EvaluationContext = {};
   details: Details | null = null;
   pending: Details | Promise<Details> | null = null;
@@ -57,7 +57,7 @@ export class World {
   }
 
   async evaluate(): Promise<void> {
-    this.details = await this.sdk.evaluate(this.asked, this.context, this.optionHooks);
+    this.details = await this.sdk.evaluate(this.evaluation, this.context, this.optionHooks);
   }
 
   get seen(): Details {
@@ -65,17 +65,17 @@ export class World {
     return this.details;
   }
 
-  ask(type: string, key: string, fallback: string): void {
-    this.asked = { type: typeOf(type), key, fallback: parseAs(type, fallback) };
+  setEvaluation(type: string, key: string, fallback: string): void {
+    this.evaluation = { type: typeOf(type), key, fallback: parseAs(type, fallback) };
   }
 }
 
-function typeOf(name: string): Asked["type"] {
+function typeOf(name: string): Evaluation["type"] {
   const type = name.toLowerCase();
-  return type === "integer" || type === "float" ? "number" : (type as Asked["type"]);
+  return type === "integer" || type === "float" ? "number" : (type as Evaluation["type"]);
 }
 
-/** The suite writes the quotes of JSON with a backslash before them. */
+/** In the scenarios, quotes of JSON have a backslash before them. */
 function parseAs(type: string, text: string): FlagValue {
   if (text === "null") return null;
   switch (typeOf(type)) {
@@ -105,7 +105,7 @@ export const steps: Step<World>[] = [
   // evaluation_v2, hooks, metadata
   [
     /a (\w+)-flag with key "(.*)" and a fallback value "(.*)"/,
-    (world, [type, key, fallback]) => world.ask(type!, key!, fallback!),
+    (world, [type, key, fallback]) => world.setEvaluation(type!, key!, fallback!),
   ],
   [
     /a context containing a key "(.*)", with type "(.*)" and with value "(.*)"/,
@@ -133,7 +133,7 @@ export const steps: Step<World>[] = [
   [/(?:the|Some) flag was evaluated(?: with details)?(?: using the evaluation options)?/, (world) => world.evaluate()],
   [
     /the flag was evaluated with details asynchronously/,
-    (world) => world.set({ pending: world.sdk.evaluate(world.asked, world.context, []) }),
+    (world) => world.set({ pending: world.sdk.evaluate(world.evaluation, world.context, []) }),
   ],
   [
     /the evaluation should complete without blocking/,
@@ -144,7 +144,7 @@ export const steps: Step<World>[] = [
   ],
   [
     /the resolved details value should be "(.*)"/,
-    ({ asked, seen }, [value]) => expect(seen.value).toEqual(parseAs(asked.type, value!)),
+    ({ evaluation, seen }, [value]) => expect(seen.value).toEqual(parseAs(evaluation.type, value!)),
   ],
   [/the reason should be "(.*)"/, ({ seen }, [reason]) => expect(seen.reason).toBe(reason)],
   [/the variant should be "([^"]*)"/, ({ seen }, [variant]) => expect(seen.variant).toBe(variant)],
@@ -192,28 +192,28 @@ export const steps: Step<World>[] = [
   [
     /an? (boolean|string|integer|float) flag with key "(.*)" is evaluated with (?:details and )?default value "?(.*?)"?/,
     (world, [type, key, fallback]) => {
-      world.ask(type!, key!, fallback!);
+      world.setEvaluation(type!, key!, fallback!);
       return world.evaluate();
     },
   ],
   [
     /an object flag with key "(.*)" is evaluated with (?:details and )?a null default value/,
     (world, [key]) => {
-      world.ask("object", key!, "null");
+      world.setEvaluation("object", key!, "null");
       return world.evaluate();
     },
   ],
   [
     /a non-existent string flag with key "(.*)" is evaluated with details and a fallback value "(.*)"/,
     (world, [key, fallback]) => {
-      world.ask("string", key!, fallback!);
+      world.setEvaluation("string", key!, fallback!);
       return world.evaluate();
     },
   ],
   [
     /a string flag with key "(.*)" is evaluated as an integer, with details and a fallback value (\d+)/,
     (world, [key, fallback]) => {
-      world.ask("integer", key!, fallback!);
+      world.setEvaluation("integer", key!, fallback!);
       return world.evaluate();
     },
   ],
@@ -229,18 +229,18 @@ export const steps: Step<World>[] = [
   [
     /a flag with key "(.*)" is evaluated with default value "(.*)"/,
     (world, [key, fallback]) => {
-      world.ask("string", key!, fallback!);
+      world.setEvaluation("string", key!, fallback!);
       return world.evaluate();
     },
   ],
   [
     /the resolved (?:boolean|string|integer|float) (?:value|response) should be "?(.*?)"?/,
-    ({ asked, seen }, [value]) => expect(seen.value).toEqual(parseAs(asked.type, value!)),
+    ({ evaluation, seen }, [value]) => expect(seen.value).toEqual(parseAs(evaluation.type, value!)),
   ],
   [
     /the resolved (?:boolean|string|integer|float) details value should be "?(.*?)"?, the variant should be "(.*)", and the reason should be "(.*)"/,
-    ({ asked, seen }, [value, variant, reason]) =>
-      expect(seen).toMatchObject({ value: parseAs(asked.type, value!), variant, reason }),
+    ({ evaluation, seen }, [value, variant, reason]) =>
+      expect(seen).toMatchObject({ value: parseAs(evaluation.type, value!), variant, reason }),
   ],
   [
     /the resolved object (?:details )?value should be contain fields (.*), with values "true", "Check out these pics!" and 100, respectively/,
@@ -260,7 +260,7 @@ export const steps: Step<World>[] = [
   ],
   [
     /the default (?:string|integer) value should be returned/,
-    ({ asked, seen }) => expect(seen.value).toBe(asked.fallback),
+    ({ evaluation, seen }) => expect(seen.value).toBe(evaluation.fallback),
   ],
   [
     /the reason should indicate an error and the error code should indicate .* with "(.*)"/,
@@ -276,7 +276,7 @@ export const steps: Step<World>[] = [
   [
     /Context entries for each level from API level down to the "(.*)" level, with key "(.*)" and value "(.*)"/,
     async ({ sdk, levels }, [last, key]) => {
-      // The value that is to win is the last level's own name.
+      // The scenario expects the name of the last level as the merged value.
       for (const level of levels.slice(0, levels.indexOf(last!) + 1)) await sdk.addToLevel(level, { [key!]: level });
     },
   ],

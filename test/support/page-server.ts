@@ -1,4 +1,4 @@
-/** Pages on loopback, of another origin than the Worker's: each path is a bundle of one file, in an empty document. */
+/** Serves pages on loopback, of another origin than the Worker's. Each path is a document with one bundled script. */
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { build } from "esbuild";
@@ -6,7 +6,7 @@ import { build } from "esbuild";
 export class PageServer {
   readonly #server: Server;
   readonly #scripts = new Map<string, string>();
-  /** What documents have in their body, before the script. */
+  /** The body of every document, before its script. */
   html = "";
 
   private constructor() {
@@ -23,7 +23,7 @@ export class PageServer {
     });
   }
 
-  /** `scripts`: source files by path. Whatever else is asked for is an empty document. */
+  /** `scripts`: source files by path. Every other path is an empty document. */
   static async start(scripts: Record<string, string>): Promise<PageServer> {
     const pages = new PageServer();
     for (const [path, file] of Object.entries(scripts)) {

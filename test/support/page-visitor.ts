@@ -2,7 +2,7 @@ import type { BrowserContext, Page } from "playwright-core";
 import type { PageServer } from "./page-server.ts";
 import type { RemoteVisitor } from "./visitor.ts";
 
-/** A visitor in a page; what it does is done there. */
+/** A visitor in a page. Its methods run there. */
 export async function pageVisitor(
   context: BrowserContext,
   pages: PageServer,

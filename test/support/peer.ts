@@ -1,4 +1,4 @@
-/** For tests: a server that speaks the data plane's protocol over real sockets, and that can be told to misbehave. */
+/** A server with the data plane's protocol over real sockets, which can be made to misbehave. */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo, Socket as NetSocket } from "node:net";
 import type { Flag, Ruleset } from "@bunting/core";
@@ -46,25 +46,25 @@ export class Peer {
   ruleset: Ruleset;
   readonly requests: { method: string; url: string; headers: IncomingMessage["headers"] }[] = [];
   readonly applied: number[] = [];
-  /** What clients with a client key said first, over sockets and by POST. */
+  /** The contexts that clients with a client key have sent, over sockets and by POST. */
   readonly contexts: unknown[] = [];
   readonly batches: EventBatch[] = [];
   readonly serverKeys = new Set([SERVER_KEY]);
   /** Status codes to answer with instead of serving, by path; for the socket, the status of the handshake. */
   refuse: Partial<Record<"ruleset" | "socket" | "stream" | "events", number>> = {};
-  /** Takes requests, messages and pings, and answers none: to a client the line is dead, though nobody says so. */
+  /** Accepts requests, messages and pings and answers none, as a connection does whose other end is lost. */
   silent = false;
-  /** Milliseconds between the bytes of an answer: enough of them to look alive, never enough to be of use. */
+  /** Milliseconds between the bytes of an answer that never ends. */
   trickleMs: number | null = null;
   headers: Record<string, string> = {};
   /** Sent in place of the ruleset. */
   body: string | null = null;
-  /** Of big segments, by path; what is not here cannot be found. */
+  /** Filters of big segments, by path. Other paths are 404. */
   readonly filters = new Map<string, Uint8Array>();
-  /** Filters are answered after this. */
+  /** Filters are sent after this has resolved. */
   filtersAfter: Promise<void> = Promise.resolve();
   reconnectWithinMs = 0;
-  /** What follows the hello on a new stream; patches since the client's revision unless told. */
+  /** The messages after the hello of a new stream; null: a resync if the client's revision is old. */
   replay: ((since: number) => object[]) | null = null;
   readonly sockets = new Set<WebSocket>();
   readonly streams = new Set<ServerResponse>();
@@ -80,7 +80,7 @@ export class Peer {
     return `http://127.0.0.1:${this.#port}`;
   }
 
-  /** Starts, again on the port it had before. */
+  /** Starts, or starts again on the same port. */
   async start(): Promise<this> {
     const upgrader = new WebSocketServer({ noServer: true });
     const server = createServer((request, response) => void this.#serve(request, response));
@@ -89,15 +89,15 @@ export class Peer {
       connection.on("close", () => this.#connections.delete(connection));
     });
     server.on("upgrade", (request, socket, head) => {
-      this.#note(request);
+      this.#record(request);
       if (this.silent) return;
       if (this.trickleMs !== null) return this.#trickle(socket);
-      const status = this.refuse.socket ?? (this.#mayEnter(request) ? null : 401);
+      const status = this.refuse.socket ?? (this.#isAuthorized(request) ? null : 401);
       if (status !== null) {
         socket.end(`HTTP/1.1 ${status} No\r\nConnection: close\r\n\r\n`);
         return;
       }
-      upgrader.handleUpgrade(request, socket as NetSocket, head, (opened) => this.#welcome(opened, request));
+      upgrader.handleUpgrade(request, socket as NetSocket, head, (opened) => this.#accept(opened, request));
     });
     await new Promise<void>((done) => server.listen(this.#port, "127.0.0.1", done));
     this.#port = (server.address() as AddressInfo).port;
@@ -116,7 +116,7 @@ export class Peer {
     this.streams.clear();
     await new Promise<void>((done) => {
       server.close(() => done());
-      // `closeAllConnections` leaves those that asked for an upgrade.
+      // `closeAllConnections` does not close upgraded ones.
       for (const connection of this.#connections) connection.destroy();
     });
   }
@@ -137,7 +137,7 @@ export class Peer {
     });
   }
 
-  /** Changes the ruleset and tells nobody. */
+  /** Changes the ruleset without a message to clients. */
   change(...flags: Flag[]): void {
     const documents = { ...this.ruleset.flags };
     for (const flag of flags) documents[flag.key] = flag;
@@ -159,11 +159,11 @@ export class Peer {
     return this.requests.filter(({ url }) => url.startsWith(`/sdk/v1/${path}`)).length;
   }
 
-  #note(request: IncomingMessage): void {
+  #record(request: IncomingMessage): void {
     this.requests.push({ method: request.method ?? "", url: request.url ?? "", headers: request.headers });
   }
 
-  #mayEnter(request: IncomingMessage): boolean {
+  #isAuthorized(request: IncomingMessage): boolean {
     if (request.url?.includes(`key=${CLIENT_KEY}&`)) return true;
     return this.serverKeys.has(request.headers.authorization?.replace(/^Bearer /, "") ?? "");
   }
@@ -175,7 +175,7 @@ export class Peer {
     return [hello, ...rest];
   }
 
-  #welcome(socket: WebSocket, request: IncomingMessage): void {
+  #accept(socket: WebSocket, request: IncomingMessage): void {
     this.sockets.add(socket);
     socket.on("close", () => this.sockets.delete(socket));
     socket.on("message", (data) => {
@@ -191,13 +191,13 @@ export class Peer {
   }
 
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    this.#note(request);
+    this.#record(request);
     const path = (request.url ?? "").replace(/^\/(sdk|client)\/v1\//, "").replace(/\?.*/, "");
     const text = await bodyOf(request);
     if (text.startsWith('{"context"')) this.contexts.push(JSON.parse(text));
     if (this.silent) return;
     if (this.trickleMs !== null) return this.#trickle(response.writeHead(200));
-    const status = this.refuse[path as "ruleset"] ?? (this.#mayEnter(request) ? null : 401);
+    const status = this.refuse[path as "ruleset"] ?? (this.#isAuthorized(request) ? null : 401);
     if (status !== null) {
       response.writeHead(status, this.headers).end("{}");
     } else if (path === "ruleset" || path === "flags") {
@@ -238,7 +238,7 @@ export class Peer {
   #sendWhole(whole: object, request: IncomingMessage, response: ServerResponse): void {
     const etag = `"${this.ruleset.revision}"`;
     if (this.body !== null) {
-      // More is promised than comes, as when a proxy dies.
+      // The body is shorter than its length says, as when a proxy crashes.
       response.writeHead(200, { "Content-Length": String(this.body.length + 100) });
       response.write(this.body, () => response.destroy());
     } else if (request.headers["if-none-match"] === etag) response.writeHead(304, { ETag: etag }).end();

@@ -1,22 +1,22 @@
-/** A client of a relay as the Worker introduces it, remembering what it was sent. */
+/** A client's socket at a relay, opened as the Worker opens it. It keeps the messages that it receives. */
 
 import { runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import type { ServerMessage } from "@bunting/core/wire";
 import { expect, vi } from "vitest";
-import { ATTACHMENT_HEADER, type Introduction } from "../../durable-objects/fan-out/handshake.ts";
+import { ATTACHMENT_HEADER, type SocketHandshake } from "../../durable-objects/fan-out/handshake.ts";
 import { relayName } from "../../durable-objects/fan-out/tree.ts";
 import type { Documents, Head } from "../../workers/store/outbox/change.ts";
 import { commitDocuments, newEnvironment } from "./environment.ts";
 
 export const hubOf = (environmentId: string) => env.HUB.get(env.HUB.idFromName(environmentId));
 
-/** Requests of tests come from nowhere, which counts as eastern North America. */
+/** Requests of tests have no location, which counts as eastern North America. */
 export const relayOf = (environmentId: string, n = 0) =>
   env.RELAY.get(env.RELAY.idFromName(relayName({ environmentId, region: "enam", n })));
 
-/** An environment whose hub is there, and how to change it. */
-export async function livingEnvironment() {
+/** An environment with a hub, and a function that publishes a change. */
+export async function environmentWithHub() {
   let head: Head = await newEnvironment();
   const { environmentId } = head;
   await hubOf(environmentId).create(environmentId);
@@ -28,7 +28,7 @@ export async function livingEnvironment() {
   return { environmentId, publish };
 }
 
-/** The hub or relay does not answer until what this returns is called, as an object that is being moved. */
+/** Makes a hub or relay unresponsive, as an object is while it is moved, until the returned function is called. */
 export async function away(node: ReturnType<typeof hubOf> | ReturnType<typeof relayOf>): Promise<() => Promise<void>> {
   let isBack = false;
   let isAway = false;
@@ -64,13 +64,13 @@ export class RelaySocket {
   static async open(
     environmentId: string,
     since?: number,
-    fields: Partial<Introduction> = {},
+    fields: Partial<SocketHandshake> = {},
     n = 0,
   ): Promise<RelaySocket> {
-    const introduction: Introduction = {
+    const handshake: SocketHandshake = {
       keyHash: "hash",
-      // From a Worker that has seen more than the relay, which takes its word for the key.
-      keyGoodAt: Number.MAX_SAFE_INTEGER,
+      // The Worker is ahead of the relay, which therefore accepts the key.
+      keyValidAt: Number.MAX_SAFE_INTEGER,
       transport: "socket",
       instance: "i",
       name: "n",
@@ -80,21 +80,21 @@ export class RelaySocket {
     const response = await relayOf(environmentId, n).fetch(
       `https://relay/${since === undefined ? "" : `?since=${since}`}`,
       {
-        headers: { upgrade: "websocket", [ATTACHMENT_HEADER]: JSON.stringify(introduction) },
+        headers: { upgrade: "websocket", [ATTACHMENT_HEADER]: JSON.stringify(handshake) },
       },
     );
     if (response.webSocket === null) throw new Error(`The relay answered ${response.status}`);
     return new RelaySocket(response.webSocket);
   }
 
-  /** The revisions told so far, by type of message. */
-  get told(): string[] {
+  /** The messages so far, as type and revision. */
+  get received(): string[] {
     return this.messages.map((message) =>
       "revision" in message ? `${message.type} ${message.revision}` : message.type,
     );
   }
 
-  /** Where a client is that applies each patch on top of the one before: changes that come together may be one patch. */
+  /** The revision of a client that applies each patch to the previous one. Simultaneous changes may be one patch. */
   get reached(): number {
     return this.messages.reduce((revision, message) => {
       if (message.type === "hello") return message.revision;

@@ -1,6 +1,6 @@
 /**
- * One process: the Worker in workerd through Miniflare, on a folder that outlives it. Arguments: a JSON object.
- * For what vitest's own workerd cannot do: restarts, kill -9, cold isolates, thousands of sockets.
+ * Runs the Worker in workerd in a process of its own, with data in a folder that survives it. The argument is JSON.
+ * The workerd of vitest has no restarts, kill -9, cold isolates or thousands of sockets.
  */
 import { globSync, readFileSync } from "node:fs";
 import { join, relative } from "node:path";
@@ -20,7 +20,7 @@ const modules = globSync(join(bundle, "*.{js,wasm}"))
   .sort((one) => (one.endsWith(entry) ? -1 : 1))
   .map((path) => ({ type: path.endsWith(".wasm") ? ("CompiledWasm" as const) : ("ESModule" as const), path }));
 
-/** What is deployed is what is tested: a value of wrangler.toml, as text that is JSON as well. */
+/** A value of wrangler.toml as text, which is JSON as well: tests run with the settings of a deployment. */
 function configured(name: string): string {
   const value = new RegExp(`^${name} = (.+)$`, "m").exec(readFileSync("wrangler.toml", "utf8"))?.[1];
   if (value === undefined) throw new Error(`wrangler.toml has no ${name}`);
@@ -30,7 +30,7 @@ function configured(name: string): string {
 const miniflare = new Miniflare({
   ...convertV4MiniflareOptions({
     name: "bunting",
-    // Straight to the Worker: Miniflare's own entry would stand between, and compress WebSockets on its own account.
+    // Bypasses Miniflare's entry, which would compress WebSockets.
     unsafeDirectSockets: [{ host: "127.0.0.1", port }],
     rootPath: bundle,
     modulesRoot: bundle,

@@ -1,4 +1,4 @@
-/** The Worker in a process of its own, to be stopped, killed and started again on the same data. */
+/** The Worker in a process of its own that can be stopped, killed and started again with the same data. */
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
@@ -10,19 +10,19 @@ import type { ServeOptions } from "./serve.ts";
 const BOOTSTRAP_TOKEN = "bootstrap";
 
 const folders = new Set<string>();
-// For benches; what tests leave goes with their run.
+// For benches. The folders of tests are deleted by temporary-folder.ts.
 process.on("exit", () => {
   for (const folder of folders) rmSync(folder, { recursive: true, force: true });
 });
 
-/** A folder that goes with this process. */
+/** A folder that is deleted when this process exits. */
 function newFolder(name: string): string {
   const folder = mkdtempSync(join(tmpdir(), `bunting-${name}-`));
   folders.add(folder);
   return folder;
 }
 
-/** Bundled as a deploy would bundle it. One bundle serves all servers of a test file. */
+/** Bundles as a deployment does. All servers of a test file can use one bundle. */
 export function bundle(entry: string, config = "wrangler.toml"): string {
   const folder = newFolder("bundle");
   const args = [
@@ -54,7 +54,7 @@ export class Server {
     this.url = `http://127.0.0.1:${options.port}`;
   }
 
-  /** A new server on empty data, with an admin token of its own. */
+  /** Starts a server without data, and creates an admin token. */
   static async start(entry: string, folder: string, vars: Record<string, string> = {}): Promise<Server> {
     const limits = {
       MANAGEMENT_PER_SECOND: "100000",
@@ -86,7 +86,7 @@ export class Server {
     return server;
   }
 
-  /** Starts on the data that is there; `faults` are in place before the first request. */
+  /** Starts with the existing data. `faults` apply from the first request. */
   async resume(faults: Faults = {}): Promise<void> {
     const options = { ...this.#options, vars: { ...this.#options.vars, FAULTS: JSON.stringify(faults) } };
     const child = spawn(process.execPath, ["test/support/serve.ts", JSON.stringify(options)], {
@@ -106,12 +106,12 @@ export class Server {
     return this.#process?.pid;
   }
 
-  /** An orderly end. */
+  /** Ends the process with SIGTERM. */
   stop(): Promise<void> {
     return this.#end("SIGTERM");
   }
 
-  /** kill -9, runtime included: nothing gets to say goodbye. */
+  /** Ends the process and its workerd with SIGKILL. */
   kill(): Promise<void> {
     return this.#end("SIGKILL");
   }
@@ -133,7 +133,7 @@ export class Server {
     await fetch(`${this.url}/__faults`, { method: "POST", body: JSON.stringify(faults) });
   }
 
-  /** Once so many calls hang where the faults say. */
+  /** Resolves once this many calls hang. */
   async hung(calls = 1): Promise<void> {
     while (((await (await fetch(`${this.url}/__hung`)).json()) as number) < calls) {
       await new Promise((resolve) => setTimeout(resolve, 20));
@@ -145,12 +145,12 @@ export class Server {
     return (await fetch(`${this.url}/__calls`)).json() as Promise<Partial<Record<keyof Faults, number>>>;
   }
 
-  /** Ends one Durable Object in the middle of whatever it does. */
+  /** Aborts a Durable Object. */
   async abort(binding: "HUB" | "RELAY", name: string): Promise<void> {
     await fetch(`${this.url}/__abort`, { method: "POST", body: JSON.stringify({ binding, name }) });
   }
 
-  /** What cron does each minute. */
+  /** Runs the scheduled handler, as cron does each minute. */
   async sweep(): Promise<void> {
     await fetch(`${this.url}/cdn-cgi/local/scheduled`);
   }
@@ -163,7 +163,7 @@ export class Server {
     });
   }
 
-  /** As `api`, for what has to succeed. */
+  /** Like `api`, and returns the body. @throws Error unless the request succeeds. */
   async ask<T>(method: string, path: string, body?: unknown): Promise<T> {
     const response = await this.api(method, path, body);
     if (!response.ok) throw new Error(`${method} ${path} answered ${response.status}: ${await response.text()}`);

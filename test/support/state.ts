@@ -1,11 +1,11 @@
-/** All that the product keeps anywhere, to be compared before and after what must change nothing. */
+/** Everything that is stored, for tests that compare it before and after an operation that must change nothing. */
 import { listDurableObjectIds, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 
 const TABLES =
   "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE '\\_cf%' ESCAPE '\\' ORDER BY name";
 
-/** By place and name. Of the rate limiter, which counts requests of every kind, nothing. */
+/** Without the rate limiter, which counts every request. */
 export async function wholeState(): Promise<Record<string, unknown>> {
   return {
     d1: await database(),
@@ -22,10 +22,10 @@ export async function wholeState(): Promise<Record<string, unknown>> {
   };
 }
 
-/** What was put off until an alarm is done, so that nothing changes by itself while two states are compared. */
+/** Runs all alarms, so that none changes anything between two states that are compared. */
 export async function settle(): Promise<void> {
   for (const name of ["HUB", "BIG_SEGMENT"] as const) {
-    // Building a filter, writing it and telling D1 of it are a step each.
+    // Building a filter, writing it and reporting it to D1 take one alarm each.
     for (let round = 0; round < 4; round++) {
       const namespace = env[name] as unknown as DurableObjectNamespace;
       const ids = await listDurableObjectIds(namespace);
@@ -58,7 +58,7 @@ async function objectsOf(name: (typeof NAMESPACES)[number]) {
     });
     return [id.toString(), kept] as const;
   });
-  // One that was only asked something has nothing.
+  // An object that was only read has no storage.
   const kept = (await Promise.all(each)).filter(
     ([, { rows, pairs, alarm }]) => rows.length + pairs.length > 0 || alarm,
   );

@@ -1,4 +1,4 @@
-/** A story in which each operation of the management plane can be done, with the examples of its OpenAPI document. */
+/** Every operation of the management API, in an order in which all succeed, with the OpenAPI document's examples. */
 import { expect } from "vitest";
 import { type Api, newToken, openContract } from "./admin.ts";
 
@@ -18,12 +18,12 @@ export const operations = Object.entries(contract.document.paths).flatMap(([path
 );
 const byId = new Map(operations.map((operation) => [operation.operationId, operation]));
 
-/** A token of its own for each request: this is not about how often one may ask. */
+/** Requests take turns with these tokens, so that none exceeds its rate limit. */
 const tokens = await Promise.all(Array.from({ length: 12 }, () => newToken()));
-let asked = 0;
-export const api: Api = (...request) => tokens[asked++ % tokens.length]!(...request);
+let sent = 0;
+export const api: Api = (...request) => tokens[sent++ % tokens.length]!(...request);
 
-/** What the story makes is known by the names in the examples, or by id. */
+/** Resources have the keys of the examples, or ids that are remembered. */
 const first = [
   ...["createProject", "updateProject", "createEnvironment", "updateEnvironment", "createFlag", "updateFlag"],
   ...["changeFlags", "updateTargeting", "replaceTargeting", "editTargeting", "turnFlagOff", "turnFlagOn"],
@@ -35,7 +35,7 @@ const first = [
   ...["createChangeRequest", "commentOnChangeRequest", "approveChangeRequest", "publishChangeRequest"],
   ...["promoteChanges", "closeKillReview"],
 ];
-/** What only its author does with a change request. */
+/** Operations that only the author of a change request may do. */
 const own = new Set(["updateChangeRequest", "rebaseChangeRequest", "submitChangeRequest"]);
 const last = [
   ...["revertAuditEntry", "archiveFlag", "unarchiveFlag", "archiveFlag", "deleteKey", "deletePolicy", "deleteToken"],
@@ -43,7 +43,7 @@ const last = [
 ];
 export const written = [...first, ...last].map((id) => byId.get(id)!);
 
-// What is found by an id that this story does not make is read in tests of its own.
+// Operations with an id that this story does not create are tested elsewhere.
 const made = /\/(keys\/\{key\}|tokens\/\{token\}|audit\/\{id\})/;
 const findable =
   (path: string) =>
@@ -63,10 +63,9 @@ export type Sentence = Pick<Operation, "operationId"> & {
   headers: Record<string, string>;
 };
 
-/** `send` sends each of the story's requests, which all have to be answered with a success. */
-export async function tellStory(send: (sentence: Sentence) => ReturnType<Api>): Promise<void> {
+/** Passes each request to `send`. Each has to succeed. */
+export async function playStory(send: (sentence: Sentence) => ReturnType<Api>): Promise<void> {
   const ids: Record<string, string> = {};
-  let revision = 0;
   const author = await newToken();
   const example = (id: string) => Object.values(byId.get(id)!.requestBody?.content ?? {})[0]?.example as object;
   for (const id of [...first, ...reads.map(({ operationId }) => operationId), ...last]) {
@@ -88,7 +87,7 @@ export async function tellStory(send: (sentence: Sentence) => ReturnType<Api>): 
       return ids[name] ?? parameters.find((one) => one.name === name)?.example ?? "";
     });
     if (id === "deleteProject") await api("DELETE", "/projects/demo/environments/staging");
-    const query = { readReceipt: `?revision=${revision}`, listDependents: "?flag=new-checkout" }[id] ?? "";
+    const query = { listDependents: "?flag=new-checkout" }[id] ?? "";
     const [type, content] = Object.entries(requestBody?.content ?? {})[0] ?? [];
     const headers: Record<string, string> = type === undefined ? {} : { "content-type": type };
     const by = id === "createChangeRequest" || own.has(id) ? author : api;
@@ -105,12 +104,13 @@ export async function tellStory(send: (sentence: Sentence) => ReturnType<Api>): 
     expect([id, status, status < 300 ? "" : body]).toEqual([id, expect.toSatisfy((code) => code < 300), ""]);
     if (id === "createEnvironment") await api("POST", "/projects/demo/environments", { key: "staging" });
     if (id === "createKey") ids.key = body.id;
-    if (id === "createRamp" || id === "createSchedule") ids.id = body.id;
+    if (id === "createRamp") ids.ramp = body.id;
+    if (id === "createSchedule") ids.schedule = body.id;
     if (id === "createChangeRequest") ids.changeRequest = body.id;
     if (id === "createToken") ids.token = body.id;
-    if (body?.propagation !== undefined) revision = body.revision;
+    if (body?.receiptPath !== undefined) ids.revision = String(body.revision);
     if (id === "listAudit") {
-      ids.id = body.items.find(({ action }: { action: string }) => action === "flag.update").id;
+      ids.entry = body.items.find(({ action }: { action: string }) => action === "flag.update").id;
     }
   }
 }

@@ -1,4 +1,4 @@
-/** One temporary folder for a run: its workers are ended without a word, so none of them could delete its own. */
+/** One temporary folder for the whole run: vitest kills its workers, so that none could delete a folder of its own. */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

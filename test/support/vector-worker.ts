@@ -1,4 +1,4 @@
-/** A customer's Worker that answers conformance vectors, one a request. */
+/** A customer's Worker that evaluates one conformance vector per request. */
 import type { Context, Json } from "@bunting/core";
 import { createClient, type WorkersClient } from "@bunting/sdk/workers";
 

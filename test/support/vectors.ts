@@ -1,4 +1,4 @@
-/** The conformance vectors as something to ask a client: whatever entry it comes from, it answers as the evaluator does. */
+/** The conformance vectors, for clients of every entry of the SDK. */
 import { readFileSync } from "node:fs";
 import type { Context, Decision, Json, Ruleset } from "@bunting/core";
 import { rulesetOf } from "./peer.ts";
@@ -8,7 +8,7 @@ export type Vector = {
   ruleset: Ruleset;
   flag: string;
   context: Context;
-  /** Of a type that keeps the value of whatever the flag serves (EV-8). */
+  /** Of the type of the flag's value: a default of another type would be served in its place (EV-8). */
   defaultValue: Json;
   expected: Partial<Decision>;
 };
@@ -21,7 +21,7 @@ type Case = Pick<Vector, "id" | "flag" | "context" | "expected"> & {
 
 const isDocument = (value: unknown) => typeof value === "object" && value !== null && !Array.isArray(value);
 
-/** Of evaluation.json, those that can be on the wire: a flag that is no object at all never gets as far as a client. */
+/** The vectors of evaluation.json in which all documents are objects: others cannot be on the wire. */
 export function wireVectors(): Vector[] {
   const file = readFileSync(`${import.meta.dirname}/../conformance/evaluation.json`, "utf8");
   const { cases } = JSON.parse(file) as { cases: Case[] };
@@ -34,11 +34,11 @@ export function wireVectors(): Vector[] {
     }));
 }
 
-/** What turns one vector's documents into another's. */
+/** The patch from one vector's documents to another's. */
 export function between(before: Ruleset, after: Ruleset): { flags: object; segments: object } {
-  const gone = (documents: object) => Object.fromEntries(Object.keys(documents).map((key) => [key, null]));
+  const removed = (documents: object) => Object.fromEntries(Object.keys(documents).map((key) => [key, null]));
   return {
-    flags: { ...gone(before.flags), ...after.flags },
-    segments: { ...gone(before.segments), ...after.segments },
+    flags: { ...removed(before.flags), ...after.flags },
+    segments: { ...removed(before.segments), ...after.segments },
   };
 }

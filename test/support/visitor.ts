@@ -1,4 +1,4 @@
-/** Whoever has a client for browsers, so that the same sentences hold for one in this process and one in a page. */
+/** A client for browsers that is operated the same way in this process, in a page and in a Worker. */
 import type { Json } from "@bunting/core";
 import {
   type BrowserClient,
@@ -9,20 +9,20 @@ import {
 } from "@bunting/sdk/browser";
 import { sseTransport } from "@bunting/sdk/sse";
 
-export type Heard = { name: string; detail: Record<string, unknown> };
+export type Emitted = { name: string; detail: Record<string, unknown> };
 
-/** Options that can be sent into a page. */
+/** Options that can be sent as JSON. */
 export type VisitorOptions = Omit<BrowserOptions, "logger" | "fetch" | "cache" | "streams"> & {
   streams?: ("websocket" | "sse")[];
 };
 
-/** What of a visitor can be asked from elsewhere: everything goes there and back as JSON. */
+/** The methods that can be called remotely: arguments and results are JSON. */
 export type RemoteVisitor = Omit<Visitor, "client">;
 
 export class Visitor {
   readonly #cache: DeviceStorage | undefined;
   #client: BrowserClient | undefined;
-  #heard: Heard[] = [];
+  #emitted: Emitted[] = [];
 
   constructor(cache?: DeviceStorage) {
     this.#cache = cache;
@@ -32,11 +32,11 @@ export class Visitor {
     return this.#client!;
   }
 
-  /** A new client, on what earlier ones of this visitor have kept. Answers what it has before anybody was asked. */
+  /** Opens a new client with the cache of the earlier ones. Returns the values that it has before its first request. */
   async open({ streams = ["websocket"], ...options }: VisitorOptions): Promise<Values> {
     await this.#client?.close();
-    const heard: Heard[] = [];
-    this.#heard = heard;
+    const emitted: Emitted[] = [];
+    this.#emitted = emitted;
     const client = createClient({
       ...options,
       ...(this.#cache && { cache: this.#cache }),
@@ -44,7 +44,7 @@ export class Visitor {
       streams: streams.map((name) => (name === "sse" ? sseTransport : name)),
     });
     for (const name of ["ready", "change", "stale", "connected", "disconnected", "error"] as const)
-      client.on(name, (detail) => void heard.push({ name, detail }));
+      client.on(name, (detail) => void emitted.push({ name, detail }));
     this.#client = client;
     return client.all();
   }
@@ -56,11 +56,11 @@ export class Visitor {
   flush = async () => this.client.flush();
   status = async () => this.client.status();
   context = async () => this.client.context as Record<string, Json>;
-  /** Everything that listeners were told since `open`. */
-  heard = async () => this.#heard;
+  /** All events since `open`. */
+  emitted = async () => this.#emitted;
   close = async () => this.#client?.close();
 
-  /** Answers every value that the flag had until those for the context were here, and then; the default is "default". */
+  /** Returns the flag's values until those of the context arrive, and its value then. The default is "default". */
   async setContext(context: Record<string, Json>, watched: string): Promise<Json[]> {
     const seen: Json[] = [];
     const look = () => void seen.push(this.client.details(watched, "default").value);
@@ -74,7 +74,7 @@ export class Visitor {
   }
 }
 
-/** What `localStorage` is, where there is none. */
+/** A `localStorage` in memory. */
 export function newStorage(): DeviceStorage & { kept: Map<string, string> } {
   const kept = new Map<string, string>();
   return {

@@ -2,7 +2,7 @@ import { build } from "esbuild";
 import { convertV4MiniflareOptions, Miniflare } from "miniflare";
 import type { RemoteVisitor } from "./visitor.ts";
 
-/** Visitors in workerd; what they do is done there. */
+/** Visitors in workerd. Their methods run there. */
 export class WorkerVisitors {
   readonly #miniflare: Miniflare;
   #count = 0;

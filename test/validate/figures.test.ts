@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { percentile, rowOf, Tally, table } from "./figures.ts";
+import { percentile, rowOf, Totals, table } from "./figures.ts";
 
 const oneToHundred = Array.from({ length: 100 }, (_, index) => 100 - index);
 
@@ -14,7 +14,7 @@ test.each([
 ])("percentile of %j at %d is %s", (values, q, expected) => expect(percentile(values, q)).toBe(expected));
 
 test("a row times only what succeeded, and tells what was never sent apart from errors", () => {
-  const tally = new Tally();
+  const totals = new Totals();
   for (const [status, latencyMs] of [
     [200, 10],
     [304, 30],
@@ -23,9 +23,9 @@ test("a row times only what succeeded, and tells what was never sent apart from 
     [503, 5_000],
     [0, 1],
   ] as const)
-    tally.note(status, latencyMs);
-  tally.shed = 2;
-  expect(rowOf("calm", "polls", tally, 2)).toEqual({
+    totals.note(status, latencyMs);
+  totals.shed = 2;
+  expect(rowOf("calm", "polls", totals, 2)).toEqual({
     phase: "calm",
     what: "polls",
     perSecond: 1.5,

@@ -8,7 +8,7 @@ export function percentile(values: readonly number[], q: number): number | null 
 }
 
 /** Requests of one kind in one phase. `failed` has what was not answered, or with an error, by status (0: no answer). */
-export class Tally {
+export class Totals {
   readonly latenciesMs: number[] = [];
   readonly failed: Record<string, number> = {};
   ok = 0;
@@ -39,19 +39,21 @@ export type Row = {
   note: string;
 };
 
-export function rowOf(phase: string, what: string, tally: Tally, seconds: number): Row {
-  const sent = tally.ok + tally.failures;
-  const notes = Object.entries(tally.failed).map(([status, count]) => `${count} × ${status === "0" ? "lost" : status}`);
-  if (tally.shed > 0) notes.push(`${tally.shed} not sent`);
-  const at = (q: number) => rounded(percentile(tally.latenciesMs, q));
+export function rowOf(phase: string, what: string, totals: Totals, seconds: number): Row {
+  const sent = totals.ok + totals.failures;
+  const notes = Object.entries(totals.failed).map(
+    ([status, count]) => `${count} × ${status === "0" ? "lost" : status}`,
+  );
+  if (totals.shed > 0) notes.push(`${totals.shed} not sent`);
+  const at = (q: number) => rounded(percentile(totals.latenciesMs, q));
   return {
     phase,
     what,
-    perSecond: rounded(tally.ok / seconds)!,
+    perSecond: rounded(totals.ok / seconds)!,
     p50: at(0.5),
     p95: at(0.95),
     p99: at(0.99),
-    errorRate: sent === 0 ? 0 : tally.failures / sent,
+    errorRate: sent === 0 ? 0 : totals.failures / sent,
     note: notes.join(", "),
   };
 }

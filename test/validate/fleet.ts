@@ -33,7 +33,7 @@ export class Fleet {
 
   /** What has happened since the last report, and where every client stands now. */
   async report(): Promise<FleetReport[]> {
-    const reports = await this.#tell<FleetReport>("report");
+    const reports = await this.#request<FleetReport>("report");
     for (const { evaluations, failed } of reports) {
       this.evaluations += evaluations;
       this.failed += failed;
@@ -43,12 +43,12 @@ export class Fleet {
 
   /** How many clients have a stream. */
   async streaming(): Promise<number> {
-    return (await this.#tell<number>("streaming")).reduce((sum, count) => sum + count, 0);
+    return (await this.#request<number>("streaming")).reduce((sum, count) => sum + count, 0);
   }
 
   /** The end of evaluating, and of what is to be told about it. */
   async rest(): Promise<Rest> {
-    return (await this.#tell<Rest>("rest")).reduce((sum, one) => ({
+    return (await this.#request<Rest>("rest")).reduce((sum, one) => ({
       evaluations: sum.evaluations + one.evaluations,
       buffered: sum.buffered + one.buffered,
       dropped: sum.dropped + one.dropped,
@@ -65,7 +65,7 @@ export class Fleet {
     await Promise.all(closed);
   }
 
-  #tell<T>(task: "report" | "streaming" | "rest"): Promise<T[]> {
+  #request<T>(task: "report" | "streaming" | "rest"): Promise<T[]> {
     return Promise.all(
       this.#processes.map((child) => {
         const answer = answerOf<T>(child);

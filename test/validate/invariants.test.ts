@@ -46,7 +46,7 @@ describe("one client", () => {
   }
 });
 
-test("two clients that were told different things under one revision are found", () => {
+test("two clients that were sent different things under one revision are found", () => {
   const history = new History();
   history.add({ revision: 12, ...seen(3) });
   history.add({ revision: 11, ...seen(2) });
@@ -65,47 +65,47 @@ describe("everybody, in the end", () => {
     revision,
   });
   const kill = (killed: boolean, revision: number) => ({ flag: "a", killed, revision });
-  const good: Acknowledged = { writes: [write(1, 2, 11), write(2, 3, null)], kills: [] };
-  const told = [
+  const acknowledged: Acknowledged = { writes: [write(1, 2, 11), write(2, 3, null)], kills: [] };
+  const observed = [
     { revision: 11, ...seen(2) },
     { revision: 12, ...seen(3) },
   ];
   const at = (revision: number, ...flags: Seen[]): Ended => ({ client: "c", revision, flags });
   const end = [at(12, seen(3))];
-  const rows: [string, Acknowledged, typeof told, Ended[], RegExp[]][] = [
-    ["all arrived", good, told, end, []],
-    ["a change that nobody saw on its way, and all have", good, told.slice(1), end, []],
+  const rows: [string, Acknowledged, typeof observed, Ended[], RegExp[]][] = [
+    ["all arrived", acknowledged, observed, end, []],
+    ["a change that nobody saw on its way, and all have", acknowledged, observed.slice(1), end, []],
     [
       "a write lost on its way to one client",
-      good,
-      told,
+      acknowledged,
+      observed,
       [...end, { ...at(12, seen(2)), client: "d" }],
       [/d: ended without version 3/],
     ],
     [
       "a write lost in the database",
-      { ...good, writes: [write(1, 2, 11), write(2, 2, 12)] },
-      told,
+      { ...acknowledged, writes: [write(1, 2, 11), write(2, 2, 12)] },
+      observed,
       end,
       [/write 2 .* version 2/],
     ],
     [
       "a write made twice",
-      { ...good, writes: [write(1, 2, 11), write(2, 4, 12)] },
-      told,
+      { ...acknowledged, writes: [write(1, 2, 11), write(2, 4, 12)] },
+      observed,
       end,
       [/write 2 .* version 4/],
     ],
     [
       "a write that nobody had asked for",
       { writes: [write(1, 2, 11)], kills: [] },
-      told,
+      observed,
       end,
       [/ended without version 2/],
     ],
     [
       "two writes that changed places",
-      good,
+      acknowledged,
       [
         { revision: 11, ...seen(2, 2) },
         { revision: 12, ...seen(3, 1) },
@@ -115,7 +115,7 @@ describe("everybody, in the end", () => {
     ],
     [
       "an answered write that came later than its answer said",
-      { ...good, writes: [write(1, 2, 10), write(2, 3, 11)] },
+      { ...acknowledged, writes: [write(1, 2, 10), write(2, 3, 11)] },
       [
         { revision: 12, ...seen(2) },
         { revision: 13, ...seen(3) },
@@ -125,36 +125,36 @@ describe("everybody, in the end", () => {
     ],
     [
       "clients that do not agree where they are",
-      good,
-      told,
+      acknowledged,
+      observed,
       [...end, at(13, seen(3))],
       [/different revisions: 12, 13/],
     ],
     [
       "a kill",
-      { ...good, kills: [kill(true, 13)] },
-      [...told, { revision: 13, ...seen(3, null) }],
+      { ...acknowledged, kills: [kill(true, 13)] },
+      [...observed, { revision: 13, ...seen(3, null) }],
       [at(13, seen(3, null))],
       [],
     ],
     [
       "a kill and its restore",
-      { ...good, kills: [kill(true, 13), kill(false, 14)] },
-      [...told, { revision: 13, ...seen(3, null) }, { revision: 14, ...seen(3) }],
+      { ...acknowledged, kills: [kill(true, 13), kill(false, 14)] },
+      [...observed, { revision: 13, ...seen(3, null) }, { revision: 14, ...seen(3) }],
       [at(14, seen(3))],
       [],
     ],
     [
       "a kill that an edit lifted",
-      { writes: [...good.writes, write(3, 4, 14)], kills: [kill(true, 13)] },
-      [...told, { revision: 13, ...seen(3, null) }, { revision: 14, ...seen(4) }],
+      { writes: [...acknowledged.writes, write(3, 4, 14)], kills: [kill(true, 13)] },
+      [...observed, { revision: 13, ...seen(3, null) }, { revision: 14, ...seen(4) }],
       [at(14, seen(4))],
       [/14 it was not killed/, /ended without version 4, write 3, killed/],
     ],
     [
       "a kill that did not arrive",
-      { ...good, kills: [kill(true, 13)] },
-      told,
+      { ...acknowledged, kills: [kill(true, 13)] },
+      observed,
       end,
       [/ended without version 3, write 2, killed/],
     ],

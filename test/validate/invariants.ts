@@ -107,17 +107,17 @@ function numbered(first: number, written: Acknowledged["writes"]): string[] {
     .map(({ flag, sequence, version }) => `${flag}: write ${sequence} was answered as version ${version}`);
 }
 
-/** Every version said what its write said, and whoever was told a revision finds the write in all that came after. */
+/** Every version said what its write said, and whoever was sent a revision finds the write in all that came after. */
 function passedOn(first: number, written: Acknowledged["writes"], seen: readonly Remembered[]): string[] {
   const wrong = seen
     .filter(({ sequence, version }) => sequence !== null && sequence !== version - first)
     .map(({ flag, version, sequence }) => `${flag}: version ${version} carried write ${sequence}`);
   let newest = first;
   let next = 0;
-  const told = written.filter((write): write is typeof write & { revision: number } => write.revision !== null);
+  const published = written.filter((write): write is typeof write & { revision: number } => write.revision !== null);
   const late = seen.filter(({ revision, version }) => {
-    for (; next < told.length && told[next]!.revision < revision; next++)
-      newest = Math.max(newest, told[next]!.version);
+    for (; next < published.length && published[next]!.revision < revision; next++)
+      newest = Math.max(newest, published[next]!.version);
     return version < newest;
   });
   return [

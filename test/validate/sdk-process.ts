@@ -80,7 +80,7 @@ function look(client: Client, flag: string): Seen {
   return { flag, version: decision?.flagVersion ?? 0, sequence, killed };
 }
 
-const standing = (client: Client, name: string): Ended => ({
+const endOf = (client: Client, name: string): Ended => ({
   client: name,
   revision: client.status().revision ?? 0,
   flags: options.flags.map((flag) => look(client, flag)),
@@ -96,7 +96,7 @@ async function open(number: number): Promise<Client> {
   const connected = new Promise<void>((resolve) => client.on("connected", () => resolve()));
   if (!(await client.ready({ timeoutMs: 20_000 }))) throw new Error("A client got no ruleset");
   await connected;
-  const watch = new Watch(standing(client, `${options.name}-${number}`));
+  const watch = new Watch(endOf(client, `${options.name}-${number}`));
   watches.push(watch);
   client.on("disconnected", () => {
     disconnects += 1;
@@ -141,7 +141,7 @@ const evaluating = setInterval(() => {
 
 function report(): FleetReport {
   const now = performance.now();
-  const ended = clients.map((client, number) => standing(client, `${options.name}-${number}`));
+  const ended = clients.map((client, number) => endOf(client, `${options.name}-${number}`));
   const made: FleetReport = {
     evaluations,
     failed,

@@ -130,12 +130,12 @@ export class Stage {
     meanwhile: () => Promise<void> = async () => {},
   ): Promise<Step> {
     await this.fleet.report();
-    const [{ tallies, step }] = await Promise.all([this.#traffic.run(mix, perSecond, seconds), meanwhile()]);
+    const [{ totalsByKind, step }] = await Promise.all([this.#traffic.run(mix, perSecond, seconds), meanwhile()]);
     await this.#traffic.quiet();
-    for (const [kind, tally] of tallies) {
-      const row = rowOf(name, kind, tally, seconds);
+    for (const [kind, totals] of totalsByKind) {
+      const row = rowOf(name, kind, totals, seconds);
       this.rows.push(row);
-      if (mustAnswer.includes(kind) && tally.failures > 0) this.#violations.push(`${name}: ${kind}: ${row.note}`);
+      if (mustAnswer.includes(kind) && totals.failures > 0) this.#violations.push(`${name}: ${kind}: ${row.note}`);
     }
     this.rows.push(...fleetRows(name, await this.fleet.report()));
     return step;

@@ -1,9 +1,9 @@
 /** Requests as they are due, whatever becomes of the ones before (open loop), by senders that are free. */
-import { Tally } from "./figures.ts";
+import { Totals } from "./figures.ts";
 import { dueAt, dueBy, interleave, type Mix, type Step } from "./schedule.ts";
 import type { Kind, Sender } from "./senders.ts";
 
-export type Tallies = Map<Kind, Tally>;
+export type TotalsByKind = Map<Kind, Totals>;
 
 const TICK_MS = 5;
 
@@ -21,33 +21,33 @@ export class Traffic {
    * Sends for so long and answers at the end of it, whatever is still on its way by then. A latency counts from when the
    * request was due and not from when it was sent: a generator that is late hides nothing.
    */
-  async run(mix: Mix<Kind>, perSecond: number, seconds: number): Promise<{ tallies: Tallies; step: Step }> {
+  async run(mix: Mix<Kind>, perSecond: number, seconds: number): Promise<{ totalsByKind: TotalsByKind; step: Step }> {
     const round = interleave(mix);
-    const tallies: Tallies = new Map(round.map((kind) => [kind, new Tally()]));
+    const totalsByKind: TotalsByKind = new Map(round.map((kind) => [kind, new Totals()]));
     const started = performance.now();
     let offered = 0;
     let over = false;
     while (performance.now() - started < seconds * 1_000) {
       for (const due = dueBy(perSecond, performance.now() - started); offered < due; offered++) {
         const kind = round[offered % round.length]!;
-        const tally = tallies.get(kind)!;
+        const totals = totalsByKind.get(kind)!;
         const sender = this.#free.get(kind)?.shift();
-        if (sender === undefined) tally.shed += 1;
+        if (sender === undefined) totals.shed += 1;
         else
           this.#send(
             sender,
             started + dueAt(perSecond, offered),
-            (status, latencyMs) => over || tally.note(status, latencyMs),
+            (status, latencyMs) => over || totals.note(status, latencyMs),
           );
       }
       await new Promise((resolve) => setTimeout(resolve, TICK_MS));
     }
     over = true;
-    const sum = (count: (tally: Tally) => number) =>
-      [...tallies.values()].reduce((all, tally) => all + count(tally), 0);
+    const sum = (count: (totals: Totals) => number) =>
+      [...totalsByKind.values()].reduce((all, totals) => all + count(totals), 0);
     const failed = sum(({ failures }) => failures);
     const step = { offered, answered: sum(({ ok }) => ok) + failed, failed, shed: sum(({ shed }) => shed) };
-    return { tallies, step };
+    return { totalsByKind, step };
   }
 
   /** Until nothing is on its way. */

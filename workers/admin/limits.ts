@@ -51,7 +51,7 @@ export const MAX_SCOPE = 100;
 /** A cursor holds a name and a key, in letters of four bytes at the most. */
 export const MAX_CURSOR = 4_096;
 /** Tags that a list of flags is narrowed by. */
-export const MAX_TAGS_ASKED = 10;
+export const MAX_TAGS_IN_QUERY = 10;
 /** Of a project: each write looks at all of them. */
 export const MAX_POLICIES = 100;
 /** That one policy asks for: more is a meeting. */
@@ -59,7 +59,7 @@ export const MAX_APPROVALS = 10;
 /** Draft and open in a project: a queue that nobody works off is refused, not kept. */
 export const MAX_CHANGE_REQUESTS = 1_000;
 /** What one asks for, with the documents as they are: a row of D1 holds it. Bytes of JSON. */
-export const MAX_ASKED_BYTES = 1_800_000;
+export const MAX_REQUESTED_BYTES = 1_800_000;
 /** Documents that an answer shows, beside the changes of all of them. */
 export const MAX_SHOWN = 100;
 /** Tags that a list knows a change request by. */
@@ -77,6 +77,6 @@ export const MAX_STEPS = 20;
 export const MIN_STEP_MS = 1_000;
 export const MAX_GUARDS = 10;
 /** In one answer. */
-export const MAX_MISTAKES = 100;
+export const MAX_VALIDATION_ERRORS = 100;
 /** The longest that a write waits for its receipt. Milliseconds. */
 export const MAX_WAIT_MS = 10_000;

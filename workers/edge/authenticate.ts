@@ -5,7 +5,7 @@ import type { KeyGrant } from "../store/outbox/change.ts";
 import type { KeyKind } from "../store/schema/index.ts";
 import { allowsOrigin, hasOrigins } from "./cors.ts";
 import { revisionOfEtag } from "./etag.ts";
-import { limitReader, noteStranger, refuseStranger } from "./read-limit.ts";
+import { limitReader, noteUnauthenticated, refuseUnauthenticated } from "./read-limit.ts";
 import type { Incoming } from "./router.ts";
 import { EARLY_MS, FRESH_MS, freshRuleset, heldRuleset, isolateRuleset } from "./ruleset/cache.ts";
 import type { IsolateRuleset, Visit } from "./ruleset/isolate-ruleset.ts";
@@ -58,7 +58,7 @@ export async function admit(incoming: Incoming, environmentId: string, find: Fin
   // Before anybody is asked for it. A good key passes whatever others behind the same address do.
   const held = heldRuleset(environmentId);
   const counted = held === undefined ? null : find(held);
-  if (held === undefined || counted === null) refuseStranger(addressOf(incoming));
+  if (held === undefined || counted === null) refuseUnauthenticated(addressOf(incoming));
   else {
     if (prove !== undefined) await prove(counted);
     limitHolder(incoming, counted, held.keys[counted]);
@@ -76,7 +76,7 @@ export async function admit(incoming: Incoming, environmentId: string, find: Fin
   }
   const grant = ruleset === null || keyHash === null ? undefined : ruleset.keys[keyHash];
   if (ruleset === null || keyHash === null || grant === undefined) {
-    noteStranger(addressOf(incoming));
+    noteUnauthenticated(addressOf(incoming));
     throw unauthenticated("This SDK key is unknown or has been revoked.");
   }
   if (counted !== keyHash) {
@@ -118,10 +118,10 @@ function look(
   });
 }
 
-/** What the caller knows to exist: `?revision=`, or the ETag that an event stream of OFREP told its client. */
+/** What the caller knows to exist: `?revision=`, or the ETag that an event stream of OFREP sent to its client. */
 function wantedRevision(incoming: Incoming, environmentId: string): number {
-  const told = revisionOfEtag(incoming.query("flagConfigEtag"), environmentId);
-  return revisionIn(incoming.query("revision"), "revision") ?? told ?? 0;
+  const etagRevision = revisionOfEtag(incoming.query("flagConfigEtag"), environmentId);
+  return revisionIn(incoming.query("revision"), "revision") ?? etagRevision ?? 0;
 }
 
 /** What a key says of itself, and its hash, by which environments know it. */

@@ -11,7 +11,7 @@ import { type Bucket, type Limit, takeFrom } from "../platform/token-bucket.ts";
 /** One instance of an application with one key: a backend may evaluate remotely for each of its own requests. */
 const READER: Limit = { perSecond: 200, burst: 2_000 };
 /** One address with keys that are not good. */
-const STRANGER: Limit = { perSecond: 5, burst: 100 };
+const UNAUTHENTICATED: Limit = { perSecond: 5, burst: 100 };
 /** The platform counts each hundredth, against a hundredth of the limit (wrangler.toml): a 304 costs less than asking. */
 const READS_EACH = 100;
 /** As long as the platform counts. */
@@ -35,18 +35,18 @@ type Asking = { env: Pick<Env, "READ_LIMITER">; ctx: Pick<ExecutionContext, "wai
 
 async function askPlatform(env: Asking["env"], key: string, reader: Reader): Promise<void> {
   // A limit that cannot be read must not refuse anybody.
-  const asked = within(env.READ_LIMITER.limit({ key }), RATE_LIMITER_MS, "the rate limiter");
-  const { success } = await asked.catch(() => ({ success: true }));
+  const taken = within(env.READ_LIMITER.limit({ key }), RATE_LIMITER_MS, "the rate limiter");
+  const { success } = await taken.catch(() => ({ success: true }));
   if (!success) reader.refusedUntil = Date.now() + PLATFORM_MS;
 }
 
 /** Throws 429 where an address has lately sent too many keys that are not good; looks nothing up. */
-export function refuseStranger(address: string): void {
-  take(`stranger:${address}`, STRANGER, 0);
+export function refuseUnauthenticated(address: string): void {
+  take(`unauthenticated:${address}`, UNAUTHENTICATED, 0);
 }
 
-export function noteStranger(address: string): void {
-  take(`stranger:${address}`, STRANGER, 1);
+export function noteUnauthenticated(address: string): void {
+  take(`unauthenticated:${address}`, UNAUTHENTICATED, 1);
 }
 
 function take(name: string, limit: Limit, cost: number): Reader {

@@ -182,11 +182,11 @@ describe("what a history remembers", () => {
   test("is bounded: who lacks more is told everything", () => {
     const state = held(rulesetOf(1, flag("a"), flag("b")));
     for (let revision = 2; revision <= 1_102; revision++) apply(state, change(revision, { a: flag("a") }));
-    expect(nextValues(state, {}, { seen: 1, told: 1 }).message?.type).toBe("put");
-    expect(nextValues(state, {}, { seen: 102, told: 102 }).message?.type).toBe("patch");
+    expect(nextValues(state, {}, { seen: 1, sent: 1 }).message?.type).toBe("put");
+    expect(nextValues(state, {}, { seen: 102, sent: 102 }).message?.type).toBe("patch");
     const many = Object.fromEntries(Array.from({ length: 10_001 }, (_, n) => [`f${n}`, flag(`f${n}`)]));
     apply(state, change(1_103, many));
-    expect(nextValues(state, {}, { seen: 1_102, told: 1_102 }).message?.type).toBe("put");
+    expect(nextValues(state, {}, { seen: 1_102, sent: 1_102 }).message?.type).toBe("put");
   });
 
   test("of before its time names no flag that clients may never have seen: then everything is told", () => {
@@ -202,6 +202,6 @@ describe("what a history remembers", () => {
     expect(state.history.reaches(1)).toBe(false);
     state.history.extend([change(3, { a: flag("a") }), change(4, { a: flag("a") })]);
     expect(state.history.reaches(2)).toBe(true);
-    expect(nextValues(state, {}, { seen: 2, told: 1 }).message).toMatchObject({ previous: 1, revision: 3 });
+    expect(nextValues(state, {}, { seen: 2, sent: 1 }).message).toMatchObject({ previous: 1, revision: 3 });
   });
 });

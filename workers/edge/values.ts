@@ -7,10 +7,10 @@ import type { IsolateRuleset } from "./ruleset/isolate-ruleset.ts";
 type Held = Pick<IsolateRuleset, "evaluator" | "history">;
 
 /**
- * How far a stream has come: `seen` is the revision up to which it was looked at, `told` the last that was sent. `since` is
+ * How far a stream has come: `seen` is the revision up to which it was looked at, `sent` the last that was sent. `since` is
  * a client's that comes back: it is answered whatever was touched, and so knows that it has everything.
  */
-export type Position = { seen: number; told: number } | { since: number };
+export type Position = { seen: number; sent: number } | { since: number };
 
 export function valuesFor({ evaluator }: Held, context: object): Record<string, EvaluatedFlag> {
   const decisions = evaluator.all(context, { clientSide: true });
@@ -22,11 +22,11 @@ export function valuesFor({ evaluator }: Held, context: object): Record<string, 
 /** Only what a client may know: which rule or prerequisite decided is private. The unit of an exposure is from its context. */
 function evaluated({ ruleset }: Held["evaluator"], key: string, decision: Decision, context: object): EvaluatedFlag {
   const { value, variation, reason, flagVersion, errorCode } = decision;
-  const told: EvaluatedFlag = { value, variation, reason, version: flagVersion };
-  if (errorCode !== undefined) told.errorCode = errorCode;
+  const evaluatedFlag: EvaluatedFlag = { value, variation, reason, version: flagVersion };
+  if (errorCode !== undefined) evaluatedFlag.errorCode = errorCode;
   const exposure = exposureOf(ruleset.flags[key]!, decision, context, ruleset.events.exposureSampleRate);
-  if (exposure !== null) told.exposure = exposure;
-  return told;
+  if (exposure !== null) evaluatedFlag.exposure = exposure;
+  return evaluatedFlag;
 }
 
 /**
@@ -41,21 +41,21 @@ export function nextValues(
   const { evaluator, history } = held;
   const { revision, ruleset } = evaluator;
   const from = position === null ? null : "since" in position ? position.since : position.seen;
-  if (from === revision) return { message: null, position: { seen: revision, told: toldAt(position, revision) } };
+  if (from === revision) return { message: null, position: { seen: revision, sent: lastSent(position, revision) } };
   const touched = from === null ? null : history.touchedSince(from, ruleset);
   if (position === null || touched === null) {
     const message: PutMessage = { type: "put", revision, flags: valuesFor(held, context) };
-    return { message, position: { seen: revision, told: revision } };
+    return { message, position: { seen: revision, sent: revision } };
   }
   const flags: [string, EvaluatedFlag | null][] = touched.withdrawn.map((key) => [key, null]);
   for (const key of touched.flags) {
     if (isForClients(ruleset.flags[key]))
       flags.push([key, evaluated(evaluator, key, evaluator.evaluate(key, context, null), context)]);
   }
-  const told = toldAt(position, revision);
-  if (flags.length === 0 && !("since" in position)) return { message: null, position: { seen: revision, told } };
-  const message: ValuesMessage = { type: "patch", revision, previous: told, flags: Object.fromEntries(flags) };
-  return { message, position: { seen: revision, told: revision } };
+  const sent = lastSent(position, revision);
+  if (flags.length === 0 && !("since" in position)) return { message: null, position: { seen: revision, sent } };
+  const message: ValuesMessage = { type: "patch", revision, previous: sent, flags: Object.fromEntries(flags) };
+  return { message, position: { seen: revision, sent: revision } };
 }
 
 /** Whether a client that had everything at `from` may be answered otherwise now. */
@@ -67,9 +67,9 @@ export function hasNews({ evaluator, history }: Held, from: number, kind: KeyKin
   return touched.withdrawn.length > 0 || touched.flags.some((key) => isForClients(ruleset.flags[key]));
 }
 
-function toldAt(position: Position | null, otherwise: number): number {
+function lastSent(position: Position | null, otherwise: number): number {
   if (position === null) return otherwise;
-  return "since" in position ? position.since : position.told;
+  return "since" in position ? position.since : position.sent;
 }
 
 const isForClients = (flag: Flag | undefined): flag is Flag => flag?.clientSide === true;

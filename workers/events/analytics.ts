@@ -13,21 +13,21 @@ export const MAX_POINTS = 250;
  * Intake bounds every text, so that a point stays far below its 16 KB of blobs.
  */
 export function decisionPoints(messages: QueuedEvents[]): { points: AnalyticsEngineDataPoint[]; dropped: number } {
-  const tallies = new Map<string, Tally>();
+  const totals = new Map<string, Total>();
   for (const { environment, sdk, source, events } of messages) {
     for (const { kind, decision, experiment, count, weight } of events.flatMap(decisions)) {
       const blobs = [kind, decision.flag, decision.variation ?? "", decision.reason];
       blobs.push(sdk.name, sdk.version, experiment ?? "", source);
       const key = JSON.stringify([environment, ...blobs]);
-      const tally = tallies.get(key) ?? { environment, blobs, count: 0, weight: 0, flagVersion: 0 };
-      tally.count += count;
-      tally.weight += weight;
-      tally.flagVersion = Math.max(tally.flagVersion, decision.flagVersion);
-      tallies.set(key, tally);
+      const total = totals.get(key) ?? { environment, blobs, count: 0, weight: 0, flagVersion: 0 };
+      total.count += count;
+      total.weight += weight;
+      total.flagVersion = Math.max(total.flagVersion, decision.flagVersion);
+      totals.set(key, total);
     }
   }
   // Beyond the limit the smallest are left out: what they count is in R2.
-  const largest = Array.from(tallies.values()).sort((a, b) => b.weight - a.weight);
+  const largest = Array.from(totals.values()).sort((a, b) => b.weight - a.weight);
   const points = largest.slice(0, MAX_POINTS).map(({ environment, blobs, count, weight, flagVersion }) => ({
     indexes: [environment],
     blobs,
@@ -36,7 +36,7 @@ export function decisionPoints(messages: QueuedEvents[]): { points: AnalyticsEng
   return { points, dropped: largest.length - points.length };
 }
 
-type Tally = { environment: string; blobs: string[]; count: number; weight: number; flagVersion: number };
+type Total = { environment: string; blobs: string[]; count: number; weight: number; flagVersion: number };
 
 type Decision = { flag: string; variation: string | null; reason: string; flagVersion: number };
 

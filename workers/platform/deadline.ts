@@ -6,7 +6,7 @@ import { admit, type Breaking, CLOSED, settle } from "./breaker.ts";
 
 type Deadline = { ms: number; call: string; otherwise: string; breaking?: Breaking };
 
-/** `failures` in a row open a breaker (workers/platform/breaker.ts), because asking costs the deadline each time. */
+/** `failures` in a row open a breaker (workers/platform/breaker.ts), because each call would cost the deadline. */
 const D1_BREAKS: Breaking = { failures: 3, openMs: 1_000, maxOpenMs: 10_000 };
 /** Short: it delays a kill by as much in remote evaluation once the relay is back. */
 const RELAY_BREAKS: Breaking = { failures: 3, openMs: 500, maxOpenMs: 2_000 };
@@ -17,13 +17,13 @@ export const deadlines = {
   D1_FIRST_MS: {
     ms: 200,
     call: "D1 on the way of a kill: whose the token is, the environment's name, the mirror of the kill",
-    otherwise: "KV, which mirrors the first two, is asked; the kill is mirrored by the hub's alarm",
+    otherwise: "KV, which mirrors the first two, is read; the kill is mirrored by the hub's alarm",
     breaking: D1_BREAKS,
   },
-  D1_BIRTH_MS: {
+  D1_COLD_START_MS: {
     ms: 500,
     call: "D1 under a hub without state",
-    otherwise: "it begins from KV's snapshot; without one it waits as for any read of D1",
+    otherwise: "it starts from KV's snapshot; without one it waits as for any read of D1",
   },
   D1_MS: {
     ms: 5_000,
@@ -49,37 +49,37 @@ export const deadlines = {
   HUB_PUBLISH_MS: {
     ms: 1_000,
     call: "the hub, to publish a change, to kill, or for a receipt",
-    otherwise: "asked once more (a receipt is 503); then a change is pending and the sweep delivers it, a kill is 503",
+    otherwise: "called once more (a receipt is 503); then a change is pending and the sweep delivers it, a kill is 503",
   },
-  HUB_READ_MS: { ms: 500, call: "the hub, for what D1 may not have been told of yet", otherwise: "D1's word is taken" },
+  HUB_READ_MS: { ms: 500, call: "the hub, for kills that D1 may not have yet", otherwise: "D1's kills are used" },
   HUB_SNAPSHOT_MS: {
     ms: 5_000,
-    call: "the whole of an environment, up to 20 MB, from the relay, those above it or the hub",
+    call: "the snapshot of an environment, up to 20 MB, from the relay, its ancestors or the hub",
     otherwise: "an isolate serves what it has, marked stale; one that has nothing says 503",
   },
-  HUB_FOLLOW_MS: {
+  HUB_REPLICATION_MS: {
     ms: 5_000,
-    call: "what the hub's alarm does besides telling relays: D1, KV and R2",
-    otherwise: "it goes on by itself, and relays are told again meanwhile",
+    call: "replication by the hub's alarm: D1, KV and R2",
+    otherwise: "it continues in the background, and the alarm goes on with its relays",
   },
   HUB_ATTACH_MS: {
     ms: 6_000,
-    call: "a relay that attaches to the hub, which may first have to be born",
-    otherwise: "clients are refused until the next attempt, or served by what the relay knows",
+    call: "a relay that attaches to the hub, which may have to cold-start first",
+    otherwise: "clients are refused until the next attempt, or served what the relay has",
   },
   RELAY_ATTACH_MS: {
     ms: 1_000,
     call: "a relay that attaches to another",
-    otherwise: "it goes to the one above that one, up to the hub",
+    otherwise: "it attaches to the next ancestor, up to the hub",
   },
   RELAY_DELIVER_MS: {
     ms: 1_000,
     call: "a relay, to take a delivery",
-    otherwise: "told again by alarm after 2 s, then twice as long, up to a minute",
+    otherwise: "sent again by alarm after 2 s, then twice as long, up to a minute",
   },
   RELAY_CHECK_MS: {
     ms: 200,
-    call: "a relay, asked what is new; or those above it, by a relay for its clients",
+    call: "a relay, for what is new; or its ancestors, called by a relay for its clients",
     otherwise: "what is there is served: by isolates marked stale, by relays as before",
     breaking: RELAY_BREAKS,
   },
@@ -91,7 +91,7 @@ export const deadlines = {
   },
   RECEIPT_MS: {
     ms: 800,
-    call: "the tree, for who has a revision; each level has three quarters of it",
+    call: "the tree, for a receipt; each level has three quarters of it",
     otherwise: "a relay that takes longer counts as silent, with as many as it last reported",
   },
   TIMER_MS: {
@@ -109,7 +109,7 @@ export const deadlines = {
   KV_READ_MS: {
     ms: 1_000,
     call: "KV, to read, or to mirror a token or an environment",
-    otherwise: "D1 or the hub is asked, else the request is refused; the sweep mirrors again",
+    otherwise: "D1 or the hub is read, else the request is refused; the sweep mirrors again",
   },
   KV_WRITE_MS: {
     ms: 10_000,
@@ -126,7 +126,7 @@ export const deadlines = {
   SEGMENT_MS: {
     ms: 15_000,
     call: "a big segment's object, which may be committing a change",
-    otherwise: "503 with Retry-After; asked again by the next rebuild",
+    otherwise: "503 with Retry-After; called again by the next rebuild",
   },
   FILTER_WRITE_MS: {
     ms: 30_000,
@@ -136,7 +136,7 @@ export const deadlines = {
   FILTER_READ_MS: {
     ms: 2_000,
     call: "R2, for the filters of an isolate's big segments",
-    otherwise: "evaluated without the filter, which is asked for again",
+    otherwise: "evaluated without the filter, which is read again",
   },
   HISTORY_READ_MS: {
     ms: 5_000,
@@ -156,7 +156,7 @@ const milliseconds = Object.fromEntries(Object.entries(deadlines).map(([name, { 
 
 export const {
   D1_FIRST_MS,
-  D1_BIRTH_MS,
+  D1_COLD_START_MS,
   D1_MS,
   RACES_MS,
   LINE_ENTER_MS,
@@ -164,7 +164,7 @@ export const {
   HUB_PUBLISH_MS,
   HUB_READ_MS,
   HUB_SNAPSHOT_MS,
-  HUB_FOLLOW_MS,
+  HUB_REPLICATION_MS,
   HUB_ATTACH_MS,
   RELAY_ATTACH_MS,
   RELAY_DELIVER_MS,
@@ -186,7 +186,7 @@ export const {
   HISTORY_WRITE_MS,
 } = milliseconds;
 
-/** Each level has this part of the time of the one above, which then still hears who of those below was silent. */
+/** Each level has this part of its parent's time, so that the parent can still respond, with silent children counted. */
 export const RECEIPT_LEVEL = 0.75;
 
 export const D1_BREAKING = deadlines.D1_FIRST_MS.breaking;
@@ -209,12 +209,12 @@ export async function within<T>(promise: Promise<T>, ms: number, what: string): 
     return await Promise.race([promise, deadline]);
   } finally {
     clearTimeout(timer);
-    // A late failure has nobody left to tell.
+    // A failure after the deadline must not become an unhandled rejection.
     promise.catch(() => {});
   }
 }
 
-/** Not asked, because it has kept failing. */
+/** Thrown instead of a call to a part that has kept failing. */
 class CircuitOpen extends Error {
   override name = "CircuitOpen";
 }
@@ -234,7 +234,7 @@ export class Circuit {
   async through<T>(call: () => Promise<T>): Promise<T> {
     const { admitted, next } = admit(this.#state, this.#rule, Date.now());
     this.#state = next;
-    if (!admitted) throw new CircuitOpen(`${this.#what} is not asked: it has kept failing`);
+    if (!admitted) throw new CircuitOpen(`${this.#what} is not called: it has kept failing`);
     try {
       const result = await call();
       this.#settle(true);

@@ -1,8 +1,8 @@
 /** Every error an API of ours can answer with: RFC 9457 problem details with a stable `code`. */
 
-export type Mistake = { pointer: string; code: string; message: string };
+export type ValidationError = { pointer: string; code: string; message: string };
 
-type Extra = { errors?: Mistake[]; headers?: Record<string, string>; [field: string]: unknown };
+type Extra = { errors?: ValidationError[]; headers?: Record<string, string>; [field: string]: unknown };
 
 /** Thrown by handlers, turned into a response in one place (`problemResponse`). */
 export class ApiError extends Error {
@@ -68,7 +68,7 @@ function stackOf(error: unknown): string | undefined {
   return error instanceof Error ? error.stack : undefined;
 }
 
-export const badRequest = (detail: string, errors?: Mistake[]) =>
+export const badRequest = (detail: string, errors?: ValidationError[]) =>
   new ApiError(400, "invalid-request", detail, errors === undefined ? {} : { errors });
 
 export const unauthenticated = (detail: string) =>

@@ -135,9 +135,9 @@ const BY_INDEX = [
  * `along`: what one index answers, in the order of the list. `beside`: what is looked at entry by entry, with a plus where SQLite
  * would else think of another index.
  */
-function walk(scope: table.Scope, asked: AuditFilter): { along: SQL[]; beside: SQL[]; isBounded: boolean } {
+function walk(scope: table.Scope, requested: AuditFilter): { along: SQL[]; beside: SQL[]; isBounded: boolean } {
   const { audit } = table;
-  const filter = { ...onlyPlace(scope), ...given(asked) };
+  const filter = { ...onlyPlace(scope), ...given(requested) };
   const among = (list: string[]) => sql`(SELECT value FROM json_each(${JSON.stringify(list)}))`;
   const equal = BY_INDEX.flatMap(([name, column]) => {
     const value = filter[name];

@@ -97,26 +97,33 @@ function withoutHash({ hash: _, ...token }: typeof table.apiTokens.$inferSelect)
 /** Of this isolate: a D1 that keeps failing is not waited for before KV is asked. */
 const d1 = new Circuit("D1", D1_BREAKING);
 
-/** Questions to D1 that are under way, of all requests of this isolate: a storm of one token's requests asks once. */
-const asking = new Map<string, Promise<unknown>>();
+/**
+ * Queries that are under way, of all requests of this isolate: a storm of requests with one token is one query every few
+ * milliseconds. Not longer: whoever has been answered that a token is revoked, or an environment made, must find it so.
+ */
+const underWay = new Map<string, { query: Promise<unknown>; begunAt: number }>();
+const SHARED_MS = 5;
 
 async function fromEither<T>(kv: KVNamespace, key: string, fromD1: () => Promise<T | null>): Promise<T | null> {
-  let asked: Promise<T | null> | null = null;
+  let query: Promise<T | null> | null = null;
   const ask = () => {
-    asked ??= fromD1();
-    return asked;
+    query ??= fromD1();
+    return query;
   };
   const first = async () => {
-    // Where another request asks, and ends before its answer is there, this one asks itself.
-    const shared = (asking.get(key) ?? ask()) as Promise<T | null>;
-    asking.set(key, shared);
+    const one = { query: ask(), begunAt: Date.now() };
+    underWay.set(key, one);
     try {
-      return await within(shared, D1_FIRST_MS, "D1");
+      return await within(one.query, D1_FIRST_MS, "D1");
     } finally {
-      if (asking.get(key) === shared) asking.delete(key);
+      if (underWay.get(key) === one) underWay.delete(key);
     }
   };
+  const shared = underWay.get(key);
   try {
+    // The query of another request never settles if that request ends first, which says nothing about D1.
+    if (shared !== undefined && Date.now() - shared.begunAt <= SHARED_MS)
+      return await within(shared.query as Promise<T | null>, D1_FIRST_MS, "D1");
     return await d1.through(first);
   } catch {
     const mirrored = await within(kv.get<T>(key, "json"), KV_READ_MS, "KV").catch(() => undefined);

@@ -9,7 +9,7 @@ export type SnapshotParts = {
   changeId: string;
   killSeq: number;
   /** Of a hub that began without D1: kills of D1 after this one are not in `kills` yet. Null where all are. */
-  unheardAfter: number | null;
+  unreadKillsAfter: number | null;
   keys: Record<string, KeyGrant>;
   kills: Record<string, { by: string; at: number; reason: string; seq: number }>;
   ruleset: string;

@@ -48,7 +48,7 @@ export function pageAmong<
 }
 
 /** Text that is part of one of the columns, whatever the case of its ASCII letters. */
-export const holding = (text: string | undefined, columns: SQLiteColumn[]): SQL | undefined =>
+export const containsText = (text: string | undefined, columns: SQLiteColumn[]): SQL | undefined =>
   text === undefined ? undefined : or(...columns.map((column) => sql`instr(lower(${column}), lower(${text}))`));
 
 export type CredentialFilter = {

@@ -4,7 +4,7 @@ import type { EnvironmentName } from "./credentials.ts";
 import { answered, type Database, type Statement } from "./database.ts";
 import type { FlagRow } from "./documents.ts";
 import type { Head } from "./outbox/change.ts";
-import { type DocumentOrder, holding, inOrder, type PageOf } from "./page.ts";
+import { containsText, type DocumentOrder, inOrder, type PageOf } from "./page.ts";
 import * as table from "./schema/index.ts";
 
 export type ProjectRow = typeof table.projects.$inferSelect;
@@ -66,7 +66,7 @@ export function listProjects(
       and(
         after,
         visible === null ? undefined : sql`${key} IN (SELECT value FROM json_each(${JSON.stringify(visible)}))`,
-        holding(q, [key, name, description]),
+        containsText(q, [key, name, description]),
       ),
     )
     .orderBy(...orderBy)
@@ -91,7 +91,7 @@ export function listEnvironments(
         eq(table.environments.projectId, projectId),
         after,
         visible === null ? undefined : sql`${key} IN (SELECT value FROM json_each(${JSON.stringify(visible)}))`,
-        holding(q, [key, name]),
+        containsText(q, [key, name]),
       ),
     )
     .orderBy(...orderBy)

@@ -1,7 +1,7 @@
 import { and, eq } from "drizzle-orm";
 import type { Database, Statement } from "./database.ts";
 import type { SdkKeyRow } from "./documents.ts";
-import { type CredentialFilter, type CredentialOrder, holding, inOrder, inState, type PageOf } from "./page.ts";
+import { type CredentialFilter, type CredentialOrder, containsText, inOrder, inState, type PageOf } from "./page.ts";
 import * as table from "./schema/index.ts";
 
 export const findSdkKey = (db: Database, environmentId: string, id: string): Promise<SdkKeyRow | undefined> =>
@@ -24,7 +24,7 @@ export function listSdkKeys(
         after,
         kind && eq(sdkKeys.kind, kind),
         inState(state, sdkKeys, now),
-        holding(q, [sdkKeys.name, sdkKeys.shown]),
+        containsText(q, [sdkKeys.name, sdkKeys.shown]),
       ),
     )
     .orderBy(...orderBy)

@@ -1,7 +1,7 @@
 import { and, eq } from "drizzle-orm";
 import type { Database, Statement } from "./database.ts";
 import type { SegmentRow } from "./documents.ts";
-import { type DocumentOrder, holding, inOrder, type PageOf } from "./page.ts";
+import { containsText, type DocumentOrder, inOrder, type PageOf } from "./page.ts";
 import * as table from "./schema/index.ts";
 
 const at = (environmentId: string, key: string) =>
@@ -16,7 +16,7 @@ export function listSegments(db: Database, environmentId: string, q: string | un
   return db
     .select()
     .from(table.segments)
-    .where(and(eq(table.segments.environmentId, environmentId), after, holding(q, [key, name, description])))
+    .where(and(eq(table.segments.environmentId, environmentId), after, containsText(q, [key, name, description])))
     .orderBy(...orderBy)
     .limit(page.limit);
 }

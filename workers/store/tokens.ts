@@ -1,6 +1,6 @@
 import { and, eq, sql } from "drizzle-orm";
 import type { Database, Statement } from "./database.ts";
-import { type CredentialFilter, type CredentialOrder, holding, inOrder, inState, type PageOf } from "./page.ts";
+import { type CredentialFilter, type CredentialOrder, containsText, inOrder, inState, type PageOf } from "./page.ts";
 import * as table from "./schema/index.ts";
 
 export type TokenRow = typeof table.apiTokens.$inferSelect;
@@ -23,7 +23,7 @@ export function listTokens(
         after,
         role && eq(apiTokens.role, role),
         inState(state, apiTokens, now),
-        holding(q, [apiTokens.name, apiTokens.shown]),
+        containsText(q, [apiTokens.name, apiTokens.shown]),
       ),
     )
     .orderBy(...orderBy)

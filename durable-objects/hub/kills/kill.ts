@@ -1,29 +1,29 @@
-/** Kills and restores: the hub's own decisions, and what D1 is told of them. */
+/** Kills and restores: the hub's own decisions, and their mirror rows in D1. */
 
 import type { MirroredKill } from "../../../workers/store/kills.ts";
 import type { AuditEntry } from "../../../workers/store/outbox/change.ts";
-import type { Origin } from "../../origin.ts";
+import type { RequestOrigin } from "../../origin.ts";
 
 export type KillRequest = {
   action: "kill" | "restore";
   flag: string;
   reason: string;
   idempotencyKey: string | null;
-  origin: Origin;
+  origin: RequestOrigin;
 };
 
 /** `seq` orders an environment's kills and restores. */
 export type KillState = { by: string; at: number; reason: string; seq: number };
 
-/** What a request became. `changed` is false where the flag already was as asked. */
+/** A decided request. `changed` is false where the flag already was in the requested state. */
 export type KillRecord = KillRequest & { seq: number; at: number; revision: number; changed: boolean };
 
-/** What is killed, by flag, and which kills and restores D1 has not received yet, oldest first. */
+/** The killed flags, and the kills and restores that D1 does not have yet, oldest first. */
 export type KillsNow = { killed: Record<string, KillState>; pending: KillRecord[] };
 
 /**
- * `killed` is how it is now. `mirrored`: D1 has the row and the audit entry. `replayed`: the same request was answered before;
- * `supersededBy` is the last decision since then, where there was one.
+ * `killed` is the flag's current state. `mirrored`: D1 has the row and the audit entry. `replayed`: the request repeats
+ * an earlier one, and `supersededBy` is the flag's last decision since, if any.
  */
 export type KillOutcome =
   | {
@@ -38,12 +38,17 @@ export type KillOutcome =
   | { outcome: "unknown-flag" }
   | { outcome: "idempotency-key-reused" };
 
-/** An Idempotency-Key stands for one request: sent with another, it is a mistake and not a repetition. */
+/** An Idempotency-Key belongs to one request: a different one with the same key is an error. */
 export const isSameRequest = (one: KillRequest, other: KillRequest): boolean =>
   one.flag === other.flag && one.action === other.action && one.reason === other.reason;
 
-/** What a request would become of a flag that is in this state. */
-export function wouldBe(request: KillRequest, state: KillState | null, revision: number, at: number): KillOutcome {
+/** What a request would result in for a flag in this state. */
+export function previewOutcome(
+  request: KillRequest,
+  state: KillState | null,
+  revision: number,
+  at: number,
+): KillOutcome {
   const { action, reason, origin } = request;
   const changed = (state !== null) !== (action === "kill");
   const next = action === "kill" ? { by: origin.actor, at, reason, seq: 0 } : null;
@@ -51,8 +56,8 @@ export function wouldBe(request: KillRequest, state: KillState | null, revision:
   return { outcome: "done", revision, changed, killed: changed ? next : state, ...nothing };
 }
 
-/** What D1 knows to be killed, laid over what was known before. */
-export function laidOver(known: Record<string, KillState>, rows: MirroredKill[]): Record<string, KillState> {
+/** Applies D1's rows to the known kills. */
+export function overlayKills(known: Record<string, KillState>, rows: MirroredKill[]): Record<string, KillState> {
   const states = new Map(Object.entries(known));
   for (const { flagKey, killed, by, at, reason, seq } of rows) {
     if (killed) states.set(flagKey, { by, at, reason, seq });
@@ -61,7 +66,7 @@ export function laidOver(known: Record<string, KillState>, rows: MirroredKill[])
   return Object.fromEntries(states);
 }
 
-export function mirrorOf(environmentId: string, record: KillRecord): { kill: MirroredKill; audit: AuditEntry } {
+export function toMirror(environmentId: string, record: KillRecord): { kill: MirroredKill; audit: AuditEntry } {
   const { action, flag, origin, seq, at, reason } = record;
   const killed = action === "kill";
   return {

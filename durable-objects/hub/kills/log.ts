@@ -1,12 +1,12 @@
-/** Kills as a hub remembers them: what is killed now, and the log that answers repeated requests and is mirrored to D1. */
+/** A hub's kills: the killed flags, and the log that answers repeated requests and is mirrored to D1. */
 import type { MirroredKill } from "../../../workers/store/kills.ts";
 import type { KillRecord, KillRequest, KillState } from "./kill.ts";
 
 const DAY_MS = 24 * 60 * 60_000;
 const IDEMPOTENCY_MS = DAY_MS;
-/** As far back as Time Travel can bring D1, which is then told again what it has forgotten. */
+/** A day more than Time Travel can restore D1 by: kills that D1 loses are mirrored again from here. */
 const KEPT_MS = 31 * DAY_MS;
-/** Beyond so many, only the newest of each flag. */
+/** Of older records only the newest of each flag is kept. */
 const KEPT_RECORDS = 10_000;
 
 export class KillLog {
@@ -27,7 +27,7 @@ export class KillLog {
     `);
   }
 
-  // What is killed.
+  // Killed flags.
 
   state(flag: string): KillState | null {
     const [row] = this.#sql.exec<{ state: string }>("SELECT state FROM kills WHERE flag = ?", flag);
@@ -44,13 +44,13 @@ export class KillLog {
     else this.#sql.exec("INSERT OR REPLACE INTO kills VALUES (?, ?)", flag, JSON.stringify(state));
   }
 
-  /** Lays D1's later kills over these, unless the flag was decided on here since. The flags that are now otherwise. */
-  hear(rows: MirroredKill[]): string[] {
+  /** Applies D1's kills, except to flags with a later decision here. Returns the flags whose state changed. */
+  importFromD1(rows: MirroredKill[]): string[] {
     const changed: string[] = [];
     for (const { flagKey: flag, killed, by, at, reason, seq } of rows) {
-      const decided = this.#decided(flag);
+      const decided = this.#lastDecision(flag);
       if (decided > seq) {
-        // It may have seemed to change nothing; D1 shows that it did.
+        // Without D1's row the decision may have been recorded as no change: mirror it after all.
         this.#sql.exec("UPDATE kill_log SET changed = 1, mirrored = 0 WHERE seq = ?", decided);
       } else if (decided < seq) {
         if ((this.state(flag) !== null) !== killed) changed.push(flag);
@@ -60,17 +60,17 @@ export class KillLog {
     return changed;
   }
 
-  #decided(flag: string): number {
+  #lastDecision(flag: string): number {
     return this.#sql
       .exec<{ seq: number }>("SELECT coalesce(max(seq), 0) AS seq FROM kill_log WHERE flag = ?", flag)
       .one().seq;
   }
 
-  // What was asked.
+  // The log.
 
   add(record: KillRecord): void {
     const { seq, flag, changed, at } = record;
-    // What changed nothing is only kept to answer its repetition.
+    // A request that changed nothing is only kept to answer its repetition.
     this.#sql.exec(
       "INSERT INTO kill_log VALUES (?, ?, ?, ?, ?, ?, ?)",
       seq,
@@ -83,8 +83,8 @@ export class KillLog {
     );
   }
 
-  /** What the request that came with the same Idempotency-Key became, within a day. */
-  answered(request: KillRequest, now: number): KillRecord | null {
+  /** The record of an earlier request with the same Idempotency-Key, within a day. */
+  findRecord(request: KillRequest, now: number): KillRecord | null {
     const name = requester(request);
     const [row] = this.#sql.exec<{ record: string; at: number }>(
       "SELECT record, at FROM kill_log WHERE requester = ?",
@@ -96,8 +96,8 @@ export class KillLog {
     return null;
   }
 
-  /** What was last decided on a flag after `seq`. */
-  decidedAfter(flag: string, seq: number): KillRecord | null {
+  /** The flag's last decision after `seq`. */
+  findDecisionAfter(flag: string, seq: number): KillRecord | null {
     const [row] = this.#sql.exec<{ record: string }>(
       "SELECT record FROM kill_log WHERE flag = ? AND seq > ? AND changed = 1 ORDER BY seq DESC LIMIT 1",
       flag,
@@ -106,7 +106,7 @@ export class KillLog {
     return row === undefined ? null : (JSON.parse(row.record) as KillRecord);
   }
 
-  // D1's mirror. Always told in order of `seq`, so that what it has is everything up to its highest.
+  // The mirror in D1. It is written in order of `seq`, so that D1 has everything up to its highest one.
 
   isMirrored(seq: number): boolean {
     return this.#sql.exec("SELECT 1 FROM kill_log WHERE seq = ? AND mirrored = 0", seq).toArray().length === 0;
@@ -124,19 +124,19 @@ export class KillLog {
     this.#sql.exec("UPDATE kill_log SET mirrored = 1 WHERE seq = ?", seq);
   }
 
-  /** The last one that D1 has been told of, 0 for none. */
-  told(): number {
+  /** The last `seq` that is mirrored to D1, 0 for none. */
+  lastMirrored(): number {
     return this.#sql
       .exec<{ seq: number }>("SELECT coalesce(max(seq), 0) AS seq FROM kill_log WHERE mirrored = 1 AND changed = 1")
       .one().seq;
   }
 
-  /** D1 knows them up to `seq`: it is told again what it had heard after that. */
+  /** Marks the records after `seq` to be mirrored again. */
   mirrorAfter(seq: number): void {
     this.#sql.exec("UPDATE kill_log SET mirrored = 0 WHERE seq > ? AND mirrored = 1 AND changed = 1", seq);
   }
 
-  /** Drops what D1 has and can no longer forget. */
+  /** Deletes records that D1 has and that Time Travel can no longer take from it. */
   trim(now: number, keptRecords = KEPT_RECORDS): void {
     this.#sql.exec(
       `DELETE FROM kill_log WHERE mirrored = 1 AND (
@@ -150,7 +150,7 @@ export class KillLog {
   }
 }
 
-/** An Idempotency-Key belongs to the token that sent it; without one every request is its own. */
+/** Idempotency-Keys are scoped to the token that sent them; a request without one is never a repetition. */
 function requester({ idempotencyKey, origin }: KillRequest): string | null {
   return idempotencyKey === null ? null : `${origin.tokenId} ${idempotencyKey}`;
 }

@@ -3,12 +3,12 @@ import { In, type Matcher } from "../operators/operators.ts";
 import { lowerCase } from "../operators/strings.ts";
 import { type Attribute, elementOf, isArray, lengthOf } from "./attributes.ts";
 
-/** What a condition comes to. The last two end the evaluation: the flag is malformed (EV-4, EV-10). */
+/** The result of a condition. The last two end the evaluation: the flag is malformed (EV-4, EV-10). */
 export type Verdict = typeof NO | typeof YES | typeof MALFORMED | typeof CYCLE;
 export const NO = 0;
 export const YES = 1;
 export const MALFORMED = 2;
-/** Unlike MALFORMED, not the affair of the flag in which it was met alone: whatever asked for that flag is in it too. */
+/** Unlike MALFORMED it propagates: every flag that depends on the flag that meets the cycle fails as well. */
 export const CYCLE = 3;
 
 export const LEAF = 0;
@@ -33,9 +33,9 @@ export function beginArrayWork(): void {
   arrayWork = 0;
 }
 
-/** Another flag or segment, as a condition asks for it: evaluate.ts has both, and imports this file. */
+/** Another flag or segment, as conditions see it. evaluate.ts implements both; importing it here would be a cycle. */
 export interface FlagSlot {
-  settle(context: object, key: string, epoch: number, depth: number): Decision | null;
+  decideOnce(context: object, key: string, epoch: number, depth: number): Decision | null;
 }
 export interface SegmentSlot {
   includes(context: object, key: string, epoch: number, depth: number): Verdict;
@@ -123,7 +123,7 @@ export function allHold(
   return YES;
 }
 
-/** EV-4: whether the other flag is on and resolves to one of the variations asked for. */
+/** EV-4: whether the other flag is on and resolves to one of the required variations. */
 export function meets(
   requirement: Requirement,
   context: object,
@@ -131,7 +131,7 @@ export function meets(
   epoch: number,
   depth: number,
 ): typeof NO | typeof YES | typeof CYCLE {
-  const decision = requirement.flag.settle(context, key, epoch, depth + 1);
+  const decision = requirement.flag.decideOnce(context, key, epoch, depth + 1);
   if (decision === null) return CYCLE;
   switch (decision.reason) {
     case "OFF":

@@ -105,7 +105,7 @@ describe("EV-1: evaluation is total and pure", () => {
     );
   });
 
-  it("answers the same again, whatever was asked in between, and changes neither documents nor contexts", () => {
+  it("answers the same again, whatever was evaluated in between, and changes neither documents nor contexts", () => {
     fc.assert(
       fc.property(rulesets, contexts, contexts, (rules, one, other) => {
         const before = JSON.stringify(rules);
@@ -215,7 +215,7 @@ describe("EV-1: evaluation is total and pure", () => {
     );
   });
 
-  it("survives being asked from inside a getter", () => {
+  it("survives an evaluation from inside a getter", () => {
     const evaluator = compile(
       ruleset({
         f: flag({ rules: inP("x") }),
@@ -300,7 +300,7 @@ describe("EV-1: evaluation is total and pure", () => {
     expect(evaluator.evaluate("many", { p: elements.slice(0, 100) }, null).reason).toBe("FALLTHROUGH");
   });
 
-  it("asks a flag once, however many ways lead to it", () => {
+  it("evaluates a flag once, however many paths lead to it", () => {
     // Thirty layers of two: a billion ways without remembering.
     const flags: Record<string, Flag> = { f30a: flag(), f30b: flag() };
     for (let layer = 0; layer < 30; layer++) {
@@ -368,7 +368,7 @@ describe("an evaluator", () => {
     }
   });
 
-  it("answers all flags as it answers each, and only client-side ones where asked", () => {
+  it("answers all flags as it answers each, and only client-side ones on request", () => {
     fc.assert(
       fc.property(rulesets, contexts, (rules, context) => {
         const evaluator = compile(rules);

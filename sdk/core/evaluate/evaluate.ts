@@ -1,4 +1,4 @@
-// The order of evaluation (docs/evaluation.md). Nothing here throws, blocks, logs, or asks for the time.
+// The order of evaluation (docs/evaluation.md). Nothing here throws, blocks, logs, or reads a clock.
 
 import { bucketable, bucketOf } from "../bucketing/bucket.ts";
 import { type Decision, decision, failure, type Reason } from "../decision.ts";
@@ -29,8 +29,8 @@ export class FlagSlot {
   readonly #links: Links;
   #document: unknown;
   #compiled: CompiledFlag | null = null;
-  // One evaluation asks each flag once, however many others need it. A cycle is an answer that is asked for while it
-  // is being found; null is the answer of a flag that meets one.
+  // One evaluation decides each flag once, however many others need it. A flag that is needed while it is being decided
+  // is in a cycle; null is the decision of a flag that meets a cycle.
   #epoch = 0;
   #busy = false;
   #decision: Decision | null = null;
@@ -55,7 +55,7 @@ export class FlagSlot {
   }
 
   /** For flags that need this one; null where that meets a cycle. */
-  settle(context: object, key: string, epoch: number, depth: number): Decision | null {
+  decideOnce(context: object, key: string, epoch: number, depth: number): Decision | null {
     if (!this.exists) return failure(null, "FLAG_NOT_FOUND", 0);
     if (this.#epoch === epoch) return this.#busy ? null : this.#decision;
     if (depth > MAX_DEPTH) return null;
@@ -104,7 +104,7 @@ export class SegmentSlot {
   }
 }
 
-/** One environment's rules, ready to evaluate. Flags are compiled when first asked for. */
+/** One environment's rules, ready to evaluate. Flags are compiled on first use. */
 export class Evaluator {
   readonly #ruleset: Ruleset;
   readonly #flags = new Map<string, FlagSlot>();
@@ -155,7 +155,7 @@ export class Evaluator {
     const usable = usableContext(context);
     const targetingKey = targetingKeyOf(usable);
     // Flags that stand alone share their reading of attributes. Others begin anew: an answer left by an earlier flag would
-    // shorten their chains, and MAX_DEPTH would depend on who was asked before.
+    // shorten their chains, and MAX_DEPTH would depend on the order of the flags.
     let epoch = ++this.#epoch;
     for (const key in flags) {
       if (options.clientSide === true && flags[key]?.clientSide !== true) continue;
@@ -169,7 +169,7 @@ export class Evaluator {
     return decisions;
   }
 
-  /** Lays a delta over the documents. Whether it follows on this revision is the caller's to check. */
+  /** Applies a delta to the documents. The caller checks that it follows this revision. */
   apply(delta: Delta): void {
     const { flags, segments } = this.#ruleset;
     for (const [key, flag] of Object.entries(delta.flags)) {
@@ -202,7 +202,7 @@ export class Evaluator {
     return this.#big.missing();
   }
 
-  /** Whether the filter is one that is waited for. Until it is there, an older generation goes on answering. */
+  /** Whether the filter is a missing one. Until it is set, an older generation decides. */
   setFilter(segment: string, generation: number, filter: Uint8Array): boolean {
     return this.#big.setFilter(segment, generation, filter);
   }
@@ -237,14 +237,14 @@ export class Evaluator {
     return slot;
   }
 
-  // Callers may ask for any text: only flags that exist are remembered.
+  // Callers may pass any text: only flags that exist are remembered.
   #open(key: string): FlagSlot | undefined {
     return typeof key === "string" && this.#ruleset.flags[key] !== undefined ? this.#flag(key) : undefined;
   }
 }
 
 /**
- * Prepares a ruleset. Costs a copy of its two dictionaries: flags are compiled when first asked for. The filters that
+ * Prepares a ruleset. Costs a copy of its two dictionaries: flags are compiled on first use. The filters that
  * `previous` holds are taken over, so that big segments answer as before until newer ones are there.
  */
 export function compile(ruleset: Ruleset, previous?: Evaluator): Evaluator {

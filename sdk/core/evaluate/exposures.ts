@@ -3,10 +3,10 @@ import type { Decision } from "../decision.ts";
 import type { Flag, Split } from "../ruleset.ts";
 import { parseAttribute, targetingKeyOf } from "./attributes.ts";
 
-/** That somebody was shown something, as far as it is to be told: decided here for SDKs and edge alike. */
+/** What an exposure event reports. SDKs and the edge decide it here, so that both report alike. */
 export type Exposure = { unit: string; experiment: string | null; sampleRate: number };
 
-/** Null where nothing is to be told: of a flag that tracks nothing, of nobody, of a unit that is not in the sample. */
+/** Null where nothing is reported: the flag tracks no exposures, there is no unit, or the unit is not in the sample. */
 export function exposureOf(flag: Flag, decision: Decision, context: object, sampleRate: number): Exposure | null {
   if (decision.variation === null || decision.reason === "ERROR") return null;
   const { trackExposures, experiment = null } = flag;

@@ -12,7 +12,7 @@ export function parseInstant(text: string): number {
   const second = digits(text, 17, 19);
   if (text[4] !== "-" || text[7] !== "-" || text[13] !== ":" || text[16] !== ":") return Number.NaN;
   if (text[10] !== "T" && text[10] !== "t") return Number.NaN;
-  // NaN fails every comparison, so each of these also asks for digits.
+  // NaN fails every comparison, so each of these also requires digits.
   if (!(month >= 1 && month <= 12 && day >= 1 && day <= daysIn(year, month))) return Number.NaN;
   if (!(hour <= 23 && minute <= 59 && second <= 59)) return Number.NaN;
 

@@ -5,7 +5,7 @@ import { inNetworks, type Network, parseNetwork } from "./networks.ts";
 import { compareVersion, parseVersion, type Version } from "./semver.ts";
 import { isPlain, lowerCase } from "./strings.ts";
 
-/** An operator with its operands prepared. One that ignores case is asked for values in lower case. */
+/** An operator with its operands prepared. One that ignores case receives values in lower case. */
 export interface Matcher {
   /** What a short element of an array costs, in lookups. */
   readonly weight: number;

@@ -5,7 +5,7 @@ import type { CharSet, Syntax } from "./parser.ts";
 /** Longer attributes never match. */
 export const MAX_SUBJECT_UNITS = 1024;
 
-/** At most so much, begun at one place of a text. Never too little: what cannot be told apart is counted as overlapping. */
+/** An upper bound for one starting position of a text: parts that may overlap are counted as overlapping. */
 type Cost = {
   /** Characters that a backtracking engine takes, those that it gives back and takes again included. */
   readonly visits: number;

@@ -1,4 +1,4 @@
-// `matches` (EV-14): one dialect in every language, put to JavaScript's engine as what it means, not as it was written.
+// `matches` (EV-14): one syntax for every language, compiled to an equivalent JavaScript pattern.
 
 import { costOf, MAX_SUBJECT_UNITS } from "./cost.ts";
 import { Machine } from "./machine.ts";
@@ -14,7 +14,7 @@ export const MAX_PATTERN_UNITS = 1000;
 export const MAX_NATIVE_VISITS = 110 * MAX_SUBJECT_UNITS;
 export const MAX_MACHINE_SIZE = 128;
 
-/** What a prepared pattern is asked. */
+/** The part of RegExp that evaluation uses. */
 type Tester = Pick<RegExp, "test">;
 export type Pattern = {
   readonly tester: Tester;
@@ -44,8 +44,8 @@ export function preparePattern(source: string): Pattern {
   return { tester: new Machine(syntax), steps: Math.ceil(size * 1.75) };
 }
 
-// Only whether a text matches is asked, and matching is unanchored: what may match nothing at either edge can go, and what
-// is repeated there need not be repeated further. `.*foo.*` is `foo`, which costs linear time rather than cubic.
+// Evaluation needs only whether a text matches, unanchored: parts at either edge that may match nothing are removed, and
+// repetitions there are cut to their minimum. `.*foo.*` is `foo`, which costs linear time rather than cubic.
 
 /** What is matched in the pattern's place, and whether a match can only begin at the start. Throws Refused. */
 export function simplify(source: string): { syntax: Syntax; isAnchored: boolean } {
@@ -78,7 +78,7 @@ function trimEdge(syntax: Syntax, trim: (syntax: Syntax) => Syntax): Syntax {
   return syntax.kind === "repeat" ? { ...syntax, max: syntax.min } : syntax;
 }
 
-/** Without asking anything of its place, as an assertion would. */
+/** Whether it matches the empty text anywhere; an assertion depends on its position. */
 function canBeNothing(syntax: Syntax): boolean {
   switch (syntax.kind) {
     case "set":

@@ -37,7 +37,7 @@ describe("dependents", () => {
     }
   });
 
-  it("are found in a cycle, without the one that was asked for", () => {
+  it("are found in a cycle, without the requested one", () => {
     const flags = { a: flag({ flag: "b", variations: [] }), b: flag({ flag: "a", variations: [] }) };
     expect(dependents({ flags, segments: {} }, "flag", "a")).toEqual({ flags: ["b"], segments: [] });
   });

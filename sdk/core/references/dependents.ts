@@ -7,7 +7,7 @@ type Kind = "flag" | "segment";
 /** What depends on a flag or segment, directly or through others: all that a change of it may change. In the ruleset's order. */
 export function dependents(ruleset: Documents, kind: Kind, key: string): References {
   const found = new Referrers(ruleset).reached([node(kind, key)]);
-  // In a cycle it depends on itself, which nobody asked.
+  // In a cycle it would list itself.
   found.delete(node(kind, key));
   return {
     flags: Object.keys(ruleset.flags).filter((name) => found.has(node("flag", name))),
@@ -15,7 +15,7 @@ export function dependents(ruleset: Documents, kind: Kind, key: string): Referen
   };
 }
 
-/** Who refers to what, kept up as documents change: for those who ask about one change after another. */
+/** The documents that refer to each document, updated as documents change: for callers that process many changes. */
 export class Referrers {
   readonly #users = new Map<string, Set<string>>();
 

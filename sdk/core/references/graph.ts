@@ -56,7 +56,7 @@ export function longestChain(start: Node, documents: Documents): number {
   return known.get(name(start))!;
 }
 
-/** The documents that evaluating one may ask, itself among them, each once. */
+/** The documents that evaluating one may read, itself included, each once. */
 export function* reachable(start: Node, documents: Documents): Generator<Flag | Segment> {
   const met = new Map([[name(start), start]]);
   for (const node of met.values()) {

@@ -71,7 +71,7 @@ const delta = (revision: number, fields: object) => ({
 });
 
 describe("a big segment", () => {
-  test("is asked for its filter, and answers by lists and rules until it has one (EV-20)", () => {
+  test("reports its filter as missing, and decides by lists and rules until it has one (EV-20)", () => {
     const rules = [{ conditions: [{ attribute: "key", op: "in" as const, values: ["by-rule"] }] }];
     const evaluator = compile(
       rulesetOf(segmentOf(bigOf(3, 2, { added: ["new"], removed: ["by-rule-no"] }), { rules })),
@@ -206,7 +206,7 @@ describe("a big segment", () => {
             big = evaluator.ruleset.segments.s!.big!;
           }
           const answers = Array.from({ length: 41 }, (_, n) => has(evaluator, `user-${n}`));
-          // One chance in a million each, over tens of thousands of answers: none is to be expected, two would be a mistake.
+          // One chance in a million each, over tens of thousands of answers: none is to be expected, two would be a defect.
           const wrong = answers.filter((answer, n) => answer !== exact.has(`user-${n}`)).length;
           expect(wrong).toBeLessThan(2);
         }

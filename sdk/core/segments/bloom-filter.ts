@@ -6,15 +6,15 @@ import { xxh32 } from "../bucketing/bucket.ts";
 
 export type FilterSize = { readonly bits: number; readonly hashes: number };
 
-/** One stranger in a million is taken for a member. */
+/** One key in a million that is not a member is a false positive. */
 const FALSE_POSITIVE_RATE = 1e-6;
 
 /** A filter that keeps the rate with so many members: 29.5 bits each from 31,000 on. */
 export function filterSize(members: number, falsePositiveRate = FALSE_POSITIVE_RATE): FilterSize {
   const count = Math.max(members, 1);
   const bitsPerMember = -Math.log(falsePositiveRate * 0.7) / Math.LN2 ** 2;
-  // The rest of the rate is for strangers whose two hashes run along a member's, modulo the bits: measured, eight members in
-  // bits². Among few bits they would be a thousand in a million.
+  // The rest of the rate is for false positives whose two hashes run along a member's, modulo the bits: measured,
+  // 8 × members ÷ bits². With few bits they would be a thousand in a million.
   const apart = Math.sqrt((8 * count) / (falsePositiveRate * 0.3));
   const bits = Math.ceil(Math.max(count * bitsPerMember, apart));
   return { bits, hashes: Math.max(1, Math.round(bitsPerMember * Math.LN2)) };

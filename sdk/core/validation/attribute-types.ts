@@ -3,7 +3,7 @@
 import type { Documents, Kind } from "../references/graph.ts";
 import type { Fields, Path } from "./report.ts";
 
-/** The types that documents other than one ask an attribute for. */
+/** The types that all documents but one expect of an attribute. */
 export type Census = { of(attribute: unknown): ReadonlySet<string> };
 
 type Names = Map<string, Set<string>>;
@@ -12,7 +12,7 @@ const DATES: readonly unknown[] = ["before", "after"];
 const NOTHING: ReadonlySet<string> = new Set();
 const STRING: ReadonlySet<string> = new Set(["string"]);
 
-// Whoever validates a whole ruleset asks for each of its documents. Kept with the documents, which nobody changes.
+// Validating a whole ruleset needs this once for each document: the result is cached by the documents, which never change.
 const counted = new WeakMap<Documents, Map<string, Names>>();
 
 export function censusOf(documents: Documents, kind: Kind, key: string): Census {
@@ -43,7 +43,7 @@ function count(document: unknown, user: string, attributes: Map<string, Names>):
     const condition = open[i];
     if (typeof condition !== "object" || condition === null) continue;
     if (typeof condition.attribute === "string") {
-      for (const type of typesAskedOf(condition)) note(attributes, condition.attribute, type, user);
+      for (const type of expectedTypesOf(condition)) note(attributes, condition.attribute, type, user);
       continue;
     }
     for (const child of list(condition.all)) open.push(child);
@@ -60,12 +60,12 @@ function note(attributes: Map<string, Names>, attribute: string, type: string, u
   }
   const users = types.get(type);
   if (users === undefined) types.set(type, new Set([user]));
-  // Two are enough to know that there is another than the one that asks.
+  // Two users are enough to know that another document than the validated one is among them.
   else if (users.size < 2) users.add(user);
 }
 
 /** `exists` and dates say nothing: an instant is a text or a number. */
-export function typesAskedOf({ op, values }: Fields): ReadonlySet<string> {
+export function expectedTypesOf({ op, values }: Fields): ReadonlySet<string> {
   if (op === "exists" || DATES.includes(op)) return NOTHING;
   if (op === "in") return new Set((Array.isArray(values) ? values : []).map((value) => typeof value));
   return NUMBERS.includes(op) ? new Set(["number"]) : STRING;

@@ -1,4 +1,4 @@
-/** What can be wrong with the `big` of a segment. The server writes it: a mistake there is ours, or an import's. */
+/** Validates the `big` of a segment. The server writes it, so that an error here is a defect or comes from an import. */
 import { isBig } from "../segments/big-segment.ts";
 import type { Fields, Report } from "./report.ts";
 

@@ -3,7 +3,7 @@
 import { parsePattern } from "../patterns/pattern.ts";
 import { type Documents, reachable } from "../references/graph.ts";
 import { LIMITS } from "./limits.ts";
-import type { Fields, Report } from "./report.ts";
+import { type Fields, type Report, show } from "./report.ts";
 
 /** Tenths of a microsecond, for the worst text of 1,024 units: `npm run bench -- evaluate-limits`. */
 const CONDITION = 0.2;
@@ -63,9 +63,11 @@ export function checkWork(key: string, report: Report, documents: Documents): vo
   report.add(
     [],
     "work-reachable",
-    `With all that it depends on, a flag may take at most ${LIMITS.work} tenths of a microsecond at worst, this one ${Math.ceil(sum)}, ${Math.ceil(amount)} of them for ${what}: ${REMEDIES[what] ?? "depend on less"}.`,
+    `Worst-case evaluation of ${show(key)} with all that it depends on would take ${milliseconds(sum)} ms; the limit is ${milliseconds(LIMITS.work)} ms. Most of it, ${milliseconds(amount)} ms: ${what}. To stay below the limit, ${REMEDIES[what] ?? "depend on less"}.`,
   );
 }
+
+const milliseconds = (tenthsOfMicroseconds: number): number => Math.ceil(tenthsOfMicroseconds / 100) / 100;
 
 const REMEDIES: Readonly<Record<string, string>> = {
   matches: "anchor patterns with `^`, or use in, startsWith or endsWith",

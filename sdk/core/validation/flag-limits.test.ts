@@ -40,7 +40,7 @@ const many = <T>(count: number, of: (index: number) => T): T[] =>
   Array.from({ length: count }, (_, index) => of(index));
 const nested = (levels: number): Condition => (levels === 1 ? exists : { not: nested(levels - 1) });
 const different = (count: number) => many(count, (index) => leaf("in", [`v${index}`]));
-/** Segments of ninety conditions a rule, and a flag that asks all of them. */
+/** Segments with ninety conditions a rule, and a flag that depends on all of them. */
 const asking = (segments: Segment[]) => ({
   document: flag(segments.map(({ key }, index) => rule(index, [{ segment: [key] }]))),
   segments: Object.fromEntries(segments.map((one) => [one.key, one])),
@@ -112,7 +112,7 @@ describe("limits, each met and passed by one", () => {
     expect(errors(patterns(65).document, patterns(65).segments)).toEqual([["", "patterns-reachable"]]);
   });
 
-  it("10,000 tenths of a microsecond for the worst context, with what weighs most and what to do (Q1)", () => {
+  it("1 ms for the worst context, with what weighs most and what to do (Q1)", () => {
     const contains = (count: number) =>
       flag([
         rule(0, [
@@ -125,7 +125,9 @@ describe("limits, each met and passed by one", () => {
     expect(errors(contains(135))).toEqual([]);
     expect(errors(contains(136))).toEqual([["", "work-reachable"]]);
     const [problem] = validate("flag", contains(200), { flags: {}, segments: {} });
-    expect(problem?.message).toContain("for contains: use in, startsWith or endsWith");
+    expect(problem?.message).toMatch(
+      /^Worst-case evaluation of "\S+" .* would take [\d.]+ ms; the limit is 1 ms\. Most of it, [\d.]+ ms: contains\. .* use in, startsWith or endsWith/,
+    );
     // Of attributes whose case does not matter, each once, however many conditions ask for it.
     const folded = (attributes: number) =>
       flag([
@@ -139,9 +141,9 @@ describe("limits, each met and passed by one", () => {
   });
 
   it("64 KB a value, in bytes of UTF-8", () => {
-    const holding = (value: Json) => flag([], { variations: [{ key: "on", value }] });
-    expect(errors(holding("é".repeat(32_767)))).toEqual([]);
-    expect(errors(holding("é".repeat(32_768)))).toEqual([["/variations/0/value", "value-too-large"]]);
+    const flagWithValue = (value: Json) => flag([], { variations: [{ key: "on", value }] });
+    expect(errors(flagWithValue("é".repeat(32_767)))).toEqual([]);
+    expect(errors(flagWithValue("é".repeat(32_768)))).toEqual([["/variations/0/value", "value-too-large"]]);
   });
 
   it("256 KB a flag", () => {

@@ -3,7 +3,7 @@ import { isKey } from "../keys.ts";
 import { cycleThrough, type Documents, find, type Kind } from "../references/graph.ts";
 import type { Flag } from "../ruleset.ts";
 
-/** One mistake in a document, or what is legal there but surely not meant. */
+/** One validation error or warning of a document. */
 export type Problem = {
   /** Only errors are reasons not to save. */
   readonly severity: "error" | "warning";
@@ -11,7 +11,7 @@ export type Problem = {
   readonly pointer: string;
   /** Stable, in kebab case. */
   readonly code: string;
-  /** Names the mistake and the remedy. */
+  /** Says what is wrong and what to do. */
   readonly message: string;
 };
 
@@ -80,7 +80,7 @@ export class Report {
     this.add(
       path,
       "key-invalid",
-      `${show(value)} is no key: use 1 to 128 of the characters A-Z a-z 0-9 . _ ~ -, and none of . .. __proto__ constructor prototype.`,
+      `${show(value)} is not a key: use 1 to 128 of the characters A-Z a-z 0-9 . _ ~ -, and none of . .. __proto__ constructor prototype.`,
     );
   }
 
@@ -89,7 +89,7 @@ export class Report {
     this.add(
       path,
       "attribute-invalid",
-      `${show(value)} names no attribute: use a name, or a path like /org/plan whose steps are not empty, with ~1 for / and ~0 for ~.`,
+      `${show(value)} does not name an attribute: use a name, or a path like /org/plan whose steps are not empty, with ~1 for / and ~0 for ~.`,
     );
   }
 

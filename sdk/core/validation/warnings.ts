@@ -1,7 +1,7 @@
-// What is legal but surely not meant. A warning never stops anybody from saving.
+// Warnings: documents that are valid but probably not intended. A warning never blocks a write.
 
 import { BUCKETS } from "../bucketing/bucket.ts";
-import { type Census, leavesOf, typesAskedOf } from "./attribute-types.ts";
+import { type Census, expectedTypesOf, leavesOf } from "./attribute-types.ts";
 import { type Fields, type Path, type Report, show } from "./report.ts";
 
 /** For a document without errors: every field has the shape of its type. */
@@ -24,7 +24,7 @@ export function warn(document: Fields, report: Report, elsewhere: Census): void 
     const beside = leaves.filter((other) => other.leaf !== leaf && other.leaf.attribute === leaf.attribute);
     const known = new Set([
       ...elsewhere.of(leaf.attribute),
-      ...beside.flatMap((other) => [...typesAskedOf(other.leaf)]),
+      ...beside.flatMap((other) => [...expectedTypesOf(other.leaf)]),
     ]);
     warnType(leaf, path, known, report);
   }
@@ -82,7 +82,7 @@ function warnType(leaf: Fields, path: Path, known: ReadonlySet<string>, report: 
       "value-type-unusual",
       `Elsewhere ${attribute} is a ${[...known].join(" or ")}, and a ${typeof value} like ${show(value)} equals none: nothing is converted.`,
     );
-  } else if (typesAskedOf(leaf).size > 1) {
+  } else if (expectedTypesOf(leaf).size > 1) {
     report.warn(
       [...path, "values"],
       "values-mixed",

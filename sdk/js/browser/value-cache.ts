@@ -40,7 +40,7 @@ export function valueCache(clientKey: string, storage: DeviceStorage | undefined
   };
 }
 
-/** FNV-1a, 32 bits: what is kept tells nothing of the context. */
+/** FNV-1a, 32 bits: the stored key reveals nothing of the context. */
 function place(context: string): string {
   let hash = 0x811c9dc5;
   for (let at = 0; at < context.length; at++) hash = Math.imul(hash ^ context.charCodeAt(at), 0x01000193);

@@ -2,11 +2,11 @@
 
 export type Waiting = Set<(came: boolean) => void>;
 
-export function settle(waiting: Iterable<(came: boolean) => void>, came: boolean): void {
+export function resolveAll(waiting: Iterable<(came: boolean) => void>, came: boolean): void {
   for (const resolve of waiting) resolve(came);
 }
 
-/** What those who wait are told, or false when the time is up first. */
+/** Resolves to what `resolveAll` passes, or to false when the time is up first. */
 export const within = (timeoutMs: number, waiting: Waiting) =>
   new Promise<boolean>((resolve) => {
     const end = (came: boolean) => {

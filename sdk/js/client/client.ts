@@ -5,7 +5,7 @@ import type { Clock } from "../sync/clock.ts";
 import type { Feed, FeedStatus, Store } from "../sync/driver.ts";
 import type { News } from "../sync/state.ts";
 import type { RulesetMessage } from "../transports/ruleset-protocol.ts";
-import { type Change, Holding, type Origin } from "./current-ruleset.ts";
+import { type Change, CurrentRuleset, type Origin } from "./current-ruleset.ts";
 import type { Filters } from "./segment-filters.ts";
 
 /** The flags of an application and the types of their values, as a `type` and no `interface`; with none given, any key and any type. */
@@ -22,8 +22,8 @@ export type ClientEvents = {
   stale: { forMs: number };
   connected: { transport: string };
   disconnected: { transport: string; reason: string };
-  /** REFUSED: the key. UNREACHABLE: the server. GARBAGE: an answer that could not be used. EVENTS: telemetry is not being taken. */
-  error: { code: "REFUSED" | "UNREACHABLE" | "GARBAGE" | "EVENTS"; message: string };
+  /** REFUSED: the key. UNREACHABLE: the server. INVALID_RESPONSE: a response that could not be used. EVENTS: telemetry is not being taken. */
+  error: { code: "REFUSED" | "UNREACHABLE" | "INVALID_RESPONSE" | "EVENTS"; message: string };
 };
 
 export type Status = FeedStatus & {
@@ -57,8 +57,8 @@ type Wiring = {
   /** Where revisions that the server has sent outlive the client. */
   keep?: Keep;
 };
-/** Told of each revision; asks for the ruleset when it is about to write. `settle` ends once that is done. */
-type Keep = { changed(current: () => Ruleset): void; settle?(): Promise<void> };
+/** Receives each revision; calls `current` for the ruleset when it is about to write. `flush` resolves once that is done. */
+type Keep = { changed(current: () => Ruleset): void; flush?(): Promise<void> };
 export type RulesetStore = Store<RulesetMessage, PatchMessage> & {
   /** There is nothing to evaluate with, not even from elsewhere. */
   readonly isEmpty: boolean;
@@ -77,7 +77,7 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
   readonly #listeners = new Map<keyof ClientEvents, Set<(detail: never) => void>>();
   readonly #warned = new Set<string>();
   readonly #waiting = new Set<(ready: boolean) => void>();
-  readonly #holding: Holding;
+  readonly #current: CurrentRuleset;
   #ready = false;
   #refused = false;
   #closed = false;
@@ -86,7 +86,7 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
   /** Applications call `createClient` instead. */
   constructor(wiring: Wiring, makeFeed: (store: RulesetStore) => Feed) {
     this.#wiring = wiring;
-    this.#holding = new Holding(wiring.clock);
+    this.#current = new CurrentRuleset(wiring.clock);
     wiring.filters.onArrival((segment) => this.#filterArrived(segment));
     if (wiring.bootstrap !== undefined) this.#hold(wiring.bootstrap, "bootstrap");
     if (wiring.cached != null) this.#restore(wiring.cached);
@@ -128,10 +128,10 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
 
   /** Every flag's decision for one context. Counts no evaluations and makes no exposures. */
   all(context: Context = {}): Record<string, Decision> {
-    return this.#holding.evaluator?.all(contextOf(context)) ?? {};
+    return this.#current.evaluator?.all(contextOf(context)) ?? {};
   }
 
-  /** A metric of the unit that the context's targeting key names; `value` is 1 unless told. */
+  /** A metric of the unit that the context's targeting key names; `value` is 1 by default. */
   track(metric: string, context: Context, value = 1): void {
     if (this.#closed || this.#wiring.events === null) return;
     const unit = targetingKeyOf(contextOf(context));
@@ -158,24 +158,24 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
     if (this.#ready || this.#refused || this.#closed) return Promise.resolve(this.#ready);
     return new Promise((resolve) => {
       // An unreferenced timer would let a process end in the middle of `await ready()`.
-      const timer = setTimeout(() => settle(false), Math.min(timeoutMs, 2 ** 31 - 1));
-      const settle = (ready: boolean) => {
+      const timer = setTimeout(() => finish(false), Math.min(timeoutMs, 2 ** 31 - 1));
+      const finish = (ready: boolean) => {
         clearTimeout(timer);
-        this.#waiting.delete(settle);
+        this.#waiting.delete(finish);
         resolve(ready);
       };
-      this.#waiting.add(settle);
+      this.#waiting.add(finish);
     });
   }
 
   /** The rules as they are now, for `explain()` of `@bunting/sdk/explain`; null before the first ruleset. */
   get evaluator(): Evaluator | null {
-    return this.#holding.evaluator;
+    return this.#current.evaluator;
   }
 
   status(): Status {
     const events = { buffered: this.#wiring.events?.buffered ?? 0, dropped: this.#wiring.events?.dropped ?? 0 };
-    const { source, ruleset, isConfirmed } = this.#holding;
+    const { source, ruleset, isConfirmed } = this.#current;
     const feed = this.#feed.status();
     const stale = ruleset !== null && (feed.stale || !isConfirmed);
     const revision = ruleset?.revision ?? null;
@@ -195,13 +195,13 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
     this.#cancelFlush?.();
     this.#feed.close();
     this.#wiring.filters.close();
-    for (const settle of [...this.#waiting]) settle(false);
-    await Promise.all([this.flush(), this.#wiring.keep?.settle?.()]);
+    for (const finish of [...this.#waiting]) finish(false);
+    await Promise.all([this.flush(), this.#wiring.keep?.flush?.()]);
   }
 
   #typed(key: string, defaultValue: Json, given: Context, fits: (value: Json) => boolean): Decision {
     const context = contextOf(given);
-    let decision = this.#holding.evaluator?.evaluate(key, context, defaultValue) ?? unknownFlag(defaultValue);
+    let decision = this.#current.evaluator?.evaluate(key, context, defaultValue) ?? unknownFlag(defaultValue);
     if (decision.errorCode === undefined && decision.value !== defaultValue && !fits(decision.value)) {
       const { flagVersion } = decision;
       decision = { value: defaultValue, variation: null, reason: "ERROR", errorCode: "TYPE_MISMATCH", flagVersion };
@@ -213,7 +213,7 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
 
   #record(key: string, decision: Decision, context: Context): void {
     try {
-      const { ruleset } = this.#holding;
+      const { ruleset } = this.#current;
       const flag = ruleset?.flags[key];
       const exposure = flag && exposureOf(flag, decision, context, ruleset.events.exposureSampleRate);
       this.#wiring.events?.evaluated(key, decision, context, exposure);
@@ -222,9 +222,9 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
     }
   }
 
-  /** EV-2. Before the first ruleset nothing is known, which is not the caller's mistake. */
+  /** EV-2. Before the first ruleset nothing is known, which the caller cannot correct. */
   #warnUnknown(key: string): void {
-    if (this.#holding.evaluator === null) return;
+    if (this.#current.evaluator === null) return;
     this.#warnOnce(
       key,
       `flag "${key}" does not exist in this environment: its default is used; create it, or check its spelling`,
@@ -238,17 +238,17 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
   }
 
   #store(): RulesetStore {
-    const holding = this.#holding;
+    const current = this.#current;
     return {
       get revision() {
-        return holding.revision;
+        return current.revision;
       },
       get isEmpty() {
-        return holding.ruleset === null;
+        return current.ruleset === null;
       },
       restore: (ruleset) => this.#restore(ruleset),
       install: ({ ruleset }) => this.#install(ruleset),
-      apply: (patch) => this.#changed(this.#holding.apply(patch)),
+      apply: (patch) => this.#changed(this.#current.apply(patch)),
       confirm: () => this.#confirm(),
       report: (news) => this.#report(news),
     };
@@ -256,8 +256,8 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
 
   /** From a cache, where it is newer than what came with the code and the server has not answered yet. */
   #restore(ruleset: Ruleset): boolean {
-    const held = this.#holding.ruleset;
-    if (this.#holding.isConfirmed || (held !== null && held.revision > ruleset.revision)) return false;
+    const held = this.#current.ruleset;
+    if (this.#current.isConfirmed || (held !== null && held.revision > ruleset.revision)) return false;
     const change = this.#hold(ruleset, "cache");
     if (change !== null) this.#emit("change", change);
     return true;
@@ -272,7 +272,7 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
   }
 
   #hold(ruleset: Ruleset, source: Origin): Change | null {
-    const change = this.#holding.install(ruleset, source);
+    const change = this.#current.install(ruleset, source);
     this.#fetchFilters();
     this.#wiring.events?.configure(ruleset.events);
     return change;
@@ -285,23 +285,23 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
   }
 
   #confirm(): void {
-    if (this.#holding.ruleset === null || this.#holding.isConfirmed) return;
-    this.#holding.confirm();
+    if (this.#current.ruleset === null || this.#current.isConfirmed) return;
+    this.#current.confirm();
     this.#becomeReady();
   }
 
   #keep(): void {
-    this.#wiring.keep?.changed(() => this.#holding.ruleset!);
+    this.#wiring.keep?.changed(() => this.#current.ruleset!);
   }
 
   #fetchFilters(): void {
-    this.#wiring.filters.serve(this.#holding.evaluator!);
+    this.#wiring.filters.serve(this.#current.evaluator!);
     if (this.#wiring.timers && !this.#closed) void this.#wiring.filters.keepFetching();
   }
 
   /** The documents are what they were; what they answer is not. */
   #filterArrived(segment: string): void {
-    const { revision } = this.#holding.ruleset!;
+    const { revision } = this.#current.ruleset!;
     const wasReady = this.#ready;
     this.#becomeReady();
     if (!wasReady) return;
@@ -317,11 +317,11 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
 
   /** Once: with a ruleset, and a filter for each of its big segments. */
   #becomeReady(): void {
-    const { isConfirmed, evaluator, ruleset } = this.#holding;
+    const { isConfirmed, evaluator, ruleset } = this.#current;
     if (this.#ready || !isConfirmed || evaluator!.missingFilters().some(({ first }) => first)) return;
     const { revision } = ruleset!;
     this.#ready = true;
-    for (const settle of [...this.#waiting]) settle(true);
+    for (const finish of [...this.#waiting]) finish(true);
     this.#emit("ready", { revision });
   }
 
@@ -331,11 +331,11 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
       this.#emit("error", { code: news.code, message: news.message });
       if (news.code !== "REFUSED") return;
       this.#refused = true;
-      for (const settle of [...this.#waiting]) settle(false);
+      for (const finish of [...this.#waiting]) finish(false);
     } else if (news.type === "connected") this.#emit("connected", { transport: news.transport });
     else if (news.type === "disconnected")
       this.#emit("disconnected", { transport: news.transport, reason: news.reason });
-    else if (this.#holding.ruleset !== null) this.#emit("stale", { forMs: news.forMs });
+    else if (this.#current.ruleset !== null) this.#emit("stale", { forMs: news.forMs });
   }
 
   #emit<Name extends keyof ClientEvents>(name: Name, detail: ClientEvents[Name]): void {
@@ -358,12 +358,12 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
   }
 }
 
-/** What an error means for whoever reads the log, and what to do: the reason alone says neither. */
+/** Log messages: what is wrong, its effect and what to do. The reason alone says neither effect nor remedy. */
 const advice: Record<ClientEvents["error"]["code"], (reason: string) => string> = {
-  REFUSED: (reason) => `${reason}; give this process a key that is good`,
+  REFUSED: (reason) => `${reason}; give this process a valid key`,
   UNREACHABLE: (reason) =>
     `the server cannot be reached (${reason}); flags stay as they were and it is tried again: check url and the network`,
-  GARBAGE: (reason) => `${reason}; flags stay as they were: if this goes on, check that url is a Bunting Worker`,
+  INVALID_RESPONSE: (reason) => `${reason}; flags stay as they were: check that url is a Bunting Worker`,
   EVENTS: (reason) => reason,
 };
 

@@ -4,7 +4,7 @@ export const VERSION = "0.1.0";
 const SERVER_KEY = /^bnt_srv_[A-Za-z0-9._~-]+_[A-Za-z0-9._~-]+$/;
 
 /** Says what is wrong with a server key and what to do about it, or null. The key itself is never repeated. */
-export function serverKeyMistake(key: unknown): string | null {
+export function validateServerKey(key: unknown): string | null {
   if (typeof key !== "string" || key === "") {
     return "serverKey is missing: pass the server key of an environment (it begins with bnt_srv_)";
   }
@@ -20,10 +20,10 @@ export function serverKeyMistake(key: unknown): string | null {
   return null;
 }
 
-/** The environment that a good server key names, between its underscores. */
+/** The environment that a valid server key names, between its underscores. */
 export const environmentOf = (serverKey: string): string => serverKey.split("_")[2]!;
 
-/** The address without a trailing slash; throws a TypeError that names the mistake. */
+/** The address without a trailing slash; throws a TypeError that says what is wrong. */
 export function checkUrl(url: unknown): string {
   const remedy = "pass the address of your Bunting Worker, such as https://flags.example.com";
   if (typeof url !== "string" || url === "") throw new TypeError(`Bunting: url is missing: ${remedy}`);

@@ -5,7 +5,7 @@ import type { Clock } from "../sync/clock.ts";
 /** Documents that changed together. */
 export type Change = {
   revision: number;
-  /** The revision before; null for the first. */
+  /** The previous revision; null for the first. */
   previous: number | null;
   /** Epoch milliseconds at the hub; null when it came by fetching a whole ruleset. */
   publishedAt: number | null;
@@ -16,11 +16,11 @@ export type Change = {
   segments: string[];
 };
 
-/** Who vouches for the ruleset: a later one in this list gives way to an earlier one. */
+/** Where the ruleset came from, most authoritative first: a later one in this list gives way to an earlier one. */
 export type Origin = "stream" | "snapshot" | "cache" | "bootstrap" | "none";
 
 /** The ruleset that is evaluated with, from its first to the latest: where it came from, and what each one changed. */
-export class Holding {
+export class CurrentRuleset {
   evaluator: Evaluator | null = null;
   /** The documents that the evaluator was given, kept apart because it may take them to pieces. */
   ruleset: Ruleset | null = null;
@@ -61,11 +61,11 @@ export class Holding {
     if (!this.isConfirmed) this.#source = "snapshot";
   }
 
-  /** @throws Error where it does not follow on what is held, which then stays. */
+  /** @throws Error where it leaves a gap or tells nothing new; what is held then stays. */
   apply(patch: PatchMessage): Change {
-    const { ruleset, evaluator } = this;
-    if (ruleset === null || evaluator === null || this.revision !== patch.previous)
-      throw new Error("it builds on another revision");
+    const { ruleset, evaluator, revision: previous } = this;
+    const isNext = previous !== null && patch.previous <= previous && previous < patch.revision;
+    if (ruleset === null || evaluator === null || !isNext) throw new Error("it builds on another revision");
     evaluator.apply(patch);
     ruleset.revision = patch.revision;
     overlay(ruleset.flags, patch.flags);
@@ -77,7 +77,7 @@ export class Holding {
     const known = patch.publishedAt > 0;
     return {
       revision: patch.revision,
-      previous: patch.previous,
+      previous,
       publishedAt: known ? patch.publishedAt : null,
       ageMs: known ? Math.max(0, this.#clock.now() - patch.publishedAt) : null,
       flags: Object.keys(patch.flags),

@@ -55,10 +55,10 @@ function tools(answers: (() => Response | Promise<Response>)[]) {
   return { filters, timers, asked, reports, arrived };
 }
 
-const good = () => new Response(filter);
+const answer = () => new Response(filter);
 
 test("what is missing is fetched and set, once", async () => {
-  const { filters, asked, arrived, reports } = tools([good]);
+  const { filters, asked, arrived, reports } = tools([answer]);
   const evaluator = evaluatorFor();
   filters.serve(evaluator);
   await filters.keepFetching();
@@ -74,7 +74,7 @@ test("what fails is told once and tried again, later each time", async () => {
     () => new Response(new Uint8Array(filter.length + 1)),
     () => Promise.reject(new Error("refused")),
   ];
-  const { filters, timers, arrived, reports } = tools([...bad, good]);
+  const { filters, timers, arrived, reports } = tools([...bad, answer]);
   const evaluator = evaluatorFor();
   filters.serve(evaluator);
   await filters.keepFetching();
@@ -90,7 +90,7 @@ test("what fails is told once and tried again, later each time", async () => {
 
 test("the server key goes nowhere but to the deployment", async () => {
   for (const url of ["https://elsewhere.test/f", "//elsewhere.test/f", "@elsewhere.test/f", ""]) {
-    const { filters, asked } = tools([good]);
+    const { filters, asked } = tools([answer]);
     filters.serve(evaluatorFor(url));
     expect(await filters.fetchMissing()).toBe(false);
     expect(asked).toEqual([]);

@@ -7,11 +7,11 @@ import { encodeBatch, isFinal, MAX_NAME, MAX_UNIT, summaries } from "./batches.t
 import { publicAttributes } from "./public-attributes.ts";
 
 export type EventOptions = {
-  /** Send the context's attributes with exposures. Off unless told. */
+  /** Send the context's attributes with exposures. Off by default. */
   sendAttributes?: boolean;
   /** Names of top-level attributes that never leave the process. */
   privateAttributes?: readonly string[];
-  /** Most events kept while the server cannot be reached; the oldest go first. 10,000 unless told. */
+  /** Most events kept while the server cannot be reached; the oldest go first. 10,000 by default. */
   maxBuffered?: number;
 };
 
@@ -19,7 +19,7 @@ export type EventOptions = {
 const MIN_WINDOW_MS = 1_000;
 const MAX_WINDOW_MS = 3_600_000;
 const SEND_DEADLINE_MS = 10_000;
-/** Longer than sending takes: a request that its platform has ended never settles, and must not hold the buffer for ever. */
+/** Longer than sending takes: a request that its platform has ended never resolves, and must not hold the buffer for ever. */
 const ABANDONED_MS = 2 * SEND_DEADLINE_MS;
 const MAX_BUFFERED = 10_000;
 /** Distinct (flag, variation, reason, version) in a window; a guard against keys made up at run time. */
@@ -73,7 +73,7 @@ export class Events {
     this.#forThePage = forThePage;
   }
 
-  /** What the environment asks for: how often a batch goes out. */
+  /** Applies the environment's setting of how often a batch is sent. */
   configure({ summarySeconds }: Ruleset["events"]): void {
     this.#windowMs = Math.min(MAX_WINDOW_MS, Math.max(MIN_WINDOW_MS, summarySeconds * 1_000));
   }

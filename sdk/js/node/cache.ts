@@ -25,7 +25,7 @@ export class RulesetFile {
   #current: (() => Ruleset) | null = null;
   #writing: Promise<void> | null = null;
   #hurry: (() => void) | null = null;
-  #settling = false;
+  #flushing = false;
   #failing = false;
   /** What is there cannot be used, whatever its first line says. */
   #isDamaged = false;
@@ -51,15 +51,15 @@ export class RulesetFile {
     }
   }
 
-  /** Writes soon and in the background; what `current` answers is asked for then. */
+  /** Writes soon and in the background; `current` is called when the write begins. */
   changed(current: () => Ruleset): void {
     this.#current = current;
     this.#writing ??= this.#write();
   }
 
-  /** Once what is known now has been written. */
-  async settle(): Promise<void> {
-    this.#settling = true;
+  /** Resolves once the newest ruleset has been written. */
+  async flush(): Promise<void> {
+    this.#flushing = true;
     this.#hurry?.();
     await this.#writing;
   }
@@ -76,7 +76,7 @@ export class RulesetFile {
           this.#warn(`the cache ${join(this.#directory, this.#name)} could not be written: ${reasonOf(error)}`);
         this.#failing = true;
       }
-      if (this.#settling) continue;
+      if (this.#flushing) continue;
       // Spread, so that of many processes one writes and the others find it written.
       const patience = pause(this.#clock, WRITE_EVERY_MS * (1 + Math.random()));
       await Promise.race([patience, new Promise<void>((resolve) => (this.#hurry = resolve))]);

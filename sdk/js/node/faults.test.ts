@@ -136,7 +136,7 @@ test.each([
   [500, "UNREACHABLE"],
   [503, "UNREACHABLE"],
 ] as const)(
-  "a ruleset that is answered %i is reported as %s, once, and asked for until it comes",
+  "a ruleset that is answered %i is reported as %s, once, and requested until it comes",
   async (status, code) => {
     peer.refuse = { ruleset: status };
     peer.headers = { "Retry-After": "1" };
@@ -161,7 +161,7 @@ test("frames that are binary, empty, enormous or no UTF-8 are counted, and the n
   const change = next(client, "change");
   peer.publish(on(2));
   expect(await change).toMatchObject({ revision: 11, previous: 10 });
-  expect(client.status().garbage).toBe(4);
+  expect(client.status().invalidResponses).toBe(4);
 });
 
 test("server-sent events without an end are not gathered for ever", async () => {

@@ -102,7 +102,7 @@ test("eight processes share one cache: whoever reads it finds a whole ruleset at
       file.changed(() => ({ ...ruleset, revision }));
       await new Promise((resolve) => setTimeout(resolve, 5));
     }
-    await file.settle();`;
+    await file.flush();`;
   const processes = Array.from({ length: 8 }, () => run({ events: false }, code));
   const warnings: string[] = [];
   const reader = new RulesetFile(directory, "env-1", systemClock, (message) => warnings.push(message));

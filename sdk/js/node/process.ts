@@ -2,15 +2,15 @@
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
 
 /**
- * By instance. What undici, which is Node's fetch and WebSocket, tells of each request as it is sent (documented in its
- * DiagnosticsChannel.md) is the only way to the socket. Where nobody tells (Bun, Deno) an open stream holds the process.
+ * By instance. undici, which is Node's fetch and WebSocket, publishes each request as it is sent (documented in its
+ * DiagnosticsChannel.md): the only way to the socket. Where no such channel exists (Bun, Deno) an open stream holds the process.
  */
 const CHANNEL = "undici:client:sendHeaders";
 const open = new Map<string, () => Promise<void>>();
 
 type Sending = { headers?: unknown; socket?: { unref?(): void } };
 
-function letGo(message: unknown): void {
+function releaseSocket(message: unknown): void {
   const { headers, socket } = message as Sending;
   // Events are worth waiting for.
   if (typeof headers !== "string" || headers.startsWith("POST ")) return;
@@ -25,13 +25,13 @@ function closeAll(): void {
 /** From now until the answer is called. `close` is called when the process has nothing else to do. */
 export function outlivedBy(instance: string, close: () => Promise<void>): () => void {
   if (open.size === 0) {
-    subscribe(CHANNEL, letGo);
+    subscribe(CHANNEL, releaseSocket);
     process.on("beforeExit", closeAll);
   }
   open.set(instance, close);
   return () => {
     if (!open.delete(instance) || open.size > 0) return;
-    unsubscribe(CHANNEL, letGo);
+    unsubscribe(CHANNEL, releaseSocket);
     process.off("beforeExit", closeAll);
   };
 }

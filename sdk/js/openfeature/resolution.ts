@@ -76,7 +76,7 @@ function messageOf(error: ResolutionError, key: string, type: Type): string {
     case "FLAG_NOT_FOUND":
       return `flag "${key}" does not exist in this environment: create it, or check its spelling`;
     case "PARSE_ERROR":
-      return `flag "${key}" is malformed: save it again in Bunting, which names the mistake`;
+      return `flag "${key}" is malformed: save it again in Bunting, which reports what is wrong`;
     case "TYPE_MISMATCH":
       return `flag "${key}" has no ${type} value: ask for the type that it has`;
     case "TARGETING_KEY_MISSING":
@@ -88,20 +88,20 @@ function messageOf(error: ResolutionError, key: string, type: Type): string {
 
 type Impairment = "Stale" | "Error";
 
-/** What OpenFeature's SDK is told of a provider's state, which the SDK keeps. */
+/** Reports a provider's state to OpenFeature's SDK, which stores it. */
 export class Health {
   readonly #isWell: () => boolean;
-  readonly #tell: (event: "Ready" | Impairment, message?: string) => void;
-  /** Before that the SDK is told nothing: it says READY or ERROR itself, later, and would say it over ours. */
+  readonly #emit: (event: "Ready" | Impairment, message?: string) => void;
+  /** Until then nothing is reported: the SDK sets READY or ERROR itself, later, and would overwrite ours. */
   #initialised = false;
   #impaired = false;
 
-  constructor(isWell: () => boolean, tell: (event: "Ready" | Impairment, message?: string) => void) {
+  constructor(isWell: () => boolean, emit: (event: "Ready" | Impairment, message?: string) => void) {
     this.#isWell = isWell;
-    this.#tell = tell;
+    this.#emit = emit;
   }
 
-  /** Called when initialising is about to settle; `found` is what makes the provider STALE. */
+  /** Called when initialising is about to resolve or reject; `found` is what makes the provider STALE. */
   initialised(found: string | null): void {
     setTimeout(() => {
       this.#initialised = true;
@@ -118,14 +118,14 @@ export class Health {
   impair(event: Impairment, message: string): void {
     if (!this.#initialised) return;
     this.#impaired = true;
-    this.#tell(event, message);
+    this.#emit(event, message);
   }
 
-  /** Also asked at each evaluation: a poll that finds nothing new is no event. */
+  /** Also called at each evaluation: a poll that finds nothing new is no event. */
   recover(): void {
     if (!this.#impaired || !this.#initialised || !this.#isWell()) return;
     this.#impaired = false;
-    this.#tell("Ready");
+    this.#emit("Ready");
   }
 }
 

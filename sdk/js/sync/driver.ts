@@ -36,15 +36,15 @@ export type FeedStatus = {
   verifiedAgeMs: number | null;
   /** What has failed and how often in a row, to be tried again after the milliseconds given. */
   circuits: Partial<Record<StreamName | "polling", { failures: number; openForMs: number }>>;
-  /** Messages that could not be read. */
-  garbage: number;
+  /** Messages that could not be read, since the client started. */
+  invalidResponses: number;
 };
 
 /** What keeps a store up to date. */
 export type Feed = { start(): void; close(): void; status(): FeedStatus };
 
-/** One that can be put to sleep and be asked for something else. */
-export type LiveFeed = Feed & { tell(event: "sleep" | "wake" | "forget"): void };
+/** A feed that can be suspended, resumed and restarted for another context. */
+export type LiveFeed = Feed & { notify(event: "sleep" | "wake" | "forget"): void };
 
 export type Transports<P extends Put = Put, D extends Patch = Patch> = {
   polling: Transport<P, D>;
@@ -62,7 +62,7 @@ export function liveFeed<P extends Put, D extends Patch>(
 ): LiveFeed {
   const order = (["websocket", "sse"] as const).filter((name) => streams[name]);
   let state = initialState(order, store.revision) as SyncState<D>;
-  let garbage = 0;
+  let invalidResponses = 0;
   let open: Transport<P, D> | undefined;
   let cancelTimer = () => {};
   const queue: SyncEvent<P, D>[] = [];
@@ -115,7 +115,7 @@ export function liveFeed<P extends Put, D extends Patch>(
           { since: more, atLeast: null },
           {
             message(message) {
-              if (message.type === "garbage" && ++garbage === 1) complain("a message could not be read");
+              if (message.type === "invalid" && ++invalidResponses === 1) complain("a message could not be read");
               dispatch("message", message);
             },
             closed: (end) => dispatch("closed", end),
@@ -142,7 +142,7 @@ export function liveFeed<P extends Put, D extends Patch>(
     }
   }
 
-  const complain = (message: string) => store.report({ type: "error", code: "GARBAGE", message });
+  const complain = (message: string) => store.report({ type: "error", code: "INVALID_RESPONSE", message });
 
   function attempt(change: () => void): void {
     try {
@@ -156,7 +156,7 @@ export function liveFeed<P extends Put, D extends Patch>(
   return {
     start: () => dispatch("start"),
     close: () => dispatch("close"),
-    tell: (event) => dispatch(event),
+    notify: (event) => dispatch(event),
     status() {
       const now = clock.elapsed();
       const { stream, verifiedAt, stale } = state;
@@ -174,7 +174,7 @@ export function liveFeed<P extends Put, D extends Patch>(
         stale,
         verifiedAgeMs: verifiedAt === null ? null : Math.round(now - verifiedAt),
         circuits,
-        garbage,
+        invalidResponses,
       };
     },
   };

@@ -9,7 +9,7 @@ export type TimerName = "fetch" | "connect" | "silence" | "ping" | "ack" | "stal
 export type Put = { type: "put"; revision: number };
 export type Patch = { type: "patch"; revision: number; previous: number; ackWithinMs?: number };
 
-/** What a transport can deliver. `heard` proves that the other side lives and says nothing else. */
+/** What a transport can deliver. `alive` proves that the server is alive and carries nothing else. */
 export type Incoming<P extends Put = Put, D extends Patch = Patch> =
   | HelloMessage
   | ResyncMessage
@@ -17,7 +17,7 @@ export type Incoming<P extends Put = Put, D extends Patch = Patch> =
   | GoodbyeMessage
   | P
   | D
-  | { type: "unchanged" | "heard" | "garbage" };
+  | { type: "unchanged" | "alive" | "invalid" };
 
 /** Why a request or a stream ended. `refused`: the key was not accepted. `clean`: nothing is wrong. */
 export type End = { reason: string; refused?: boolean; clean?: boolean; retryAfterMs?: number };
@@ -63,7 +63,7 @@ export type SyncEvent<P extends Put = Put, D extends Patch = Patch> =
   | [type: "sleep"]
   /** The network is back, or the page is. */
   | [type: "wake"]
-  /** What is held answers another question than the one asked from now on. */
+  /** The current values belong to another context than the one requested from now on. */
   | [type: "forget"]
   | [type: "close"];
 
@@ -71,7 +71,7 @@ export type News =
   | { type: "connected"; transport: StreamName }
   | { type: "disconnected"; transport: StreamName; reason: string }
   | { type: "stale"; forMs: number }
-  | { type: "error"; code: "REFUSED" | "UNREACHABLE" | "GARBAGE"; message: string };
+  | { type: "error"; code: "REFUSED" | "UNREACHABLE" | "INVALID_RESPONSE"; message: string };
 
 /** Timers are no effects: whoever carries these out looks at `due`. */
 export type Effect<P extends Put = Put, D extends Patch = Patch> =
@@ -94,7 +94,7 @@ export const CONNECT_MS = 15_000;
 export const STALE_MS = 60_000;
 export const CIRCUIT_FAILURES = 5;
 /** A stream that dies sooner was no success: otherwise a flapping server would be hammered within its own window. */
-export const SETTLED_MS = 5_000;
+export const STABLE_MS = 5_000;
 /** Messages on one stream can overtake each other by a hop, so a gap may close by itself. */
 export const GAP_MS = 250;
 /** Replays follow a hello at once; only when they do not is a fetch worth its bytes. */

@@ -116,6 +116,7 @@ describe("patches", () => {
     ["is older than what is held", patch(4, 3), ["acknowledge 10"], 10],
     ["leaves a gap", patch(13, 12), ["fetch in 125"], 10],
     ["skips revisions but builds on what is held", patch(20, 10), ["apply 20", "acknowledge 20"], 20],
+    ["stands for several, some of which are held", patch(12, 8), ["apply 12", "acknowledge 12"], 12],
   ])("one that %s (Q8)", (_, message, expected, revision) => {
     const { did, state } = run(live, say(message));
     expect(did.filter((kind) => !/silence|stale/.test(kind))).toEqual(expected);
@@ -169,10 +170,10 @@ describe("whole rulesets", () => {
   });
 
   test("a resync fetches at a random moment within its window", () => {
-    const told = run(live, say({ type: "resync", revision: 15, withinMs: 4_000 }));
-    expect(told.did).toContain("fetch in 2000");
-    expect(run(told.state, timer("fetch")).did).toEqual(["fetch ≥ 15"]);
-    expect(run(told.state, timer("fetch"), fetched(15)).did).toContain("acknowledge 15");
+    const next = run(live, say({ type: "resync", revision: 15, withinMs: 4_000 }));
+    expect(next.did).toContain("fetch in 2000");
+    expect(run(next.state, timer("fetch")).did).toEqual(["fetch ≥ 15"]);
+    expect(run(next.state, timer("fetch"), fetched(15)).did).toContain("acknowledge 15");
   });
 
   test("a resync to what is held already only needs an acknowledgement", () => {
@@ -194,17 +195,17 @@ describe("whole rulesets", () => {
 describe("losing a stream", () => {
   const later: Step = [10_000, ended];
 
-  test("one that had settled is reopened within the window that hello told (X4)", () => {
+  test("one that had wasStable is reopened within the window that hello told (X4)", () => {
     const { did } = run(live, later);
     expect(did).toContain("connect in 4000");
     expect(did).toContain("disconnected");
   });
 
   test("a goodbye moves the client at a random moment within its window, without waiting for the close (X4)", () => {
-    const told = run(live, [10_000, say({ type: "goodbye", withinMs: 6_000, reason: "deploy" })]);
-    expect(told.did).toContain("connect in 3000");
-    expect(run(told.state, [13_000, timer("connect")]).did).toContain("open websocket since 10");
-    const closed = run(told.state, [11_000, ended]);
+    const next = run(live, [10_000, say({ type: "goodbye", withinMs: 6_000, reason: "deploy" })]);
+    expect(next.did).toContain("connect in 3000");
+    expect(run(next.state, [13_000, timer("connect")]).did).toContain("open websocket since 10");
+    const closed = run(next.state, [11_000, ended]);
     expect(closed.state.due.connect).toBe(13_000);
   });
 
@@ -224,7 +225,7 @@ describe("losing a stream", () => {
 
   test("60 s of silence closes it; anything heard puts that off; the client pings every 25 s", () => {
     expect(live.due).toMatchObject({ silence: 60_000, ping: 25_000 });
-    expect(run(live, [20_000, say({ type: "heard" })]).state.due.silence).toBe(80_000);
+    expect(run(live, [20_000, say({ type: "alive" })]).state.due.silence).toBe(80_000);
     const { did } = run(live, [60_000, timer("silence")]);
     expect(did.slice(0, 1)).toEqual(["disconnect"]);
     expect(run(live, [25_000, timer("ping")]).did).toEqual(["ping", "ping in 25000"]);
@@ -233,7 +234,7 @@ describe("losing a stream", () => {
   test("a connection without a hello is given up after 15 s", () => {
     const opening = run(both, start, fetched(10)).state;
     expect(opening.due.silence).toBe(15_000);
-    const waiting = run(opening, [5_000, say({ type: "heard" })]).state;
+    const waiting = run(opening, [5_000, say({ type: "alive" })]).state;
     expect(waiting.due.silence).toBe(15_000);
   });
 
@@ -273,8 +274,8 @@ describe("circuits (Q11)", () => {
   test("a half-open circuit that fails once is open again; one that settles is closed", () => {
     const half = run(opening, ...failures(9), ended, [30_500, timer("connect")]).state;
     expect(run(half, [30_600, ended]).state.circuits.websocket).toEqual({ failures: 6, openUntil: 61_100 });
-    const settled = run(half, [30_600, hello(10)], [40_000, ended]).state;
-    expect(settled.circuits.websocket).toEqual({ failures: 0, openUntil: 0 });
+    const wasStable = run(half, [30_600, hello(10)], [40_000, ended]).state;
+    expect(wasStable.circuits.websocket).toEqual({ failures: 0, openUntil: 0 });
   });
 
   test("streams that die as soon as they open count as failures", () => {

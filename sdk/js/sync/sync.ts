@@ -12,8 +12,8 @@ import {
   PING_MS,
   type Put,
   pollMs,
-  SETTLED_MS,
   SILENCE_MS,
+  STABLE_MS,
   STALE_MS,
   type StreamName,
   type SyncEvent,
@@ -49,7 +49,7 @@ export function transition<P extends Put, D extends Patch>(
   const held = () => state.revision ?? -1;
   const isInStep = () => held() >= Math.max(0, state.wanted);
   const isLive = () => state.stream !== null && state.stream.helloAt !== null;
-  const hasSettled = () => isLive() && now - state.stream!.helloAt! >= SETTLED_MS;
+  const isStable = () => isLive() && now - state.stream!.helloAt! >= STABLE_MS;
   const isShut = (name: StreamName) => state.circuits[name].openUntil > now;
   const wantMore = (revision: number) => {
     state.wanted = Math.max(state.wanted, revision);
@@ -67,7 +67,7 @@ export function transition<P extends Put, D extends Patch>(
   }
 
   function install(whole: P): void {
-    // What the server itself says takes the place of what was held before it was asked.
+    // The server's first answer replaces what a cache or bootstrap provided, even at the same revision.
     if (whole.revision < held() + (state.verifiedAt === null ? 0 : 1)) return;
     move(whole.revision);
     act("install", whole);
@@ -84,7 +84,7 @@ export function transition<P extends Put, D extends Patch>(
       verified();
       if (!isLive()) arm("fetch", pollMs(random));
     } else {
-      // The edge is behind what we have already been told: ask again, more and more slowly.
+      // The edge is behind a revision that a message has named: retry with back-off.
       arm("fetch", backoffMs(++state.fetchFailures, random));
     }
     connectIfNone();
@@ -130,7 +130,7 @@ export function transition<P extends Put, D extends Patch>(
 
   function connect(): void {
     if (state.refused || state.revision === null || !state.order.length) return;
-    leave("reconnecting as told");
+    leave("reconnecting as requested");
     const name = state.order.find((candidate) => !isShut(candidate));
     if (name === undefined) {
       due.connect = Math.min(...state.order.map((candidate) => state.circuits[candidate].openUntil));
@@ -147,7 +147,7 @@ export function transition<P extends Put, D extends Patch>(
     const { stream } = state;
     if (stream === null) return;
     if (!ended) act("disconnect");
-    if (hasSettled()) setCircuit(stream.name, 0, 0);
+    if (isStable()) setCircuit(stream.name, 0, 0);
     if (isLive()) {
       act("report", { type: "disconnected", transport: stream.name, reason });
       arm("stale", Math.max(0, STALE_MS - now + (state.verifiedAt ?? now)));
@@ -159,12 +159,12 @@ export function transition<P extends Put, D extends Patch>(
   function closed(end: End): void {
     const { stream } = state;
     if (stream === null) return;
-    const settled = hasSettled();
+    const wasStable = isStable();
     leave(end.reason, true);
     armSooner("fetch", pollMs(random));
     if (end.refused) refuse(end);
     else if (stream.leaving) return;
-    else if (settled) arm("connect", random() * state.windowMs);
+    else if (wasStable) arm("connect", random() * state.windowMs);
     else streamFailed(stream.name, end);
   }
 
@@ -172,7 +172,7 @@ export function transition<P extends Put, D extends Patch>(
     const failures = state.circuits[name].failures + 1;
     if (failures < CIRCUIT_FAILURES) {
       setCircuit(name, failures, 0);
-      // After it, not at it: everybody who was refused was told the same.
+      // After it, not at it: every refused client received the same Retry-After.
       arm("connect", random() * Math.max(backoffCap(failures), state.windowMs) + retryAfterMs);
       return;
     }
@@ -223,7 +223,7 @@ export function transition<P extends Put, D extends Patch>(
         state.stream = { ...stream, leaving: true };
         const windowMs = message.withinMs || state.windowMs;
         // The server's window as it is, but never a hot loop around streams that end as soon as they begin.
-        arm("connect", random() * (hasSettled() ? windowMs : Math.max(windowMs, BACKOFF_MIN_MS)));
+        arm("connect", random() * (isStable() ? windowMs : Math.max(windowMs, BACKOFF_MIN_MS)));
       }
     }
   }
@@ -239,7 +239,7 @@ export function transition<P extends Put, D extends Patch>(
     wantMore(change.revision);
     if (state.revision !== null && change.revision > state.revision) {
       state.early = [...state.early.slice(1 - EARLY_PATCHES), change];
-      if (change.previous !== state.revision) {
+      if (change.previous > state.revision) {
         armSooner("fetch", random() * GAP_MS);
         return;
       }
@@ -251,9 +251,10 @@ export function transition<P extends Put, D extends Patch>(
     else armSooner("ack", inMs);
   }
 
+  /** A patch that stands for several revisions has the latest of each document: it may begin before what is held. */
   function applyEarly(): void {
     state.early = state.early.filter(({ revision }) => revision > held());
-    const next = state.early.find(({ previous }) => previous === state.revision);
+    const next = state.early.find(({ previous }) => previous <= held());
     if (next === undefined) return;
     move(next.revision);
     act("apply", next);

@@ -6,13 +6,13 @@ import type { FlagTypes } from "../client/client.ts";
 export type TestValue<Value extends Json = Json> = Value | ((context: Context) => Value);
 export type TestValues<Flags extends FlagTypes> = { [Key in keyof Flags]?: TestValue<Flags[Key]> };
 
-/** What was asked, and what was answered. */
+/** One call of a getter and its decision. */
 export type Evaluation = { key: string; context: Context; decision: Decision };
 export type Tracked = { metric: string; unit: string; value: number; context: Context };
 
 /** What a test does with a client of its making, and sees of what was done with it. */
 export type TestControls<Flags extends FlagTypes> = {
-  /** Tells the listeners for `change`, as a change in the dashboard would. */
+  /** Notifies the listeners for `change`, as a change in the dashboard would. */
   set<Key extends keyof Flags & string>(key: Key, value: TestValue<Flags[Key]>): void;
   /** From now on there is no such flag: its default is answered. */
   remove(key: keyof Flags & string): void;
@@ -39,7 +39,7 @@ export class TestFlags<Flags extends FlagTypes> {
     this.#flags = this.#start();
   }
 
-  /** @throws whatever a function of the test's throws: nobody else would tell. */
+  /** @throws whatever a function of the test throws, so that the test fails. */
   decide(key: string, defaultValue: Json, context: Context, type = typeOf(defaultValue)): Decision {
     const flag = this.#flags.get(key);
     return typed(flag && decisionOf(flag, context), defaultValue, type);
@@ -132,7 +132,7 @@ function typed(decision: Decision | undefined, defaultValue: Json, type: string)
   };
 }
 
-/** As the typed getters tell values apart: a default that is null, a list or an object takes any. */
+/** As the typed getters distinguish values: a default that is null, a list or an object takes any. */
 function typeOf(value: Json): string {
   const type = typeof value;
   return type === "object" ? "any" : type;

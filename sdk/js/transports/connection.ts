@@ -1,6 +1,6 @@
 import type { End, Patch, Put } from "../sync/state.ts";
 import type { Resume, Sink, Transport } from "../sync/transport.ts";
-import type { Dialect } from "./protocol.ts";
+import type { Protocol } from "./protocol.ts";
 
 /** Holds `begin`, which answers how to stop what it began, to the contract. */
 export function oneAtATime<P extends Put, D extends Patch>(
@@ -29,11 +29,11 @@ export function oneAtATime<P extends Put, D extends Patch>(
   };
 }
 
-export async function endOf(dialect: Pick<Dialect, "explain">, response: Response): Promise<End> {
+export async function endOf(protocol: Pick<Protocol, "explain">, response: Response): Promise<End> {
   const { status } = response;
   // Unread bodies hold a connection (and in workerd one of the six that a request may have).
   await response.body?.cancel();
-  const reason = dialect.explain?.(status) ?? `the server answered ${status}`;
+  const reason = protocol.explain?.(status) ?? `the server answered ${status}`;
   const retryAfterMs = retryAfter(response.headers.get("Retry-After"));
   return { reason, refused: status === 401 || status === 403, ...(retryAfterMs !== null && { retryAfterMs }) };
 }

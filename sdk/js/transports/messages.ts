@@ -22,7 +22,7 @@ export const areDocuments = (value: unknown, mayDelete: boolean): boolean =>
   isObject(value) && Object.values(value).every((document) => isObject(document) || (mayDelete && document === null));
 
 /**
- * Reads one stream message; `readChange` those that bring something. What is not understood is `garbage`, or `heard`
+ * Reads one stream message; `readChange` those that bring something. What cannot be read is `invalid`, or `alive`
  * when only its type is unknown (EV-36).
  */
 export function readMessage<P extends Put, D extends Patch>(
@@ -31,7 +31,7 @@ export function readMessage<P extends Put, D extends Patch>(
   readChange: (body: Fields & { type: string; revision: number }) => P | D | undefined,
 ): Incoming<P, D> {
   const body = parse(text);
-  if (!isObject(body)) return { type: "garbage" };
+  if (!isObject(body)) return { type: "invalid" };
   const { type = eventName, revision } = body;
   switch (type) {
     case "hello":
@@ -39,13 +39,13 @@ export function readMessage<P extends Put, D extends Patch>(
     case "heartbeat":
     case "patch":
     case "put":
-      if (!isRevision(revision)) return { type: type === "heartbeat" ? "heard" : "garbage" };
+      if (!isRevision(revision)) return { type: type === "heartbeat" ? "alive" : "invalid" };
       if (type === "hello") return { type, revision, reconnectWithinMs: windowMs(body.reconnectWithinMs) };
       if (type === "resync") return { type, revision, withinMs: windowMs(body.withinMs) };
       if (type === "heartbeat") return { type, revision };
-      return readChange({ ...body, type, revision }) ?? { type: "garbage" };
+      return readChange({ ...body, type, revision }) ?? { type: "invalid" };
     case "goodbye":
       return { type, withinMs: windowMs(body.withinMs), reason: String(body.reason ?? "") };
   }
-  return { type: typeof type === "string" ? "heard" : "garbage" };
+  return { type: typeof type === "string" ? "alive" : "invalid" };
 }

@@ -3,13 +3,13 @@ import type { Clock } from "../sync/clock.ts";
 import type { End, Patch, Put } from "../sync/state.ts";
 import type { Transport } from "../sync/transport.ts";
 import { endOf, messageOf, oneAtATime } from "./connection.ts";
-import type { Dialect } from "./protocol.ts";
+import type { Protocol } from "./protocol.ts";
 
 const FETCH_DEADLINE_MS = 30_000;
 
 /** Delivers a `put` or `unchanged`, then ends. The ETag is sent for as long as what came with it is what is held. */
 export function pollingTransport<P extends Put, D extends Patch>(
-  dialect: Dialect<P, D>,
+  protocol: Protocol<P, D>,
   clock: Clock,
   deadlineMs = FETCH_DEADLINE_MS,
 ): Transport<P, D> {
@@ -19,13 +19,13 @@ export function pollingTransport<P extends Put, D extends Patch>(
     const abort = new AbortController();
     const cancel = clock.timer(deadlineMs, () => abort.abort(new Error(`no answer in ${deadlineMs / 1000} s`)));
     const poll = async (): Promise<End> => {
-      const { url, ...question } = dialect.poll(atLeast);
-      if (etag !== null && since === etagOf) question.headers["If-None-Match"] = etag;
-      const response = await dialect.fetch(url, { ...question, signal: abort.signal });
+      const { url, ...request } = protocol.poll(atLeast);
+      if (etag !== null && since === etagOf) request.headers["If-None-Match"] = etag;
+      const response = await protocol.fetch(url, { ...request, signal: abort.signal });
       if (response.status === 304) sink.message({ type: "unchanged" });
       else {
-        if (response.status !== 200) return endOf(dialect, response);
-        const put = dialect.readWhole(await response.text());
+        if (response.status !== 200) return endOf(protocol, response);
+        const put = protocol.readWhole(await response.text());
         if (typeof put === "string") return { reason: put };
         etag = response.headers.get("ETag");
         etagOf = put.revision;

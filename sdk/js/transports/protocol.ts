@@ -20,18 +20,18 @@ export type Socket = {
   addEventListener(type: "close", listener: (event: { code: number; reason: string }) => void): void;
 };
 
-type Question = { url: string; method?: string; headers: Record<string, string>; body?: string };
+type Request = { url: string; method?: string; headers: Record<string, string>; body?: string };
 
-/** What transports carry: whom they ask, in which words, and how its answers are read. */
-export type Dialect<P extends Put = Put, D extends Patch = Patch> = {
+/** What transports speak: the requests they send and how responses are read. */
+export type Protocol<P extends Put = Put, D extends Patch = Patch> = {
   fetch: Fetch;
   /** For everything, at least at this revision. */
-  poll(atLeast: number | null): Question;
+  poll(atLeast: number | null): Request;
   /** For what changes from this revision on. */
-  stream(since: number | null): Question;
+  stream(since: number | null): Request;
   /** The same; throws where the platform refuses. */
   socket(since: number | null): Socket;
-  /** What a socket has to say first. */
+  /** The first message of a socket. */
   greeting?(): string;
   /** Everything, or why it is not that. */
   readWhole(text: string): P | string;

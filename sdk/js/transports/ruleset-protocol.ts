@@ -1,17 +1,17 @@
 import type { Ruleset } from "@bunting/core";
 import type { AppliedMessage, MemberChange, PatchMessage } from "@bunting/core/wire";
 import { areDocuments, type Fields, isObject, isRevision, parse, readMessage, windowMs } from "./messages.ts";
-import type { Dialect, Endpoint, Post, Socket } from "./protocol.ts";
+import type { Endpoint, Post, Protocol, Socket } from "./protocol.ts";
 
-/** An environment's ruleset, with a server key: how it is asked for and read. */
+/** An environment's ruleset, with a server key: how it is requested and read. */
 
 export type RulesetMessage = { type: "put"; revision: number; ruleset: Ruleset };
-export type RulesetDialect = Dialect<RulesetMessage, PatchMessage>;
+export type RulesetProtocol = Protocol<RulesetMessage, PatchMessage>;
 
 /** The second argument is undici's, Bun's and Deno's way to send headers. */
 export type SocketConstructor = new (url: string, init: { headers: Record<string, string> }) => Socket;
 
-export function rulesetDialect(endpoint: Endpoint, WebSocket?: SocketConstructor): RulesetDialect {
+export function rulesetProtocol(endpoint: Endpoint, WebSocket?: SocketConstructor): RulesetProtocol {
   const at = (path: string, name: string, revision: number | null) =>
     `${endpoint.url}/sdk/v1/${path}${revision === null ? "" : `?${name}=${revision}`}`;
   return {

@@ -6,9 +6,9 @@ import type { End, Incoming } from "../sync/state.ts";
 import type { Transport } from "../sync/transport.ts";
 import { retryAfter } from "./connection.ts";
 import { pollingTransport } from "./polling.ts";
-import type { Dialect, Endpoint, Fetch } from "./protocol.ts";
-import { rulesetDialect, type SocketConstructor } from "./ruleset-protocol.ts";
-import { valuesDialect } from "./values-protocol.ts";
+import type { Endpoint, Fetch, Protocol } from "./protocol.ts";
+import { rulesetProtocol, type SocketConstructor } from "./ruleset-protocol.ts";
+import { valuesProtocol } from "./values-protocol.ts";
 import { webSocketTransport } from "./websocket.ts";
 
 let peer: Peer;
@@ -25,49 +25,55 @@ const endpoint = (key = SERVER_KEY): Endpoint => ({
 const context = '{"context":{"targetingKey":"ada"}}';
 const overFetch: Fetch = (url, init) => fetch(url, init);
 /** With a server key and with a client key; `refused` are keys that the server does not take. */
-const dialects = {
+const protocols = {
   rulesets: (refused: boolean) =>
-    rulesetDialect(
+    rulesetProtocol(
       endpoint(refused ? "bnt_srv_env-1_other" : SERVER_KEY),
       WebSocket as unknown as SocketConstructor,
-    ) as unknown as Dialect,
+    ) as unknown as Protocol,
   values: (refused: boolean) =>
-    valuesDialect(peer.url, refused ? "bnt_cli_env-1_other" : CLIENT_KEY, "test", overFetch, () => context) as Dialect,
+    valuesProtocol(
+      peer.url,
+      refused ? "bnt_cli_env-1_other" : CLIENT_KEY,
+      "test",
+      overFetch,
+      () => context,
+    ) as Protocol,
 };
 const transports = {
-  websocket: (dialect: Dialect): Transport => webSocketTransport(dialect),
-  sse: (dialect: Dialect): Transport => sseTransport(dialect),
-  polling: (dialect: Dialect): Transport => pollingTransport(dialect, systemClock),
+  websocket: (protocol: Protocol): Transport => webSocketTransport(protocol),
+  sse: (protocol: Protocol): Transport => sseTransport(protocol),
+  polling: (protocol: Protocol): Transport => pollingTransport(protocol, systemClock),
 };
 const kinds = Object.keys(transports) as (keyof typeof transports)[];
-const contents = Object.keys(dialects) as (keyof typeof dialects)[];
-const polls = () => transports.polling(dialects.rulesets(false));
+const contents = Object.keys(protocols) as (keyof typeof protocols)[];
+const polls = () => transports.polling(protocols.rulesets(false));
 
-type Heard = { messages: Incoming[]; ends: End[] };
-function listen(transport: Transport, since = 10, heard: Heard = { messages: [], ends: [] }): Heard {
+type Received = { messages: Incoming[]; ends: End[] };
+function listen(transport: Transport, since = 10, received: Received = { messages: [], ends: [] }): Received {
   transport.open(
     { since, atLeast: null },
     {
       message(message) {
-        expect(heard.ends, "nothing comes after the end").toEqual([]);
-        heard.messages.push(message);
+        expect(received.ends, "nothing comes after the end").toEqual([]);
+        received.messages.push(message);
       },
-      closed: (end) => void heard.ends.push(end),
+      closed: (end) => void received.ends.push(end),
     },
   );
-  return heard;
+  return received;
 }
 const settle = () => new Promise((resolve) => setTimeout(resolve, 30));
 
 describe.each(contents.flatMap((content) => kinds.map((kind) => [kind, content] as const)))(
   "the transport contract: %s, of %s",
   (kind, content) => {
-    const make = (refused = false) => transports[kind](dialects[content](refused));
+    const make = (refused = false) => transports[kind](protocols[content](refused));
 
     test("delivers what the server says", async () => {
       const transport = make();
-      const heard = listen(transport);
-      await vi.waitFor(() => expect(heard.messages[0]?.type).toBe(kind === "polling" ? "put" : "hello"));
+      const received = listen(transport);
+      await vi.waitFor(() => expect(received.messages[0]?.type).toBe(kind === "polling" ? "put" : "hello"));
       if (content === "values") await vi.waitFor(() => expect(peer.contexts).toEqual([JSON.parse(context)]));
       expect(peer.requests.every(({ url }) => !url.includes("ada"))).toBe(true);
       transport.close();
@@ -76,32 +82,32 @@ describe.each(contents.flatMap((content) => kinds.map((kind) => [kind, content] 
     test("ends once when the server goes away", async () => {
       const transport = make();
       if (kind === "polling") peer.body = '{"schema":1';
-      const heard = listen(transport);
-      if (kind !== "polling") await vi.waitFor(() => expect(heard.messages).not.toEqual([]));
+      const received = listen(transport);
+      if (kind !== "polling") await vi.waitFor(() => expect(received.messages).not.toEqual([]));
       await peer.stop();
-      await vi.waitFor(() => expect(heard.ends).toHaveLength(1));
+      await vi.waitFor(() => expect(received.ends).toHaveLength(1));
       await settle();
-      expect(heard.ends).toHaveLength(1);
-      expect(heard.ends[0]?.reason).not.toBe("");
+      expect(received.ends).toHaveLength(1);
+      expect(received.ends[0]?.reason).not.toBe("");
     });
 
     test("ends once when nobody answers at all", async () => {
       const transport = make();
       await peer.stop();
-      const heard = listen(transport);
-      await vi.waitFor(() => expect(heard.ends).toHaveLength(1));
-      expect(heard.messages).toEqual([]);
+      const received = listen(transport);
+      await vi.waitFor(() => expect(received.ends).toHaveLength(1));
+      expect(received.messages).toEqual([]);
     });
 
     test("says nothing after close(), which may be called at any time and twice", async () => {
       const transport = make();
       transport.close();
-      const heard = listen(transport);
+      const received = listen(transport);
       transport.close();
       transport.close();
       transport.send?.("ping");
       await settle();
-      expect(heard).toEqual({ messages: [], ends: [] });
+      expect(received).toEqual({ messages: [], ends: [] });
     });
 
     test("can be opened again, without an echo of the time before", async () => {
@@ -117,7 +123,7 @@ describe.each(contents.flatMap((content) => kinds.map((kind) => [kind, content] 
     test("can be opened again by who hears its first message, and goes on from there", async () => {
       const transport = make();
       const first: string[] = [];
-      const second: Heard = { messages: [], ends: [] };
+      const second: Received = { messages: [], ends: [] };
       const message = ({ type }: Incoming) => {
         first.push(type);
         if (first.length === 1) listen(transport, 10, second);
@@ -131,26 +137,26 @@ describe.each(contents.flatMap((content) => kinds.map((kind) => [kind, content] 
 
     test("says whether the key was refused, where the platform lets it know", async () => {
       const transport = make(true);
-      const heard = listen(transport);
-      await vi.waitFor(() => expect(heard.ends).toHaveLength(1));
+      const received = listen(transport);
+      await vi.waitFor(() => expect(received.ends).toHaveLength(1));
       // A browser-style WebSocket hides the status of a failed handshake: the next poll finds out.
-      expect(heard.ends[0]?.refused).toBe(kind !== "websocket");
+      expect(received.ends[0]?.refused).toBe(kind !== "websocket");
     });
   },
 );
 
 test("a poll after a poll asks with the ETag and hears that nothing changed", async () => {
   const transport = polls();
-  const heard = listen(transport);
-  await vi.waitFor(() => expect(heard.ends).toEqual([{ reason: "", clean: true }]));
+  const received = listen(transport);
+  await vi.waitFor(() => expect(received.ends).toEqual([{ reason: "", clean: true }]));
   const again = listen(transport);
   await vi.waitFor(() => expect(again.messages).toEqual([{ type: "unchanged" }]));
 });
 
 test("an answer that was not taken is not what a later one may call unchanged", async () => {
   const transport = polls();
-  const heard = listen(transport, 11);
-  await vi.waitFor(() => expect(heard.ends).toHaveLength(1));
+  const received = listen(transport, 11);
+  await vi.waitFor(() => expect(received.ends).toHaveLength(1));
   const again = listen(transport, 11);
   await vi.waitFor(() => expect(again.messages).toMatchObject([{ type: "put", revision: 10 }]));
 });
@@ -165,8 +171,8 @@ test("a server that does not finish its answer is given up on", async () => {
     fetch: (_, { signal }) =>
       new Promise((_, reject) => signal?.addEventListener("abort", () => reject(signal.reason))),
   };
-  const heard = listen(pollingTransport(rulesetDialect(hanging), systemClock));
-  await vi.waitFor(() => expect(heard.ends).toEqual([{ reason: "no answer in 30 s" }]));
+  const received = listen(pollingTransport(rulesetProtocol(hanging), systemClock));
+  await vi.waitFor(() => expect(received.ends).toEqual([{ reason: "no answer in 30 s" }]));
   vi.restoreAllMocks();
 });
 

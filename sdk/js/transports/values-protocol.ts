@@ -1,25 +1,25 @@
 import type { EvaluatedFlag, PutMessage, ValuesMessage } from "@bunting/core/wire";
 import { areDocuments, isObject, isRevision, parse, readMessage } from "./messages.ts";
-import type { Dialect, Fetch, Socket } from "./protocol.ts";
+import type { Fetch, Protocol, Socket } from "./protocol.ts";
 
-/** The values of one context, with a client key: how they are asked for and read. */
+/** The values of one context, with a client key: how they are requested and read. */
 
 export type Values = Record<string, EvaluatedFlag>;
-export type ValuesDialect = Dialect<PutMessage, ValuesMessage> & { eventsUrl: string };
+export type ValuesProtocol = Protocol<PutMessage, ValuesMessage> & { eventsUrl: string };
 
 /** `context` answers the body, which is the first message of a socket too. The context itself never stands in a URL. */
-export function valuesDialect(
+export function valuesProtocol(
   url: string,
   clientKey: string,
   client: string,
   fetch: Fetch,
   context: () => string,
-): ValuesDialect {
+): ValuesProtocol {
   const at = (path: string, name = "", value: number | null = null) =>
     `${url}/client/v1/${path}?key=${encodeURIComponent(clientKey)}&client=${encodeURIComponent(client)}` +
     (value === null ? "" : `&${name}=${value}`);
-  // As text/plain, which is what a string is: a page elsewhere asks without a preflight then.
-  const ask = (path: string, name: string, value: number | null) => ({
+  // As text/plain, which is what a string is: a page on another origin then needs no preflight.
+  const post = (path: string, name: string, value: number | null) => ({
     url: at(path, name, value),
     method: "POST",
     headers: {},
@@ -28,8 +28,8 @@ export function valuesDialect(
   return {
     fetch,
     eventsUrl: at("events"),
-    poll: (atLeast) => ask("flags", "revision", atLeast),
-    stream: (since) => ask("stream", "since", since),
+    poll: (atLeast) => post("flags", "revision", atLeast),
+    stream: (since) => post("stream", "since", since),
     socket: (since) => new WebSocket(at("socket", "since", since).replace("http", "ws")) as unknown as Socket,
     greeting: context,
     readWhole: (text) => readValues(parse(text)) ?? "the answer could not be read",

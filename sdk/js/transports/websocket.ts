@@ -3,23 +3,23 @@ import { PONG } from "@bunting/core/wire";
 import type { Patch, Put } from "../sync/state.ts";
 import type { Transport } from "../sync/transport.ts";
 import { messageOf, oneAtATime } from "./connection.ts";
-import type { Dialect, Socket } from "./protocol.ts";
+import type { Protocol, Socket } from "./protocol.ts";
 
 /** Private-use close codes that mirror 401 and 403; 1008 is "policy violation" (RFC 6455, 7.4.1). */
 const REFUSALS = [4401, 4403, 1008];
 
-export function webSocketTransport<P extends Put, D extends Patch>(dialect: Dialect<P, D>): Transport<P, D> {
+export function webSocketTransport<P extends Put, D extends Patch>(protocol: Protocol<P, D>): Transport<P, D> {
   let socket: Socket | undefined;
   return {
     ...oneAtATime<P, D>(({ since }, sink) => {
       let failure = "";
       let opened: Socket | undefined;
       try {
-        socket = opened = dialect.socket(since);
-        const { greeting } = dialect;
+        socket = opened = protocol.socket(since);
+        const { greeting } = protocol;
         if (greeting) opened.addEventListener("open", () => socket!.send(greeting()));
         opened.addEventListener("message", ({ data }) =>
-          sink.message(data === PONG ? { type: "heard" } : dialect.readMessage(String(data))),
+          sink.message(data === PONG ? { type: "alive" } : protocol.readMessage(String(data))),
         );
         opened.addEventListener("error", (event) => {
           failure = messageOf((event as { error?: unknown }).error ?? (event as { message?: unknown }).message);

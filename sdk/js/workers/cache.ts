@@ -21,7 +21,7 @@ type Place = {
 
 /** A write costs money in KV, where a key also takes no more than one a second, from everywhere together. */
 const WRITE_EVERY_MS = 60_000;
-/** All isolates hear of a change at about the same time: most of them shall find it written. */
+/** All isolates receive a change at about the same time: most of them shall find it written. */
 const SPREAD_MS = 5_000;
 const YEAR_SECONDS = 31_536_000;
 
@@ -115,7 +115,7 @@ export function inKV(kv: KVBinding, environment: string): Place {
   };
 }
 
-/** In the data centre, by the Cache API: free, and apart from what the zone caches, so that no visitor can ask for it. */
+/** In the data centre, by the Cache API: free, and apart from what the zone caches, so that no visitor can request it. */
 export function inDataCentre(storage: Pick<CacheStorage, "open">, environment: string): Place {
   const url = `https://bunting.invalid/${environment}`;
   const match = async () => {

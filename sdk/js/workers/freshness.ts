@@ -1,7 +1,7 @@
 import { BACKOFF_MAX_MS, backoffMs } from "../sync/backoff.ts";
 import { CIRCUIT_FAILURES } from "../sync/state.ts";
 
-/** When a Worker, which lives from request to request, asks for its ruleset again: decided purely, times in milliseconds. */
+/** When a Worker, which lives from request to request, requests its ruleset again: decided purely, times in milliseconds. */
 
 export type Limits = {
   /** At most one request in the background for so long, while requests come. */
@@ -26,14 +26,14 @@ export type Freshness = {
 /** Longer than a request may take: its own request was ended by the platform, and it will never answer. */
 export const ABANDONED_MS = 15_000;
 
-/** Whether to ask now, and how long to wait for an answer that is or will be under way. */
+/** Whether to send a request now, and how long to wait for a response that is or will be under way. */
 export function plan(freshness: Freshness, now: number, limits: Limits): { ask: boolean; waitMs: number } {
   const { askingSince, verifiedAt, held } = freshness;
   const asking = isAsking(freshness, now);
   const ask = !asking && now >= freshness.notBefore;
   const patience = !held ? limits.startMs : isStale(freshness, now, limits) ? limits.waitMs : 0;
   if (ask) return { ask, waitMs: patience };
-  // Counted from when it was asked, so that a server that hangs costs one wait and not one for each request.
+  // Counted from when the request was sent, so that a server that hangs costs one wait and not one for each request.
   const left = asking ? askingSince! + patience - now : 0;
   return { ask, waitMs: verifiedAt !== null && patience === 0 ? 0 : Math.max(0, left) };
 }

@@ -28,9 +28,9 @@ export class Revalidator implements Feed {
   readonly #limits: Limits;
   readonly #random: () => number;
   #freshness: Freshness;
-  /** Looking for a ruleset in the cache comes before the first question to the server. */
+  /** Looking for a ruleset in the cache comes before the first request to the server. */
   #restoring: "later" | "now" | "done";
-  #staleTold = false;
+  #staleReported = false;
   /** Until when requests wait for the filters of the first ruleset, which may be here before they are. */
   #startsUntil = 0;
 
@@ -70,12 +70,12 @@ export class Revalidator implements Feed {
     if (!isAnswered()) await this.#until(isAnswered, this.#plan().waitMs);
     const leftMs = this.#startsUntil - this.#clock.elapsed();
     await this.#until(() => !this.#filters.isFetching || !this.#filters.lacksFirst, leftMs);
-    this.#tellIfStale();
+    this.#reportIfStale();
   }
 
   async refresh(ctx: RequestContext): Promise<boolean> {
     const isFree = () => !isAsking(this.#freshness, this.#clock.elapsed());
-    // To ask in the middle of another request's question would leave that one without its answer.
+    // A poll in the middle of another one would leave that one without its response.
     while (!isFree()) await this.#until(isFree, ABANDONED_MS);
     return this.#ask(ctx);
   }
@@ -85,8 +85,8 @@ export class Revalidator implements Feed {
   }
 
   /**
-   * Looks again and again, by timers of the request that waits. A promise of another request's may never settle, since
-   * that may be ended, and workerd warns of those that settle once nobody waits any more.
+   * Looks again and again, by timers of the request that waits. A promise of another request may never resolve, since
+   * the platform may end that request, and workerd warns of promises that resolve once nobody waits any more.
    */
   async #until(isSo: () => boolean, waitMs: number): Promise<void> {
     const since = this.#clock.elapsed();
@@ -104,7 +104,7 @@ export class Revalidator implements Feed {
       stale: isStale(this.#freshness, now, this.#limits),
       verifiedAgeMs: verifiedAt === null ? null : Math.round(now - verifiedAt),
       circuits: failures === 0 ? {} : { polling: { failures, openForMs } },
-      garbage: 0,
+      invalidResponses: 0,
     };
   }
 
@@ -165,7 +165,11 @@ export class Revalidator implements Feed {
       if (message.type === "put" && (message.revision > own || (message.revision === own && isFirst)))
         this.#store.install(message);
     } catch (error) {
-      this.#store.report({ type: "error", code: "GARBAGE", message: `the ruleset could not be used: ${error}` });
+      this.#store.report({
+        type: "error",
+        code: "INVALID_RESPONSE",
+        message: `the ruleset could not be used: ${error}`,
+      });
       this.#fail({ reason: "" });
       return false;
     }
@@ -174,7 +178,7 @@ export class Revalidator implements Feed {
     // An older ruleset than the one held confirms nothing: that place of the edge is behind.
     if (message.type === "put" && message.revision < own) this.#freshness.verifiedAt = verifiedAt;
     else {
-      this.#staleTold = false;
+      this.#staleReported = false;
       this.#store.confirm();
     }
     return true;
@@ -187,10 +191,10 @@ export class Revalidator implements Feed {
     this.#freshness = failed(this.#freshness, end, this.#clock.elapsed(), this.#limits, this.#random);
   }
 
-  #tellIfStale(): void {
+  #reportIfStale(): void {
     const now = this.#clock.elapsed();
-    if (this.#staleTold || this.#store.isEmpty || !isStale(this.#freshness, now, this.#limits)) return;
-    this.#staleTold = true;
+    if (this.#staleReported || this.#store.isEmpty || !isStale(this.#freshness, now, this.#limits)) return;
+    this.#staleReported = true;
     this.#store.report({ type: "stale", forMs: Math.round(now - (this.#freshness.verifiedAt ?? now)) });
   }
 }

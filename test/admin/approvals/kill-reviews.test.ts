@@ -19,10 +19,10 @@ describe("a kill of a flag under policies (R10)", () => {
     await admin("POST", policies, { ...MOST_USERS, key: "elsewhere", environments: ["development"] });
     const reviews = `/projects/${project}/kill-reviews`;
     const killed = await payer("POST", `${there}/kill`, { reason: "cards are charged twice" });
-    expect([killed.status, killed.body.killed.reason, killed.body.mirrored]).toEqual([
+    expect([killed.status, killed.body.killed.reason, killed.body.pending]).toEqual([
       200,
       "cards are charged twice",
-      true,
+      undefined,
     ]);
     const { body } = await author("GET", `${reviews}?status=open`);
     expect(body.items).toHaveLength(1);

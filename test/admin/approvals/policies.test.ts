@@ -201,7 +201,7 @@ describe("a write that meets a policy", () => {
     await admin("PATCH", `${policies}/payment`, { bypass: "editor" });
     const { status, body } = await editor("PATCH", `${there}?dryRun=true`, to(90_000));
     expect([status, body.code]).toEqual([403, "approval-required"]);
-    expect(body.dryRun.policies).toEqual([
+    expect(body.preview.policies).toEqual([
       {
         key: "most-users",
         name: "most-users",
@@ -212,7 +212,7 @@ describe("a write that meets a policy", () => {
       },
       { key: "payment", name: "payment", approvers: { group: "payments" }, approvals: 1, given: 0, bypassed: true },
     ]);
-    expect((await editor("PATCH", `${there}?dryRun=true`, { on: true })).body.dryRun.policies).toEqual([]);
+    expect((await editor("PATCH", `${there}?dryRun=true`, { on: true })).body.preview.policies).toEqual([]);
   });
 });
 

@@ -18,7 +18,7 @@ describe("the list (R11)", () => {
     const count = async (query: string) => (await list(`project=${project}&${query}`)).length;
     expect(launch).toMatchObject({ action: "flag.update", reason: "Launch of the Spring sale" });
     expect(await count(`token=${launch.token}`)).toBe(1);
-    expect(await count("correlationId=trace-7")).toBe(1);
+    expect(await count("correlation_id=trace-7")).toBe(1);
     expect(await count("reason=spring%20SALE")).toBe(1);
     expect(await count("reason=100%25")).toBe(0);
     expect(await count("type=segment")).toBe(1);
@@ -116,7 +116,7 @@ describe("the export", () => {
         .run();
     await insert("Small", {}, 1_000);
     await insert("Large", { text: { to: "x".repeat(900_000) } }, 12);
-    const all = await lines("correlationId=bulk");
+    const all = await lines("correlation_id=bulk");
     expect(new Set(all.map(({ id }) => id)).size).toBe(1_012);
     const { body } = await api("GET", "/audit?actor=Large&limit=100");
     // As many as 4 MB, and the one that goes beyond.

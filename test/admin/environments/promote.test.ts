@@ -232,7 +232,7 @@ describe("a promotion", () => {
     const { status, body } = await rehearse([{ flag: "f" }]);
     const changes = { on: { from: false, to: true } };
     expect(status).toBe(200);
-    expect(body).toMatchObject({ from: "development", documents: [{ changes }], dryRun: { policies: [] } });
+    expect(body).toMatchObject({ from: "development", documents: [{ changes }], preview: { policies: [] } });
     expect(await now("f")).toMatchObject({ on: false, version: 1 });
   });
 
@@ -320,7 +320,7 @@ describe("a promotion", () => {
     expect((await api("POST", `/projects/${project}/policies`, policy)).status).toBe(201);
     const editor = await newToken({ role: "editor" });
     const would = await rehearse([{ flag: "f" }], editor);
-    expect([would.status, would.body.dryRun.policies]).toMatchObject([403, [{ key: "four-eyes", bypassed: false }]]);
+    expect([would.status, would.body.preview.policies]).toMatchObject([403, [{ key: "four-eyes", bypassed: false }]]);
     const refused = await promote([{ flag: "f" }], {}, {}, editor);
     expect([refused.status, refused.body.code]).toEqual([403, "approval-required"]);
     expect((await now("f")).on).toBe(false);

@@ -125,12 +125,21 @@ describe("a dry run", () => {
     const edit = [{ kind: "setServe", serve: { split: { weights: { on: 25_000, off: 75_000 } } } }];
     const { status, body } = await send(edit, "?dryRun=true", { "idempotency-key": "dry" });
     expect(status).toBe(200);
-    expect(body.dryRun).toEqual({
+    expect(body.preview).toEqual({
       changes: {
         "fallthrough.split.weights.on": { from: 5_000, to: 25_000 },
         "fallthrough.split.weights.off": { from: 95_000, to: 75_000 },
       },
-      moved: [{ rule: null, movements: [{ from: "off", to: "on", weight: 20_000 }] }],
+      moved: [
+        {
+          environment: "production",
+          kind: "flag",
+          key: expect.any(String),
+          rule: null,
+          movements: [{ from: "off", to: "on", weight: 20_000 }],
+        },
+      ],
+      share: 20_000,
       policies: [],
     });
     expect(body.fallthrough.split.weights.on).toBe(25_000);
@@ -139,8 +148,8 @@ describe("a dry run", () => {
       fallthrough: { split: { weights: { on: 5_000 } } },
     });
     const real = await send(edit, "", { "idempotency-key": "dry" });
-    expect([real.status, real.body.version, real.body.dryRun]).toEqual([200, 3, undefined]);
-    expect((await api("PATCH", `${there}?dryRun=true`, { on: false })).body.dryRun.changes).toEqual({
+    expect([real.status, real.body.version, real.body.preview]).toEqual([200, 3, undefined]);
+    expect((await api("PATCH", `${there}?dryRun=true`, { on: false })).body.preview.changes).toEqual({
       on: { from: true, to: false },
     });
     expect((await api("PATCH", `${there}?dryRun=true`, { offVariation: "blue" })).status).toBe(400);

@@ -31,7 +31,7 @@ describe("a kill with an Idempotency-Key", () => {
     ]);
     const again = await kill("k1");
     expect([again.status, again.headers.get("idempotency-replayed")]).toEqual([200, "true"]);
-    expect(again.body).toEqual({ ...first.body, replayed: true, mirrored: true });
+    expect(again.body).toEqual({ ...first.body, replayed: true, pending: undefined });
   });
 
   test("that is repeated after somebody restored the flag is refused, and says who did, when, and what to do", async () => {
@@ -82,16 +82,16 @@ describe("a kill with an Idempotency-Key", () => {
       flag: "pay",
       environment: "production",
       killed: { by: "Ed", at: expect.any(Number), reason: "Orders fail" },
-      dryRun: { changes: { killed: { from: false, to: true } }, policies: [] },
+      preview: { changes: { killed: { from: false, to: true } }, moved: [], share: 0, policies: [] },
     });
     expect(await killed()).toBeNull();
     expect((await kill("k1")).headers.get("idempotency-replayed")).toBeNull();
     expect((await kill("k1", ed, "?dryRun=true")).body).toMatchObject({
       killed: { by: "Ed" },
-      dryRun: { changes: {} },
+      preview: { changes: {} },
     });
     await restore();
-    expect((await kill("k1", ed, "?dryRun=true")).body.dryRun.changes).toEqual({ killed: { from: false, to: true } });
+    expect((await kill("k1", ed, "?dryRun=true")).body.preview.changes).toEqual({ killed: { from: false, to: true } });
   });
 });
 

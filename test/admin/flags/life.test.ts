@@ -16,7 +16,7 @@ test("a flag is created off in every environment, rolled out by halves, and the 
   expect(created.headers.get("etag")).toBe('"v1"');
   expect(created.body).toMatchObject({ key: "new-checkout", project, tags: ["payment"], version: 1, archivedAt: null });
   expect(created.body.environments.production.revision).toBeGreaterThan(0);
-  expect(created.body.environments.development.propagation).toContain("/propagation?revision=");
+  expect(created.body.environments.development.receiptPath).toContain("/receipts/");
 
   const production = `/projects/${project}/flags/new-checkout/environments/production`;
   const fresh = await api("GET", production);
@@ -127,7 +127,7 @@ test("a kill holds against edits until it is restored, and says who has it", asy
     killed: { by: "Ada", reason: "on fire" },
   });
   expect(killed.body.receipt).toMatchObject({ revision: killed.body.revision, connected: 0 });
-  expect((await api("GET", killed.body.propagation.slice("/api/v1".length))).body).toEqual(killed.body.receipt);
+  expect((await api("GET", killed.body.receiptPath.slice("/api/v1".length))).body).toEqual(killed.body.receipt);
   await api("PATCH", there, { fallthrough: { variation: "on" } });
   const decision = async () => (await api("POST", `${there}/evaluate`, { context: { targetingKey: "u" } })).body;
   expect(await decision()).toMatchObject({ variation: "off", reason: "KILLED" });
@@ -135,7 +135,6 @@ test("a kill holds against edits until it is restored, and says who has it", asy
   const restored = await api("POST", `${there}/restore`);
   expect(restored.body).toMatchObject({ killed: null });
   expect(await decision()).toMatchObject({ variation: "on" });
-  expect((await api("POST", `${there}/kill`, {})).body.errors).toMatchObject([{ pointer: "/reason" }]);
   expect(
     (await api("POST", `/projects/${project}/flags/none/environments/production/kill`, { reason: "x" })).body,
   ).toMatchObject({

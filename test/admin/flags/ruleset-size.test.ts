@@ -176,8 +176,8 @@ test("20 MB of flags are accepted over HTTP, more is a 413 that names the larges
     ["PATCH", `${path}/flags/small/environments/production?dryRun=true`, { targets }],
     ["POST", `${path}/schedules`, { ...small, at: inAnHour, fields: { targets: fewer } }],
   ] as const) {
-    const { status, body: told } = await api(method, where, body);
-    expect([where, status, told.code]).toEqual([where, 413, "ruleset-too-large"]);
+    const { status, body: answer } = await api(method, where, body);
+    expect([where, status, answer.code]).toEqual([where, 413, "ruleset-too-large"]);
   }
   const longer = [{ key: "v0", value: "x".repeat(60_000) }];
   const everywhere = await api("PATCH", `${path}/flags/small`, { variations: longer });

@@ -161,13 +161,13 @@ test.each([
 ])("%s is a 400 with its place", async (_, body, pointer, code = undefined) => {
   const answer = await api("PATCH", there, body);
   expect(answer.status).toBe(400);
-  expect(answer.body.errors.map((mistake: { pointer: string }) => mistake.pointer)).toContain(pointer);
+  expect(answer.body.errors.map((error: { pointer: string }) => error.pointer)).toContain(pointer);
   if (code !== undefined) expect(answer.body.errors).toContainEqual(expect.objectContaining({ pointer, code }));
 });
 
-test("every mistake is told at once", async () => {
+test("every error is listed at once", async () => {
   const { body } = await api("PATCH", there, { on: 1, nonsense: 2, targets: [{ variation: "on", values: [3] }] });
-  const pointers = body.errors.map((mistake: { pointer: string }) => mistake.pointer);
+  const pointers = body.errors.map((error: { pointer: string }) => error.pointer);
   expect(pointers.sort()).toEqual(["/nonsense", "/on", "/targets/0/values/0"]);
 });
 
@@ -200,7 +200,7 @@ test.each([
     ...fields,
   });
   expect(answer.status).toBe(400);
-  expect(answer.body.errors.map((mistake: { pointer: string }) => mistake.pointer)).toContain(pointer);
+  expect(answer.body.errors.map((error: { pointer: string }) => error.pointer)).toContain(pointer);
 });
 
 test("what does not exist is a 404, what exists already a 409, and a wrong method names the right ones", async () => {

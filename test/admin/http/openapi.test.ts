@@ -2,7 +2,7 @@ import { exports } from "cloudflare:workers";
 import { describe, expect, test } from "vitest";
 import { newFlag, newProject } from "../../support/admin.ts";
 import { Contract } from "../../support/contract.ts";
-import { api, contract, operations, reads, tellStory, written } from "../../support/story.ts";
+import { api, contract, operations, playStory, reads, written } from "../../support/story.ts";
 
 const byId = new Map(operations.map((operation) => [operation.operationId, operation]));
 
@@ -41,7 +41,7 @@ describe("the document", () => {
     }
   });
 
-  test("what it does not say is noticed by every test", () => {
+  test("an answer that it does not describe fails every test", () => {
     const headers = new Headers({ "content-type": "application/json", "x-correlation-id": "c" });
     const project = { key: "a", name: "a", description: "", createdAt: 1, updatedAt: 1 };
     const check =
@@ -64,7 +64,7 @@ describe("the document", () => {
     expect(check(404, problem, type)).not.toThrow();
     expect(check(404, { ...problem, code: "nowhere" }, type)).toThrow("code");
     expect(check(404, { ...problem, status: 400 }, type)).toThrow("status");
-    expect(check(503, { ...problem, status: 503, code: "unavailable" }, type)).toThrow("When?");
+    expect(check(503, { ...problem, status: 503, code: "unavailable" }, type)).toThrow("No Retry-After");
     expect(check(200, project, {}, "/nowhere")).toThrow("Undocumented");
   });
 });
@@ -79,7 +79,7 @@ test("every example is sent, in one story, and answered as it says", async () =>
   expect(examples.length).toBeGreaterThan(25);
   const without = operations.filter((one) => one.requestBody !== undefined && !examples.includes(one));
   expect(without.map(({ operationId }) => operationId)).toEqual([]);
-  await tellStory(async ({ by, method, place, query, body, headers }) => by(method, `${place}${query}`, body, headers));
+  await playStory(async ({ by, method, place, query, body, headers }) => by(method, `${place}${query}`, body, headers));
 });
 
 const HOSTILE: [string, string | Uint8Array][] = [

@@ -28,8 +28,13 @@ test("every operation names the parameter that was meant by another spelling of 
       const spellings = [name.toUpperCase(), snake, snake.replaceAll("_", "-"), name.toLowerCase(), `${name}s`];
       for (const spelling of new Set(spellings.filter((one) => one !== name))) {
         const { status, body } = await ask(operation, `${spelling}=true`);
-        const told = [operation.operationId, spelling, status, body.errors?.[0].message];
-        expect(told).toEqual([operation.operationId, spelling, 400, expect.stringContaining(`Did you mean ${name}?`)]);
+        const answered = [operation.operationId, spelling, status, body.errors?.[0].message];
+        expect(answered).toEqual([
+          operation.operationId,
+          spelling,
+          400,
+          expect.stringContaining(`Did you mean ${name}?`),
+        ]);
         spelled++;
       }
     }

@@ -75,7 +75,7 @@ test("a ramp that a change request has begun takes its steps with the approvals 
   const body = { environment: "production", flag: "checkout", variation: "on", steps };
   const requests = `/projects/${project}/change-requests`;
   const asked = await ed("POST", requests, { title: "Launch", change: { operation: "createRamp", body } });
-  expect(asked.body.outlook).toMatchObject({
+  expect(asked.body.preview).toMatchObject({
     policies: [{ key: "many-users", given: 0 }],
     documents: [{ proposed: { fallthrough: { split: { weights: { on: 100_000 } } } }, moved: [{ rule: null }] }],
   });

@@ -55,7 +55,7 @@ describe("a ramp", () => {
       author: { actor: "Ada" },
       preview: { moved: [{ rule: null, movements: [{ from: "off", to: "on", weight: 100_000 }] }] },
       revision: expect.any(Number),
-      propagation: expect.any(String),
+      receiptPath: expect.any(String),
     });
     expect(await weights()).toEqual({ on: 5_000, off: 95_000 });
     const [entry] = await log(`type=flag&key=${key}&action=flag.update`);
@@ -204,7 +204,7 @@ describe("a ramp", () => {
     const { there, weights, read, say, next } = await ramped();
     await env.DB.exec("CREATE TRIGGER unheard BEFORE INSERT ON kills BEGIN SELECT RAISE(ABORT, 'later'); END");
     try {
-      expect((await ada("POST", `${there}/kill`, { reason: "fire" })).body.mirrored).toBe("pending");
+      expect((await ada("POST", `${there}/kill`, { reason: "fire" })).body.pending).toBe(true);
       setFaults({ HUB: { mode: "fail" } });
       await runDue(withFaults(env), () => next);
       expect([await weights(), (await read()).status]).toEqual([{ on: 5_000, off: 95_000 }, "running"]);

@@ -244,8 +244,8 @@ describe("a schedule", () => {
     const viewer = await newToken({ role: "viewer" });
     expect((await viewer("POST", path, body)).status).toBe(403);
     expect((await viewer("GET", `${path}/${id}`)).status).toBe(200);
-    const stranger = await newToken({ scope: { projects: ["elsewhere"], environments: [] } });
-    expect((await stranger("GET", `${path}/${id}`)).status).toBe(403);
+    const elsewhere = await newToken({ scope: { projects: ["elsewhere"], environments: [] } });
+    expect((await elsewhere("GET", `${path}/${id}`)).status).toBe(403);
   });
 
   test("goes with its environment", async () => {

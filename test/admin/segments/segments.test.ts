@@ -45,10 +45,10 @@ test("a segment is made, used, changed, and deleted when nothing uses it", async
 });
 
 test("segments that hold each other are refused, as are unknown fields and keys that are taken", async () => {
-  const holding = (key: string) => [{ conditions: [{ segment: [key] }] }];
+  const decidedBy = (key: string) => [{ conditions: [{ segment: [key] }] }];
   await api("POST", segments, { key: "one" });
-  await api("POST", segments, { key: "two", rules: holding("one") });
-  const cycle = await api("PATCH", `${segments}/one`, { rules: holding("two") });
+  await api("POST", segments, { key: "two", rules: decidedBy("one") });
+  const cycle = await api("PATCH", `${segments}/one`, { rules: decidedBy("two") });
   expect(cycle.status).toBe(400);
   expect(cycle.body.errors[0].pointer).toMatch(/^\/rules\/0\/conditions\/0/);
   expect((await api("POST", segments, { key: "one" })).status).toBe(409);

@@ -49,7 +49,7 @@ test("fifty writers of one flag, each sending twice: nothing is lost, order is k
   // What went out last is all of it.
   const { body: receipt } = await api(
     "GET",
-    `/projects/${project}/environments/production/propagation?revision=${Math.max(
+    `/projects/${project}/environments/production/receipts/${Math.max(
       ...answers.map(({ body }) => body.revision as number),
     )}`,
   );

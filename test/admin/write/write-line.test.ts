@@ -1,4 +1,4 @@
-/** The lines of writes with real parts: one after another, past a keeper that is lost, and never in the way of a kill. */
+/** Write lines with real objects: the order of writes, the loss of an object, full lines, and kills, which wait in no line. */
 
 import { runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
@@ -53,7 +53,7 @@ test("kill and restore pass every line, of the environment and of the whole proj
   expect((await api("GET", `${flag}/environments/production`)).body.killed).not.toBeNull();
 });
 
-test("a line that is full answers 429, says how many wait and when to come back, and writes nothing (Q9)", async () => {
+test("a write to a full line is 429 with how many wait and Retry-After, and writes nothing (Q9)", async () => {
   const project = await newProject(api);
   const flag = `${await newFlag(api, project, "popular")}/environments/production`;
   const stuck = await stuckWriter(project);
@@ -68,14 +68,14 @@ test("a line that is full answers 429, says how many wait and when to come back,
   expect(ahead).toBeLessThanOrEqual(MAX_AHEAD);
   const { status, headers, body } = await addUser(flag, "too-many");
   expect([status, body.code, body.waiting]).toEqual([429, "too-many-requests", ahead]);
-  expect(body.detail).toContain(`${ahead} writes are waiting`);
+  expect(body.detail).toContain(`${ahead} writes to ${project}/production are waiting`);
   expect(Number(headers.get("retry-after"))).toBeGreaterThan(0);
   expect((await api("GET", flag)).body.version).toBe(1);
   for (const one of [...entered, stuck]) one[Symbol.dispose]();
   expect((await addUser(flag, "later")).status).toBe(200);
 });
 
-test("whoever waits at a line that is lost comes to its turn all the same", async () => {
+test("writes that wait when the line's object is lost get their turn at the next one", async () => {
   const project = await newProject(api);
   const flag = `${await newFlag(api, project, "abandoned")}/environments/production`;
   await stuckWriter(project);
@@ -86,7 +86,31 @@ test("whoever waits at a line that is lost comes to its turn all the same", asyn
   expect((await api("GET", flag)).body.targets[0].values.toSorted()).toEqual(["u1", "u2", "u3"]);
 });
 
-test("without an answer from the line, writes are made as they come, and none undoes another", async () => {
+test("a schedule that is due while the line is full is executed later (R9)", async () => {
+  const project = await newProject(api);
+  await newFlag(api, project, "planned");
+  const at = Date.now() + 60_000;
+  const { body: scheduled } = await api("POST", `/projects/${project}/schedules`, {
+    flag: "planned",
+    environment: "production",
+    at,
+    instructions: [{ kind: "turnOn" }],
+  });
+  const places: Disposable[] = [];
+  for (let isFull = false; !isFull; ) {
+    const one = await lineOf(project).enter(["production"]);
+    isFull = one.place === null;
+    places.push(one);
+  }
+  const statusOf = async () => (await api("GET", `/projects/${project}/schedules/${scheduled.id}`)).body.status;
+  await runDue(env, () => at + 1);
+  expect(await statusOf()).toBe("pending");
+  for (const one of places) one[Symbol.dispose]();
+  await runDue(env, () => at + 1);
+  expect(await statusOf()).toBe("done");
+});
+
+test("a write is made without a turn if the line does not respond", async () => {
   const silent = { get: () => ({ enter: () => new Promise(() => {}) }), idFromName: () => null };
   const broken = { get: () => ({ enter: () => Promise.reject(new Error("no such object")) }), idFromName: () => null };
   for (const namespace of [silent, broken]) {
@@ -95,7 +119,7 @@ test("without an answer from the line, writes are made as they come, and none un
   }
 });
 
-test("a place that its holder drops without a word is free again", async () => {
+test("a write that fails leaves its line", async () => {
   const project = await newProject(api);
   const flag = `${await newFlag(api, project, "dropped")}/environments/production`;
   await expect(
@@ -104,7 +128,7 @@ test("a place that its holder drops without a word is free again", async () => {
   expect((await addUser(flag, "next")).status).toBe(200);
 });
 
-test("edits, a bulk, a promotion, a due schedule and a published change request at once: all land, none waits for ever", async () => {
+test("edits, a bulk, a promotion, a due schedule and a published change request at once: all succeed", async () => {
   const project = await newProject(api);
   const keys = Array.from({ length: 12 }, (_, n) => `flag-${n}`);
   for (const key of keys) await newFlag(api, project, key);

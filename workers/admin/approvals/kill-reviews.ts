@@ -1,5 +1,5 @@
 /** Kills of flags under a policy, which nobody held up: approvers look at each afterwards. */
-import { createRoute, z } from "@hono/zod-openapi";
+
 import { forbidden, notFound } from "../../platform/problem.ts";
 import {
   closeKillReview,
@@ -8,12 +8,14 @@ import {
   listKillReviews,
 } from "../../store/approvals/kill-reviews.ts";
 import { findProject } from "../../store/projects.ts";
-import { isInScope, needs, visibleEnvironments } from "../http/access.ts";
-import type { AdminContext } from "../http/context.ts";
-import { body, json, key, page, problems, projectPath, resource, time } from "../http/contract.ts";
+import { isInScope, visibleEnvironments } from "../http/access.ts";
+import { key, page, time } from "../http/contract.ts";
 import { listing, openedQuery } from "../http/pagination.ts";
+import { z } from "../http/zod.ts";
 import { MAX_NAME } from "../limits.ts";
-import { etagOf, requireMatch, write } from "../write/write.ts";
+import { operation } from "../operation.ts";
+import { type Requested, requireIfMatch } from "../write/request.ts";
+import { etagOf } from "../write/write.ts";
 import { comment, person } from "./participants.ts";
 
 const killReview = z
@@ -43,103 +45,106 @@ const shown = ({ row, project, environment }: KillReviewThere): z.infer<typeof k
       : { by: { id: row.closedById ?? "", name: row.closedBy ?? "" }, at: row.closedAt, comment: row.comment ?? "" },
 });
 
-const path = "/projects/{project}/kill-reviews" as const;
-const killReviewPath = projectPath.extend({ killReview: z.string().min(1) });
+const PATH = "/projects/{project}/kill-reviews" as const;
+type Path = { project: string; killReview: string };
 
-const list = createRoute({
+const list = operation({
+  id: "listKillReviews",
   method: "get",
-  path,
-  tags: ["kill switch"],
+  path: PATH,
+  tag: "kill switch",
   summary: "List kills that are to be reviewed, or were",
-  middleware: needs("viewer", "part"),
-  request: {
-    params: projectPath,
-    query: openedQuery.extend({
-      status: z.enum(["open", "closed"]).optional(),
-      environment: z.string().max(MAX_NAME).optional(),
-      flag: z.string().max(MAX_NAME).optional(),
-    }),
-  },
-  responses: { 200: json(page(killReview), "Reviews, newest first unless told"), ...problems },
-});
-
-const read = createRoute({
-  method: "get",
-  path: `${path}/{killReview}`,
-  tags: ["kill switch"],
-  summary: "Read the review of a kill",
-  middleware: needs("viewer", "part"),
-  request: { params: killReviewPath },
-  responses: { 200: json(killReview, "The review"), ...problems },
-});
-
-const close = createRoute({
-  method: "post",
-  path: `${path}/{killReview}/close`,
-  tags: ["kill switch"],
-  summary: "Close the review of a kill; never of one's own",
-  middleware: needs("approver", "part"),
-  request: { params: killReviewPath, ...body(z.strictObject({ comment })) },
-  responses: { 200: json(killReview, "The review"), ...problems },
-});
-
-export const killReviews = resource()
-  .openapi(list, async (c) => {
-    const { project: projectKey } = c.req.valid("param");
-    const { status, environment, flag, q, ...query } = c.req.valid("query");
-    const project = await findProject(c.var.db, projectKey);
-    if (project === undefined) throw notFound(`The project ${projectKey}`);
-    const { page, told } = await listing(c, query, "seq");
-    const visible = visibleEnvironments(c.var.caller.scope, projectKey);
+  role: "viewer",
+  reach: "part",
+  query: openedQuery.extend({
+    status: z.enum(["open", "closed"]).optional(),
+    environment: z.string().max(MAX_NAME).optional(),
+    flag: z.string().max(MAX_NAME).optional(),
+  }),
+  answer: page(killReview),
+  returns: "Reviews, newest first by default",
+  handle: async ({ db, scope, path, query }, c) => {
+    const { status, environment, flag, q, ...order } = query;
+    const project = await findProject(db, path.project);
+    if (project === undefined) throw notFound(`The project ${path.project}`);
+    const { page, answerOf } = await listing(c, order, "seq");
+    const visible = visibleEnvironments(scope, path.project);
     const environments =
       environment === undefined ? visible : [environment].filter((one) => visible?.includes(one) ?? true);
     const open = status === undefined ? undefined : status === "open";
-    const rows = await listKillReviews(c.var.db, project.id, { open, environments, flag, q }, page);
+    const rows = await listKillReviews(db, project.id, { open, environments, flag, q }, page);
     const positioned = rows.map((there) => ({ ...there, seq: there.row.seq, createdAt: there.row.killedAt }));
-    return c.json(told(positioned, shown), 200);
-  })
-  .openapi(read, async (c) => {
-    const there = await killReviewOf(c);
+    return answerOf(positioned, shown);
+  },
+});
+
+const read = operation({
+  id: "readKillReview",
+  method: "get",
+  path: `${PATH}/{killReview}`,
+  tag: "kill switch",
+  summary: "Read the review of a kill",
+  role: "viewer",
+  reach: "part",
+  answer: killReview,
+  returns: "The review",
+  handle: async (requested, c) => {
+    const there = await killReviewOf(requested);
     c.header("etag", etagOf(there.row.version));
-    return c.json(shown(there), 200);
-  })
-  .openapi(close, async (c) => {
-    const { comment } = c.req.valid("json");
-    const { caller, db } = c.var;
-    const done = await write(c, async (now) => {
-      const there = await killReviewOf(c);
-      const { row, project, environment } = there;
-      if (row.killedById === caller.id) throw forbidden("Nobody closes the review of their own kill.");
-      // Closing what is closed changes nothing.
-      if (row.closedAt !== null) return { status: 200, body: shown(there), etag: etagOf(row.version) };
-      requireMatch(c, etagOf(row.version));
-      const closed = { closedById: caller.id, closedBy: caller.name, closedAt: now, comment };
-      return {
-        status: 200,
-        body: shown({ ...there, row: { ...row, ...closed } }),
-        etag: etagOf(row.version + 1),
-        write: {
-          statements: [closeKillReview(db, row, closed)],
-          audit: {
-            action: "kill-review.close",
-            type: "kill-review",
-            project,
-            environment,
-            key: row.id,
-            changes: { status: { from: "open", to: "closed" }, comment: { to: comment } },
-          },
+    return shown(there);
+  },
+});
+
+const close = operation({
+  id: "closeKillReview",
+  method: "post",
+  path: `${PATH}/{killReview}/close`,
+  tag: "kill switch",
+  summary: "Close the review of a kill; never of one's own",
+  role: "approver",
+  reach: "part",
+  body: z.strictObject({ comment }),
+  answer: killReview,
+  returns: "The review",
+  example: { comment: "Orders failed indeed; fixed in 4.2" },
+  ifMatch: true,
+  plan: async (requested, now) => {
+    const { db, by } = requested;
+    const { comment } = requested.body;
+    const there = await killReviewOf(requested);
+    const { row, project, environment } = there;
+    if (row.killedById === by.tokenId) throw forbidden("Nobody closes the review of their own kill.");
+    // Closing what is closed changes nothing.
+    if (row.closedAt !== null) return { status: 200, body: shown(there), etag: etagOf(row.version) };
+    requireIfMatch(requested, etagOf(row.version));
+    const closed = { closedById: by.tokenId, closedBy: by.actor, closedAt: now, comment };
+    return {
+      status: 200,
+      body: shown({ ...there, row: { ...row, ...closed } }),
+      etag: etagOf(row.version + 1),
+      write: {
+        statements: [closeKillReview(db, row, closed)],
+        audit: {
+          action: "kill-review.close",
+          type: "kill-review",
+          project,
+          environment,
+          key: row.id,
+          changes: { status: { from: "open", to: "closed" }, comment: { to: comment } },
         },
-      };
-    });
-    return c.json(done.body, 200);
-  });
+      },
+    };
+  },
+  respond: ({ body }) => body,
+});
+
+export const killReviews = [list, read, close];
 
 /** One that the caller may not see is not there. */
-async function killReviewOf(c: AdminContext): Promise<KillReviewThere> {
-  const { project = "", killReview: id = "" } = c.req.param() as { project?: string; killReview?: string };
-  const there = await findKillReview(c.var.db, id);
-  if (there?.project !== project || !isInScope(c.var.caller.scope, project, there.environment)) {
-    throw notFound(`The review ${id}`);
+async function killReviewOf({ db, scope, path }: Pick<Requested<Path>, "db" | "scope" | "path">) {
+  const there = await findKillReview(db, path.killReview);
+  if (there?.project !== path.project || !isInScope(scope, path.project, there.environment)) {
+    throw notFound(`The review ${path.killReview}`);
   }
   return there;
 }

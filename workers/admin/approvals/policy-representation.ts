@@ -1,9 +1,10 @@
 /** Policies as requests and answers carry them. */
-import { z } from "@hono/zod-openapi";
+
 import type { PolicyRow } from "../../store/approvals/policy.ts";
 import { ROLES } from "../../store/schema/index.ts";
 import { description, key, name, time } from "../http/contract.ts";
 import { share } from "../http/quantities.ts";
+import { z } from "../http/zod.ts";
 import { MAX_APPROVALS, MAX_ENVIRONMENTS, MAX_TAG, MAX_TAGS } from "../limits.ts";
 import { approvers } from "../write/approver.ts";
 

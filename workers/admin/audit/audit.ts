@@ -1,165 +1,142 @@
-/** What happened to everything, newest first; taking it back; and who the caller is. */
-import { createRoute, z } from "@hono/zod-openapi";
+/** What happened to everything, newest first; and taking it back. */
+
 import { notFound } from "../../platform/problem.ts";
 import { type AuditFilter, type AuditRow, auditPages, findAudit, isRevertible, listAudit } from "../../store/audit.ts";
 import { findEnvironment } from "../../store/credentials.ts";
 import type { Database } from "../../store/database.ts";
 import type { Scope } from "../../store/schema/index.ts";
-import { needs, requireScope } from "../http/access.ts";
-import type { AdminContext } from "../http/context.ts";
-import { body, json, mistake, page, pageQuery, problems, reason, resource, whole } from "../http/contract.ts";
+import { requireScope } from "../http/access.ts";
+import { page, pageQuery, validationError, whole } from "../http/contract.ts";
+import { z } from "../http/zod.ts";
+import { operation } from "../operation.ts";
 import { delivery, killsThere } from "../write/hub-client.ts";
-import { type Asked, askedOf } from "../write/request.ts";
-import { etagOf, write } from "../write/write.ts";
-import { cursorOf, entry, filterQuery, isAmong, pendingEntry, positionOf, shownEntry } from "./entry.ts";
+import type { Requested } from "../write/request.ts";
+import { etagOf } from "../write/write.ts";
+import { cursorOf, entry, filterOf, filterQuery, isAmong, pendingEntry, positionOf, shownEntry } from "./entry.ts";
 import { planRevert } from "./revert.ts";
 
-const entryPath = z.object({ id: whole(1) });
+const params = { entry: whole(1) };
 
-const list = createRoute({
+const list = operation({
+  id: "listAudit",
   method: "get",
   path: "/audit",
-  tags: ["audit"],
+  tag: "audit",
   summary: "List what was changed, by whom and why",
   description:
     "Kills and restores that were decided while the database was away come first, as pending, where the list is of one environment. A page may have fewer entries than `limit`, and none, while `nextCursor` goes on: it looks at so many and no more.",
-  middleware: needs("viewer", "own"),
-  request: { query: pageQuery.extend(filterQuery.shape) },
-  responses: { 200: json(page(entry), "Entries, newest first"), ...problems },
+  role: "viewer",
+  reach: "own",
+  query: pageQuery.extend(filterQuery.shape),
+  answer: page(entry),
+  returns: "Entries, newest first",
+  handle: async (requested) => {
+    const { db, scope, query } = requested;
+    const { limit, cursor, ...filters } = query;
+    const filter = filterOf(filters);
+    const after = positionOf(cursor);
+    // First: what reaches the log between the two questions is in both answers, and never in none.
+    const waiting = after === undefined ? await pendingKills(requested, filter) : [];
+    const { rows, next } = await listAudit(db, scope, filter, { limit, after, order: "newest" });
+    const known = new Set(rows.map((row) => row.mirrorId));
+    const first = waiting.filter(({ mirrorId }) => !known.has(mirrorId)).map(({ shown }) => shown);
+    return { items: [...first, ...rows.map(shownEntry)], nextCursor: next && cursorOf(next) };
+  },
 });
 
-const exported = createRoute({
+const exported = operation({
+  id: "exportAudit",
   method: "get",
   path: "/audit/export",
-  tags: ["audit"],
+  tag: "audit",
   summary: "All entries that match, oldest first, one a line",
   description:
     "Each line has a `cursor`: send the last one that arrived to go on from there. A kill that was decided while the database was away comes late, at the time at which it was decided.",
-  middleware: needs("viewer", "own"),
-  request: { query: filterQuery.extend({ cursor: z.string().max(256).optional() }) },
-  responses: {
-    200: {
-      description: "AuditEntry with `cursor`, a line of JSON each",
-      // No schema: it would be read as that of one JSON document.
-      content: { "application/x-ndjson": {} as { schema: z.ZodString } },
-    },
-    ...problems,
-  },
-});
-
-const read = createRoute({
-  method: "get",
-  path: "/audit/{id}",
-  tags: ["audit"],
-  summary: "Read an entry",
-  middleware: needs("viewer", "own"),
-  request: { params: entryPath },
-  responses: {
-    200: json(entry.extend({ revertible: z.boolean() }).openapi("AuditEntryRead"), "The entry"),
-    ...problems,
-  },
-});
-
-export const revert = createRoute({
-  method: "post",
-  path: "/audit/{id}/revert",
-  tags: ["audit"],
-  summary: "Put back what an entry took away, on top of what is there now",
-  description: "Where others have written at the same place since: 409 with both versions.",
-  middleware: needs("editor", "own"),
-  request: {
-    params: entryPath,
-    query: z.object({
-      force: z
-        .enum(["true", "false"])
-        .default("false")
-        .openapi({ description: "Overwrite what was written there since" }),
-    }),
-    ...body(z.strictObject({ reason: reason.optional() })),
-  },
-  responses: {
-    200: json(
-      z
-        .object({
-          reverted: z.number().int(),
-          changes: entry.shape.changes,
-          warnings: z.array(mistake),
-          environments: z.record(z.string(), delivery),
-        })
-        .openapi("Revert"),
-      "What was put back; nothing where it was there already",
-    ),
-    ...problems,
-  },
-});
-
-const me = createRoute({
-  method: "get",
-  path: "/me",
-  tags: ["me"],
-  summary: "Who the token is, and what it may",
-  middleware: needs("viewer", "own"),
-  responses: {
-    200: json(
-      z.object({
-        id: z.string(),
-        name: z.string(),
-        role: z.enum(["viewer", "editor", "approver", "admin"]),
-        scope: z.object({ projects: z.array(z.string()), environments: z.array(z.string()) }),
-        groups: z.array(z.string()),
-      }),
-      "The caller",
-    ),
-    ...problems,
-  },
-});
-
-export const audit = resource()
-  .openapi(list, async (c) => {
-    const { limit, cursor, ...filter } = c.req.valid("query");
-    const after = positionOf(cursor);
-    // First: what reaches the log between the two questions is in both answers, and never in none.
-    const waiting = after === undefined ? await pendingKills(c, filter) : [];
-    const { rows, next } = await listAudit(c.var.db, c.var.caller.scope, filter, { limit, after, order: "newest" });
-    const known = new Set(rows.map((row) => row.mirrorId));
-    const first = waiting.filter(({ mirrorId }) => !known.has(mirrorId)).map(({ shown }) => shown);
-    return c.json({ items: [...first, ...rows.map(shownEntry)], nextCursor: next && cursorOf(next) }, 200);
-  })
-  .openapi(exported, async (c) => {
-    const { cursor, ...filter } = c.req.valid("query");
-    const pages = auditPages(c.var.db, c.var.caller.scope, filter, positionOf(cursor));
+  role: "viewer",
+  reach: "own",
+  query: filterQuery.extend({ cursor: z.string().max(256).optional() }),
+  answerType: "application/x-ndjson",
+  returns: "AuditEntry with `cursor`, a line of JSON each",
+  handle: async ({ db, scope, query }, c) => {
+    const { cursor, ...filters } = query;
+    const pages = auditPages(db, scope, filterOf(filters), positionOf(cursor));
     // The first page is read before the answer begins: what is wrong by then still has a status.
     const first = await pages.next();
-    const lines = linesOf(first, pages);
-    // The contract's type knows text; this is text that comes in pieces.
-    return c.body(lines, 200, { "content-type": "application/x-ndjson" }) as never;
-  })
-  .openapi(read, async (c) => {
-    const row = await visibleEntry(c.var.db, c.var.caller.scope, c.req.valid("param").id);
+    return c.body(linesOf(first, pages), 200, { "content-type": "application/x-ndjson" });
+  },
+});
+
+const read = operation({
+  id: "readAuditEntry",
+  method: "get",
+  path: "/audit/{entry}",
+  tag: "audit",
+  summary: "Read an entry",
+  role: "viewer",
+  reach: "own",
+  params,
+  answer: entry.extend({ revertible: z.boolean() }).openapi("AuditEntryRead"),
+  returns: "The entry",
+  handle: async ({ db, scope, path }, c) => {
+    const row = await visibleEntry(db, scope, path.entry);
     // Nothing about an entry ever changes.
     c.header("etag", etagOf(1));
-    return c.json({ ...shownEntry(row), revertible: await isRevertible(c.var.db, row.id) }, 200);
-  })
-  .openapi(revert, async (c) => {
-    const asked = askedOf(c, c.req.valid("param"), c.req.valid("json"), c.req.valid("query"));
-    const { project, environment } = await visibleEntry(c.var.db, c.var.caller.scope, c.req.valid("param").id);
-    const place = project === null ? null : { project, environment };
-    const done = await write(c, (now) => planReverting(asked, now), c.req.valid("json").reason, place);
-    return c.json({ ...done.body, environments: done.deliveries }, 200);
-  })
-  .openapi(me, async (c) => {
-    const { id, name, role, scope, groups } = c.var.caller;
-    return c.json({ id, name, role, scope, groups }, 200);
-  });
+    return { ...shownEntry(row), revertible: await isRevertible(db, row.id) };
+  },
+});
 
-type RevertAsked = Asked<{ id: number; project?: string }, unknown, { force?: "true" | "false" | undefined }>;
+const revert = operation({
+  id: "revertAuditEntry",
+  method: "post",
+  path: "/audit/{entry}/revert",
+  tag: "audit",
+  summary: "Put back what an entry took away, on top of what is there now",
+  description: "Where others have written at the same place since: 409 with both versions.",
+  role: "editor",
+  reach: "own",
+  params,
+  query: z.object({
+    force: z
+      .enum(["true", "false"])
+      .default("false")
+      .openapi({ description: "Overwrite what was written there since" }),
+  }),
+  answer: z
+    .object({
+      reverted: z.number().int(),
+      changes: entry.shape.changes,
+      warnings: z.array(validationError),
+      environments: z.record(z.string(), delivery),
+    })
+    .openapi("Revert"),
+  returns: "What was put back; nothing where it was there already",
+  example: { reason: "It was not meant" },
+  problems: {
+    403: ["approval-required"],
+    409: ["not-revertible", "changed-since", "would-not-work", "archived", "already-exists", "has-members", "in-use"],
+    413: ["change-too-large", "ruleset-too-large"],
+  },
+  place: async ({ db, scope, path }) => {
+    const { project, environment } = await visibleEntry(db, scope, path.entry);
+    return project === null ? null : { project, environment };
+  },
+  plan: planReverting,
+  requestable: planReverting,
+  respond: ({ body, deliveries }) => ({ ...body, environments: deliveries }),
+});
 
-/** @throws ApiError 404 also for an entry of another project than was told, 403, 409. */
-export async function planReverting({ path, query, scope, ...asked }: RevertAsked, now: number) {
-  const row = await visibleEntry(asked.db, scope, path.id);
-  if (path.project !== undefined && path.project !== row.project) throw notFound(`The entry ${path.id}`);
+export const audit = [list, exported, read, revert];
+
+type Path = { entry: number; project?: string };
+type Query = { force?: "true" | "false" };
+
+/** @throws ApiError 404 also for an entry of another project than the path names, 403, 409. */
+async function planReverting(requested: Requested<Path, unknown, Query>, now: number) {
+  const { db, scope, path, query } = requested;
+  const row = await visibleEntry(db, scope, path.entry);
+  if (path.project !== undefined && path.project !== row.project) throw notFound(`The entry ${path.entry}`);
   requireScope(scope, row.project ?? undefined, row.environment ?? undefined, false);
-  return planRevert(asked, row, query.force === "true", now);
+  return planRevert(requested, row, query.force === "true", now);
 }
 
 async function visibleEntry(db: Database, scope: Scope, id: number): Promise<AuditRow> {
@@ -190,12 +167,12 @@ function linesOf(first: IteratorResult<AuditRow[]>, pages: AsyncIterator<AuditRo
 }
 
 /** Newest first, at most a hundred, of the one environment that is asked for and within the caller's scope. */
-async function pendingKills(c: AdminContext, filter: AuditFilter) {
+async function pendingKills({ env, db, scope }: Pick<Requested, "env" | "db" | "scope">, filter: AuditFilter) {
   const { project, environment } = filter;
   if (project === undefined || environment === undefined || (filter.type ?? "flag") !== "flag") return [];
-  if (!isVisible(c.var.caller.scope, { project, environment })) return [];
-  const name = await findEnvironment(c.var.db, c.env.KV, project, environment);
-  const kills = name && (await killsThere(c.env, name));
+  if (!isVisible(scope, { project, environment })) return [];
+  const name = await findEnvironment(db, env.KV, project, environment);
+  const kills = name && (await killsThere(env, name));
   return (kills?.pending ?? [])
     .map((record) => ({ shown: pendingEntry(record), mirrorId: `${name?.id}/${record.seq}` }))
     .filter(({ shown }) => isAmong(shown, filter))

@@ -1,17 +1,17 @@
 /** How answers show an entry of the audit log, and how its list is narrowed. */
-import { z } from "@hono/zod-openapi";
+
 import type { KillRecord } from "../../../durable-objects/hub/kills/kill.ts";
 import { badRequest } from "../../platform/problem.ts";
 import type { AuditFilter, AuditPosition, AuditRow } from "../../store/audit.ts";
-import { time, whole } from "../http/contract.ts";
+import { pending, time } from "../http/contract.ts";
+import { instantInQuery } from "../http/quantities.ts";
+import { z } from "../http/zod.ts";
 import { MAX_NAME } from "../limits.ts";
 
 export const entry = z
   .object({
     id: z.number().int().nullable(),
-    pending: z.literal(true).optional().openapi({
-      description: "A kill or restore that the hub has decided and the log does not have yet, and so without an id",
-    }),
+    pending,
     timestamp: time,
     actor: z.string(),
     action: z.string().openapi({ example: "flag.update" }),
@@ -81,21 +81,31 @@ export const pendingEntry = ({ action, flag, origin, at, reason }: KillRecord): 
 });
 
 const exactly = z.string().max(MAX_NAME).optional();
-const moment = whole(0).optional();
+const moment = instantInQuery.optional();
 
 export const filterQuery = z.object({
   project: exactly,
   environment: exactly,
   type: exactly.openapi({ example: "flag" }),
   key: exactly.openapi({ description: "The key of what was changed, also as one of many in one change" }),
+  flag_key: exactly.openapi({ description: "The same as `type=flag` and `key`" }),
   action: exactly.openapi({ example: "flag.update" }),
   actor: exactly,
   token: exactly.openapi({ description: "The id of an API token" }),
-  correlationId: exactly,
-  from: moment.openapi({ description: "Epoch milliseconds: at this time or later" }),
-  to: moment.openapi({ description: "Epoch milliseconds: before this time" }),
+  correlation_id: exactly,
+  from: moment.openapi({ description: "At this time or later" }),
+  to: moment.openapi({ description: "Before this time" }),
   reason: exactly.openapi({ description: "Text that is part of the reason" }),
 });
+
+/** As the store names it. */
+export function filterOf({ correlation_id, flag_key, ...rest }: z.output<typeof filterQuery>): AuditFilter {
+  return {
+    ...rest,
+    correlationId: correlation_id,
+    ...(flag_key !== undefined && { type: "flag", key: flag_key }),
+  };
+}
 
 export const cursorOf = ({ timestamp, id }: AuditPosition) => `${timestamp}-${id}`;
 

@@ -1,6 +1,6 @@
 /** Putting back what an entry of the audit log took away, on top of whatever is there now. */
 import type { Flag } from "@bunting/core";
-import { conflict, type Mistake } from "../../platform/problem.ts";
+import { conflict, type ValidationError } from "../../platform/problem.ts";
 import { type AuditRow, undoOfEntry } from "../../store/audit.ts";
 import type { Database } from "../../store/database.ts";
 import type { UndoOf } from "../../store/outbox/change.ts";
@@ -13,14 +13,14 @@ import { planArchive, planRemake, planUnarchive } from "../flags/archive.ts";
 import { type DocumentEdit, planDocuments } from "../flags/environment-edit.ts";
 import { type FlagFields, flagFields, flagOf, planFlag } from "../flags/flags.ts";
 import type { Delivery } from "../write/hub-client.ts";
-import { environmentNamed, projectNamed } from "../write/lookup.ts";
+import { environmentOf, projectOf } from "../write/lookup.ts";
 import type { Plan } from "../write/plan.ts";
-import type { Asked } from "../write/request.ts";
+import type { Requested } from "../write/request.ts";
 
 export type Revert = {
   reverted: number;
   changes: Record<string, FieldChange>;
-  warnings: Mistake[];
+  warnings: ValidationError[];
   /** On its way nowhere before it is written. */
   environments: Record<string, Delivery>;
 };
@@ -36,19 +36,19 @@ const otherwise: [RegExp, string][] = [
 
 /** @throws ApiError 409 where the entry holds nothing to put back, or something else was written there since. */
 export async function planRevert(
-  asked: Pick<Asked, "env" | "db">,
+  requested: Pick<Requested, "env" | "db">,
   entry: AuditRow,
   force: boolean,
   now: number,
 ): Promise<Plan<Revert>> {
-  const taken = await undoOfEntry(asked.db, entry.id);
+  const taken = await undoOfEntry(requested.db, entry.id);
   if (taken.length === 0) {
     const advice = otherwise.find(([action]) => action.test(entry.action))?.[1] ?? "Change it by hand.";
     throw conflict("not-revertible", `Entry ${entry.id} (${entry.action}) cannot be reverted. ${advice}`);
   }
   const { status, body, write } = await (entry.environment === null
-    ? planProject(asked.db, entry, taken, force, now)
-    : planEnvironment(asked, entry, entry.environment, taken, force, now));
+    ? planProject(requested.db, entry, taken, force, now)
+    : planEnvironment(requested, entry, entry.environment, taken, force, now));
   const warnings = "warnings" in body ? body.warnings : [];
   const answer = { reverted: entry.id, changes: write?.audit.changes ?? {}, warnings, environments: {} };
   if (write === undefined) return { status, body: answer };
@@ -57,7 +57,7 @@ export async function planRevert(
 }
 
 async function planEnvironment(
-  { env, db }: Pick<Asked, "env" | "db">,
+  { env, db }: Pick<Requested, "env" | "db">,
   entry: AuditRow,
   environmentKey: string,
   taken: UndoOf[],
@@ -65,7 +65,7 @@ async function planEnvironment(
   now: number,
 ) {
   const path = { project: entry.project ?? "", environment: environmentKey };
-  const environment = await environmentNamed({ env, db, path });
+  const environment = await environmentOf({ env, db, path });
   const edits = taken.map((one): DocumentEdit => {
     if (one.kind === "flag") {
       return {
@@ -85,7 +85,7 @@ async function planEnvironment(
 }
 
 async function planProject(db: Database, entry: AuditRow, taken: UndoOf[], force: boolean, now: number) {
-  const state = await projectNamed(db, entry.project ?? "", entry.key);
+  const state = await projectOf(db, entry.project ?? "", entry.key);
   const [whole] = taken;
   if (whole === undefined || entry.action === "flag.delete") return planRemake(db, state, taken, now);
   const row = flagOf(state, entry.key);

@@ -1,18 +1,20 @@
-import { createRoute, z } from "@hono/zod-openapi";
+import type { Env } from "../../env.ts";
 import { KV_READ_MS, within } from "../../platform/deadline.ts";
 import { badRequest, conflict, forbidden, notFound, unavailable } from "../../platform/problem.ts";
 import { newId } from "../../platform/random-id.ts";
 import { mirrorToken } from "../../store/credentials.ts";
+import type { Database } from "../../store/database.ts";
 import { findTokenById, insertToken, listTokens, type TokenRow, updateToken } from "../../store/tokens.ts";
 import { difference, isEmpty } from "../documents/diff.ts";
-import { needs } from "../http/access.ts";
-import type { AdminContext } from "../http/context.ts";
-import { body, json, key, name, page, problems, resource, time } from "../http/contract.ts";
+import { key, name, page, time } from "../http/contract.ts";
 import { issuedQuery, listing } from "../http/pagination.ts";
 import { instant } from "../http/quantities.ts";
+import { z } from "../http/zod.ts";
 import { MAX_SCOPE } from "../limits.ts";
-import { secretFor } from "../write/dry-run.ts";
-import { etagOf, requireFuture, requireMatch, write } from "../write/write.ts";
+import { operation } from "../operation.ts";
+import { secretFor } from "../write/preview.ts";
+import { requireIfMatch } from "../write/request.ts";
+import { etagOf, requireFuture, write } from "../write/write.ts";
 
 const role = z.enum(["viewer", "editor", "approver", "admin"]);
 const environmentName = z
@@ -50,78 +52,27 @@ const groups = z
 
 const shown = ({ hash: _, ...row }: TokenRow): z.infer<typeof token> => row;
 
-const create = createRoute({
+const create = operation({
+  id: "createToken",
   method: "post",
   path: "/tokens",
-  tags: ["tokens"],
+  tag: "tokens",
   summary: "Create an API token; its secret is in this answer and nowhere else",
-  middleware: needs("admin"),
-  request: body(
-    z.strictObject({
-      name,
-      role,
-      scope: scope.optional(),
-      groups: groups.optional(),
-      expiresAt: instant.nullable().optional(),
-    }),
-  ),
-  responses: { 201: json(token.extend({ token: z.string().optional() }), "Created"), ...problems },
-});
-
-const list = createRoute({
-  method: "get",
-  path: "/tokens",
-  tags: ["tokens"],
-  summary: "List API tokens",
-  middleware: needs("admin"),
-  request: { query: issuedQuery.extend({ role: role.optional() }) },
-  responses: { 200: json(page(token), "Tokens"), ...problems },
-});
-
-const tokenPath = z.object({ token: z.string() });
-
-const read = createRoute({
-  method: "get",
-  path: "/tokens/{token}",
-  tags: ["tokens"],
-  summary: "Read an API token, without its secret",
-  middleware: needs("admin"),
-  request: { params: tokenPath },
-  responses: { 200: json(token, "The token"), ...problems },
-});
-
-const patch = createRoute({
-  method: "patch",
-  path: "/tokens/{token}",
-  tags: ["tokens"],
-  summary: "Rename a token, narrow its scope, set its groups or move its end; nobody prolongs their own",
-  middleware: needs("admin"),
-  request: {
-    params: tokenPath,
-    ...body(z.strictObject({ name, scope, groups, expiresAt: instant.nullable() }).partial()),
-  },
-  responses: { 200: json(token, "The token"), ...problems },
-});
-
-const revoke = createRoute({
-  method: "delete",
-  path: "/tokens/{token}",
-  tags: ["tokens"],
-  summary: "Revoke an API token",
-  middleware: needs("admin"),
-  request: { params: tokenPath },
-  responses: { 204: { description: "Revoked" }, ...problems },
-});
-
-export const tokens = resource()
-  .openapi(create, async (c) => {
-    const {
-      name,
-      role,
-      scope = { projects: [], environments: [] },
-      groups = [],
-      expiresAt = null,
-    } = c.req.valid("json");
+  role: "admin",
+  bootstrap: true,
+  body: z.strictObject({
+    name,
+    role,
+    scope: scope.optional(),
+    groups: groups.optional(),
+    expiresAt: instant.nullable().optional(),
+  }),
+  status: 201,
+  answer: token.extend({ token: z.string().optional() }),
+  returns: "Created",
+  example: { name: "CI", role: "editor", scope: { projects: ["demo"] } },
+  handle: async ({ env, db, body }, c) => {
+    const { name, role, scope = { projects: [], environments: [] }, groups = [], expiresAt = null } = body;
     requireFuture(expiresAt, c.var.now());
     const { secret, hash, shown: abbreviated } = await secretFor(c, "bnt_api");
     const id = newId("tok");
@@ -134,7 +85,7 @@ export const tokens = resource()
       etag: etagOf(1),
       secret: true,
       write: {
-        statements: [insertToken(c.var.db, row)],
+        statements: [insertToken(db, row)],
         audit: {
           action: "token.create",
           type: "token",
@@ -143,28 +94,67 @@ export const tokens = resource()
         },
       },
     }));
-    await mirror(c, row).catch(notMirrored(id));
-    return c.json({ ...done.body, token: secret }, 201);
-  })
-  .openapi(list, async (c) => {
-    const { role, q, state, ...query } = c.req.valid("query");
-    const { page, told } = await listing(c, query, "id");
-    const rows = await listTokens(c.var.db, { role, q, state, now: c.var.now() }, page);
-    return c.json(told(rows, shown), 200);
-  })
-  .openapi(read, async (c) => {
-    const row = await tokenThere(c);
+    await mirror(env, row).catch(notMirrored(id));
+    return { ...done.body, token: secret };
+  },
+});
+
+const list = operation({
+  id: "listTokens",
+  method: "get",
+  path: "/tokens",
+  tag: "tokens",
+  summary: "List API tokens",
+  role: "admin",
+  query: issuedQuery.extend({ role: role.optional() }),
+  answer: page(token),
+  returns: "Tokens",
+  handle: async ({ db, query }, c) => {
+    const { role, q, state, ...order } = query;
+    const { page, answerOf } = await listing(c, order, "id");
+    const rows = await listTokens(db, { role, q, state, now: c.var.now() }, page);
+    return answerOf(rows, shown);
+  },
+});
+
+const PATH = "/tokens/{token}";
+
+const read = operation({
+  id: "readToken",
+  method: "get",
+  path: PATH,
+  tag: "tokens",
+  summary: "Read an API token, without its secret",
+  role: "admin",
+  answer: token,
+  returns: "The token",
+  handle: async ({ db, path }, c) => {
+    const row = await tokenThere(db, path.token);
     c.header("etag", etagOf(row.version));
-    return c.json(shown(row), 200);
-  })
-  .openapi(patch, async (c) => {
-    const fields = c.req.valid("json");
+    return shown(row);
+  },
+});
+
+const patch = operation({
+  id: "updateToken",
+  method: "patch",
+  path: PATH,
+  tag: "tokens",
+  summary: "Rename a token, narrow its scope, set its groups or move its end; nobody prolongs their own",
+  role: "admin",
+  body: z.strictObject({ name, scope, groups, expiresAt: instant.nullable() }).partial(),
+  answer: token,
+  returns: "The token",
+  example: { name: "CI of the shop" },
+  problems: { 409: ["revoked"] },
+  handle: async (requested, c) => {
+    const { env, db, path, body } = requested;
     let after: TokenRow | undefined;
     const done = await write(c, async (now) => {
-      const row = await tokenThere(c);
-      requireMatch(c, etagOf(row.version));
+      const row = await tokenThere(db, path.token);
+      requireIfMatch(requested, etagOf(row.version));
       if (row.revokedAt !== null) throw conflict("revoked", "The token is revoked, for good: create another.");
-      const next = { ...row, ...fields };
+      const next = { ...row, ...body };
       const changes = difference(shown(row), shown(next));
       if (isEmpty(changes)) return { status: 200, body: shown(row), etag: etagOf(row.version) };
       if (changes.expiresAt !== undefined) requireFuture(next.expiresAt, now);
@@ -180,48 +170,60 @@ export const tokens = resource()
         etag: etagOf(next.version),
         // What is taken away goes from the mirror first, what is given comes last: it never allows more than D1.
         prepare: () =>
-          mirror(c, { ...next, expiresAt: prolonged ? row.expiresAt : next.expiresAt }).catch(() => {
+          mirror(env, { ...next, expiresAt: prolonged ? row.expiresAt : next.expiresAt }).catch(() => {
             throw unavailable("The token cannot be changed everywhere at the moment.");
           }),
         write: {
-          statements: [updateToken(c.var.db, row, next)],
+          statements: [updateToken(db, row, next)],
           audit: { action: "token.update", type: "token", key: row.id, changes },
         },
       };
     });
-    if (after !== undefined) await mirror(c, after).catch(notMirrored(after.id));
-    return c.json(done.body, 200);
-  })
-  .openapi(revoke, async (c) => {
-    await write(c, async (now) => {
-      const row = await tokenThere(c);
-      requireMatch(c, etagOf(row.version));
-      if (row.revokedAt !== null) return { status: 204, body: null };
-      const next = { ...row, revokedAt: now, updatedAt: now, version: row.version + 1 };
-      return {
-        status: 204,
-        body: null,
-        prepare: () =>
-          mirror(c, next).catch(() => {
-            throw unavailable("The token cannot be revoked everywhere at the moment.");
-          }),
-        write: {
-          statements: [updateToken(c.var.db, row, next)],
-          audit: {
-            action: "token.revoke",
-            type: "token",
-            key: row.id,
-            changes: { revokedAt: { from: null, to: now } },
-          },
-        },
-      };
-    });
-    return c.body(null, 204);
-  });
+    if (after !== undefined) await mirror(env, after).catch(notMirrored(after.id));
+    return done.body;
+  },
+});
 
-async function tokenThere(c: AdminContext): Promise<TokenRow> {
-  const { token: id = "" } = c.req.param() as { token?: string };
-  const row = await findTokenById(c.var.db, id);
+const revoke = operation({
+  id: "deleteToken",
+  method: "delete",
+  path: PATH,
+  tag: "tokens",
+  summary: "Revoke an API token",
+  role: "admin",
+  status: 204,
+  returns: "Revoked",
+  plan: async (requested, now) => {
+    const { env, db, path } = requested;
+    const row = await tokenThere(db, path.token);
+    requireIfMatch(requested, etagOf(row.version));
+    if (row.revokedAt !== null) return { status: 204, body: null };
+    const next = { ...row, revokedAt: now, updatedAt: now, version: row.version + 1 };
+    return {
+      status: 204,
+      body: null,
+      prepare: () =>
+        mirror(env, next).catch(() => {
+          throw unavailable("The token cannot be revoked everywhere at the moment.");
+        }),
+      write: {
+        statements: [updateToken(db, row, next)],
+        audit: {
+          action: "token.revoke",
+          type: "token",
+          key: row.id,
+          changes: { revokedAt: { from: null, to: now } },
+        },
+      },
+    };
+  },
+  respond: () => null,
+});
+
+export const tokens = [create, list, read, patch, revoke];
+
+async function tokenThere(db: Database, id: string): Promise<TokenRow> {
+  const row = await findTokenById(db, id);
   if (row === undefined) throw notFound(`The token ${id}`);
   return row;
 }
@@ -242,7 +244,7 @@ function requireNarrower(before: TokenRow, next: TokenRow): void {
   );
 }
 
-const mirror = (c: AdminContext, row: TokenRow) => within(mirrorToken(c.env.KV, row), KV_READ_MS, "KV");
+const mirror = (env: Env, row: TokenRow) => within(mirrorToken(env.KV, row), KV_READ_MS, "KV");
 
 /** It works wherever D1 does, and the sweep mirrors it again. */
 const notMirrored = (token: string) => (error: unknown) => {

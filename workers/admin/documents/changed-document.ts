@@ -1,7 +1,6 @@
 /** A document that a write changes, as it is and as it would be. Pure. */
 import type { Flag, Segment } from "@bunting/core";
 import type { Base, DocumentKind } from "../../store/schema/index.ts";
-import { movedBetween } from "./impact.ts";
 import { shownServe } from "./splits.ts";
 import { targetingOf } from "./targeting.ts";
 
@@ -17,9 +16,6 @@ export function baseOf({ environment, kind, key, before, after }: Touched): Base
   const isGoing = version !== null && after === null;
   return { environment, kind, key, version, ...(!isGoing && { document: before as Base["document"] & object }) };
 }
-
-export const movedIn = ({ before, after }: Touched) =>
-  isFlag(before) && isFlag(after) ? movedBetween(before, after) : [];
 
 export const isFlag = (document: Document): document is Flag => document !== null && "fallthrough" in document;
 export const isSegment = (document: Document): document is Segment => document !== null && "included" in document;

@@ -1,10 +1,10 @@
 /** Where a change that was asked for and what has changed since get in each other's way. Pure. */
 import type { Flag, Rule, Segment } from "@bunting/core";
 import type { Base, DocumentKind, FieldChange } from "../../store/schema/index.ts";
-import { MAX_MISTAKES } from "../limits.ts";
+import { MAX_VALIDATION_ERRORS } from "../limits.ts";
 import { type Document, isFlag, isSegment, type Source, type Touched } from "./changed-document.ts";
 import { difference } from "./diff.ts";
-import { toldServe } from "./splits.ts";
+import { serveWithWeights } from "./splits.ts";
 
 /** One place of a document: what it was, what it has become since, and what the change would make of it. */
 type Place = { path: string; base?: unknown; current?: unknown; proposed?: unknown };
@@ -23,12 +23,14 @@ export function conflictsOf(bases: Base[], touched: Touched[], sources: Source[]
     if (base !== undefined && base.document === undefined) return otherVersion(base.version, version);
     return conflictsBetween((base?.document ?? null) as Document, one.before, one.after);
   };
-  const told = ({ environment, kind, key }: Omit<Touched, "before" | "after">, places: Place[]): Conflict[] =>
+  const conflictsAt = ({ environment, kind, key }: Omit<Touched, "before" | "after">, places: Place[]): Conflict[] =>
     places.map((place) => ({ environment: environment === "" ? null : environment, kind, key, ...place }));
   return [
-    ...touched.flatMap((one) => told(one, inWay(one))),
-    ...sources.flatMap((one) => told(one, otherVersion(known.get(addressOf(one))?.version ?? null, one.version))),
-  ].slice(0, MAX_MISTAKES);
+    ...touched.flatMap((one) => conflictsAt(one, inWay(one))),
+    ...sources.flatMap((one) =>
+      conflictsAt(one, otherVersion(known.get(addressOf(one))?.version ?? null, one.version)),
+    ),
+  ].slice(0, MAX_VALIDATION_ERRORS);
 }
 
 const addressOf = ({ environment, kind, key }: Omit<Touched, "before" | "after">) =>
@@ -43,17 +45,17 @@ const otherVersion = (base: number | null, current: number | null): Place[] =>
  */
 export function conflictsBetween(base: Document, current: Document, proposed: Document): Place[] {
   const lasting = [base, current, proposed].map(idsOf).reduce((all, ids) => all.intersection(ids));
-  const told = (document: Document) => byIdentity(document, lasting);
-  const theirs = Object.entries(difference(told(base), told(current)));
-  const ours = difference(told(current), told(proposed));
-  const within = new Map(Object.keys(ours).flatMap((path) => above(path).map((part) => [part, path] as const)));
+  const identified = (document: Document) => byIdentity(document, lasting);
+  const theirs = Object.entries(difference(identified(base), identified(current)));
+  const ours = difference(identified(current), identified(proposed));
+  const within = new Map(Object.keys(ours).flatMap((path) => prefixesOf(path).map((part) => [part, path] as const)));
   return theirs
     .flatMap(([path, change]) => {
-      const other = within.get(path) ?? above(path).find((part) => Object.hasOwn(ours, part));
+      const other = within.get(path) ?? prefixesOf(path).find((part) => Object.hasOwn(ours, part));
       if (other !== undefined) return [conflict(path, change, ours[other]!)];
       return isTurnedOn(current, proposed) ? [conflict(path, change, change)] : [];
     })
-    .slice(0, MAX_MISTAKES);
+    .slice(0, MAX_VALIDATION_ERRORS);
 }
 
 const isTurnedOn = (current: Document, proposed: Document): boolean =>
@@ -67,7 +69,8 @@ const conflict = (path: string, theirs: FieldChange, ours: FieldChange): Place =
 });
 
 /** A path and whatever it is a part of. */
-const above = (path: string): string[] => path.split(".").map((_, index, steps) => steps.slice(0, index + 1).join("."));
+const prefixesOf = (path: string): string[] =>
+  path.split(".").map((_, index, steps) => steps.slice(0, index + 1).join("."));
 
 const idsOf = (document: Document): Set<string> =>
   new Set(isFlag(document) || isSegment(document) ? document.rules.map(({ id }) => id ?? "") : []);
@@ -87,14 +90,14 @@ function flagByIdentity(flag: Flag, lasting: ReadonlySet<string>) {
     for (const value of listed) all.push([step(value), variation]);
     values.set(attribute, all);
   }
-  const rules = flag.rules.map((rule) => ({ ...rule, serve: toldServe(rule.serve) }));
+  const rules = flag.rules.map((rule) => ({ ...rule, serve: serveWithWeights(rule.serve) }));
   return {
     on,
     offVariation,
     prerequisites: Object.fromEntries(prerequisites.map((one) => [step(one.flag), one.variations])),
     targets: Object.fromEntries(Array.from(values, ([attribute, all]) => [step(attribute), Object.fromEntries(all)])),
     ...rulesByIdentity(rules, lasting),
-    fallthrough: toldServe(fallthrough),
+    fallthrough: serveWithWeights(fallthrough),
     trackExposures,
     variations: Object.fromEntries(variations.map(({ key, ...variation }) => [step(key), variation])),
     clientSide,

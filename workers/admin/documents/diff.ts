@@ -4,7 +4,7 @@ import type { FieldChange } from "../../store/schema/index.ts";
 type Fields = { [name: string]: unknown };
 export type Changes = Record<string, FieldChange>;
 
-/** Longer lists of plain values are told as what came and what went. */
+/** Longer lists of plain values are shown as what came and what went. */
 const WHOLE_LIST = 50;
 
 export function difference(before: Fields, after: Fields): Changes {
@@ -42,7 +42,7 @@ function compareItems(path: string, before: Fields[], after: Fields[], changes: 
     compare(`${path}[${index}]`, partner(item, index, before), item, changes);
   });
   before.forEach((item, index) => {
-    // Its place may have been taken by a newcomer: both are told.
+    // Its place may have been taken by a newcomer: both are shown.
     if (partner(item, index, after) !== undefined) return;
     changes[`${path}[${index}]`] = { from: item, ...changes[`${path}[${index}]`] };
   });

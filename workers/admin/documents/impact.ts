@@ -2,21 +2,11 @@
  * How many users an edit can affect, in thousandths of a percent, never too few: what it cannot know counts as everybody.
  * Pure.
  */
-import { type Flag, type Movement, movements, type Range, type Rule, type Segment, type Serve } from "@bunting/core";
+import { type Flag, movements, type Range, type Rule, type Segment, type Serve } from "@bunting/core";
 import { same } from "./diff.ts";
 
 const EVERYBODY = 100_000;
 const NOBODY = 0;
-
-/** Who moves in one place of a flag: its fallthrough, or the rule of that id. */
-export type Moved = { rule: string | null; movements: Movement[] };
-
-/** Of rules that are there before and after, and of the fallthrough; whom a new condition catches nobody can tell. */
-export function movedBetween(before: Flag, next: Flag): Moved[] {
-  return placesOf(before, next)
-    .map(({ rule, from, to }) => ({ rule, movements: movements(rangesOf(from), rangesOf(to)) }))
-    .filter((place) => place.movements.length > 0);
-}
 
 /**
  * null stands for no flag: not there yet, archived or deleted. Individual targets count nobody; a switch, what is served

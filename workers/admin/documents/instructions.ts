@@ -3,13 +3,13 @@
  * things never undo each other. One that has lost its object is a conflict.
  */
 import type { Flag, Rule, Target } from "@bunting/core";
-import { z } from "@hono/zod-openapi";
-import { conflict, type Mistake } from "../../platform/problem.ts";
+import { conflict, type ValidationError } from "../../platform/problem.ts";
 import { description, key } from "../http/contract.ts";
-import { mistaken, pointer } from "../http/validation-errors.ts";
+import { invalid, pointer } from "../http/validation-errors.ts";
+import { z } from "../http/zod.ts";
 import { MAX_INSTRUCTIONS } from "../limits.ts";
 import { attribute, conditions, members, prerequisite, rule, serve } from "./schema.ts";
-import { ruleOf, serveOf, splitMistakes } from "./splits.ts";
+import { ruleOf, serveOf, splitErrors } from "./splits.ts";
 
 const before = key
   .nullable()
@@ -65,7 +65,7 @@ function followOne(one: Instruction, flag: Flag, at: Path): Flag {
     case "setTrackExposures":
       return { ...flag, trackExposures: one.trackExposures };
     case "setServe": {
-      requireWeights(splitMistakes(one.serve, [...at, "serve"], flag.variations));
+      requireWeights(splitErrors(one.serve, [...at, "serve"], flag.variations));
       if (one.rule === undefined) return { ...flag, fallthrough: serveOf(one.serve, flag.fallthrough, flag) };
       return changeRule(flag, one.rule, at, (rule) => ({ ...rule, serve: serveOf(one.serve, rule.serve, flag) }));
     }
@@ -74,7 +74,7 @@ function followOne(one: Instruction, flag: Flag, at: Path): Flag {
     case "removeTargets":
       return { ...flag, targets: withoutTargets(flag.targets, one) };
     case "addRule": {
-      requireWeights(splitMistakes(one.rule.serve, [...at, "rule", "serve"], flag.variations));
+      requireWeights(splitErrors(one.rule.serve, [...at, "rule", "serve"], flag.variations));
       if (flag.rules.some(({ id }) => id === one.rule.id)) {
         throw lost([...at, "rule", "id"], "rule-exists", `There is a rule ${one.rule.id} already.`);
       }
@@ -160,8 +160,8 @@ function inserted(rules: readonly Rule[], rule: Rule, before: string | null | un
   return rules.toSpliced(place, 0, rule);
 }
 
-function requireWeights(mistakes: Mistake[]): void {
-  if (mistakes.length > 0) throw mistaken("The weights do not fit the flag; each mistake is listed.", mistakes);
+function requireWeights(errors: ValidationError[]): void {
+  if (errors.length > 0) throw invalid("The weights do not fit the flag; each error is listed.", errors);
 }
 
 const lost = (path: Path, code: string, message: string) =>

@@ -4,8 +4,8 @@ import type { SegmentRow } from "../../store/documents.ts";
 import { same } from "./diff.ts";
 import type { ServeInput } from "./schema.ts";
 import { type SegmentFields, segmentFields } from "./segment-fields.ts";
-import { rulesOf, segmentRulesOf, serveOf, toldServe } from "./splits.ts";
-import { told } from "./targeting.ts";
+import { rulesOf, segmentRulesOf, serveOf, serveWithWeights } from "./splits.ts";
+import { withWeights } from "./targeting.ts";
 
 /** What can be promoted of a flag, each by itself. A kill cannot: it is of no document. */
 export const PARTS = [
@@ -37,13 +37,13 @@ export function promotedFlag(source: Flag, target: Flag, parts: readonly Part[])
 }
 
 function weighted(serve: Serve): ServeInput {
-  const plain = toldServe(serve);
+  const plain = serveWithWeights(serve);
   return "variation" in plain ? plain : { split: { weights: plain.split.weights, by: plain.split.by } };
 }
 
 /** Which parts a promotion of all would change. */
 export function differingParts(source: Flag, target: Flag): Part[] {
-  const [was, is] = [told(target), told(promotedFlag(source, target, PARTS))];
+  const [was, is] = [withWeights(target), withWeights(promotedFlag(source, target, PARTS))];
   return PARTS.filter((part) => !same(was[part], is[part]));
 }
 

@@ -1,15 +1,15 @@
 /** The documents of docs/evaluation.md as requests carry them: shape only, meaning is core's `validate`. */
 import type { Condition, Json, Operator } from "@bunting/core";
-import { z } from "@hono/zod-openapi";
 import { description, key, name } from "../http/contract.ts";
 import { share } from "../http/quantities.ts";
+import { z } from "../http/zod.ts";
 import {
   MAX_CONDITION_VALUES,
   MAX_CONDITIONS,
-  MAX_MISTAKES,
   MAX_PREREQUISITES,
   MAX_RULES,
   MAX_TEXT,
+  MAX_VALIDATION_ERRORS,
   MAX_VALUE_BYTES,
   MAX_VALUES,
   MAX_VARIATIONS,
@@ -58,7 +58,7 @@ const operator = z.enum([
 ] satisfies Operator[]);
 
 /**
- * One of several kinds, told by the field that only it has. A union would try each in turn: six times the work for a
+ * One of several kinds, recognised by the field that only it has. A union would try each in turn: six times the work for a
  * condition, again at every level, and then it could not say which one was meant.
  */
 export function oneOf<const Kinds extends Record<string, z.ZodType>>(kinds: Kinds, message: string) {
@@ -74,12 +74,12 @@ export function oneOf<const Kinds extends Record<string, z.ZodType>>(kinds: Kind
   return schema;
 }
 
-/** As many as are told, and one that says there are more: all of a long list would not fit the stack that carries them. */
-export function firstMistakes<Schema extends z.ZodType>(schema: Schema): Schema {
+/** As many as are listed, and one that says there are more: all of a long list would not fit the stack that carries them. */
+export function firstErrors<Schema extends z.ZodType>(schema: Schema): Schema {
   const { run } = schema._zod;
   schema._zod.run = (payload, context) => {
     const result = run(payload, context);
-    payload.issues.splice(MAX_MISTAKES + 1);
+    payload.issues.splice(MAX_VALIDATION_ERRORS + 1);
     return result;
   };
   return schema;
@@ -95,7 +95,7 @@ export const condition: z.ZodType<Condition> = z
         attribute: z.strictObject({
           attribute,
           op: operator,
-          values: firstMistakes(
+          values: firstErrors(
             z
               .array(z.union([text, z.number(), z.boolean()], "A string, a number or a boolean."))
               .max(MAX_CONDITION_VALUES),
@@ -114,10 +114,10 @@ export const condition: z.ZodType<Condition> = z
   )
   .openapi("Condition") as z.ZodType<Condition>;
 
-export const conditions = firstMistakes(z.array(condition).max(MAX_CONDITIONS));
+export const conditions = firstErrors(z.array(condition).max(MAX_CONDITIONS));
 
 /** Thousandths of a percent by variation. */
-const weights = firstMistakes(z.record(key, share()).openapi({ example: { on: 5_000, off: 95_000 } }));
+const weights = firstErrors(z.record(key, share()).openapi({ example: { on: 5_000, off: 95_000 } }));
 
 export const serve = z
   .lazy(() =>
@@ -153,7 +153,7 @@ export const segmentRule = z
   })
   .openapi("SegmentRule");
 
-export const members = firstMistakes(z.array(text.min(1)).max(MAX_VALUES));
+export const members = firstErrors(z.array(text.min(1)).max(MAX_VALUES));
 
 const rules = z
   .array(rule)

@@ -1,9 +1,9 @@
 /** Weights come in, ranges are stored: computed from the ranges before, so that the fewest users move (EV-34). */
 import { allocate, type Flag, type Range, type Rule, type SegmentRule, type Serve, type Split } from "@bunting/core";
-import type { z } from "@hono/zod-openapi";
-import type { Mistake } from "../../platform/problem.ts";
+import type { ValidationError } from "../../platform/problem.ts";
 import { randomText } from "../../platform/random-id.ts";
 import { pointer } from "../http/validation-errors.ts";
+import type { z } from "../http/zod.ts";
 import type { rule, ServeInput, segmentRule } from "./schema.ts";
 
 /** Everybody, in thousandths of a percent. */
@@ -68,7 +68,7 @@ export function shownServe(serve: Serve) {
 }
 
 /** As the audit log tells it: people set weights; ranges follow from them. */
-export function toldServe(serve: Serve) {
+export function serveWithWeights(serve: Serve) {
   if ("variation" in serve) return serve;
   const { ranges, ...rest } = serve.split;
   return { split: { ...rest, weights: weightsOf(ranges) } };
@@ -81,11 +81,15 @@ export function weightsOf(ranges: Range[]): Record<string, number> {
 }
 
 /** What `allocate` must not be asked: looked at before it, because ranges no longer tell who asked for what. */
-export function splitMistakes(input: ServeInput, path: (string | number)[], variations: Flag["variations"]): Mistake[] {
+export function splitErrors(
+  input: ServeInput,
+  path: (string | number)[],
+  variations: Flag["variations"],
+): ValidationError[] {
   if ("variation" in input) return [];
   const { weights } = input.split;
   const at = [...path, "split", "weights"];
-  const mistakes = Object.keys(weights)
+  const errors = Object.keys(weights)
     .filter((key) => !variations.some((variation) => variation.key === key))
     .map((key) => ({
       pointer: pointer([...at, key]),
@@ -95,9 +99,9 @@ export function splitMistakes(input: ServeInput, path: (string | number)[], vari
   const sum = Object.values(weights).reduce((total, weight) => total + weight, 0);
   if (sum === 100) {
     const message = `The weights add up to 100. They are thousandths of a percent: for 50 % send ${WHOLE / 2}.`;
-    return [...mistakes, { pointer: pointer(at), code: "weights-in-percent", message }];
+    return [...errors, { pointer: pointer(at), code: "weights-in-percent", message }];
   }
-  if (sum <= WHOLE) return mistakes;
+  if (sum <= WHOLE) return errors;
   const message = `The weights add up to ${sum}, which is more than ${WHOLE} thousandths of a percent.`;
-  return [...mistakes, { pointer: pointer(at), code: "too-much", message }];
+  return [...errors, { pointer: pointer(at), code: "too-much", message }];
 }

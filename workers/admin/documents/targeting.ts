@@ -1,6 +1,6 @@
 /** What an environment decides of a flag, and how people set it. Pure. */
 import type { Flag, Serve } from "@bunting/core";
-import { toldServe } from "./splits.ts";
+import { serveWithWeights } from "./splits.ts";
 
 /** What an environment decides of a flag. */
 export function targetingOf({ on, offVariation, prerequisites, targets, rules, fallthrough, trackExposures }: Flag) {
@@ -13,8 +13,8 @@ export function serveAt(flag: Pick<Flag, "rules" | "fallthrough">, rule: string 
 }
 
 /** As people set it: weights for ranges. */
-export const told = (flag: Flag) => ({
+export const withWeights = (flag: Flag) => ({
   ...flag,
-  rules: flag.rules.map((rule) => ({ ...rule, serve: toldServe(rule.serve) })),
-  fallthrough: toldServe(flag.fallthrough),
+  rules: flag.rules.map((rule) => ({ ...rule, serve: serveWithWeights(rule.serve) })),
+  fallthrough: serveWithWeights(flag.fallthrough),
 });

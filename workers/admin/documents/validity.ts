@@ -1,14 +1,14 @@
 /** Whether a document means something among the others: core's `validate`, and what else would break. */
 import type { Flag, Ruleset, Segment } from "@bunting/core";
 import { type Problem, validate } from "@bunting/core/validate";
-import { conflict, type Mistake } from "../../platform/problem.ts";
-import { mistaken } from "../http/validation-errors.ts";
+import { conflict, type ValidationError } from "../../platform/problem.ts";
+import { invalid } from "../http/validation-errors.ts";
 import { MAX_DOCUMENT_BYTES } from "../limits.ts";
 
 export type Document = { kind: "flag"; document: Flag } | { kind: "segment"; document: Segment };
 
 /** Where something is used that a request takes away. */
-export type Use = { environment: string; kind: "flag" | "segment"; key: string } & Partial<Mistake>;
+export type Use = { environment: string; kind: "flag" | "segment"; key: string } & Partial<ValidationError>;
 
 /** The ruleset as it will be. Keys are checked, so none of them is a name that an object treats specially. */
 export function withDocument(ruleset: Ruleset, { kind, document }: Document): Ruleset {
@@ -18,20 +18,23 @@ export function withDocument(ruleset: Ruleset, { kind, document }: Document): Ru
 }
 
 /** Refuses what would not work; answers what is legal and surely not meant. */
-export function requireMeaning(one: Document, ruleset: Ruleset): Mistake[] {
-  const { mistakes, warnings } = meaningOf(one, ruleset);
-  if (mistakes.length > 0) throw mistaken(`The ${one.kind} would not work; each mistake is listed.`, mistakes);
+export function requireValid(one: Document, ruleset: Ruleset): ValidationError[] {
+  const { errors, warnings } = validityOf(one, ruleset);
+  if (errors.length > 0) throw invalid(`The ${one.kind} would not work; each error is listed.`, errors);
   return warnings;
 }
 
-export function meaningOf(one: Document, ruleset: Ruleset): { mistakes: Mistake[]; warnings: Mistake[] } {
+export function validityOf(
+  one: Document,
+  ruleset: Ruleset,
+): { errors: ValidationError[]; warnings: ValidationError[] } {
   const problems = validate(one.kind, one.document, ruleset);
-  const mistakes = of("error", problems);
+  const errors = of("error", problems);
   if (new TextEncoder().encode(JSON.stringify(one.document)).byteLength > MAX_DOCUMENT_BYTES) {
     const message = `A ${one.kind} has at most ${MAX_DOCUMENT_BYTES / 1_000} KB; longer lists belong in segments.`;
-    mistakes.push({ pointer: "", code: "too-large", message });
+    errors.push({ pointer: "", code: "too-large", message });
   }
-  return { mistakes, warnings: of("warning", problems) };
+  return { errors, warnings: of("warning", problems) };
 }
 
 /** Every document that was good until now and would not be: in answer to taking away what they use. */
@@ -41,16 +44,16 @@ export function brokenBy(environment: string, ruleset: Ruleset): Use[] {
     ...Object.values(ruleset.segments).map((document) => ({ kind: "segment" as const, document })),
   ];
   return documents.flatMap((one) =>
-    of("error", validate(one.kind, one.document, ruleset)).map((mistake) => ({
+    of("error", validate(one.kind, one.document, ruleset)).map((error) => ({
       environment,
       kind: one.kind,
       key: one.document.key,
-      ...mistake,
+      ...error,
     })),
   );
 }
 
-const of = (wanted: Problem["severity"], problems: Problem[]): Mistake[] =>
+const of = (wanted: Problem["severity"], problems: Problem[]): ValidationError[] =>
   problems
     .filter(({ severity }) => severity === wanted)
     .map(({ pointer, code, message }) => ({ pointer, code, message }));

@@ -1,21 +1,22 @@
 /** What two environments have differently: what promoting the one to the other would change there. */
 import type { Flag } from "@bunting/core";
-import { createRoute, z } from "@hono/zod-openapi";
 import { badRequest } from "../../platform/problem.ts";
 import { comparedFlags, comparedSegments } from "../../store/compare.ts";
 import type { SegmentRow } from "../../store/documents.ts";
 import { difference, isEmpty } from "../documents/diff.ts";
-import { movedBetween } from "../documents/impact.ts";
-import { changes, moved } from "../documents/preview.ts";
+import { movedBetween } from "../documents/moved.ts";
+import { changes, movedInFlag } from "../documents/preview.ts";
 import { differingParts, PARTS, promotedFlag, promotedSegment } from "../documents/promotion.ts";
 import { document } from "../documents/schema.ts";
 import { segmentFields } from "../documents/segment-fields.ts";
-import { told } from "../documents/targeting.ts";
-import { needs, requireScope } from "../http/access.ts";
-import { json, key, page, pageQuery, problems, projectPath, resource } from "../http/contract.ts";
+import { withWeights } from "../documents/targeting.ts";
+import { requireScope } from "../http/access.ts";
+import { key, page, pageQuery } from "../http/contract.ts";
+import { z } from "../http/zod.ts";
 import { MAX_CURSOR } from "../limits.ts";
-import { environmentNamed } from "../write/lookup.ts";
-import { type Asked, askedOf } from "../write/request.ts";
+import { operation } from "../operation.ts";
+import { environmentOf } from "../write/lookup.ts";
+import type { Requested } from "../write/request.ts";
 
 export const version = z.number().int().nullable().openapi({ description: "Null: not there" });
 const versions = z.object({ from: version, to: version }).openapi("ComparedVersions");
@@ -25,63 +26,64 @@ const differing = z
     versions,
     parts: z.array(z.enum(PARTS)).openapi({ description: "Of a flag: what differs" }),
     changes: changes.openapi({ description: "In the target, if it were promoted" }),
-    moved,
+    moved: movedInFlag,
     promotable: z.boolean().openapi({
       description: "Not what the source does not have, and not a segment with uploaded members",
     }),
   })
   .openapi("Difference");
 
-const compare = createRoute({
+const compare = operation({
+  id: "compareEnvironments",
   method: "get",
   path: "/projects/{project}/compare",
-  tags: ["environments"],
+  tag: "environments",
   summary: "What two environments have differently, in the direction of a promotion",
   description: "Flags by key, then segments by key. A page may have fewer items than `limit`, also none.",
-  middleware: needs("viewer", "own"),
-  request: {
-    params: projectPath,
-    query: pageQuery.extend({
-      from: key,
-      to: key,
-      flag: key.optional(),
-      segment: key.optional(),
-      cursor: z.string().max(MAX_CURSOR).optional(),
-    }),
+  role: "viewer",
+  reach: "own",
+  query: pageQuery.extend({
+    from: key,
+    to: key,
+    flag: key.optional(),
+    segment: key.optional(),
+    cursor: z.string().max(MAX_CURSOR).optional(),
+  }),
+  answer: page(differing),
+  returns: "What differs",
+  handle: async (requested) => {
+    const { db, path, query } = requested;
+    const { flag, segment, limit, cursor = "", ...keys } = query;
+    const { from, to } = await pairOf(requested, path.project, keys, "read");
+    const [, kind, after] = /^(flag|segment):(.*)$/.exec(cursor) ?? [];
+    if (cursor !== "" && kind === undefined) throw badRequest("That is not a cursor of this list.");
+    const pair = { projectId: from.projectId, from: from.id, to: to.id };
+    const items: Difference[] = [];
+    let next: string | null = null;
+    if (kind !== "segment" && (flag !== undefined || segment === undefined)) {
+      const rows = await comparedFlags(db, { ...pair, key: flag, after, limit: limit + 1 });
+      items.push(...rows.slice(0, limit).flatMap(shownFlagDifference));
+      if (rows.length > limit) next = `flag:${rows[limit - 1]?.key}`;
+      else if (flag === undefined) next = "segment:";
+    }
+    if (next === null ? segment !== undefined || kind === "segment" : next === "segment:" && items.length < limit) {
+      const left = limit - items.length;
+      const position = kind === "segment" ? after : undefined;
+      const rows = await comparedSegments(db, { ...pair, key: segment, after: position, limit: left + 1 });
+      items.push(...rows.slice(0, left).flatMap(shownSegmentDifference));
+      next = rows.length > left ? `segment:${rows[left - 1]?.key}` : null;
+    }
+    return { items, nextCursor: next };
   },
-  responses: { 200: json(page(differing), "What differs"), ...problems },
 });
 
 type Difference = z.infer<typeof differing>;
 
-export const comparisons = resource().openapi(compare, async (c) => {
-  const { flag, segment, limit, cursor = "", ...keys } = c.req.valid("query");
-  const path = c.req.valid("param");
-  const { from, to } = await pairOf(askedOf(c, path, null), path.project, keys, "read");
-  const [, kind, after] = /^(flag|segment):(.*)$/.exec(cursor) ?? [];
-  if (cursor !== "" && kind === undefined) throw badRequest("That is not a cursor of this list.");
-  const asked = { projectId: from.projectId, from: from.id, to: to.id };
-  const items: Difference[] = [];
-  let next: string | null = null;
-  if (kind !== "segment" && (flag !== undefined || segment === undefined)) {
-    const rows = await comparedFlags(c.var.db, { ...asked, key: flag, after, limit: limit + 1 });
-    items.push(...rows.slice(0, limit).flatMap(shownFlagDifference));
-    if (rows.length > limit) next = `flag:${rows[limit - 1]?.key}`;
-    else if (flag === undefined) next = "segment:";
-  }
-  if (next === null ? segment !== undefined || kind === "segment" : next === "segment:" && items.length < limit) {
-    const left = limit - items.length;
-    const position = kind === "segment" ? after : undefined;
-    const rows = await comparedSegments(c.var.db, { ...asked, key: segment, after: position, limit: left + 1 });
-    items.push(...rows.slice(0, left).flatMap(shownSegmentDifference));
-    next = rows.length > left ? `segment:${rows[left - 1]?.key}` : null;
-  }
-  return c.json({ items, nextCursor: next }, 200);
-});
+export const comparisons = [compare];
 
 /** @throws ApiError 403 where the caller may not read the one or do that to the other, 404. */
 export async function pairOf(
-  { env, db, scope }: Pick<Asked, "env" | "db" | "scope">,
+  { env, db, scope }: Pick<Requested, "env" | "db" | "scope">,
   project: string,
   { from, to }: { from: string; to: string },
   doing: "read" | "write",
@@ -89,13 +91,13 @@ export async function pairOf(
   requireScope(scope, project, from, true);
   requireScope(scope, project, to, doing === "read");
   if (from === to) throw badRequest("An environment is not compared with itself.");
-  const named = (environment: string) => environmentNamed({ env, db, path: { project, environment } });
+  const named = (environment: string) => environmentOf({ env, db, path: { project, environment } });
   return { from: await named(from), to: await named(to) };
 }
 
 function shownFlagDifference({ key, source, target }: { key: string; source: Flag; target: Flag }): Difference[] {
   const next = promotedFlag(source, target, PARTS);
-  const changes = difference(told(target), told(next));
+  const changes = difference(withWeights(target), withWeights(next));
   if (isEmpty(changes)) return [];
   return [
     {

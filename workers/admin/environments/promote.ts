@@ -1,25 +1,24 @@
 /** Taking over flags and segments from another environment: one change, all of it or nothing. */
 import type { Flag } from "@bunting/core";
-import { createRoute, z } from "@hono/zod-openapi";
 import { ApiError, conflict, notFound } from "../../platform/problem.ts";
 import type { EnvironmentName } from "../../store/credentials.ts";
 import type { Database } from "../../store/database.ts";
 import { type Closure, closure, type SegmentRow } from "../../store/documents.ts";
 import type { Source } from "../documents/changed-document.ts";
-import { changes, moved } from "../documents/preview.ts";
+import { changes, movedInFlag } from "../documents/preview.ts";
 import { PARTS, type Part, promotedFlag, promotedSegment } from "../documents/promotion.ts";
 import { document, oneOf } from "../documents/schema.ts";
 import { segmentFields } from "../documents/segment-fields.ts";
 import { type DocumentEdit, planDocuments } from "../flags/environment-edit.ts";
 import { shownTargeting } from "../flags/representation.ts";
 import { flagThere } from "../flags/targeting-edit.ts";
-import { needs } from "../http/access.ts";
-import { body, json, key, mistake, problems, projectPath, reason, resource } from "../http/contract.ts";
-import { mistaken } from "../http/validation-errors.ts";
+import { key, validationError } from "../http/contract.ts";
+import { invalid } from "../http/validation-errors.ts";
+import { z } from "../http/zod.ts";
 import { MAX_PROMOTED } from "../limits.ts";
+import { operation } from "../operation.ts";
 import { delivery } from "../write/hub-client.ts";
-import { type Asked, askedOf } from "../write/request.ts";
-import { write } from "../write/write.ts";
+import type { Requested } from "../write/request.ts";
 import { pairOf, version } from "./compare.ts";
 
 const parts = z.array(z.enum(PARTS)).min(1).max(PARTS.length);
@@ -29,63 +28,59 @@ const guard = z
   .optional()
   .openapi({ description: "What was compared: 412 where it is something else by now" });
 
-export const promote = createRoute({
+const promote = operation({
+  id: "promoteChanges",
   method: "post",
   path: "/projects/{project}/promote",
-  tags: ["environments"],
+  tag: "environments",
   summary: "Take over flags and segments from another environment, all at once or not at all",
-  middleware: needs("editor", "own"),
-  request: {
-    params: projectPath,
-    ...body(
-      z.strictObject({
-        from: key,
-        to: key,
-        items: z
-          .array(
-            oneOf(
-              {
-                flag: z.strictObject({ flag: key, parts: parts.optional(), versions: guard }),
-                segment: z.strictObject({ segment: key, versions: guard }),
-              },
-              'Send {"flag": "<key>"} or {"segment": "<key>"}.',
-            ),
-          )
-          .min(1)
-          .max(MAX_PROMOTED),
-        reason: reason.optional(),
-      }),
-    ),
+  role: "editor",
+  reach: "own",
+  body: z.strictObject({
+    from: key,
+    to: key,
+    items: z
+      .array(
+        oneOf(
+          {
+            flag: z.strictObject({ flag: key, parts: parts.optional(), versions: guard }),
+            segment: z.strictObject({ segment: key, versions: guard }),
+          },
+          'Send {"flag": "<key>"} or {"segment": "<key>"}.',
+        ),
+      )
+      .min(1)
+      .max(MAX_PROMOTED),
+  }),
+  answer: z
+    .object({
+      from: key,
+      to: key,
+      documents: z.array(z.object({ ...document.shape, version, changes, moved: movedInFlag })),
+      warnings: z.array(validationError),
+      ...delivery.shape,
+    })
+    .openapi("Promotion"),
+  returns: "What has changed in the target",
+  example: { from: "staging", to: "production", items: [{ flag: "new-checkout", parts: ["rules"] }] },
+  problems: {
+    403: ["approval-required"],
+    409: ["archived", "has-members", "would-not-work", "in-use"],
+    412: ["changed-since"],
+    413: ["change-too-large", "ruleset-too-large"],
   },
-  responses: {
-    200: json(
-      z
-        .object({
-          from: key,
-          to: key,
-          documents: z.array(z.object({ ...document.shape, version, changes, moved })),
-          warnings: z.array(mistake),
-          ...delivery.shape,
-        })
-        .openapi("Promotion"),
-      "What has changed in the target",
-    ),
-    ...problems,
-  },
+  plan: planPromotion,
+  requestable: planPromotion,
+  respond: ({ body, deliveries }, requested) => ({ ...body, ...deliveries[requested.body.to] }),
 });
 
-export const promotions = resource().openapi(promote, async (c) => {
-  const { to, reason } = c.req.valid("json");
-  const asked = askedOf(c, c.req.valid("param"), c.req.valid("json"));
-  const done = await write(c, (now) => planPromotion(asked, now), reason);
-  return c.json({ ...done.body, ...done.deliveries[to] }, 200);
-});
+export const promotions = [promote];
 
 /** @throws ApiError 403, 404, 409 for what cannot be promoted, 412 where something else was compared. */
-export async function planPromotion(asked: Asked<z.infer<typeof projectPath>, Promotion>, now: number) {
-  const { db, body } = asked;
+async function planPromotion(requested: Requested<{ project: string }, Promotion>, now: number) {
+  const { db, path, body } = requested;
   requireEachOnce(body.items);
-  const { from, to } = await pairOf(asked, asked.path.project, body, "write");
+  const { from, to } = await pairOf(requested, path.project, body, "write");
   const { edits, sources } = await editsOf(db, from, to, body.items);
   const plan = await planDocuments(db, to, { edits, verb: "promote" }, now);
   return { ...plan, body: { from: from.environment, to: to.environment, ...plan.body }, sources };
@@ -101,7 +96,7 @@ function requireEachOnce(items: Item[]): void {
   const names = items.map((item) => ("flag" in item ? `flag ${item.flag}` : `segment ${item.segment}`));
   const twice = names.flatMap((name, index) => (names.indexOf(name) < index ? [index] : []));
   if (twice.length === 0) return;
-  throw mistaken(
+  throw invalid(
     "Each document is promoted once.",
     twice.map((index) => ({
       pointer: `/items/${index}`,

@@ -1,6 +1,5 @@
 /** The end of a flag's life: archived, which takes it out of every environment; back again; deleted for good. */
 import { references } from "@bunting/core";
-import { createRoute, z } from "@hono/zod-openapi";
 import { conflict } from "../../platform/problem.ts";
 import { newId } from "../../platform/random-id.ts";
 import type { Database } from "../../store/database.ts";
@@ -24,74 +23,75 @@ import {
 import type { UndoOf } from "../../store/outbox/change.ts";
 import type { ProjectState } from "../../store/projects.ts";
 import { brokenBy, inUse, type Use, withDocument } from "../documents/validity.ts";
-import { needs } from "../http/access.ts";
-import { body, flagPath, json, problems, reason, resource } from "../http/contract.ts";
+import { operation } from "../operation.ts";
 import type { Plan } from "../write/plan.ts";
-import { askedOf } from "../write/request.ts";
-import { etagOf, write } from "../write/write.ts";
-import { audited, everywhere, type FlagAsked, flagAsked, flagOf } from "./flags.ts";
+import { etagOf } from "../write/write.ts";
+import { audited, everywhere, type FlagRequested, flagOf, projectWithFlag, withDeliveries } from "./flags.ts";
 import { shownFlag, writtenFlag } from "./representation.ts";
 
-const becauseOf = { params: flagPath, ...body(z.strictObject({ reason: reason.optional() })) };
-const written = { 200: json(writtenFlag, "The flag"), ...problems };
+const PATH = "/projects/{project}/flags/{flag}";
 
-export const archive = createRoute({
+const planArchiving = async (requested: FlagRequested<unknown>, now: number) =>
+  planArchive(requested.db, await projectWithFlag(requested), requested.path.flag, now);
+
+const planUnarchiving = async (requested: FlagRequested<unknown>, now: number) =>
+  planUnarchive(requested.db, await projectWithFlag(requested), requested.path.flag, now);
+
+const archive = operation({
+  id: "archiveFlag",
   method: "post",
-  path: "/projects/{project}/flags/{flag}/archive",
-  tags: ["flags"],
+  path: `${PATH}/archive`,
+  tag: "flags",
   summary: "Take a flag out of every environment; clients then serve the code's default",
-  middleware: needs("editor"),
-  request: becauseOf,
-  responses: written,
+  role: "editor",
+  answer: writtenFlag,
+  returns: "The flag",
+  example: { reason: "Everybody has it" },
+  problems: { 403: ["approval-required"], 409: ["in-use"] },
+  ifMatch: true,
+  plan: planArchiving,
+  requestable: planArchiving,
+  respond: withDeliveries,
 });
 
-export const unarchive = createRoute({
+const unarchive = operation({
+  id: "unarchiveFlag",
   method: "post",
-  path: "/projects/{project}/flags/{flag}/unarchive",
-  tags: ["flags"],
+  path: `${PATH}/unarchive`,
+  tag: "flags",
   summary: "Bring an archived flag back as it was",
-  middleware: needs("editor"),
-  request: becauseOf,
-  responses: written,
+  role: "editor",
+  answer: writtenFlag,
+  returns: "The flag",
+  example: {},
+  problems: { 403: ["approval-required"], 409: ["would-not-work"], 413: ["ruleset-too-large"] },
+  ifMatch: true,
+  plan: planUnarchiving,
+  requestable: planUnarchiving,
+  respond: withDeliveries,
 });
 
-export const remove = createRoute({
+const remove = operation({
+  id: "deleteFlag",
   method: "delete",
-  path: "/projects/{project}/flags/{flag}",
-  tags: ["flags"],
+  path: PATH,
+  tag: "flags",
   summary: "Delete an archived flag",
-  middleware: needs("editor"),
-  request: { params: flagPath },
-  responses: { 204: { description: "Deleted" }, ...problems },
+  role: "editor",
+  status: 204,
+  returns: "Deleted",
+  problems: { 409: ["not-archived"] },
+  plan: planDeletion,
+  requestable: planDeletion,
+  respond: () => null,
 });
 
-export const flagArchive = resource()
-  .openapi(archive, async (c) => {
-    const asked = askedOf(c, c.req.valid("param"), c.req.valid("json"));
-    const done = await write(c, (now) => planArchiving(asked, now), asked.body.reason);
-    return c.json({ ...done.body, environments: done.deliveries }, 200);
-  })
-  .openapi(unarchive, async (c) => {
-    const asked = askedOf(c, c.req.valid("param"), c.req.valid("json"));
-    const done = await write(c, (now) => planUnarchiving(asked, now), asked.body.reason);
-    return c.json({ ...done.body, environments: done.deliveries }, 200);
-  })
-  .openapi(remove, async (c) => {
-    const asked = askedOf(c, c.req.valid("param"), {});
-    await write(c, () => planDeletion(asked));
-    return c.body(null, 204);
-  });
-
-export const planArchiving = async (asked: FlagAsked<unknown>, now: number) =>
-  planArchive(asked.db, await flagAsked(asked), asked.path.flag, now);
-
-export const planUnarchiving = async (asked: FlagAsked<unknown>, now: number) =>
-  planUnarchive(asked.db, await flagAsked(asked), asked.path.flag, now);
+export const flagArchive = [archive, unarchive, remove];
 
 /** @throws ApiError 404, 409 where it is not archived, 412. */
-export async function planDeletion(asked: FlagAsked<unknown>): Promise<Plan<null>> {
-  const { db, path } = asked;
-  const state = await flagAsked(asked);
+async function planDeletion(requested: FlagRequested<unknown>): Promise<Plan<null>> {
+  const { db, path } = requested;
+  const state = await projectWithFlag(requested);
   const row = flagOf(state, path.flag);
   if (row.archivedAt === null) throw conflict("not-archived", `Archive the flag ${row.key} before deleting it.`);
   return {

@@ -39,12 +39,12 @@ export async function archiveAll(db: Database, { environments }: ProjectState, r
     rows.map(({ key }) => key),
     uses,
   );
-  const told = ({ environmentId, kind, key }: (typeof uses)[number]): Use => ({
+  const useOf = ({ environmentId, kind, key }: (typeof uses)[number]): Use => ({
     environment: names.get(environmentId) ?? "",
     kind,
     key,
   });
-  const refused: Refused = new Map([...stay].map(([key, by]) => [key, inUse(`The flag ${key}`, by.map(told))]));
+  const refused: Refused = new Map([...stay].map(([key, by]) => [key, inUse(`The flag ${key}`, by.map(useOf))]));
   const gone = Object.fromEntries([...leave].map((key) => [key, null]));
   return { refused, statements: [releaseAll(db, ids, [...leave])], documents: () => gone };
 }

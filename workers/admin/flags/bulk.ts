@@ -1,6 +1,5 @@
 /** One thing done to many flags: all to which it can be done change at once, as one change of each environment. */
 import type { Flag } from "@bunting/core";
-import { createRoute, z } from "@hono/zod-openapi";
 import { type ApiError, conflict, notFound } from "../../platform/problem.ts";
 import type { Database, Statement } from "../../store/database.ts";
 import type { FlagRow } from "../../store/documents.ts";
@@ -8,14 +7,15 @@ import { findFlags, updateFlags } from "../../store/flags/bulk.ts";
 import { headOf, nameOf, type ProjectState } from "../../store/projects.ts";
 import { difference, same } from "../documents/diff.ts";
 import { undoOf } from "../documents/undo.ts";
-import { needs } from "../http/access.ts";
-import { body, json, key, problems, projectPath, reason, resource } from "../http/contract.ts";
+import { key, reason } from "../http/contract.ts";
+import { z } from "../http/zod.ts";
 import { MAX_FLAGS_AT_ONCE, MAX_NAME, MAX_TAG, MAX_TAGS } from "../limits.ts";
+import { operation } from "../operation.ts";
 import { delivery } from "../write/hub-client.ts";
-import { projectNamed } from "../write/lookup.ts";
+import { projectOf } from "../write/lookup.ts";
 import type { Plan } from "../write/plan.ts";
-import { type Asked, askedOf } from "../write/request.ts";
-import { etagOf, write } from "../write/write.ts";
+import type { Requested } from "../write/request.ts";
+import { etagOf } from "../write/write.ts";
 import { statusEntry } from "./archive.ts";
 import { archiveAll, unarchiveAll } from "./bulk-archive.ts";
 import { audited, flagFields } from "./flags.ts";
@@ -58,53 +58,46 @@ const item = z
   })
   .openapi("BulkItem");
 
-export const change = createRoute({
+const change = operation({
+  id: "changeFlags",
   method: "post",
   path: "/projects/{project}/flags/bulk",
-  tags: ["flags"],
+  tag: "flags",
   summary: "Do one thing to many flags at once; each is answered for itself",
-  middleware: needs("editor"),
-  request: { params: projectPath, ...body(bulk) },
-  responses: {
-    200: json(
-      z.object({ items: z.array(item), environments: z.record(z.string(), delivery).optional() }),
-      "What became of each flag, in the order asked",
-    ),
-    ...problems,
-  },
+  role: "editor",
+  body: bulk,
+  answer: z.object({ items: z.array(item), environments: z.record(z.string(), delivery).optional() }),
+  returns: "What became of each flag, in the order requested",
+  example: { action: "addTags", keys: ["new-checkout"], tags: ["payment"], reason: "Owned by payments now" },
+  problems: { 403: ["approval-required"], 413: ["change-too-large", "ruleset-too-large"] },
+  plan: (requested, now) => planBulk(requested, now),
+  // All of it or nothing: what the first flag to which it cannot be done would have been answered alone.
+  requestable: (requested, now) => planBulk(requested, now, true),
+  respond: ({ body, deliveries }) => ({ ...body, environments: deliveries }),
 });
 
-export const flagBulk = resource().openapi(change, async (c) => {
-  const asked = askedOf(c, c.req.valid("param"), c.req.valid("json"));
-  const done = await write(c, (now) => planBulk(asked, now), asked.body.reason);
-  return c.json({ ...done.body, environments: done.deliveries }, 200);
-});
-
-type BulkAsked = Asked<z.infer<typeof projectPath>, Bulk>;
-
-/** All of it or nothing. @throws ApiError what the first flag to which it cannot be done would have been answered alone. */
-export const planWholeBulk = (asked: BulkAsked, now: number) => planBulk(asked, now, true);
+export const flagBulk = [change];
 
 async function planBulk(
-  { db, path, body: asked }: BulkAsked,
+  { db, path, body: bulk }: Requested<{ project: string }, Bulk>,
   now: number,
   whole = false,
 ): Promise<Plan<{ items: z.infer<typeof item>[] }>> {
-  const state = await projectNamed(db, path.project);
-  const rows = new Map((await findFlags(db, state.project.id, asked.keys)).map((row) => [row.key, row]));
-  const { changed, refused, statements, documents } = await planned(db, state, [...rows.values()], asked, now);
-  for (const key of asked.keys) if (!rows.has(key)) refused.set(key, notFound(`The flag ${state.project.key}/${key}`));
+  const state = await projectOf(db, path.project);
+  const rows = new Map((await findFlags(db, state.project.id, bulk.keys)).map((row) => [row.key, row]));
+  const { changed, refused, statements, documents } = await planned(db, state, [...rows.values()], bulk, now);
+  for (const key of bulk.keys) if (!rows.has(key)) refused.set(key, notFound(`The flag ${state.project.key}/${key}`));
   const [first] = refused.values();
   if (whole && first !== undefined) throw first;
   const nexts = new Map(changed.map(({ next }) => [next.key, next]));
-  const items = asked.keys.map((key) => {
+  const items = bulk.keys.map((key) => {
     const problem = refused.get(key);
-    if (problem !== undefined) return { key, outcome: "refused" as const, problem: told(problem) };
+    if (problem !== undefined) return { key, outcome: "refused" as const, problem: problemOf(problem) };
     const next = nexts.get(key);
     const outcome = next === undefined ? ("unchanged" as const) : ("changed" as const);
     return { key, outcome, etag: etagOf((next ?? rows.get(key)!).version) };
   });
-  const [entry, ...others] = changed.map(({ row, next }) => entryOf(state, asked.action, row, next));
+  const [entry, ...others] = changed.map(({ row, next }) => entryOf(state, bulk.action, row, next));
   if (entry === undefined) return { status: 200, body: { items } };
   return {
     status: 200,
@@ -142,16 +135,16 @@ type Planned = {
   documents: ((environmentId: string) => Record<string, Flag | null>) | null;
 };
 
-async function planned(db: Database, state: ProjectState, rows: FlagRow[], asked: Bulk, now: number): Promise<Planned> {
+async function planned(db: Database, state: ProjectState, rows: FlagRow[], bulk: Bulk, now: number): Promise<Planned> {
   const edits = rows.map((row) => {
-    return { row, next: edited(row, asked, now) };
+    return { row, next: edited(row, bulk, now) };
   });
   const open = edits.filter(({ row, next }) => !same(row, next));
   const plan = await judged(
     db,
     state,
     open.map(({ row }) => row),
-    asked,
+    bulk,
     now,
   );
   const changed = open
@@ -161,29 +154,29 @@ async function planned(db: Database, state: ProjectState, rows: FlagRow[], asked
 }
 
 /** What of it can be done, among the flags that it would change. */
-async function judged(db: Database, state: ProjectState, rows: FlagRow[], asked: Bulk, now: number) {
-  if (rows.length > 0 && asked.action === "archive") return archiveAll(db, state, rows);
-  if (rows.length > 0 && asked.action === "unarchive") return unarchiveAll(db, state, rows, now);
+async function judged(db: Database, state: ProjectState, rows: FlagRow[], bulk: Bulk, now: number) {
+  if (rows.length > 0 && bulk.action === "archive") return archiveAll(db, state, rows);
+  if (rows.length > 0 && bulk.action === "unarchive") return unarchiveAll(db, state, rows, now);
   const refused = new Map<string, ApiError>();
   for (const row of rows) {
     if (row.archivedAt !== null) refused.set(row.key, conflict("archived", `The flag ${row.key} is archived.`));
-    else if (edited(row, asked, now).tags.length > MAX_TAGS) {
+    else if (edited(row, bulk, now).tags.length > MAX_TAGS) {
       refused.set(row.key, conflict("too-many-tags", `A flag has at most ${MAX_TAGS} tags.`));
     }
   }
   return { refused, statements: [], documents: null };
 }
 
-function edited(row: FlagRow, asked: Bulk, now: number): FlagRow {
-  switch (asked.action) {
+function edited(row: FlagRow, bulk: Bulk, now: number): FlagRow {
+  switch (bulk.action) {
     case "addTags":
-      return { ...row, tags: [...new Set([...row.tags, ...asked.tags])] };
+      return { ...row, tags: [...new Set([...row.tags, ...bulk.tags])] };
     case "removeTags":
-      return { ...row, tags: row.tags.filter((tag) => !asked.tags.includes(tag)) };
+      return { ...row, tags: row.tags.filter((tag) => !bulk.tags.includes(tag)) };
     case "setOwner":
-      return { ...row, owner: asked.owner };
+      return { ...row, owner: bulk.owner };
     case "setTemporary":
-      return { ...row, temporary: asked.temporary };
+      return { ...row, temporary: bulk.temporary };
     case "archive":
       return { ...row, archivedAt: row.archivedAt ?? now };
     case "unarchive":
@@ -191,7 +184,7 @@ function edited(row: FlagRow, asked: Bulk, now: number): FlagRow {
   }
 }
 
-const told = ({ status, code, message: detail, extra }: ApiError) => ({
+const problemOf = ({ status, code, message: detail, extra }: ApiError) => ({
   status,
   code,
   detail,

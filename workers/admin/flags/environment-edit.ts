@@ -1,6 +1,6 @@
 /** One change of several documents of an environment: validated together, landing together, audited as one. */
 import { type Flag, type Ruleset, references, type Segment } from "@bunting/core";
-import { ApiError, conflict, type Mistake, notFound } from "../../platform/problem.ts";
+import { ApiError, conflict, notFound, type ValidationError } from "../../platform/problem.ts";
 import type { EnvironmentName } from "../../store/credentials.ts";
 import type { Database, Statement } from "../../store/database.ts";
 import {
@@ -17,12 +17,12 @@ import { LostRace } from "../../store/outbox/commit.ts";
 import type { FieldChange } from "../../store/schema/index.ts";
 import { deleteSegment, insertSegment, updateSegment } from "../../store/segments.ts";
 import { type Changes, difference, isEmpty } from "../documents/diff.ts";
-import { type Moved, movedBetween } from "../documents/impact.ts";
+import { type Moved, movedBetween } from "../documents/moved.ts";
 import { type SegmentFields, segmentFields, segmentUndo } from "../documents/segment-fields.ts";
 import { fullSinceAfter } from "../documents/serves-one-variation.ts";
-import { told } from "../documents/targeting.ts";
-import { inUse, meaningOf } from "../documents/validity.ts";
-import { MAX_CHANGE_BYTES, MAX_MISTAKES } from "../limits.ts";
+import { withWeights } from "../documents/targeting.ts";
+import { inUse, validityOf } from "../documents/validity.ts";
+import { MAX_CHANGE_BYTES, MAX_VALIDATION_ERRORS } from "../limits.ts";
 import type { Plan } from "../write/plan.ts";
 import { flagThere, targetingStatements, targetingUndo } from "./targeting-edit.ts";
 
@@ -52,12 +52,12 @@ export async function planDocuments(
   environment: EnvironmentName,
   { edits, verb, reverts }: EnvironmentEdit,
   now: number,
-): Promise<Plan<{ documents: Edited[]; warnings: Mistake[] }>> {
+): Promise<Plan<{ documents: Edited[]; warnings: ValidationError[] }>> {
   const { found, steps } = await made(db, environment, edits, now);
   const changed = steps.filter(({ changes }) => !isEmpty(changes));
   const documents = steps.map(({ kind, key, version, changes, moved }) => ({ kind, key, version, changes, moved }));
   if (changed.length === 0) return { status: 200, body: { documents, warnings: [] } };
-  const warnings = requireAllMeaning(changed, found.ruleset);
+  const warnings = requireAllValid(changed, found.ruleset);
   await requireUnused(db, environment, changed);
   const flags = Object.fromEntries(changed.flatMap(({ key, flag }) => (flag ? [[key, flag]] : [])));
   const segments = Object.fromEntries(
@@ -102,7 +102,10 @@ async function made(db: Database, environment: EnvironmentName, edits: DocumentE
           : segmentStep(db, environment, found, one, now),
       );
     }
-    const named = steps.map(({ flag, segment }) => references(flag ?? segment ?? NO_REFERENCES));
+    const named = steps.flatMap(({ flag = null, segment = null }) => {
+      const document = flag ?? segment;
+      return document === null ? [] : [references(document)];
+    });
     const unread = {
       flags: named.flatMap(({ flags }) => flags).filter((key) => !read.flags.includes(key)),
       segments: named.flatMap(({ segments }) => segments).filter((key) => !read.segments.includes(key)),
@@ -114,8 +117,6 @@ async function made(db: Database, environment: EnvironmentName, edits: DocumentE
     read.segments.push(...unread.segments);
   }
 }
-
-const NO_REFERENCES = { rules: [] } as unknown as Segment;
 
 async function flagStep(
   db: Database,
@@ -132,7 +133,7 @@ async function flagStep(
     throw conflict("archived", `The flag ${key} is archived.`);
   }
   const edited = edit(before);
-  const changes = difference(told(before), told(edited));
+  const changes = difference(withWeights(before), withWeights(edited));
   const next = { ...edited, version: before.version + (isEmpty(changes) ? 0 : 1) };
   return {
     kind,
@@ -197,7 +198,7 @@ function segmentStep(
 }
 
 /** Each document among the others as they will all be. */
-function requireAllMeaning(steps: Step[], { flags, segments, ...rest }: Ruleset): Mistake[] {
+function requireAllValid(steps: Step[], { flags, segments, ...rest }: Ruleset): ValidationError[] {
   const next: Ruleset = { ...rest, flags: { ...flags }, segments: { ...segments } };
   for (const { key, flag, segment } of steps) {
     if (flag !== undefined) next.flags[key] = flag;
@@ -207,16 +208,16 @@ function requireAllMeaning(steps: Step[], { flags, segments, ...rest }: Ruleset)
   const each = steps.flatMap(({ kind, key, flag, segment }) => {
     const document = flag ?? segment;
     if (!document) return [];
-    const one = { kind, document } as Parameters<typeof meaningOf>[0];
-    const { mistakes, warnings } = meaningOf(one, next);
-    const placed = (all: Mistake[]) =>
-      all.map((mistake) => ({ ...mistake, pointer: `/${kind}s/${key}${mistake.pointer}` }));
-    return [{ mistakes: placed(mistakes), warnings: placed(warnings) }];
+    const one = { kind, document } as Parameters<typeof validityOf>[0];
+    const { errors, warnings } = validityOf(one, next);
+    const placed = (all: ValidationError[]) =>
+      all.map((error) => ({ ...error, pointer: `/${kind}s/${key}${error.pointer}` }));
+    return [{ errors: placed(errors), warnings: placed(warnings) }];
   });
-  const mistakes = each.flatMap((one) => one.mistakes);
-  if (mistakes.length > 0) {
-    const detail = "It would not work as things are now; each mistake is listed.";
-    throw conflict("would-not-work", detail, { errors: mistakes.slice(0, MAX_MISTAKES) });
+  const errors = each.flatMap((one) => one.errors);
+  if (errors.length > 0) {
+    const detail = "It would not work as things are now; each error is listed.";
+    throw conflict("would-not-work", detail, { errors: errors.slice(0, MAX_VALIDATION_ERRORS) });
   }
   return each.flatMap((one) => one.warnings);
 }

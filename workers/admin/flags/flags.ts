@@ -1,5 +1,4 @@
 import type { Flag, Ruleset } from "@bunting/core";
-import { createRoute, z } from "@hono/zod-openapi";
 import { conflict, notFound } from "../../platform/problem.ts";
 import { newId } from "../../platform/random-id.ts";
 import type { Database } from "../../store/database.ts";
@@ -12,26 +11,16 @@ import { difference, isEmpty, same } from "../documents/diff.ts";
 import { flagType, variations } from "../documents/schema.ts";
 import { isServedTheSame } from "../documents/serves-one-variation.ts";
 import { undoOf } from "../documents/undo.ts";
-import { brokenBy, inUse, requireMeaning, withDocument } from "../documents/validity.ts";
-import { needs } from "../http/access.ts";
-import {
-  body,
-  description,
-  flagPath,
-  json,
-  key,
-  name,
-  page,
-  problems,
-  projectPath,
-  resource,
-} from "../http/contract.ts";
+import { brokenBy, inUse, requireValid, withDocument } from "../documents/validity.ts";
+import { description, key, name, page } from "../http/contract.ts";
 import { keyedQuery, listing, truth } from "../http/pagination.ts";
-import { MAX_NAME, MAX_TAG, MAX_TAGS, MAX_TAGS_ASKED } from "../limits.ts";
-import { projectNamed, projectOf } from "../write/lookup.ts";
+import { z } from "../http/zod.ts";
+import { MAX_NAME, MAX_TAG, MAX_TAGS, MAX_TAGS_IN_QUERY } from "../limits.ts";
+import { operation } from "../operation.ts";
+import { projectOf } from "../write/lookup.ts";
 import type { Edit, Plan } from "../write/plan.ts";
-import { type Asked, askedOf, requireAsked } from "../write/request.ts";
-import { etagOf, write } from "../write/write.ts";
+import { type Requested, requireIfMatch } from "../write/request.ts";
+import { etagOf, type Written } from "../write/write.ts";
 import { flag, shownFlag, writtenFlag } from "./representation.ts";
 
 const details = z.strictObject({
@@ -48,7 +37,7 @@ const flagKey = key
   .refine((given) => given !== "bulk", "A flag cannot be called bulk: …/flags/bulk is something else.")
   .openapi({ not: { const: "bulk" } });
 
-/** What a boolean flag has unless it is told otherwise. */
+/** The variations of a boolean flag that names none. */
 const BOOLEAN = [
   { key: "on", value: true },
   { key: "off", value: false },
@@ -68,62 +57,114 @@ const newFlag = details
     message: "Send `variations`: only a boolean flag may leave them out.",
   });
 
-const create = createRoute({
+const create = operation({
+  id: "createFlag",
   method: "post",
   path: "/projects/{project}/flags",
-  tags: ["flags"],
+  tag: "flags",
   summary: "Create a flag, off in every environment",
-  middleware: needs("editor"),
-  request: { params: projectPath, ...body(newFlag) },
-  responses: { 201: json(writtenFlag, "Created"), ...problems },
+  role: "editor",
+  body: newFlag,
+  status: 201,
+  answer: writtenFlag,
+  returns: "Created",
+  example: { key: "new-checkout", type: "boolean", variations: BOOLEAN, tags: ["checkout"], temporary: true },
+  problems: { 409: ["already-exists"], 413: ["ruleset-too-large"] },
+  plan: async ({ db, path, body }, now) => {
+    const state = await projectOf(db, path.project, body.key);
+    if (state.flag !== undefined) throw conflict("already-exists", `The flag ${body.key} exists already.`);
+    const { key, type, name = key, description = "", variations = BOOLEAN } = body;
+    const { tags = [], owner = null, temporary = false, clientSide = false } = body;
+    const fields = { name, description, type, variations, tags, owner, temporary, clientSide };
+    const times = { createdAt: now, updatedAt: now, archivedAt: null };
+    const made = { id: newId("flg"), projectId: state.project.id, key, ...fields, version: 1, ...times };
+    const row: FlagRow = { ...made, bytes: defaultBytes(made) };
+    const document = flagDocument(row, defaults(row));
+    requireValid({ kind: "flag", document }, NOTHING);
+    return {
+      status: 201,
+      body: shownFlag(state.project.key, row),
+      etag: etagOf(1),
+      write: {
+        statements: [...insertFlag(db, row), insertDefaultsOf(db, row)],
+        edits: everywhere(state, () => document, row.key),
+        project: state.project,
+        audit: audited("flag.create", state, row.key, difference({}, fields)),
+      },
+    };
+  },
+  respond: withDeliveries,
 });
 
-const list = createRoute({
+const list = operation({
+  id: "listFlags",
   method: "get",
   path: "/projects/{project}/flags",
-  tags: ["flags"],
+  tag: "flags",
   summary: "List flags",
-  middleware: needs("viewer"),
-  request: {
-    params: projectPath,
-    query: keyedQuery.extend({
-      tag: z
-        .preprocess(
-          (tag) => (typeof tag === "string" ? [tag] : tag),
-          z.array(z.string().max(MAX_TAG)).max(MAX_TAGS_ASKED),
-        )
-        .optional()
-        .openapi({ description: "Sent several times: those that have all of them" }),
-      owner: z.string().max(MAX_NAME).optional(),
-      type: flagType.optional(),
-      temporary: truth,
-      clientSide: truth,
-      archived: z.enum(["true", "false", "any"]).default("false"),
-    }),
+  role: "viewer",
+  query: keyedQuery.extend({
+    tag: z
+      .preprocess(
+        (tag) => (typeof tag === "string" ? [tag] : tag),
+        z.array(z.string().max(MAX_TAG)).max(MAX_TAGS_IN_QUERY),
+      )
+      .optional()
+      .openapi({ description: "Sent several times: those that have all of them" }),
+    owner: z.string().max(MAX_NAME).optional(),
+    type: flagType.optional(),
+    temporary: truth,
+    clientSide: truth,
+    archived: z.enum(["true", "false", "any"]).default("false"),
+  }),
+  answer: page(flag),
+  returns: "Flags",
+  handle: async ({ db, path, query }, c) => {
+    const { tag: tags, archived, ...filters } = query;
+    const { page, answerOf } = await listing(c, filters, "key");
+    const project = await findProject(db, path.project);
+    if (project === undefined) throw notFound(`The project ${path.project}`);
+    const filter = { ...filters, tags, archived: archived === "any" ? undefined : archived === "true" };
+    const rows = await listFlags(db, project.id, filter, page);
+    return answerOf(rows, (row) => shownFlag(project.key, row));
   },
-  responses: { 200: json(page(flag), "Flags"), ...problems },
 });
 
-const read = createRoute({
+const read = operation({
+  id: "readFlag",
   method: "get",
   path: "/projects/{project}/flags/{flag}",
-  tags: ["flags"],
+  tag: "flags",
   summary: "Read a flag",
-  middleware: needs("viewer"),
-  request: { params: flagPath },
-  responses: { 200: json(flag, "The flag"), ...problems },
+  role: "viewer",
+  answer: flag,
+  returns: "The flag",
+  handle: async ({ db, path }, c) => {
+    const { project, flag: key } = path;
+    const row = await findFlag(db, project, key);
+    if (row === undefined) throw notFound(`The flag ${project}/${key}`);
+    c.header("etag", etagOf(row.version));
+    return shownFlag(project, row);
+  },
 });
 
 const patched = details.extend({ variations }).partial();
 
-export const patch = createRoute({
+const patch = operation({
+  id: "updateFlag",
   method: "patch",
   path: "/projects/{project}/flags/{flag}",
-  tags: ["flags"],
+  tag: "flags",
   summary: "Change the fields that are sent, in every environment",
-  middleware: needs("editor"),
-  request: { params: flagPath, ...body(patched) },
-  responses: { 200: json(writtenFlag, "The flag"), ...problems },
+  role: "editor",
+  body: patched,
+  answer: writtenFlag,
+  returns: "The flag",
+  example: { name: "New checkout", owner: "team-checkout", clientSide: true },
+  problems: { 403: ["approval-required"], 409: ["archived", "in-use"], 413: ["ruleset-too-large"] },
+  plan: planPatch,
+  requestable: planPatch,
+  respond: withDeliveries,
 });
 
 /** A new flag depends on nothing. */
@@ -136,93 +177,25 @@ const NOTHING: Ruleset = {
   segments: {},
 };
 
-export const flags = resource()
-  .openapi(create, async (c) => {
-    const input = c.req.valid("json");
-    const done = await write(c, async (now) => {
-      const state = await projectOf(c, input.key);
-      if (state.flag !== undefined) throw conflict("already-exists", `The flag ${input.key} exists already.`);
-      const {
-        name = input.key,
-        description = "",
-        tags = [],
-        owner = null,
-        temporary = false,
-        clientSide = false,
-      } = input;
-      const fields = {
-        name,
-        description,
-        type: input.type,
-        variations: input.variations ?? BOOLEAN,
-        tags,
-        owner,
-        temporary,
-        clientSide,
-      };
-      const made = {
-        id: newId("flg"),
-        projectId: state.project.id,
-        key: input.key,
-        ...fields,
-        version: 1,
-        createdAt: now,
-        updatedAt: now,
-        archivedAt: null,
-      };
-      const row: FlagRow = { ...made, bytes: defaultBytes(made) };
-      const document = flagDocument(row, defaults(row));
-      requireMeaning({ kind: "flag", document }, NOTHING);
-      return {
-        status: 201,
-        body: shownFlag(state.project.key, row),
-        etag: etagOf(1),
-        write: {
-          statements: [...insertFlag(c.var.db, row), insertDefaultsOf(c.var.db, row)],
-          edits: everywhere(state, () => document, row.key),
-          project: state.project,
-          audit: audited("flag.create", state, row.key, difference({}, fields)),
-        },
-      };
-    });
-    return c.json({ ...done.body, environments: done.deliveries }, 201);
-  })
-  .openapi(list, async (c) => {
-    const { project: projectKey } = c.req.valid("param");
-    const { tag: tags, archived, ...query } = c.req.valid("query");
-    const { page, told } = await listing(c, query, "key");
-    const project = await findProject(c.var.db, projectKey);
-    if (project === undefined) throw notFound(`The project ${projectKey}`);
-    const filter = { ...query, tags, archived: archived === "any" ? undefined : archived === "true" };
-    const rows = await listFlags(c.var.db, project.id, filter, page);
-    return c.json(
-      told(rows, (row) => shownFlag(project.key, row)),
-      200,
-    );
-  })
-  .openapi(read, async (c) => {
-    const { project, flag: key } = c.req.valid("param");
-    const row = await findFlag(c.var.db, project, key);
-    if (row === undefined) throw notFound(`The flag ${project}/${key}`);
-    c.header("etag", etagOf(row.version));
-    return c.json(shownFlag(project, row), 200);
-  })
-  .openapi(patch, async (c) => {
-    const asked = askedOf(c, c.req.valid("param"), c.req.valid("json"));
-    const done = await write(c, (now) => planPatch(asked, now));
-    return c.json({ ...done.body, environments: done.deliveries }, 200);
-  });
+export const flags = [create, list, read, patch];
 
-export const planPatch = async (asked: FlagAsked<z.output<typeof patched>>, now: number) =>
-  planFlag(asked.db, await flagAsked(asked), asked.path.flag, asked.body, now);
+export type FlagRequested<Body> = Requested<{ project: string; flag: string }, Body>;
 
-export type FlagAsked<Body> = Asked<z.infer<typeof flagPath>, Body>;
+async function planPatch(requested: FlagRequested<z.output<typeof patched>>, now: number) {
+  const { db, path, body } = requested;
+  return planFlag(db, await projectWithFlag(requested), path.flag, body, now);
+}
 
-/** The flag among its project and its environments. @throws ApiError 404, 412 where it was asked of another version. */
-export async function flagAsked(asked: FlagAsked<unknown>): Promise<ProjectState> {
-  const { db, path } = asked;
-  const state = await projectNamed(db, path.project, path.flag);
-  requireAsked(asked, etagOf(flagOf(state, path.flag).version));
+/** What every write of a flag answers. */
+export function withDeliveries({ body, deliveries }: Written<ReturnType<typeof shownFlag>>) {
+  return { ...body, environments: deliveries };
+}
+
+/** The project with its environments and the flag. @throws ApiError 404, and 412 where If-Match names another version. */
+export async function projectWithFlag(requested: FlagRequested<unknown>): Promise<ProjectState> {
+  const { db, path } = requested;
+  const state = await projectOf(db, path.project, path.flag);
+  requireIfMatch(requested, etagOf(flagOf(state, path.flag).version));
   return state;
 }
 
@@ -312,8 +285,8 @@ export const everywhere = (
  */
 async function documentsEverywhere(db: Database, { environments }: ProjectState, next: FlagRow) {
   const { key, variations, clientSide } = next;
-  // Whatever an environment serves, and where there is none yet: told once, not for each.
-  requireMeaning({ kind: "flag", document: flagDocument(next, defaults(next)) }, NOTHING);
+  // Whatever an environment serves, and where there is none yet: reported once, not for each.
+  requireValid({ kind: "flag", document: flagDocument(next, defaults(next)) }, NOTHING);
   const itself = { kind: "flag", key } as const;
   const documents = new Map<string, Flag>();
   const restarted: string[] = [];

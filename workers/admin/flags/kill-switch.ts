@@ -1,26 +1,20 @@
 /** Kill and restore: decided by the hub alone. Nothing here asks D1 for what KV knows too. */
-import { createRoute, z } from "@hono/zod-openapi";
+
 import type { KillOutcome } from "../../../durable-objects/hub/kills/kill.ts";
 import { ApiError, conflict, unavailable } from "../../platform/problem.ts";
-import type { EnvironmentName } from "../../store/credentials.ts";
-import { needs } from "../http/access.ts";
+import { type EnvironmentName, sha256 } from "../../store/credentials.ts";
+import type { Database } from "../../store/database.ts";
+import { documentsThere } from "../../store/documents.ts";
+import { movedIn, shareMoved } from "../documents/moved.ts";
 import type { AdminContext } from "../http/context.ts";
-import {
-  body,
-  environmentPath,
-  json,
-  problems,
-  reason,
-  resource,
-  targetingPath,
-  waitQuery,
-  whole,
-} from "../http/contract.ts";
+import { waitQuery, whole } from "../http/contract.ts";
 import { idempotencyKey, keyReused, REPLAYED } from "../http/idempotency.ts";
-import { DryRun } from "../write/dry-run.ts";
-import { askHub, delivered, delivery, hubOf, readReceipt, receipt, withReceipt } from "../write/hub-client.ts";
+import { z } from "../http/zod.ts";
+import { operation } from "../operation.ts";
+import { askHub, delivered, delivery, hubOf, receipt, receiptOf, withReceipt } from "../write/hub-client.ts";
 import { environmentOf } from "../write/lookup.ts";
-import type { Audited } from "../write/plan.ts";
+import { DryRun, type Preview } from "../write/preview.ts";
+import type { Requested } from "../write/request.ts";
 import { origin } from "../write/write.ts";
 import { kill as killState } from "./representation.ts";
 
@@ -31,13 +25,6 @@ const outcome = z
     flag: z.string(),
     environment: z.string(),
     killed: killState.nullable(),
-    mirrored: z
-      .union([z.literal(true), z.literal("pending")])
-      .optional()
-      .openapi({
-        description:
-          "Whether D1, which only mirrors kills, and the audit log have it already; a dry run has nothing there",
-      }),
     replayed: z.literal(true).optional().openapi({
       description: "This Idempotency-Key was answered before, and nothing was done now: `killed` is how it is now",
     }),
@@ -45,67 +32,84 @@ const outcome = z
   .extend(delivery.shape)
   .openapi("KillOutcome");
 
-const path = "/projects/{project}/flags/{flag}/environments/{environment}" as const;
+const PATH = "/projects/{project}/flags/{flag}/environments/{environment}" as const;
 
-const kill = createRoute({
+const kill = operation({
+  id: "killFlag",
   method: "post",
-  path: `${path}/kill`,
-  tags: ["kill switch"],
+  path: `${PATH}/kill`,
+  tag: "kill switch",
   summary: "Off for everybody, at once, whatever the targeting says; works while the database is down",
   description:
     "An Idempotency-Key kills once. Sent again while the flag is killed, it is answered 200 with `replayed`. Sent again after " +
     "somebody has restored the flag, it kills nothing and is answered 409 `restored-since`, with who restored it under `supersededBy`.",
-  middleware: needs("editor"),
-  request: { params: targetingPath, query: waitQuery(KILL_WAIT_MS), ...body(z.strictObject({ reason })) },
-  responses: { 200: json(outcome, "Killed, and how many clients have it"), ...problems },
+  role: "editor",
+  query: waitQuery(KILL_WAIT_MS),
+  withoutDatabase: true,
+  answer: outcome,
+  returns: "Killed, and how many clients have it",
+  example: { reason: "Orders fail" },
+  problems: { 404: ["unknown-flag"], 409: ["restored-since"] },
+  handle: (requested, c) => decide("kill", requested, c),
 });
 
-const restore = createRoute({
+const restore = operation({
+  id: "restoreFlag",
   method: "post",
-  path: `${path}/restore`,
-  tags: ["kill switch"],
+  path: `${PATH}/restore`,
+  tag: "kill switch",
   summary: "Lift a kill: the targeting holds again as it is now",
   description:
     "An Idempotency-Key restores once. Sent again after somebody has killed the flag again, it restores nothing and is " +
     "answered 409 `killed-since`, with who killed it under `supersededBy`.",
-  middleware: needs("editor"),
-  request: { params: targetingPath, query: waitQuery(0), ...body(z.strictObject({ reason: reason.optional() })) },
-  responses: { 200: json(outcome, "Restored"), ...problems },
+  role: "editor",
+  query: waitQuery(0),
+  withoutDatabase: true,
+  answer: outcome,
+  returns: "Restored",
+  example: {},
+  problems: { 404: ["unknown-flag"], 409: ["killed-since"] },
+  handle: (requested, c) => decide("restore", requested, c),
 });
 
-const propagation = createRoute({
+const readReceipt = operation({
+  id: "readReceipt",
   method: "get",
-  path: "/projects/{project}/environments/{environment}/propagation",
-  tags: ["environments"],
+  path: "/projects/{project}/environments/{environment}/receipts/{revision}",
+  params: { revision: whole(0) },
+  tag: "environments",
   summary: "The receipt of a revision: how many live clients have it",
-  middleware: needs("viewer"),
-  request: { params: environmentPath, query: z.object({ revision: whole(0) }) },
-  responses: { 200: json(receipt, "The receipt"), ...problems },
+  role: "viewer",
+  answer: receipt,
+  returns: "The receipt",
+  problems: { 404: ["unknown-revision"] },
+  handle: async (requested, c) => {
+    const { revision } = requested.path;
+    const known = await receiptOf(requested.env, await environmentOf(requested), revision);
+    if (known === null) throw new ApiError(404, "unknown-revision", `The hub does not remember revision ${revision}.`);
+    // It has no version: clients go on acknowledging.
+    c.header("etag", `"${await sha256(JSON.stringify(known))}"`);
+    return known;
+  },
 });
 
-export const killSwitch = resource()
-  .openapi(kill, async (c) =>
-    c.json(await decide(c, "kill", c.req.valid("json").reason, c.req.valid("query").wait), 200),
-  )
-  .openapi(restore, async (c) =>
-    c.json(await decide(c, "restore", c.req.valid("json").reason ?? "", c.req.valid("query").wait), 200),
-  )
-  .openapi(propagation, async (c) => {
-    const { revision } = c.req.valid("query");
-    const known = await readReceipt(c.env, await environmentOf(c), revision);
-    if (known === null) throw new ApiError(404, "unknown-revision", `The hub does not remember revision ${revision}.`);
-    return c.json(known, 200);
-  });
+export const killSwitch = [kill, restore, readReceipt];
 
-async function decide(c: AdminContext, action: "kill" | "restore", reason: string, waitMs: number) {
-  const { flag = "" } = c.req.param() as { flag?: string };
-  const environment = await environmentOf(c);
+type Path = { project: string; environment: string; flag: string };
+
+async function decide(
+  action: "kill" | "restore",
+  requested: Requested<Path, unknown, { wait: number }>,
+  c: AdminContext,
+) {
+  const { flag } = requested.path;
+  const environment = await environmentOf(requested);
   const names = { project: environment.project, environment: environment.environment };
   const key = idempotencyKey(c);
-  const request = { action, flag, reason, idempotencyKey: key, origin: { ...origin(c), ...names } };
+  const request = { action, flag, reason: c.var.reason ?? "", idempotencyKey: key, origin: { ...origin(c), ...names } };
   const done = await askHub(action, async () => {
     const hub = hubOf(c.env, environment);
-    return c.var.dryRun ? hub.wouldBeKilled({ ...request, idempotencyKey: null }) : hub.setKilled(request);
+    return c.var.dryRun ? hub.previewKill({ ...request, idempotencyKey: null }) : hub.setKilled(request);
   }).catch((error: unknown) => {
     console.error(
       JSON.stringify({ level: "error", message: `${action} failed`, flag, ...names, error: String(error) }),
@@ -116,21 +120,41 @@ async function decide(c: AdminContext, action: "kill" | "restore", reason: strin
   if (done.outcome !== "done") throw keyReused();
   const killed = done.killed && { by: done.killed.by, at: done.killed.at, reason: done.killed.reason };
   if (c.var.dryRun) {
-    const isKill = action === "kill";
-    const changes: Audited["changes"] = done.changed ? { killed: { from: !isKill, to: isKill } } : {};
-    throw new DryRun({ flag, environment: environment.environment, killed }, { changes, policies: [] });
+    const preview = await previewOf(requested.db, environment, flag, done.changed ? action : null);
+    throw new DryRun({ flag, environment: environment.environment, killed }, preview);
   }
   if ((killed !== null) !== (action === "kill")) throw decidedSince(action, flag, environment, done);
   if (done.replayed) c.header(REPLAYED, "true");
-  const way = await withReceipt(c.env, environment, delivered(environment, done.revision), waitMs);
+  const way = await withReceipt(c.env, environment, delivered(environment, done.revision), requested.query.wait);
   return {
     flag,
     environment: environment.environment,
     killed,
-    mirrored: done.mirrored ? (true as const) : ("pending" as const),
+    ...(!done.mirrored && { pending: true as const }),
     ...(done.replayed && { replayed: true as const }),
     ...way,
   };
+}
+
+/** `action` is null where the flag is already as it would be. Without D1 nobody can say who would move. */
+async function previewOf(
+  db: Database,
+  { id, environment }: EnvironmentName,
+  key: string,
+  action: "kill" | "restore" | null,
+): Promise<Preview> {
+  if (action === null) return { changes: {}, moved: [], share: 0, policies: [] };
+  const isKill = action === "kill";
+  const changes = { killed: { from: !isKill, to: isKill } };
+  const at = { environment, kind: "flag" as const, key };
+  const there = await documentsThere(db, id, { flags: [key], segments: [] }).catch(() => null);
+  const flag = there?.flags[key] ?? null;
+  if (flag === null) {
+    return { changes, moved: [{ ...at, rule: null, movements: "unknown" }], share: "unknown", policies: [] };
+  }
+  const [served, killed] = [flag, { ...flag, on: false }];
+  const moved = movedIn([{ ...at, before: isKill ? served : killed, after: isKill ? killed : served }]);
+  return { changes, moved, share: shareMoved(moved), policies: [] };
 }
 
 type Done = Extract<KillOutcome, { outcome: "done" }>;

@@ -1,12 +1,12 @@
 /** How answers show a flag, as such and as one environment serves it. */
 import type { Flag, Rule, Serve } from "@bunting/core";
-import { z } from "@hono/zod-openapi";
 import type { EnvironmentName } from "../../store/credentials.ts";
 import type { FlagRow } from "../../store/documents.ts";
 import type { KillRow } from "../../store/flags/flags.ts";
 import { condition, flagType, variation } from "../documents/schema.ts";
 import { shownServe } from "../documents/splits.ts";
-import { key, mistake, name, time } from "../http/contract.ts";
+import { key, name, pending, time, validationError } from "../http/contract.ts";
+import { z } from "../http/zod.ts";
 import { delivery } from "../write/hub-client.ts";
 
 export const flag = z
@@ -66,7 +66,7 @@ export const kill = z
     by: z.string(),
     at: time,
     reason: z.string(),
-    pending: z.literal(true).optional().openapi({ description: "D1 and the audit log have not been told yet" }),
+    pending,
   })
   .openapi("Kill");
 
@@ -93,7 +93,7 @@ export const targeting = z
 export const writtenTargeting = targeting
   .extend(delivery.shape)
   .extend({
-    warnings: z.array(mistake).optional().openapi({
+    warnings: z.array(validationError).optional().openapi({
       description: "What is legal and surely not meant: a rule that can never match, a split of less than everybody",
     }),
   })

@@ -9,15 +9,14 @@ import type { UndoOf } from "../../store/outbox/change.ts";
 import { LostRace } from "../../store/outbox/commit.ts";
 import type { FieldChange } from "../../store/schema/index.ts";
 import { difference, isEmpty } from "../documents/diff.ts";
-import { type Moved, movedBetween } from "../documents/impact.ts";
 import { follow, type Instruction } from "../documents/instructions.ts";
 import type { TargetingInput } from "../documents/schema.ts";
 import { fullSinceAfter } from "../documents/serves-one-variation.ts";
-import { rulesOf, serveOf, splitMistakes } from "../documents/splits.ts";
-import { serveAt, targetingOf, told } from "../documents/targeting.ts";
+import { rulesOf, serveOf, splitErrors } from "../documents/splits.ts";
+import { serveAt, targetingOf, withWeights } from "../documents/targeting.ts";
 import { undoOf } from "../documents/undo.ts";
-import { requireMeaning } from "../documents/validity.ts";
-import { mistaken } from "../http/validation-errors.ts";
+import { requireValid } from "../documents/validity.ts";
+import { invalid } from "../http/validation-errors.ts";
 import type { Plan } from "../write/plan.ts";
 import { etagMismatch, etagOf } from "../write/write.ts";
 import { shownTargeting } from "./representation.ts";
@@ -28,8 +27,8 @@ type Placed = { rule: string | null; serve: Serve };
 /** Fields that are laid over what is there, instructions that are followed on it, or one split exactly as it is to be. */
 export type TargetingEdit = { fields: Partial<TargetingInput> } | { instructions: Instruction[] } | { placed: Placed };
 
-/** What an edit would change: what an audit entry would say, who would be moved, and the whole flag. */
-export type Preview = { changes: Record<string, FieldChange>; moved: Moved[]; before: Flag; next: Flag };
+/** What an edit would change: what an audit entry would say, and the whole flag. */
+export type Preview = { changes: Record<string, FieldChange>; before: Flag; next: Flag };
 
 /** @throws ApiError 404, 409 where it is archived or an instruction has lost its object, 412, 400 for what would not work. */
 export async function planTargeting(
@@ -40,7 +39,7 @@ export async function planTargeting(
   now: number,
   /** The ETag that it must have, as If-Match sends it. */
   matches: (etag: string) => boolean = () => true,
-): Promise<Plan<ReturnType<typeof shownTargeting> & { warnings?: ReturnType<typeof requireMeaning> }> & Preview> {
+): Promise<Plan<ReturnType<typeof shownTargeting> & { warnings?: ReturnType<typeof requireValid> }> & Preview> {
   const named = namedIn(edit);
   // All that the new document can depend on: what the old one does, and what the edit names.
   const found = await closure(db, environment.id, { flags: [key, ...named.flags], segments: named.segments });
@@ -57,19 +56,17 @@ export async function planTargeting(
     throw etagMismatch(etag, { current, proposed });
   }
   const next = applied(before, edit);
-  const changes = difference(told(before), told(next));
-  const moved = movedBetween(before, next);
+  const changes = difference(withWeights(before), withWeights(next));
   if (isEmpty(changes)) {
-    return { status: 200, body: shownTargeting(environment, before, kill), etag, changes, moved, before, next: before };
+    return { status: 200, body: shownTargeting(environment, before, kill), etag, changes, before, next: before };
   }
   next.version = before.version + 1;
-  const warnings = requireMeaning({ kind: "flag", document: next }, found.ruleset);
+  const warnings = requireValid({ kind: "flag", document: next }, found.ruleset);
   return {
     status: 200,
     body: { ...shownTargeting(environment, next, kill), ...(warnings.length > 0 && { warnings }) },
     etag: etagOf(next.version),
     changes,
-    moved,
     before,
     next,
     write: {
@@ -171,9 +168,9 @@ function appliedIfPossible(before: Flag, edit: TargetingEdit): Flag {
 }
 
 function requireWeights(flag: Flag, { rules = [], fallthrough }: Partial<TargetingInput>): void {
-  const mistakes = [
-    ...rules.flatMap((rule, index) => splitMistakes(rule.serve, ["rules", index, "serve"], flag.variations)),
-    ...(fallthrough === undefined ? [] : splitMistakes(fallthrough, ["fallthrough"], flag.variations)),
+  const errors = [
+    ...rules.flatMap((rule, index) => splitErrors(rule.serve, ["rules", index, "serve"], flag.variations)),
+    ...(fallthrough === undefined ? [] : splitErrors(fallthrough, ["fallthrough"], flag.variations)),
   ];
-  if (mistakes.length > 0) throw mistaken("The weights do not fit the flag; each mistake is listed.", mistakes);
+  if (errors.length > 0) throw invalid("The weights do not fit the flag; each error is listed.", errors);
 }

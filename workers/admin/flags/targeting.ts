@@ -1,98 +1,146 @@
 /** How one environment serves a flag. */
 import { type Context, compile } from "@bunting/core";
-import { createRoute, z } from "@hono/zod-openapi";
+import type { Env } from "../../env.ts";
 import { notFound, unavailable } from "../../platform/problem.ts";
 import { addBigSegments } from "../../store/big-segments.ts";
 import type { EnvironmentName } from "../../store/credentials.ts";
 import { isDatabaseFailure } from "../../store/database.ts";
 import { closure, flagDocument } from "../../store/documents.ts";
 import { killedFlags } from "../../store/flags/flags.ts";
-import { instructions } from "../documents/instructions.ts";
+import { type Instruction, instructions } from "../documents/instructions.ts";
 import { targeting as targetingBody } from "../documents/schema.ts";
-import { needs } from "../http/access.ts";
-import type { AdminContext } from "../http/context.ts";
-import { body, json, problems, reason, resource, targetingPath, waitQuery } from "../http/contract.ts";
+import { waitQuery } from "../http/contract.ts";
+import { z } from "../http/zod.ts";
+import { operation } from "../operation.ts";
 import { catchUp, killsThere, withReceipt } from "../write/hub-client.ts";
-import { environmentNamed, environmentOf } from "../write/lookup.ts";
-import { type Asked, askedOf } from "../write/request.ts";
-import { etagOf, write } from "../write/write.ts";
+import { environmentOf } from "../write/lookup.ts";
+import type { Requested } from "../write/request.ts";
+import { etagOf, type Written } from "../write/write.ts";
 import { shownTargeting, targeting, writtenTargeting } from "./representation.ts";
 import { flagThere, planTargeting, type TargetingEdit } from "./targeting-edit.ts";
 
+const PATH = "/projects/{project}/flags/{flag}/environments/{environment}";
+
 type ShownTargeting = z.infer<typeof targeting>;
+type Path = { project: string; flag: string; environment: string };
 
-const path = "/projects/{project}/flags/{flag}/environments/{environment}" as const;
+const fieldsBody = targetingBody.partial();
+const wholeBody = targetingBody.partial({ prerequisites: true, targets: true, rules: true, trackExposures: true });
 
-const edit = { params: targetingPath, query: waitQuery(0) };
-const written = { 200: json(writtenTargeting, "The whole configuration, and its way to the clients"), ...problems };
-const becauseOf = z.strictObject({ reason: reason.optional() });
-const fieldsBody = targetingBody.partial().extend(becauseOf.shape);
-const wholeBody = targetingBody
-  .partial({ prerequisites: true, targets: true, rules: true, trackExposures: true })
-  .extend(becauseOf.shape);
-const instructionsBody = becauseOf.extend({ instructions });
+/** A plan of one flag's targeting, whichever way the edit was sent. */
+const planning =
+  <Body>(editOf: (body: Body) => TargetingEdit) =>
+  async (requested: Requested<Path, Body>, now: number) => {
+    const { db, path, body, matches } = requested;
+    return planTargeting(db, await environmentOf(requested), path.flag, editOf(body), now, matches);
+  };
 
-const read = createRoute({
+const planPatch = planning((fields: z.output<typeof fieldsBody>) => ({ fields }));
+const planPut = planning((body: z.output<typeof wholeBody>) => ({
+  fields: { prerequisites: [], targets: [], rules: [], trackExposures: false, ...body },
+}));
+const planInstructions = planning(({ instructions }: { instructions: Instruction[] }) => ({ instructions }));
+const planTurnOn = planning(() => ({ instructions: [{ kind: "turnOn" }] }));
+const planTurnOff = planning(() => ({ instructions: [{ kind: "turnOff" }] }));
+
+/** What every edit of a targeting has in common. */
+const edit = {
+  path: PATH,
+  tag: "targeting",
+  role: "editor",
+  query: waitQuery(0),
+  answer: writtenTargeting,
+  returns: "The whole configuration, and its way to the clients",
+  ifMatch: true,
+  respond,
+} as const;
+
+const PROBLEMS = { 403: ["approval-required"], 409: ["archived"], 413: ["ruleset-too-large"] } as const;
+
+const read = operation({
+  id: "readTargeting",
   method: "get",
-  path,
-  tags: ["targeting"],
+  path: PATH,
+  tag: "targeting",
   summary: "Read how an environment serves a flag",
-  middleware: needs("viewer"),
-  request: { params: targetingPath },
-  responses: { 200: json(targeting, "The configuration"), ...problems },
-});
-
-export const patch = createRoute({
-  method: "patch",
-  path,
-  tags: ["targeting"],
-  summary: "Change the fields that are sent",
-  middleware: needs("editor"),
-  request: { ...edit, ...body(fieldsBody) },
-  responses: written,
-});
-
-export const put = createRoute({
-  method: "put",
-  path,
-  tags: ["targeting"],
-  summary: "Replace the whole configuration; lists that are left out are emptied",
-  middleware: needs("editor"),
-  request: {
-    ...edit,
-    ...body(wholeBody),
+  role: "viewer",
+  answer: targeting,
+  returns: "The configuration",
+  handle: async (requested, c) => {
+    const environment = await environmentOf(requested);
+    const { flag, configuration, kill } = await flagThere(requested.db, environment, requested.path.flag);
+    c.header("etag", etagOf(configuration.version));
+    const shown = shownTargeting(environment, flagDocument(flag, configuration), kill);
+    return { ...shown, killed: await killedThere(requested.env, environment, shown) };
   },
-  responses: written,
 });
 
-export const instruct = createRoute({
+const patch = operation({
+  ...edit,
+  id: "updateTargeting",
+  method: "patch",
+  summary: "Change the fields that are sent",
+  body: fieldsBody,
+  example: {
+    on: true,
+    fallthrough: { split: { weights: { on: 10_000, off: 90_000 } } },
+    reason: "Ten percent",
+  },
+  problems: PROBLEMS,
+  plan: planPatch,
+  requestable: planPatch,
+});
+
+const put = operation({
+  ...edit,
+  id: "replaceTargeting",
+  method: "put",
+  summary: "Replace the whole configuration; lists that are left out are emptied",
+  body: wholeBody,
+  example: { on: true, offVariation: "off", fallthrough: { variation: "off" } },
+  problems: PROBLEMS,
+  plan: planPut,
+  requestable: planPut,
+});
+
+const instruct = operation({
+  ...edit,
+  id: "editTargeting",
   method: "post",
-  path: `${path}/instructions`,
-  tags: ["targeting"],
+  path: `${PATH}/instructions`,
   summary: "Change what is meant to be changed, whatever else has changed meanwhile",
-  middleware: needs("editor"),
-  request: { ...edit, ...body(instructionsBody) },
-  responses: written,
+  body: z.strictObject({ instructions }),
+  example: {
+    instructions: [{ kind: "addTargets", variation: "on", values: ["user-1"] }],
+    reason: "Their tester",
+  },
+  problems: { ...PROBLEMS, 409: ["archived", "rule-gone", "rule-exists"] },
+  plan: planInstructions,
+  requestable: planInstructions,
 });
 
-export const turnOn = createRoute({
+const turnOn = operation({
+  ...edit,
+  id: "turnFlagOn",
   method: "post",
-  path: `${path}/on`,
-  tags: ["targeting"],
+  path: `${PATH}/on`,
   summary: "Turn a flag on",
-  middleware: needs("editor"),
-  request: { ...edit, ...body(becauseOf) },
-  responses: written,
+  example: { reason: "Launch" },
+  problems: PROBLEMS,
+  plan: planTurnOn,
+  requestable: planTurnOn,
 });
 
-export const turnOff = createRoute({
+const turnOff = operation({
+  ...edit,
+  id: "turnFlagOff",
   method: "post",
-  path: `${path}/off`,
-  tags: ["targeting"],
+  path: `${PATH}/off`,
   summary: "Turn a flag off: an ordinary edit, unlike a kill",
-  middleware: needs("editor"),
-  request: { ...edit, ...body(becauseOf) },
-  responses: written,
+  example: {},
+  problems: PROBLEMS,
+  plan: planTurnOff,
+  requestable: planTurnOff,
 });
 
 const context = z
@@ -105,103 +153,70 @@ const context = z
     },
   );
 
-const evaluate = createRoute({
+const evaluate = operation({
+  id: "evaluateFlag",
   method: "post",
-  path: `${path}/evaluate`,
-  tags: ["targeting"],
+  path: `${PATH}/evaluate`,
+  tag: "targeting",
   summary: "What a context is served, and why",
-  middleware: needs("viewer"),
-  request: { params: targetingPath, ...body(z.strictObject({ context })) },
-  responses: {
-    200: json(
-      z.object({
-        value: z.unknown(),
-        variation: z.string().nullable(),
-        reason: z.string(),
-        ruleId: z.string().optional(),
-        ruleIndex: z.number().int().optional(),
-        prerequisite: z.string().optional(),
-        errorCode: z.string().optional(),
-        flagVersion: z.number().int(),
-        bucket: z.number().int().optional(),
-      }),
-      "The decision",
-    ),
-    ...problems,
-  },
-});
-
-export const targetings = resource()
-  .openapi(read, async (c) => {
-    const environment = await environmentOf(c);
-    const { flag, configuration, kill } = await flagThere(c.var.db, environment, c.req.valid("param").flag);
-    c.header("etag", etagOf(configuration.version));
-    const shown = shownTargeting(environment, flagDocument(flag, configuration), kill);
-    return c.json({ ...shown, killed: await killedThere(c, environment, shown) }, 200);
-  })
-  .openapi(patch, async (c) => c.json(await edited(c, planPatch, c.req.valid("json"), c.req.valid("query")), 200))
-  .openapi(put, async (c) => c.json(await edited(c, planPut, c.req.valid("json"), c.req.valid("query")), 200))
-  .openapi(instruct, async (c) =>
-    c.json(await edited(c, planInstructions, c.req.valid("json"), c.req.valid("query")), 200),
-  )
-  .openapi(turnOn, async (c) => c.json(await edited(c, planTurnOn, c.req.valid("json"), c.req.valid("query")), 200))
-  .openapi(turnOff, async (c) => c.json(await edited(c, planTurnOff, c.req.valid("json"), c.req.valid("query")), 200))
-  .openapi(evaluate, async (c) => {
-    const { flag: key } = c.req.valid("param");
-    const environment = await environmentOf(c);
+  role: "viewer",
+  body: z.strictObject({ context }),
+  answer: z.object({
+    value: z.unknown(),
+    variation: z.string().nullable(),
+    reason: z.string(),
+    ruleId: z.string().optional(),
+    ruleIndex: z.number().int().optional(),
+    prerequisite: z.string().optional(),
+    errorCode: z.string().optional(),
+    flagVersion: z.number().int(),
+    bucket: z.number().int().optional(),
+  }),
+  returns: "The decision",
+  isRead: true,
+  example: { context: { targetingKey: "user-1", plan: "pro" } },
+  takesAnyJson: true,
+  handle: async (requested) => {
+    const { env, db, path, body } = requested;
+    const { flag: key } = path;
+    const environment = await environmentOf(requested);
     const [found, mirrored, kills] = await Promise.all([
-      closure(c.var.db, environment.id, { flags: [key], segments: [] }),
-      killedFlags(c.var.db, environment.id),
-      killsThere(c.env, environment),
+      closure(db, environment.id, { flags: [key], segments: [] }),
+      killedFlags(db, environment.id),
+      killsThere(env, environment),
     ]);
     const killed = kills === null ? mirrored : new Set(Object.keys(kills.killed));
     if (found === null || !Object.hasOwn(found.ruleset.flags, key)) throw notFound(`The flag ${key}`);
     for (const flag of Object.values(found.ruleset.flags)) flag.killed = killed.has(flag.key);
     const evaluator = compile(found.ruleset);
-    await addBigSegments(c.var.db, c.env.SEGMENTS_BUCKET, evaluator).catch((error: unknown) => {
+    await addBigSegments(db, env.SEGMENTS_BUCKET, evaluator).catch((error: unknown) => {
       if (isDatabaseFailure(error)) throw error;
       throw unavailable("The filters of big segments cannot be read at the moment.");
     });
-    return c.json(evaluator.evaluate(key, c.req.valid("json").context as Context, null), 200);
-  });
+    return evaluator.evaluate(key, body.context as Context, null);
+  },
+});
 
-type TargetingPath = z.infer<typeof targetingPath>;
+export const targetings = [read, patch, put, instruct, turnOn, turnOff, evaluate];
 
-const planning =
-  <Body>(editOf: (body: Body) => TargetingEdit) =>
-  async (asked: Asked<TargetingPath, Body>, now: number) =>
-    planTargeting(asked.db, await environmentNamed(asked), asked.path.flag, editOf(asked.body), now, asked.matches);
-
-type Sent<Schema extends z.ZodType> = z.output<Schema>;
-export const planPatch = planning(({ reason: _, ...fields }: Sent<typeof fieldsBody>) => ({ fields }));
-export const planPut = planning(({ reason: _, ...fields }: Sent<typeof wholeBody>) => ({
-  fields: { prerequisites: [], targets: [], rules: [], trackExposures: false, ...fields },
-}));
-export const planInstructions = planning(({ instructions }: Sent<typeof instructionsBody>) => ({ instructions }));
-export const planTurnOn = planning(() => ({ instructions: [{ kind: "turnOn" }] }));
-export const planTurnOff = planning(() => ({ instructions: [{ kind: "turnOff" }] }));
-
-async function edited<Body extends { reason?: string | undefined }>(
-  c: AdminContext,
-  planned: ReturnType<typeof planning<Body>>,
-  body: Body,
-  { wait }: { wait: number },
+async function respond(
+  { body, deliveries }: Written<ShownTargeting>,
+  requested: Requested<Path, unknown, { wait: number }>,
 ) {
-  const asked = askedOf(c, c.req.param() as TargetingPath, body);
-  const environment = await environmentOf(c);
-  const done = await write(c, (now) => planned(asked, now), body.reason);
-  const way = done.deliveries[environment.environment] ?? (await catchUp(c.env, environment));
-  const killed = await killedThere(c, environment, done.body);
-  return { ...done.body, killed, ...(await withReceipt(c.env, environment, way, wait)) };
+  const { env, query } = requested;
+  const environment = await environmentOf(requested);
+  const way = deliveries[environment.environment] ?? (await catchUp(env, environment));
+  const killed = await killedThere(env, environment, body);
+  return { ...body, killed, ...(await withReceipt(env, environment, way, query.wait)) };
 }
 
 /** The hub's word on a kill; D1's, as `shown` has it, where the hub does not answer. */
 async function killedThere(
-  c: AdminContext,
+  env: Env,
   environment: EnvironmentName,
   shown: ShownTargeting,
 ): Promise<ShownTargeting["killed"]> {
-  const kills = await killsThere(c.env, environment);
+  const kills = await killsThere(env, environment);
   if (kills === null) return shown.killed;
   const state = Object.hasOwn(kills.killed, shown.flag) ? kills.killed[shown.flag] : undefined;
   if (state === undefined) return null;

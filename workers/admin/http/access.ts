@@ -1,10 +1,9 @@
 /** Who asks, how often, and what they may touch. 403 comes before looking anything up: it never tells what exists. */
-import type { MiddlewareHandler } from "hono";
 import { forbidden, tooMany, unauthenticated, unavailable } from "../../platform/problem.ts";
 import { takeTokens } from "../../platform/rate-limit.ts";
 import { findToken, sha256 } from "../../store/credentials.ts";
 import { ROLES, type Role, type Scope } from "../../store/schema/index.ts";
-import type { AdminContext, AdminEnv, Caller } from "./context.ts";
+import type { AdminContext, Caller } from "./context.ts";
 
 const BOOTSTRAP: Caller = {
   id: "bootstrap",
@@ -15,28 +14,30 @@ const BOOTSTRAP: Caller = {
   bootstrap: true,
 };
 
-/** A kill answers while D1 is down, and no limit of ours may delay one. */
-export const isKillSwitch = (c: AdminContext) =>
-  c.req.method === "POST" && /\/environments\/[^/]+\/(kill|restore)$/.test(c.req.path);
+/** What an operation says of who may do it. */
+export type Reach = "path" | "own" | "part";
+type Access = { role: Role; reach: Reach; bootstrap?: boolean; withoutDatabase?: boolean };
 
-export const authenticate: MiddlewareHandler<AdminEnv> = async (c, next) => {
+/** `operation`: null where the path is none of ours. @throws ApiError 401, 403, 429. A kill is delayed by no limit. */
+export async function authenticate(c: AdminContext, operation: Access | null): Promise<void> {
   const secret = /^Bearer +(\S+)$/i.exec(c.req.header("authorization") ?? "")?.[1];
   if (secret === undefined) throw unauthenticated("Send an API token: Authorization: Bearer bnt_api_…");
-  const caller = (await bootstrapCaller(c, secret)) ?? (await tokenCaller(c, secret));
+  const isBootstrap = await isBootstrapSecret(c, secret);
+  if (isBootstrap && operation?.bootstrap !== true) {
+    throw forbidden("The bootstrap secret may create API tokens and nothing else.");
+  }
+  const caller = isBootstrap ? BOOTSTRAP : await tokenCaller(c, secret);
   c.set("caller", caller);
-  if (!isKillSwitch(c)) await limitRate(c, caller);
-  await next();
-};
+  if (operation?.withoutDatabase !== true) await limitRate(c, caller);
+}
 
-async function bootstrapCaller(c: AdminContext, secret: string): Promise<Caller | null> {
+async function isBootstrapSecret(c: AdminContext, secret: string): Promise<boolean> {
   const expected = c.env.BOOTSTRAP_TOKEN;
-  if (expected === undefined || expected === "") return null;
+  if (expected === undefined || expected === "") return false;
   const bytes = new TextEncoder();
   // Hashed first: equal lengths are what the comparison in constant time asks for.
   const [given, wanted] = await Promise.all([sha256(secret), sha256(expected)]);
-  if (!crypto.subtle.timingSafeEqual(bytes.encode(given), bytes.encode(wanted))) return null;
-  if (c.req.method === "POST" && /\/tokens$/.test(c.req.path)) return BOOTSTRAP;
-  throw forbidden("The bootstrap secret may create API tokens and nothing else.");
+  return crypto.subtle.timingSafeEqual(bytes.encode(given), bytes.encode(wanted));
 }
 
 async function tokenCaller(c: AdminContext, secret: string): Promise<Caller> {
@@ -67,21 +68,19 @@ async function limitRate(c: AdminContext, caller: Caller): Promise<void> {
 }
 
 /**
- * A route's right. What it reaches is read from its path: an environment, a project as a whole, or, for routes of no
- * project, everything there is (`reach: "own"` for those whose answer is itself limited to the scope; `"part"` for those of a
- * project that look at the environment themselves).
+ * What an operation reaches is read from its path: an environment, a project as a whole, or, where it names no project,
+ * everything there is. `"own"` is for an operation whose answer is itself limited to the scope, `"part"` for one of a project
+ * that looks at the environment itself.
+ * @throws ApiError 403
  */
-export const needs =
-  (role: Role, reach: "path" | "own" | "part" = "path"): MiddlewareHandler<AdminEnv> =>
-  async (c, next) => {
-    const { caller } = c.var;
-    if (ROLES.indexOf(caller.role) < ROLES.indexOf(role)) {
-      throw forbidden(`This needs the role ${role}; the token has the role ${caller.role}.`);
-    }
-    const { project, environment } = c.req.param() as { project?: string; environment?: string };
-    if (reach !== "own") requireScope(caller.scope, project, environment, reach === "part" || role === "viewer");
-    await next();
-  };
+export function authorize(c: AdminContext, { role, reach }: Access): void {
+  const { caller } = c.var;
+  if (ROLES.indexOf(caller.role) < ROLES.indexOf(role)) {
+    throw forbidden(`This needs the role ${role}; the token has the role ${caller.role}.`);
+  }
+  const { project, environment } = c.req.param() as { project?: string; environment?: string };
+  if (reach !== "own") requireScope(caller.scope, project, environment, reach === "part" || role === "viewer");
+}
 
 /** For what only the request's body or a row names. @throws ApiError 403 */
 export function requireScope(

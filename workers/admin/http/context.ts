@@ -23,6 +23,8 @@ export type AdminEnv = {
     db: Database;
     caller: Caller;
     dryRun: boolean;
+    /** Why, for the audit log: of the body or of the header `X-Bunting-Reason`. */
+    reason?: string | undefined;
     once?: OnceOnly;
   };
 };

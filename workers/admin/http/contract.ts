@@ -1,59 +1,22 @@
-/** What every resource's routes are made of: the app they hang on, and the shapes that repeat. */
+/** The shapes that operations have in common. */
 
 import { isKey, KEY_PATTERN } from "@bunting/core";
-import { OpenAPIHono, z } from "@hono/zod-openapi";
 import { MAX_DESCRIPTION, MAX_NAME, MAX_REASON, MAX_WAIT_MS } from "../limits.ts";
-import type { AdminEnv } from "./context.ts";
-import { declared } from "./query.ts";
-import { mistaken, mistakesOf } from "./validation-errors.ts";
+import { z } from "./zod.ts";
 
-/** Every route that is hung on it is declared: its query is checked, and `?dryRun` is part of it where it writes. */
-export function resource() {
-  const app = new OpenAPIHono<AdminEnv>({
-    strict: false,
-    defaultHook: (result) => {
-      if (result.success) return;
-      const mistakes = mistakesOf(result.error.issues, result.target === "json" ? "" : `${result.target}:`);
-      throw mistaken("The request has mistakes; each is listed with its place.", mistakes);
-    },
-  });
-  const register = app.openapi;
-  app.openapi = ((route, handler, hook) => register(declared(route), handler, hook)) as typeof register;
-  return app;
-}
+export const validationError = z.object({ pointer: z.string(), code: z.string(), message: z.string() });
 
-export const mistake = z.object({ pointer: z.string(), code: z.string(), message: z.string() });
-
-const problem = z
+export const problem = z
   .object({
     type: z.string(),
     title: z.string(),
     status: z.number().int(),
     code: z.string(),
     detail: z.string(),
-    errors: z.array(mistake).optional(),
+    errors: z.array(validationError).optional(),
     correlationId: z.string(),
   })
-  .openapi("Problem", { description: "RFC 9457. `errors` lists each mistake with a JSON pointer into the body." });
-
-const problemContent = { "application/problem+json": { schema: problem } };
-
-/** Every route can fail in these ways; each answer says how with its `code`. */
-export const problems = {
-  400: { description: "The request has mistakes; each is listed with its place", content: problemContent },
-  "4XX": { description: "The request cannot be done", content: problemContent },
-  "5XX": { description: "Not possible now; Retry-After says when to try again", content: problemContent },
-} as const;
-
-export const json = <T extends z.ZodType>(schema: T, description: string) => ({
-  description,
-  content: { "application/json": { schema } },
-});
-
-/** A body that must be there. */
-export const body = <T extends z.ZodType>(schema: T) => ({
-  body: { required: true, content: { "application/json": { schema } } },
-});
+  .openapi("Problem", { description: "RFC 9457. `errors` lists each error with a JSON pointer into the body." });
 
 export const key = z
   .string()
@@ -65,11 +28,10 @@ export const reason = z.string().trim().min(1).max(MAX_REASON);
 /** Epoch milliseconds. */
 export const time = z.number().int().openapi({ example: 1_760_000_000_000 });
 
-const parameter = z.string().min(1);
-export const projectPath = z.object({ project: parameter });
-export const environmentPath = projectPath.extend({ environment: parameter });
-export const flagPath = projectPath.extend({ flag: parameter });
-export const targetingPath = flagPath.extend({ environment: parameter });
+/** Of whatever is decided and not everywhere yet: a change on its way to the clients, a kill on its way to D1 and the log. */
+export const pending = z.literal(true).optional().openapi({
+  description: "It is decided, and has not arrived everywhere yet. It arrives by itself.",
+});
 
 /** A number in a path or a query, which have only text. */
 export const whole = (min: number, max = Number.MAX_SAFE_INTEGER) =>
@@ -100,3 +62,6 @@ export const waitQuery = (byDefault: number) =>
   });
 
 export const BASE_PATH = "/api/v1";
+
+/** Of the parameters in a path such as `/projects/{project}`. */
+export const namesIn = (path: string): string[] => [...path.matchAll(/\{(\w+)\}/g)].map(([, name]) => name!);

@@ -69,7 +69,7 @@ type Components = Record<string, Record<string, Schema>>;
 
 function article(one: Operation & { method: string; path: string }, base: string, components: Components) {
   const parameters = (one.parameters ?? []).map((given) =>
-    "$ref" in given ? (components.parameters?.[given.$ref.split("/").at(-1) ?? ""] as unknown as Parameter) : given,
+    "$ref" in given ? (components.parameters?.[given.$ref.split("/").at(-1) ?? ""] as Parameter) : given,
   );
   const [type, content] = Object.entries(one.requestBody?.content ?? {})[0] ?? [];
   return html`<article id="${one.operationId}">
@@ -87,13 +87,13 @@ ${content.example === undefined ? "" : html`<p>For example:</p><pre>${text(conte
 }
 <h4>Answers</h4>
 <table>${Object.entries(one.responses).map(
-    ([status, { description, content: told }]) => html`<tr><td>${status}</td><td>${description}</td>
-<td>${status < "4" && told !== undefined ? shape(Object.values(told)[0]?.schema ?? {}) : ""}</td></tr>`,
+    ([status, { description, content: sent }]) => html`<tr><td>${status}</td><td>${description}</td>
+<td>${status < "4" && sent !== undefined ? shape(Object.values(sent)[0]?.schema ?? {}) : ""}</td></tr>`,
   )}</table>
 </article>`;
 }
 
-/** A shape with a name is told once, at the end. */
+/** A shape with a name is described once, at the end. */
 function shape(schema: Schema) {
   const name = nameIn(schema);
   if (name !== null) return html`<p><a href="#shape-${name}">${name}</a></p>`;
@@ -104,7 +104,7 @@ const nameIn = ({ $ref }: Schema) => (typeof $ref === "string" ? ($ref.split("/"
 
 function brief({ type, enum: values, minimum, maximum, default: byDefault }: Schema): string {
   const range = minimum === undefined ? "" : ` ${String(minimum)}…${String(maximum ?? "")}`;
-  const usual = byDefault === undefined ? "" : `, ${String(byDefault)} unless told`;
+  const usual = byDefault === undefined ? "" : `, ${String(byDefault)} by default`;
   return `${Array.isArray(values) ? values.join(" | ") : String(type ?? "")}${range}${usual}`;
 }
 

@@ -1,29 +1,42 @@
 /** Idempotency-Key: the first answer is committed with its write, and given again to whoever repeats the request. */
-import type { MiddlewareHandler } from "hono";
 import { D1_MS, within } from "../../platform/deadline.ts";
 import { ApiError, badRequest } from "../../platform/problem.ts";
 import { sha256 } from "../../store/credentials.ts";
 import { completeAnswer, findAnswer } from "../../store/idempotency.ts";
 import type { IdempotencyRecord } from "../../store/outbox/change.ts";
-import { isKillSwitch } from "./access.ts";
-import { isUpload } from "./body.ts";
-import type { AdminContext, AdminEnv, OnceOnly } from "./context.ts";
+import type { AdminContext, OnceOnly } from "./context.ts";
 
 export const REPLAYED = "idempotency-replayed";
 
-export const onceOnly: MiddlewareHandler<AdminEnv> = async (c, next) => {
+type Repeatable = { isWrite: boolean; withoutDatabase?: boolean; upload?: object };
+
+/** `answer` makes the request's first answer. An upload keeps none; the hub itself remembers a kill's key. */
+export async function answerOnce(
+  c: AdminContext,
+  { isWrite, withoutDatabase, upload }: Repeatable,
+  text: string,
+  answer: () => Promise<Response>,
+): Promise<Response> {
   const key = idempotencyKey(c);
-  // The hub keeps a kill's key itself: nothing on that path asks D1.
-  if (key === null || c.req.method === "GET" || c.var.dryRun || isKillSwitch(c) || isUpload(c)) return next();
+  if (key === null || !isWrite || c.var.dryRun || withoutDatabase === true || upload !== undefined) return answer();
   const tokenId = c.var.caller.id;
-  const requestHash = await sha256(`${c.req.method} ${c.req.path}\n${await c.req.text()}`);
+  const requestHash = await sha256(`${c.req.method} ${c.req.path} ${queryOf(c)}\n${text}`);
   const once: OnceOnly = { tokenId, key, requestHash, incomplete: false };
   c.set("once", once);
   const earlier = await within(findAnswer(c.var.db, tokenId, key), D1_MS, "reading");
   if (earlier !== undefined) return replay(earlier, once);
-  await next();
-  if (once.incomplete) await completeAnswer(c.var.db, tokenId, key, await c.res.clone().text()).catch(() => {});
-};
+  const answered = await answer();
+  if (once.incomplete) await completeAnswer(c.var.db, tokenId, key, await answered.clone().text()).catch(() => {});
+  return answered;
+}
+
+/** `wait` changes when it is answered, and not what is done. */
+function queryOf(c: AdminContext): string {
+  const parameters = new URL(c.req.url).searchParams;
+  parameters.delete("wait");
+  parameters.sort();
+  return parameters.toString();
+}
 
 export function idempotencyKey(c: AdminContext): string | null {
   const key = c.req.header("idempotency-key") ?? null;

@@ -1,123 +1,150 @@
-/** The OpenAPI document: the shapes of the routes, and what holds for many of them without each saying so. */
-
+/** The OpenAPI document: what operations declare, and what holds for many of them without each saying so. */
+import { OpenAPIRegistry, OpenApiGeneratorV31, type RouteConfig } from "@asteasolutions/zod-to-openapi";
 import { MAX_REASON } from "../limits.ts";
-import { BASE_PATH, type resource } from "./contract.ts";
-import { isWrite, operations, pathExamples } from "./openapi-operations.ts";
+import type { Operation } from "../operation.ts";
+import { BASE_PATH, namesIn, problem } from "./contract.ts";
+import { z } from "./zod.ts";
 
-type App = ReturnType<typeof resource>;
-type Document = ReturnType<App["getOpenAPI31Document"]>;
-type Item = NonNullable<Document["paths"]>[string];
-type Described = NonNullable<Item["get"]>;
+type Document = ReturnType<OpenApiGeneratorV31["generateDocument"]>;
+type Responses = RouteConfig["responses"];
+type Codes = Partial<Record<number, readonly string[]>>;
 
-const METHODS = ["get", "put", "post", "patch", "delete"] as const;
-type Method = (typeof METHODS)[number];
+/** What stands in a path, in the examples. */
+const pathExamples: Record<string, string> = {
+  project: "demo",
+  environment: "production",
+  flag: "new-checkout",
+  segment: "beta-testers",
+  member: "user-1",
+  policy: "payments",
+};
 
-/** `now` is for examples of what is to come. */
-export function describe(app: App, now: number): Document {
-  const document = app.getOpenAPI31Document({
+/** `now` is for examples of what is to come; `preview`: what an answer to `?dryRun=true` has beside. */
+export function describe(operations: readonly Operation[], preview: z.ZodType, now: number): Document {
+  const registry = new OpenAPIRegistry();
+  registry.registerComponent("securitySchemes", "token", { type: "http", scheme: "bearer" });
+  registry.register("Problem", problem);
+  for (const operation of operations) registry.registerPath(entryOf(operation, preview, now));
+  const document = new OpenApiGeneratorV31(registry.definitions).generateDocument({
     openapi: "3.1.0",
     info: { title: "Bunting", version: "1", description: "The management plane: projects, flags, targeting, keys." },
     servers: [{ url: BASE_PATH }],
     security: [{ token: [] }],
   });
-  for (const [path, item] of Object.entries(document.paths ?? {})) {
-    for (const method of METHODS) {
-      const described = item[method];
-      if (described !== undefined) complete(described, method, path, now);
-    }
-  }
   const components = { ...document.components, parameters: sharedHeaders, headers: answerHeaders };
-  return { ...document, components } as Document;
+  return { ...document, components };
 }
 
-function complete(described: Described, method: Method, path: string, now: number): void {
-  const { name, example, problems, ifMatch } = operations[`${method.toUpperCase()} ${path}`] ?? {};
-  const writes = isWrite(method, path);
-  const guarded = writes && (ifMatch ?? method !== "post");
-  described.operationId ??= name ?? nameOf(method, path);
-  const headers = ["X-Correlation-Id", ...(writes ? ["Idempotency-Key", "X-Bunting-Reason"] : [])];
-  if (guarded) headers.push("If-Match");
-  described.parameters = [
-    ...(described.parameters ?? []).map((one) =>
-      "in" in one && one.in === "path" && pathExamples[one.name] !== undefined
-        ? { ...one, example: pathExamples[one.name] }
-        : one,
-    ),
-    ...headers.map((header) => ({ $ref: `#/components/parameters/${header}` })),
-  ];
-  const body = described.requestBody;
-  if (example !== undefined && body !== undefined && "content" in body) {
-    const [content] = Object.values(body.content);
-    if (content !== undefined) content.example = typeof example === "function" ? example(now) : example;
-  }
-  if (writes) describeDryRun(described);
-  answers(described, sharedProblems(method, path, guarded, writes), problems ?? {}, writes);
-}
-
-/** What a write answers, as far as it is known before it is made, and under `dryRun` what would change. */
-function describeDryRun(described: Described): void {
-  const responses = described.responses as Record<string, { description: string; content?: Content }>;
-  const [status = "200", response] = Object.entries(responses).find(([one]) => one.startsWith("2")) ?? [];
-  const schema = response?.content?.["application/json"]?.schema;
-  const isElse = status !== "200";
-  const dryRun = {
-    type: "object",
-    properties: { dryRun: { $ref: "#/components/schemas/DryRun" } },
-    ...(isElse && { required: ["dryRun"] }),
-  };
-  responses[200] = {
-    description: isElse ? "Only for `?dryRun=true`: what would be" : (response?.description ?? ""),
-    content: { "application/json": { schema: schema === undefined ? dryRun : { allOf: [schema, dryRun] } } },
+function entryOf(operation: Operation, preview: z.ZodType, now: number): RouteConfig {
+  const { id, method, path, tag, summary, description, isWrite, ifMatch, parameters } = operation;
+  const headers = ["X-Correlation-Id", ...(isWrite ? ["Idempotency-Key", "X-Bunting-Reason"] : [])];
+  if (ifMatch) headers.push("If-Match");
+  return {
+    operationId: id,
+    method,
+    path,
+    tags: [tag],
+    summary,
+    ...(description !== undefined && { description }),
+    parameters: headers.map((header) => ({ $ref: `#/components/parameters/${header}` })),
+    request: { params: paramsWithExamples(operation), query: parameters, ...bodyOf(operation, now) },
+    responses: { ...answers(operation, preview), ...problems(operation) },
   };
 }
 
-type Content = Record<string, { schema: object }>;
+function paramsWithExamples({ params, path }: Operation): z.ZodObject {
+  const named = namesIn(path).map((name) => {
+    const schema: z.ZodType = params.shape[name];
+    const example = pathExamples[name];
+    return [name, example === undefined ? schema : schema.openapi({ param: { example } })] as const;
+  });
+  return z.object(Object.fromEntries(named));
+}
 
-/** Of each status that can come, the codes that it comes with. */
-function answers(described: Described, shared: Codes, own: Codes, writes: boolean): void {
-  const responses: Record<string, object> = {};
-  for (const [status, response] of Object.entries(described.responses ?? {})) {
-    if (/^[45]/.test(status)) continue;
-    const tagged = response as { headers?: object; content?: Record<string, object> };
-    // A schema would be that of the whole body, which is many lines of JSON and not JSON.
-    if (tagged.content?.["application/x-ndjson"]) tagged.content["application/x-ndjson"] = {};
-    responses[status] = {
-      ...response,
-      headers: {
-        ...tagged.headers,
-        ...header("X-Correlation-Id"),
-        ...header("ETag"),
-        ...(writes && header("Idempotency-Replayed")),
+function bodyOf({ body, upload, example, isWrite, method }: Operation, now: number): RouteConfig["request"] {
+  const sent = typeof example === "function" ? example(now) : example;
+  const media = sent === undefined ? {} : { example: sent };
+  if (upload !== undefined) {
+    const { description, types } = upload;
+    const lines = z.string().openapi({ description: "One member a line" });
+    return {
+      body: {
+        required: true,
+        description,
+        content: Object.fromEntries(types.map((type) => [type, { schema: lines, ...media }])),
       },
     };
   }
-  for (const status of new Set([...Object.keys(shared), ...Object.keys(own)].map(Number))) {
-    responses[status] = problem(status, [...(shared[status] ?? []), ...(own[status] ?? [])]);
-  }
-  described.responses = responses;
-}
-
-type Codes = Partial<Record<number, readonly string[]>>;
-
-function sharedProblems(method: Method, path: string, guarded: boolean, writes: boolean): Codes {
-  const kills = /\/(kill|restore)$/.test(path);
+  // All that a DELETE can say is its reason, which its header says as well.
+  if (body === null || (isWrite && method === "delete")) return {};
   return {
-    400: ["invalid-request"],
-    401: ["unauthenticated"],
-    403: ["forbidden"],
-    ...(path.includes("{") && { 404: ["not-found"] }),
-    ...(guarded && { 412: ["etag-mismatch"] }),
-    ...(method !== "get" && { 413: ["body-too-large"], 415: ["unsupported-media-type"] }),
-    ...(writes && { 422: ["idempotency-key-reused"] }),
-    ...(!kills && { 429: ["too-many-requests"] }),
-    500: ["internal-error"],
-    503: ["unavailable"],
+    body: { required: isRequired(method, body), content: { "application/json": { schema: body, ...media } } },
   };
 }
 
+/** A PATCH or a PUT without a body is more likely an error than a wish to change nothing. */
+const isRequired = (method: string, body: z.ZodType) =>
+  method === "patch" || method === "put" || !body.safeParse({}).success;
+
+/** What a write answers, as far as it is known before it is made, and under `preview` what it would do. */
+function answers({ status, answer, answerType, returns, isWrite }: Operation, preview: z.ZodType): Responses {
+  const type = answerType ?? "application/json";
+  const headers = {
+    ...header("X-Correlation-Id"),
+    ...header("ETag"),
+    ...(isWrite && header("Idempotency-Replayed")),
+  };
+  const answered = (description: string, schema: z.ZodType | null) => ({
+    description,
+    headers,
+    // Where it is many lines of JSON, a schema would be that of the whole.
+    ...(schema !== null && { content: { [type]: type === "application/json" ? { schema } : {} } }),
+  });
+  if (!isWrite) return { [status]: answered(returns, answer ?? z.string()) };
+  if (status === 200 && answer !== null) {
+    return {
+      200: answered(returns, hasPreview(answer) ? answer : answer.and(z.object({ preview: preview.optional() }))),
+    };
+  }
+  const would = answer !== null && hasPreview(answer) ? answer : z.object({ preview });
+  return {
+    [status]: answered(returns, answer),
+    200: answered(
+      "Only for `?dryRun=true`: what would be",
+      answer === null || would === answer ? would : answer.and(would),
+    ),
+  };
+}
+
+/** What is planned for later has a preview whether it is a dry run or not. */
+const hasPreview = (answer: z.ZodType) => answer instanceof z.ZodObject && Object.hasOwn(answer.shape, "preview");
+
+/** Of each status that can come, the codes that it comes with. */
+function problems(operation: Operation): Responses {
+  const shared = sharedProblems(operation);
+  const own = operation.problems ?? {};
+  const statuses = new Set([...Object.keys(shared), ...Object.keys(own)].map(Number));
+  return Object.fromEntries(
+    [...statuses].map((status) => [status, problemOf(status, [...(shared[status] ?? []), ...(own[status] ?? [])])]),
+  );
+}
+
+const sharedProblems = ({ method, path, ifMatch, isWrite, withoutDatabase }: Operation): Codes => ({
+  400: ["invalid-request"],
+  401: ["unauthenticated"],
+  403: ["forbidden"],
+  ...(path.includes("{") && { 404: ["not-found"] }),
+  ...(ifMatch && { 412: ["etag-mismatch"] }),
+  ...(method !== "get" && { 413: ["body-too-large"], 415: ["unsupported-media-type"] }),
+  ...(isWrite && { 422: ["idempotency-key-reused"] }),
+  ...(withoutDatabase !== true && { 429: ["too-many-requests"] }),
+  500: ["internal-error"],
+  503: ["unavailable"],
+});
+
 const header = (name: string) => ({ [name]: { $ref: `#/components/headers/${name}` } });
 
-const problem = (status: number, codes: readonly string[]) => ({
+const problemOf = (status: number, codes: readonly string[]) => ({
   description: codes.join(", "),
   headers: {
     ...header("X-Correlation-Id"),
@@ -130,36 +157,28 @@ const problem = (status: number, codes: readonly string[]) => ({
       schema: {
         allOf: [
           { $ref: "#/components/schemas/Problem" },
-          {
-            type: "object",
-            properties: { status: { const: status }, code: { enum: codes } },
-          },
+          { type: "object" as const, properties: { status: { const: status }, code: { enum: [...codes] } } },
         ],
       },
     },
   },
 });
 
-const text = { type: "string" };
-const inHeader = (name: string, description: string, schema: object = text) => ({
-  [name]: { name, in: "header", required: false, description, schema },
+const text = { type: "string" as const };
+const inHeader = (name: string, description: string, more: { pattern?: string; maxLength?: number } = {}) => ({
+  [name]: { name, in: "header" as const, required: false, description, schema: { ...text, ...more } },
 });
 
 const sharedHeaders = {
   ...inHeader(
     "X-Correlation-Id",
     "Comes back in the answer and stands in the audit log; one that is not sane is replaced",
-    {
-      ...text,
-      pattern: "^[\\w.:-]{1,128}$",
-    },
+    { pattern: "^[\\w.:-]{1,128}$" },
   ),
   ...inHeader("Idempotency-Key", "The first answer is given again for 24 hours; a dry run has none", {
-    ...text,
     pattern: "^[\\x21-\\x7e]{1,255}$",
   }),
   ...inHeader("X-Bunting-Reason", "Why, for the audit log, where the body has no `reason`", {
-    ...text,
     maxLength: MAX_REASON,
   }),
   ...inHeader("If-Match", "The ETag that it must still have; 412 otherwise"),
@@ -172,25 +191,6 @@ const answerHeaders = {
     description: "`true` where this Idempotency-Key was answered before: nothing was done now",
     schema: { const: "true" },
   },
-  "Retry-After": { description: "Seconds", schema: { type: "integer" } },
+  "Retry-After": { description: "Seconds", schema: { type: "integer" as const } },
   "WWW-Authenticate": { schema: text },
 };
-
-const capital = (word: string) => word.charAt(0).toUpperCase() + word.slice(1);
-const camel = (words: string) =>
-  words
-    .split("-")
-    .map((word, index) => (index === 0 ? word : capital(word)))
-    .join("");
-const one = (many: string) => capital(camel(many.replace(/ies$/, "y").replace(/s$/, "")));
-
-/** `/flags/{flag}` with patch is updateFlag, `/flags` with get listFlags, `/flags/{flag}/archive` with post archiveFlag. */
-function nameOf(method: Method, path: string): string {
-  const parts = path.split("/").filter((part) => part !== "");
-  const last = parts.at(-1) ?? "";
-  const verbs = { get: "read", put: "replace", post: "create", patch: "update", delete: "delete" };
-  if (last.startsWith("{")) return verbs[method] + one(parts.at(-2) ?? "");
-  if (method === "get") return `${last.endsWith("s") ? "list" : "read"}${capital(camel(last))}`;
-  if (last.endsWith("s")) return verbs[method] + one(last);
-  return camel(last) + one(parts.findLast((_, index) => parts[index + 1]?.startsWith("{")) ?? "");
-}

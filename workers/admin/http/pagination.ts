@@ -1,11 +1,12 @@
 /** Lists: their order, and cursors that only the list they come from takes. */
-import { z } from "@hono/zod-openapi";
+
 import { badRequest } from "../../platform/problem.ts";
 import { sha256 } from "../../store/credentials.ts";
 import type { PageOf, Position } from "../../store/page.ts";
 import { MAX_CURSOR, MAX_NAME } from "../limits.ts";
 import type { AdminContext } from "./context.ts";
 import { pageOf, pageQuery } from "./contract.ts";
+import { z } from "./zod.ts";
 
 const KEYED = ["key", "name", "createdAt", "updatedAt"] as const;
 const ISSUED = ["createdAt", "name", "updatedAt"] as const;
@@ -13,7 +14,7 @@ const SCHEDULED = ["at", "createdAt"] as const;
 const RAMPED = ["createdAt"] as const;
 const OPENED = ["createdAt"] as const;
 
-const ordered = <const By extends string>(orders: readonly [By, ...By[]], unlessTold: By | `-${By}` = orders[0]) =>
+const ordered = <const By extends string>(orders: readonly [By, ...By[]], byDefault: By | `-${By}` = orders[0]) =>
   pageQuery.extend({
     cursor: z.string().max(MAX_CURSOR).optional().openapi({
       description: "`nextCursor` of the page before, for the same list and `sort`",
@@ -21,7 +22,7 @@ const ordered = <const By extends string>(orders: readonly [By, ...By[]], unless
     q: z.string().max(MAX_NAME).optional().openapi({ description: "Text to be found in it, whatever its case" }),
     sort: z
       .enum([...orders, ...orders.map((order) => `-${order}` as const)])
-      .default(() => unlessTold as never)
+      .default(() => byDefault as never)
       .openapi({ description: "The order; with - the other way round" }),
   });
 
@@ -30,7 +31,7 @@ export const keyedQuery = ordered(KEYED);
 
 /** Of keys and tokens, which have an id. */
 export const issuedQuery = ordered(ISSUED).extend({
-  state: z.enum(["active", "expired", "revoked"]).optional().openapi({ description: "All of them unless told" }),
+  state: z.enum(["active", "expired", "revoked"]).optional().openapi({ description: "All of them by default" }),
 });
 
 /** Of what is planned for a flag in an environment. */
@@ -50,15 +51,15 @@ export const truth = z
   .transform((text) => text === "true")
   .optional();
 
-type Asked<By extends string> = { limit: number; sort: By | `-${By}`; cursor?: string | undefined };
+type Requested<By extends string> = { limit: number; sort: By | `-${By}`; cursor?: string | undefined };
 
 /**
- * The page to read, one row longer than asked, and how rows become an answer. `tie` is what the rows are told apart by.
+ * The page to read, one row longer than requested, and how rows become an answer. `tie` is what the rows are told apart by.
  * @throws ApiError 400 for a cursor of another list or order.
  */
 export async function listing<By extends string, Tie extends string>(
   c: AdminContext,
-  { limit, sort, cursor = "" }: Asked<By>,
+  { limit, sort, cursor = "" }: Requested<By>,
   tie: Tie,
 ) {
   const descending = sort.startsWith("-");
@@ -66,9 +67,9 @@ export async function listing<By extends string, Tie extends string>(
   const list = (await sha256(`${c.req.path} ${sort}`)).slice(0, 12);
   const page: PageOf<By> = { limit: limit + 1, by, descending, after: cursor ? positionIn(cursor, list) : undefined };
   type Row = { [name in By]: string | number } & { [name in Tie]: string | number };
-  const told = <Found extends Row, Item>(rows: Found[], item: (row: Found) => Item) =>
+  const answerOf = <Found extends Row, Item>(rows: Found[], item: (row: Found) => Item) =>
     pageOf(rows, limit, (row) => encode([list, row[by], String(row[tie])]), item);
-  return { page, told };
+  return { page, answerOf };
 }
 
 /** Opaque by intent: what is in it may become something else. Nothing secret, and nothing that it could open. */

@@ -1,5 +1,5 @@
 /** Shares, times and durations as requests may write them. They are stored and answered as numbers. */
-import { z } from "@hono/zod-openapi";
+import { z } from "./zod.ts";
 
 const PERCENT = /^(\d{1,3})(?:\.(\d{1,3}))?%$/;
 const INSTANT = /^(\d{4})-(\d\d)-(\d\d)T\d\d:\d\d(?::\d\d(?:\.\d{1,3})?)?(Z|[+-]\d\d:\d\d)?$/;
@@ -64,6 +64,11 @@ export const instant = numberOr(parseInstant, z.number().int()).openapi({
   description: "Epoch milliseconds, or ISO 8601 with an offset",
   example: 1_800_000_000_000,
 });
+
+/** A moment in a query, which has only text. */
+export const instantInQuery = z
+  .preprocess((given) => (typeof given === "string" && /^\d{1,15}$/.test(given) ? Number(given) : given), instant)
+  .openapi({ type: ["integer", "string"], description: "Epoch milliseconds, or ISO 8601 with an offset" });
 
 /** A length of time that a request names. Milliseconds. */
 export const duration = (min: number, max: number) =>

@@ -1,68 +1,24 @@
-/** What may stand in a query: what its operation declares, each once. A misspelt parameter is a mistake and never ignored. */
-import { z } from "@hono/zod-openapi";
-import type { MiddlewareHandler } from "hono";
-import { matchedRoutes } from "hono/route";
-import { findTargetHandler } from "hono/utils/handler";
-import type { Mistake } from "../../platform/problem.ts";
-import { MAX_MISTAKES } from "../limits.ts";
-import type { AdminContext, AdminEnv } from "./context.ts";
+/** What may stand in a query: what its operation declares, each once. A misspelt parameter is refused and never ignored. */
+import type { ValidationError } from "../../platform/problem.ts";
+import { MAX_VALIDATION_ERRORS } from "../limits.ts";
+import type { AdminContext } from "./context.ts";
 import { nearest } from "./nearest.ts";
-import { isWrite } from "./openapi-operations.ts";
-import { mistaken, mistakesOf, pointer } from "./validation-errors.ts";
+import { invalid, parsed, pointer } from "./validation-errors.ts";
+import { z } from "./zod.ts";
 
-const dryRun = z.enum(["true", "false"]).default("false").openapi({
-  description: "`true` checks the write and answers what it would do, under `dryRun`. Nothing is written.",
-});
-
-type Declared = { query: z.ZodRawShape; hasBody: boolean };
-type Route = {
-  method: string;
-  path: string;
-  request?: { query?: unknown; body?: unknown };
-  middleware?: MiddlewareHandler | MiddlewareHandler[];
-};
-
-const declarations = new WeakMap<object, Declared>();
-
-/** The route with `?dryRun`, where it writes, and known to `operationOf`. Every route is registered through this. */
-export function declared<R extends Route>(route: R): R {
-  const own = (route.request?.query as z.ZodObject | undefined) ?? z.object({});
-  const query = isWrite(route.method, route.path) ? own.extend({ dryRun }) : own;
-  const mark: MiddlewareHandler = (_, next) => next();
-  declarations.set(mark, { query: query.shape, hasBody: route.request?.body !== undefined });
-  // A copy by its prototype and descriptors: it has a method that is not enumerable.
-  const copy = Object.defineProperties({}, Object.getOwnPropertyDescriptors(route)) as R;
-  return Object.assign(copy, {
-    request: { ...route.request, query },
-    middleware: [mark, ...[route.middleware ?? []].flat()],
-  });
+/** @throws ApiError 400. Whether it is a dry run is known before anything is looked up. */
+export function checkQuery(c: AdminContext, parameters: z.ZodObject): void {
+  const errors = errorsIn([...new URL(c.req.url).searchParams.keys()], parameters.shape);
+  if (errors.length > 0) throw invalid("The query is not valid: each error is listed with its place.", errors);
+  const { dryRun } = parameters.shape;
+  c.set("dryRun", dryRun !== undefined && parsed(z.object({ dryRun }), valuesOf(c), "query:").dryRun === "true");
 }
 
-/** What the operation that this request is for declares. */
-export function operationOf(c: AdminContext): Declared {
-  for (const { handler } of matchedRoutes(c)) {
-    const found = declarations.get(findTargetHandler(handler));
-    if (found !== undefined) return found;
-  }
-  throw new Error("A request that no operation was declared for");
-}
+/** By name: text, or a list of texts where it is sent several times. */
+export const valuesOf = (c: AdminContext): Record<string, string | string[]> =>
+  Object.fromEntries(Object.entries(c.req.queries()).map(([name, all]) => [name, all.length === 1 ? all[0]! : all]));
 
-/** Before anything is looked up or replayed: what follows knows whether it is a dry run. */
-export const queryChecked: MiddlewareHandler<AdminEnv> = async (c, next) => {
-  const { query } = operationOf(c);
-  const sent = new URL(c.req.url).searchParams;
-  const mistakes = mistakesIn([...sent.keys()], query);
-  if (mistakes.length > 0) throw mistaken("The query has mistakes; each is listed with its place.", mistakes);
-  const asked = query.dryRun === undefined ? undefined : dryRun.safeParse(sent.get("dryRun") ?? undefined);
-  if (asked?.error !== undefined) {
-    const issues = asked.error.issues.map((issue) => ({ ...issue, path: ["dryRun"] }));
-    throw mistaken("The query has mistakes; each is listed with its place.", mistakesOf(issues, "query:"));
-  }
-  c.set("dryRun", asked?.data === "true");
-  await next();
-};
-
-function mistakesIn(names: string[], query: z.ZodRawShape): Mistake[] {
+function errorsIn(names: string[], query: z.ZodRawShape): ValidationError[] {
   const known = Object.keys(query);
   const times = new Map<string, number>();
   for (const name of names) times.set(name, (times.get(name) ?? 0) + 1);
@@ -70,7 +26,7 @@ function mistakesIn(names: string[], query: z.ZodRawShape): Mistake[] {
     ([name, count]) => !Object.hasOwn(query, name) || (count > 1 && !isList(query[name])),
   );
   // One more than are listed: then it is said that there are more.
-  return wrong.slice(0, MAX_MISTAKES + 1).map(([name]) => ({
+  return wrong.slice(0, MAX_VALIDATION_ERRORS + 1).map(([name]) => ({
     pointer: `query:${pointer([name])}`,
     ...(Object.hasOwn(query, name)
       ? { code: "parameter-twice", message: "It is there more than once: send it once." }

@@ -1,7 +1,7 @@
-import { z } from "@hono/zod-openapi";
-import { badRequest, type Mistake } from "../../platform/problem.ts";
-import { MAX_MISTAKES } from "../limits.ts";
+import { badRequest, type ValidationError } from "../../platform/problem.ts";
+import { MAX_VALIDATION_ERRORS } from "../limits.ts";
 import { remedyFor } from "./unknown-field.ts";
+import { z } from "./zod.ts";
 
 type Issue = z.core.$ZodIssue;
 
@@ -15,9 +15,9 @@ z.config({
   },
 });
 
-/** One mistake for each thing to correct, with a JSON pointer to it. `prefix` tells a parameter from the body. */
-export function mistakesOf(issues: Issue[], prefix = ""): Mistake[] {
-  return issues.flatMap((issue): Mistake[] => {
+/** One error for each thing to correct, with a JSON pointer to it. `prefix` tells a parameter from the body. */
+function errorsOf(issues: Issue[], prefix = ""): ValidationError[] {
+  return issues.flatMap((issue): ValidationError[] => {
     const at = (...last: string[]) => prefix + pointer([...issue.path, ...last]);
     if (issue.code === "unrecognized_keys") return fieldsWithoutPlace(issue.keys, at, knownAt.get(issue.keys));
     return [{ pointer: at(), code: issue.code.replaceAll("_", "-"), message: issue.message }];
@@ -29,14 +29,21 @@ export const fieldsWithoutPlace = (
   fields: string[],
   at = (field: string) => pointer([field]),
   known: readonly string[] = [],
-): Mistake[] =>
+): ValidationError[] =>
   fields.map((field) => ({ pointer: at(field), code: "unknown-field", message: remedyFor(field, known) }));
 
-/** The first are listed: more of them are one mistake made many times. */
-export const mistaken = (detail: string, mistakes: Mistake[]) =>
+/** `value` as the schema makes it. @throws ApiError 400; `place` tells a parameter from the body. */
+export function parsed<Schema extends z.ZodType>(schema: Schema, value: unknown, place = ""): z.output<Schema> {
+  const { error, data } = schema.safeParse(value);
+  if (error === undefined) return data as z.output<Schema>;
+  throw invalid("The request is not valid: each error is listed with its place.", errorsOf(error.issues, place));
+}
+
+/** A 400 with the first of them: more are one error made many times. */
+export const invalid = (detail: string, errors: ValidationError[]) =>
   badRequest(
-    mistakes.length > MAX_MISTAKES ? `${detail} These are the first ${MAX_MISTAKES}.` : detail,
-    mistakes.slice(0, MAX_MISTAKES),
+    errors.length > MAX_VALIDATION_ERRORS ? `${detail} These are the first ${MAX_VALIDATION_ERRORS}.` : detail,
+    errors.slice(0, MAX_VALIDATION_ERRORS),
   );
 
 /** RFC 6901. */

@@ -1,5 +1,5 @@
 /** What schedules and ramps have in common: who planned them, for which environment, and why one was not done. */
-import { z } from "@hono/zod-openapi";
+
 import type { Env } from "../../env.ts";
 import { ApiError, forbidden, notFound } from "../../platform/problem.ts";
 import { isAtLeast } from "../../store/approvals/policy.ts";
@@ -10,20 +10,18 @@ import { findProject, type ProjectRow } from "../../store/projects.ts";
 import type { PlanFailure } from "../../store/schema/index.ts";
 import { findTokenById, type TokenRow } from "../../store/tokens.ts";
 import { isInScope, requireScope, visibleEnvironments } from "../http/access.ts";
-import type { AdminContext } from "../http/context.ts";
-import { mistake, projectPath } from "../http/contract.ts";
-import { environmentNamed } from "../write/lookup.ts";
-import type { Asked } from "../write/request.ts";
+import { validationError } from "../http/contract.ts";
+import { z } from "../http/zod.ts";
+import { environmentOf } from "../write/lookup.ts";
+import type { Requested } from "../write/request.ts";
 import type { Author } from "../write/write.ts";
 import type { WritePlace } from "../write/write-line-client.ts";
-
-export const plannedPath = projectPath.extend({ id: z.string().min(1).max(64) });
 
 /** Whose token planned it. */
 export const author = z.object({ actor: z.string(), token: z.string().nullable() }).openapi("PlanAuthor");
 
 export const failure = z
-  .object({ code: z.string(), detail: z.string(), errors: z.array(mistake).optional() })
+  .object({ code: z.string(), detail: z.string(), errors: z.array(validationError).optional() })
   .openapi("PlanFailure", { description: "The problem that a request would have been answered with" });
 
 /** How often D1 may refuse one without saying why, and for how long at the least, before it is given up. */
@@ -90,30 +88,32 @@ export async function environmentInBody({
   scope,
   path,
   body,
-}: Asked<{ project: string }, { environment: string }>): Promise<EnvironmentName> {
+}: Requested<{ project: string }, { environment: string }>): Promise<EnvironmentName> {
   const { project } = path;
   requireScope(scope, project, body.environment, false);
-  return environmentNamed({ env, db, path: { project, environment: body.environment } });
+  return environmentOf({ env, db, path: { project, environment: body.environment } });
 }
 
-export async function projectThere(c: AdminContext): Promise<ProjectRow> {
-  const { project: key = "" } = c.req.param() as { project?: string };
-  const project = await findProject(c.var.db, key);
-  if (project === undefined) throw notFound(`The project ${key}`);
+export async function projectThere({
+  db,
+  path,
+}: Pick<Requested<{ project: string }>, "db" | "path">): Promise<ProjectRow> {
+  const project = await findProject(db, path.project);
+  if (project === undefined) throw notFound(`The project ${path.project}`);
   return project;
 }
 
-/** What is outside the caller's scope is not there. */
+/** What is outside the caller's scope is not there. @throws ApiError 404 */
 export async function plannedThere<Found extends { environment: EnvironmentName }>(
-  c: AdminContext,
-  what: string,
+  { db, scope, path }: Pick<Requested<{ project: string }>, "db" | "scope" | "path">,
+  what: "schedule" | "ramp",
+  id: string,
   find: (db: Database, id: string) => Promise<Found | undefined>,
 ): Promise<Found> {
-  const { project = "", id = "" } = c.req.param() as { project?: string; id?: string };
-  const found = await find(c.var.db, id);
-  const visible = visibleEnvironments(c.var.caller.scope, project);
+  const found = await find(db, id);
+  const visible = visibleEnvironments(scope, path.project);
   const { environment } = found ?? {};
-  if (found === undefined || environment?.project !== project) throw notFound(`The ${what} ${id}`);
+  if (found === undefined || environment?.project !== path.project) throw notFound(`The ${what} ${id}`);
   if (visible !== null && !visible.includes(environment.environment)) throw notFound(`The ${what} ${id}`);
   return found;
 }

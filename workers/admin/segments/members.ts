@@ -1,18 +1,19 @@
 /** The members of big segments: one by one, and by the million. They are exact here; who evaluates has a filter (EV-20). */
-import { createRoute, z } from "@hono/zod-openapi";
-import type { SegmentStatus, UploadMode } from "../../../durable-objects/segment/big-segment.ts";
+import type { Requester, SegmentStatus, UploadMode } from "../../../durable-objects/segment/big-segment.ts";
 import type { Upload } from "../../../durable-objects/segment/state.ts";
 import { SEGMENT_MS, within } from "../../platform/deadline.ts";
 import { ApiError, badRequest, conflict, notFound, unavailable } from "../../platform/problem.ts";
+import type { EnvironmentName } from "../../store/credentials.ts";
 import { keepAnswer } from "../../store/idempotency.ts";
 import { findSegment } from "../../store/segments.ts";
-import { needs } from "../http/access.ts";
 import type { AdminContext } from "../http/context.ts";
-import { body, environmentPath, json, problems, resource } from "../http/contract.ts";
-import { MAX_MEMBERS_AT_ONCE, MAX_REASON, MAX_TEXT } from "../limits.ts";
-import { DryRun } from "../write/dry-run.ts";
+import { z } from "../http/zod.ts";
+import { MAX_MEMBERS_AT_ONCE, MAX_TEXT } from "../limits.ts";
+import { operation } from "../operation.ts";
 import { bigSegmentOf, delivered, delivery } from "../write/hub-client.ts";
 import { environmentOf } from "../write/lookup.ts";
+import { DryRun } from "../write/preview.ts";
+import type { Requested } from "../write/request.ts";
 import { origin } from "../write/write.ts";
 import { uploadBody } from "./upload-body.ts";
 import { lineFormat, memberBatches } from "./upload-lines.ts";
@@ -44,75 +45,56 @@ const changed = z
   .extend(delivery.shape)
   .openapi("ChangedMembers");
 
-const segmentPath = environmentPath.extend({ segment: z.string().min(1) });
-const path = "/projects/{project}/environments/{environment}/segments/{segment}/members" as const;
-const lines = z.string().openapi({ description: "One member a line" });
+const PATH = "/projects/{project}/environments/{environment}/segments/{segment}/members";
 
-const read = createRoute({
+const read = operation({
+  id: "readMembers",
   method: "get",
-  path,
-  tags: ["segments"],
+  path: PATH,
+  tag: "segments",
   summary: "How many members a segment has, and how far uploads and filters are",
-  middleware: needs("viewer"),
-  request: { params: segmentPath },
-  responses: { 200: json(status, "The state of its members"), ...problems },
+  role: "viewer",
+  answer: status,
+  returns: "The state of its members",
+  handle: async (requested) => {
+    const { object, createdAt } = await segmentOf(requested);
+    return answered(object.status(createdAt));
+  },
 });
 
-const ask = createRoute({
+const find = operation({
+  id: "findMember",
   method: "get",
-  path: `${path}/{member}`,
-  tags: ["segments"],
+  path: `${PATH}/{member}`,
+  tag: "segments",
   summary: "Whether somebody is a member, exactly",
-  middleware: needs("viewer"),
-  request: { params: segmentPath.extend({ member }) },
-  responses: { 200: json(z.object({ member: z.string(), present: z.boolean() }), "The answer"), ...problems },
-});
-
-const patch = createRoute({
-  method: "patch",
-  path,
-  tags: ["segments"],
-  summary: "Add and remove a few members, at once everywhere",
-  middleware: needs("editor"),
-  request: {
-    params: segmentPath,
-    ...body(z.strictObject({ add: z.array(member), remove: z.array(member) }).partial()),
-  },
-  responses: { 200: json(changed, "How many really came and went"), ...problems },
-});
-
-const send = createRoute({
-  method: "post",
-  path,
-  tags: ["segments"],
-  summary: "Add, remove or replace members by the million; they count once a new filter is built",
-  middleware: needs("editor"),
-  request: {
-    params: segmentPath,
-    query: z.object({ mode: z.enum(["add", "remove", "replace"]).default("add") }),
-    body: {
-      required: true,
-      description:
-        'NDJSON with "user-1" or {"key": "user-1"} on each line, or CSV with the members in the first column',
-      content: { "application/x-ndjson": { schema: lines }, "text/csv": { schema: lines } },
-    },
-  },
-  responses: { 202: json(status, "Taken; the filter is being built"), ...problems },
-});
-
-export const members = resource()
-  .openapi(read, async (c) => {
-    const { object, createdAt } = await segmentOf(c);
-    return c.json(await answered(object.status(createdAt)), 200);
-  })
-  .openapi(ask, async (c) => {
-    const { object, createdAt } = await segmentOf(c);
-    const { member } = c.req.valid("param");
+  role: "viewer",
+  params: { member },
+  answer: z.object({ member: z.string(), present: z.boolean() }),
+  returns: "The answer",
+  handle: async (requested) => {
+    const { object, createdAt } = await segmentOf(requested);
+    const { member } = requested.path;
     const found = await answered(object.has(createdAt, [member]));
-    return c.json({ member, present: found.length > 0 }, 200);
-  })
-  .openapi(patch, async (c) => {
-    const { add = [], remove = [] } = c.req.valid("json");
+    return { member, present: found.length > 0 };
+  },
+});
+
+const patch = operation({
+  id: "changeMembers",
+  method: "patch",
+  path: PATH,
+  tag: "segments",
+  summary: "Add and remove a few members, at once everywhere",
+  role: "editor",
+  body: z.strictObject({ add: z.array(member), remove: z.array(member) }).partial(),
+  answer: changed,
+  returns: "How many really came and went",
+  example: { add: ["user-1", "user-2"], remove: ["user-3"] },
+  problems: { 413: ["too-many-members"] },
+  ifMatch: false,
+  handle: async (requested, c) => {
+    const { add = [], remove = [] } = requested.body;
     const [comes, goes] = [new Set(add), new Set(remove)];
     if (add.length + remove.length > MAX_MEMBERS_AT_ONCE) {
       throw badRequest(`At most ${MAX_MEMBERS_AT_ONCE} members at once: POST longer lists as NDJSON or CSV.`);
@@ -122,9 +104,11 @@ export const members = resource()
       const message = "This member is to be added and removed.";
       throw badRequest(message, [{ pointer: `/remove/${twice}`, code: "member-twice", message }]);
     }
-    const { object, createdAt, environment, by } = await segmentOf(c);
+    const { object, createdAt, environment } = await segmentOf(requested);
     const lists: [string[], string[]] = [[...comes], [...goes]];
-    const changing = c.var.dryRun ? object.wouldChange(createdAt, ...lists) : object.change(createdAt, ...lists, by);
+    const changing = c.var.dryRun
+      ? object.previewChange(createdAt, ...lists)
+      : object.change(createdAt, ...lists, requesterOf(c, environment));
     const { outcome, added, removed, revision } = await answered(changing);
     if (outcome === "too-many") throw refused(outcome);
     if (c.var.dryRun) {
@@ -132,29 +116,65 @@ export const members = resource()
         ...(added.length > 0 && { added: { to: added } }),
         ...(removed.length > 0 && { removed: { from: removed } }),
       };
-      throw new DryRun({ added: added.length, removed: removed.length }, { changes, policies: [] });
+      throw new DryRun(
+        { added: added.length, removed: removed.length },
+        { changes, moved: [], share: 0, policies: [] },
+      );
     }
-    const told = revision === null ? { delivery: "pending" as const } : delivered(environment, revision);
+    const way = revision === null ? { pending: true as const } : delivered(environment, revision);
     const nothing = added.length + removed.length === 0;
-    const answer = { added: added.length, removed: removed.length, ...(nothing ? {} : told) };
+    const answer = { added: added.length, removed: removed.length, ...(nothing ? {} : way) };
     const { once } = c.var;
     if (once !== undefined) {
       const { tokenId, key, requestHash } = once;
       const kept = { status: 200, headers: {}, body: JSON.stringify(answer), createdAt: c.var.now() };
-      await keepAnswer(c.var.db, { tokenId, key, requestHash, ...kept });
+      await keepAnswer(requested.db, { tokenId, key, requestHash, ...kept });
     }
-    return c.json(answer, 200);
-  })
-  .openapi(send, async (c) => {
+    return answer;
+  },
+});
+
+const send = operation({
+  id: "uploadMembers",
+  method: "post",
+  path: PATH,
+  tag: "segments",
+  summary: "Add, remove or replace members by the million; they count once a new filter is built",
+  role: "editor",
+  query: z.object({ mode: z.enum(["add", "remove", "replace"]).default("add") }),
+  upload: {
+    description: 'NDJSON with "user-1" or {"key": "user-1"} on each line, or CSV with the members in the first column',
+    types: ["application/x-ndjson", "text/csv"],
+  },
+  status: 202,
+  answer: status,
+  returns: "Taken; the filter is being built",
+  example: '"user-4"\n{"key": "user-5"}\n',
+  problems: {
+    409: ["upload-in-progress"],
+    413: ["too-many-members", "too-many-lines", "compressed-too-well"],
+  },
+  handle: async (requested, c) => {
+    const { mode } = requested.query;
     const format = lineFormat(c.req.header("content-type"));
-    const { mode } = c.req.valid("query");
-    return c.json(await receive(c, mode, memberBatches(uploadBody(c.req.raw), format)), 202);
-  });
+    const batches = memberBatches(uploadBody(c.req.raw), format);
+    const segment = await segmentOf(requested);
+    if (c.var.dryRun) throw await dryUpload(segment, mode, batches);
+    return receive(segment, mode, requesterOf(c, segment.environment), batches);
+  },
+});
+
+export const members = [read, find, patch, send];
+
+type BigSegment = Awaited<ReturnType<typeof segmentOf>>;
 
 /** Each batch is stored before the next one is read: memory and time in the object are bounded however long the body is. */
-async function receive(c: AdminContext, mode: UploadMode, batches: AsyncIterable<string[]>): Promise<SegmentStatus> {
-  const { object, createdAt, by } = await segmentOf(c);
-  if (c.var.dryRun) throw await dryUpload(object, createdAt, mode, batches);
+async function receive(
+  { object, createdAt }: BigSegment,
+  mode: UploadMode,
+  by: Requester,
+  batches: AsyncIterable<string[]>,
+): Promise<SegmentStatus> {
   const { outcome, upload } = await answered(object.beginUpload(createdAt, mode, by));
   if (outcome === "busy") throw busy(upload);
   try {
@@ -173,17 +193,18 @@ async function receive(c: AdminContext, mode: UploadMode, batches: AsyncIterable
 
 /** Every line is read and nothing kept: how many of them are the same, or members already, is not known without that. */
 async function dryUpload(
-  object: ReturnType<typeof bigSegmentOf>,
-  createdAt: number,
+  { object, createdAt, environment, key }: BigSegment,
   mode: UploadMode,
   batches: AsyncIterable<string[]>,
 ): Promise<DryRun> {
-  const other = await answered(object.uploading(createdAt));
+  const other = await answered(object.activeUpload(createdAt));
   if (other !== null) throw busy(other);
   let received = 0;
   for await (const batch of batches) received += batch.length;
   const changes = { upload: { to: { mode, received } } };
-  return new DryRun(await answered(object.status(createdAt)), { changes, policies: [] });
+  const at = { environment: environment.environment, kind: "segment" as const, key };
+  const moved = [{ ...at, rule: null, movements: "unknown" as const }];
+  return new DryRun(await answered(object.status(createdAt)), { changes, moved, share: "unknown", policies: [] });
 }
 
 const busy = (upload: Upload) =>
@@ -194,15 +215,16 @@ const refused = (why: string): ApiError =>
     ? new ApiError(413, "too-many-members", "A segment has at most 5,000,000 members.")
     : unavailable("The upload stood still or was interrupted: send it again.");
 
-async function segmentOf(c: AdminContext) {
-  const environment = await environmentOf(c);
-  const { segment: key = "" } = c.req.param() as { segment?: string };
-  const row = await findSegment(c.var.db, environment.id, key);
+async function segmentOf(requested: Requested<{ project: string; environment: string; segment: string }>) {
+  const environment = await environmentOf(requested);
+  const { segment: key } = requested.path;
+  const row = await findSegment(requested.db, environment.id, key);
   if (row === undefined) throw notFound(`The segment ${key}`);
-  const { project, environment: name } = environment;
-  const reason = c.req.header("x-bunting-reason")?.slice(0, MAX_REASON) ?? null;
-  const by = { ...origin(c), project, environment: name, reason };
-  return { object: bigSegmentOf(c.env, environment, key), createdAt: row.createdAt, environment, by };
+  return { object: bigSegmentOf(requested.env, environment, key), createdAt: row.createdAt, environment, key };
+}
+
+function requesterOf(c: AdminContext, { project, environment }: EnvironmentName): Requester {
+  return { ...origin(c), project, environment, reason: c.var.reason ?? null };
 }
 
 async function answered<T>(answer: Promise<T>): Promise<T> {

@@ -1,5 +1,4 @@
 import { references, type Segment } from "@bunting/core";
-import { createRoute, z } from "@hono/zod-openapi";
 import { conflict, notFound } from "../../platform/problem.ts";
 import { deleteMembers } from "../../store/big-segments.ts";
 import type { EnvironmentName } from "../../store/credentials.ts";
@@ -16,26 +15,16 @@ import { difference, isEmpty } from "../documents/diff.ts";
 import { condition, document, members, segmentRules } from "../documents/schema.ts";
 import { segmentUndo } from "../documents/segment-fields.ts";
 import { segmentRulesOf } from "../documents/splits.ts";
-import { inUse, requireMeaning } from "../documents/validity.ts";
-import { needs } from "../http/access.ts";
-import {
-  body,
-  description,
-  environmentPath,
-  json,
-  key,
-  name,
-  page,
-  problems,
-  resource,
-  time,
-} from "../http/contract.ts";
+import { inUse, requireValid } from "../documents/validity.ts";
+import { description, key, name, page, time } from "../http/contract.ts";
 import { keyedQuery, listing } from "../http/pagination.ts";
+import { z } from "../http/zod.ts";
+import { operation } from "../operation.ts";
 import { bigSegmentOf, delivery } from "../write/hub-client.ts";
-import { environmentNamed, environmentOf, headIn } from "../write/lookup.ts";
+import { environmentOf, headIn } from "../write/lookup.ts";
 import type { Plan } from "../write/plan.ts";
-import { type Asked, askedOf, requireAsked } from "../write/request.ts";
-import { etagOf, requireMatch, write } from "../write/write.ts";
+import { type Requested, requireIfMatch } from "../write/request.ts";
+import { etagOf, type Written, write } from "../write/write.ts";
 
 const MAX_USES = 100;
 
@@ -85,114 +74,120 @@ const shown = (
 const details = z
   .strictObject({ name, description, included: members, excluded: members, rules: segmentRules })
   .partial();
-const segmentPath = environmentPath.extend({ segment: z.string().min(1) });
-const path = "/projects/{project}/environments/{environment}/segments" as const;
+const PATH = "/projects/{project}/environments/{environment}/segments";
 
-const create = createRoute({
+const create = operation({
+  id: "createSegment",
   method: "post",
-  path,
-  tags: ["segments"],
+  path: PATH,
+  tag: "segments",
   summary: "Create a segment",
-  middleware: needs("editor"),
-  request: { params: environmentPath, ...body(details.extend({ key })) },
-  responses: { 201: json(written, "Created"), ...problems },
-});
-
-const list = createRoute({
-  method: "get",
-  path,
-  tags: ["segments"],
-  summary: "List segments",
-  middleware: needs("viewer"),
-  request: { params: environmentPath, query: keyedQuery },
-  responses: { 200: json(page(segment), "Segments"), ...problems },
-});
-
-const read = createRoute({
-  method: "get",
-  path: `${path}/{segment}`,
-  tags: ["segments"],
-  summary: "Read a segment",
-  middleware: needs("viewer"),
-  request: { params: segmentPath },
-  responses: { 200: json(readable, "The segment"), ...problems },
-});
-
-export const patch = createRoute({
-  method: "patch",
-  path: `${path}/{segment}`,
-  tags: ["segments"],
-  summary: "Change the fields that are sent",
-  middleware: needs("editor"),
-  request: { params: segmentPath, ...body(details) },
-  responses: { 200: json(written, "The segment"), ...problems },
-});
-
-const remove = createRoute({
-  method: "delete",
-  path: `${path}/{segment}`,
-  tags: ["segments"],
-  summary: "Delete a segment that nothing uses",
-  middleware: needs("editor"),
-  request: { params: segmentPath },
-  responses: { 204: { description: "Deleted" }, ...problems },
-});
-
-export const segments = resource()
-  .openapi(create, async (c) => {
-    const { key, name = key, description = "", included = [], excluded = [], rules = [] } = c.req.valid("json");
-    const environment = await environmentOf(c);
-    const done = await write(c, async (now) => {
-      const fields = { name, description, included, excluded, rules: segmentRulesOf(rules, [], key) };
-      const times = { createdAt: now, updatedAt: now };
-      const row = { environmentId: environment.id, key, ...fields, big: null, version: 1, ...times };
-      const { head, exists } = await validated(c.var.db, environment, segmentDocument(row));
-      if (exists) throw conflict("already-exists", `The segment ${key} exists already.`);
-      return {
-        status: 201,
-        body: shown(environment, row),
-        etag: etagOf(1),
-        write: {
-          statements: [insertSegment(c.var.db, row), ...dependenciesOf(c.var.db, row)],
-          edits: [{ name: environment, head, documents: { segments: { [key]: segmentDocument(row) } } }],
-          audit: {
-            ...audited("segment.create", environment, key, difference({}, fields)),
-            undo: [segmentUndo(environment, key, null, row)],
-          },
+  role: "editor",
+  body: details.extend({ key }),
+  status: 201,
+  answer: written,
+  returns: "Created",
+  example: { key: "beta-testers", included: ["user-1"] },
+  problems: { 409: ["already-exists"], 413: ["ruleset-too-large"] },
+  plan: async (requested, now) => {
+    const { db, body } = requested;
+    const { key, name = key, description = "", included = [], excluded = [], rules = [] } = body;
+    const environment = await environmentOf(requested);
+    const fields = { name, description, included, excluded, rules: segmentRulesOf(rules, [], key) };
+    const times = { createdAt: now, updatedAt: now };
+    const row = { environmentId: environment.id, key, ...fields, big: null, version: 1, ...times };
+    const { head, exists } = await validated(db, environment, segmentDocument(row));
+    if (exists) throw conflict("already-exists", `The segment ${key} exists already.`);
+    return {
+      status: 201,
+      body: shown(environment, row),
+      etag: etagOf(1),
+      write: {
+        statements: [insertSegment(db, row), ...dependenciesOf(db, row)],
+        edits: [{ name: environment, head, documents: { segments: { [key]: segmentDocument(row) } } }],
+        audit: {
+          ...audited("segment.create", environment, key, difference({}, fields)),
+          undo: [segmentUndo(environment, key, null, row)],
         },
-      };
-    });
-    return c.json({ ...done.body, ...done.deliveries[environment.environment] }, 201);
-  })
-  .openapi(list, async (c) => {
-    const query = c.req.valid("query");
-    const { page, told } = await listing(c, query, "key");
-    const environment = await environmentOf(c);
-    const rows = await listSegments(c.var.db, environment.id, query.q, page);
-    return c.json(
-      told(rows, (row) => shown(environment, row)),
-      200,
-    );
-  })
-  .openapi(read, async (c) => {
-    const environment = await environmentOf(c);
-    const row = await segmentIn(c.var.db, environment, c.req.valid("param").segment);
-    const uses = await dependentsOf(c.var.db, [environment.id], "segment", row.key, MAX_USES);
+      },
+    };
+  },
+  respond: withDelivery,
+});
+
+const list = operation({
+  id: "listSegments",
+  method: "get",
+  path: PATH,
+  tag: "segments",
+  summary: "List segments",
+  role: "viewer",
+  query: keyedQuery,
+  answer: page(segment),
+  returns: "Segments",
+  handle: async (requested, c) => {
+    const { db, query } = requested;
+    const { page, answerOf } = await listing(c, query, "key");
+    const environment = await environmentOf(requested);
+    const rows = await listSegments(db, environment.id, query.q, page);
+    return answerOf(rows, (row) => shown(environment, row));
+  },
+});
+
+const read = operation({
+  id: "readSegment",
+  method: "get",
+  path: `${PATH}/{segment}`,
+  tag: "segments",
+  summary: "Read a segment",
+  role: "viewer",
+  answer: readable,
+  returns: "The segment",
+  handle: async (requested, c) => {
+    const { db, path } = requested;
+    const environment = await environmentOf(requested);
+    const row = await segmentIn(db, environment, path.segment);
+    const uses = await dependentsOf(db, [environment.id], "segment", row.key, MAX_USES);
     c.header("etag", etagOf(row.version));
-    return c.json({ ...shown(environment, row), usedBy: uses.map(({ kind, key }) => ({ kind, key })) }, 200);
-  })
-  .openapi(patch, async (c) => {
-    const asked = askedOf(c, c.req.valid("param"), c.req.valid("json"));
-    const done = await write(c, (now) => planSegment(asked, now));
-    return c.json({ ...done.body, ...done.deliveries[asked.path.environment] }, 200);
-  })
-  .openapi(remove, async (c) => {
-    const environment = await environmentOf(c);
+    return { ...shown(environment, row), usedBy: uses.map(({ kind, key }) => ({ kind, key })) };
+  },
+});
+
+const patch = operation({
+  id: "updateSegment",
+  method: "patch",
+  path: `${PATH}/{segment}`,
+  tag: "segments",
+  summary: "Change the fields that are sent",
+  role: "editor",
+  body: details,
+  answer: written,
+  returns: "The segment",
+  example: { rules: [{ conditions: [{ attribute: "plan", op: "in", values: ["pro"] }] }] },
+  problems: { 403: ["approval-required"], 413: ["ruleset-too-large"] },
+  plan: planPatch,
+  requestable: planPatch,
+  respond: withDelivery,
+});
+
+const remove = operation({
+  id: "deleteSegment",
+  method: "delete",
+  path: `${PATH}/{segment}`,
+  tag: "segments",
+  summary: "Delete a segment that nothing uses",
+  role: "editor",
+  status: 204,
+  returns: "Deleted",
+  problems: { 409: ["in-use"] },
+  handle: async (requested, c) => {
+    const { env, db, path } = requested;
+    const environment = await environmentOf(requested);
     await write(c, async () => {
-      const head = await headIn(c.var.db, environment);
-      const row = await segmentIn(c.var.db, environment, c.req.valid("param").segment);
-      requireMatch(c, etagOf(row.version));
-      const uses = await dependentsOf(c.var.db, [environment.id], "segment", row.key);
+      const head = await headIn(db, environment);
+      const row = await segmentIn(db, environment, path.segment);
+      requireIfMatch(requested, etagOf(row.version));
+      const uses = await dependentsOf(db, [environment.id], "segment", row.key);
       if (uses.length > 0) {
         const named = uses.map(({ kind, key }) => ({ environment: environment.environment, kind, key }));
         throw inUse(`The segment ${row.key}`, named);
@@ -202,9 +197,9 @@ export const segments = resource()
         body: null,
         write: {
           statements: [
-            deleteSegment(c.var.db, environment.id, row.key),
-            deleteMembers(c.var.db, { environmentId: environment.id, key: row.key }),
-            ...dependencyStatements(c.var.db, environment.id, "segment", row.key, { flags: [], segments: [] }),
+            deleteSegment(db, environment.id, row.key),
+            deleteMembers(db, { environmentId: environment.id, key: row.key }),
+            ...dependencyStatements(db, environment.id, "segment", row.key, { flags: [], segments: [] }),
           ],
           edits: [{ name: environment, head, documents: { segments: { [row.key]: null } } }],
           audit: {
@@ -215,23 +210,28 @@ export const segments = resource()
         },
       };
     });
-    // One that is not told sees it by the time at which a segment of that name is made again.
-    const cleared = bigSegmentOf(c.env, environment, c.req.valid("param").segment).clear();
+    // An object that misses this sees by `createdAt` that a segment of that name was made again.
+    const cleared = bigSegmentOf(env, environment, path.segment).clear();
     c.executionCtx.waitUntil(cleared.catch(() => {}));
-    return c.body(null, 204);
-  });
+    return null;
+  },
+});
+
+export const segments = [create, list, read, patch, remove];
+
+type ShownSegment = z.infer<typeof segment>;
 
 /** @throws ApiError 404, 400 for what would not work, 412. */
-export async function planSegment(
-  asked: Asked<z.infer<typeof segmentPath>, z.output<typeof details>>,
+async function planPatch(
+  requested: Requested<{ project: string; environment: string; segment: string }, z.output<typeof details>>,
   now: number,
-): Promise<Plan<z.infer<typeof segment>>> {
-  const { db, path, body } = asked;
+): Promise<Plan<ShownSegment>> {
+  const { db, path, body } = requested;
   const { rules, ...fields } = body;
-  const environment = await environmentNamed(asked);
+  const environment = await environmentOf(requested);
   const head = await headIn(db, environment);
   const row = await segmentIn(db, environment, path.segment);
-  requireAsked(asked, etagOf(row.version));
+  requireIfMatch(requested, etagOf(row.version));
   const next = { ...row, ...fields, ...(rules && { rules: segmentRulesOf(rules, row.rules, row.key) }) };
   const changes = difference(row, next);
   if (isEmpty(changes)) return { status: 200, body: shown(environment, row), etag: etagOf(row.version) };
@@ -254,12 +254,17 @@ export async function planSegment(
   };
 }
 
+/** What every write of a segment answers. */
+function withDelivery({ body, deliveries }: Written<ShownSegment>) {
+  return { ...body, ...deliveries[body.environment] };
+}
+
 /** The head is of the same moment as the documents that it was validated against. */
 async function validated(db: Database, environment: EnvironmentName, document: Segment) {
   const { flags, segments } = references(document);
   const found = await closure(db, environment.id, { flags, segments: [document.key, ...segments] });
   if (found === null) throw notFound(`The environment ${environment.project}/${environment.environment}`);
-  requireMeaning({ kind: "segment", document }, found.ruleset);
+  requireValid({ kind: "segment", document }, found.ruleset);
   return { head: found.head, exists: Object.hasOwn(found.ruleset.segments, document.key) };
 }
 

@@ -24,7 +24,7 @@ export function lineFormat(contentType: string | undefined): { format: LineForma
   );
 }
 
-/** Batches of members. A mistake ends it, naming the line. */
+/** Batches of members. An invalid line ends the upload, and the error names it. */
 export async function* memberBatches(
   body: AsyncIterable<Uint8Array>,
   { format, header }: ReturnType<typeof lineFormat>,
@@ -58,14 +58,15 @@ async function* linesOf(body: AsyncIterable<Uint8Array>): AsyncGenerator<string[
     try {
       return chunk === undefined ? decoder.decode() : decoder.decode(chunk, { stream: true });
     } catch {
-      throw mistake(number + 1, "not-utf-8", "at or after this line the body is not valid UTF-8");
+      throw invalidLine(number + 1, "not-utf-8", "at or after this line the body is not valid UTF-8");
     }
   };
   for await (const chunk of body) {
     const lines = (rest + decoded(chunk)).split("\n");
     rest = lines.pop() as string;
     number += lines.length;
-    if (rest.length > MAX_LINE) throw mistake(number + 1, "line-too-long", `a line has at most ${MAX_LINE} characters`);
+    if (rest.length > MAX_LINE)
+      throw invalidLine(number + 1, "line-too-long", `a line has at most ${MAX_LINE} characters`);
     if (lines.length > 0) yield lines;
   }
   rest += decoded();
@@ -78,11 +79,11 @@ function fromJson(line: string, number: number): string {
   try {
     value = JSON.parse(line);
   } catch {
-    throw mistake(number, "not-json", 'this is not JSON: send "user-1" or {"key": "user-1"} on a line of its own');
+    throw invalidLine(number, "not-json", 'this is not JSON: send "user-1" or {"key": "user-1"} on a line of its own');
   }
   const member = typeof value === "object" && value !== null ? (value as { key?: unknown }).key : value;
   if (typeof member === "string") return member;
-  throw mistake(number, "not-a-string", 'a member is a string, or an object whose "key" is one');
+  throw invalidLine(number, "not-a-string", 'a member is a string, or an object whose "key" is one');
 }
 
 /** RFC 4180, but that a field has no line breaks: no member has any. */
@@ -94,19 +95,23 @@ function firstColumn(line: string, number: number): string {
   }
   const quoted = /^"((?:[^"]|"")*)"(?:,|$)/.exec(text)?.[1];
   if (quoted === undefined)
-    throw mistake(number, "quote-open", "its first column begins with a quote that does not end");
+    throw invalidLine(number, "quote-open", "its first column begins with a quote that does not end");
   return quoted.replaceAll('""', '"');
 }
 
 function checkMember(member: string, number: number): void {
-  if (member === "") throw mistake(number, "member-empty", "a member is not empty");
+  if (member === "") throw invalidLine(number, "member-empty", "a member is not empty");
   if (member.length > MAX_TEXT) {
-    throw mistake(number, "member-too-long", `a member has at most ${MAX_TEXT} characters, this one ${member.length}`);
+    throw invalidLine(
+      number,
+      "member-too-long",
+      `a member has at most ${MAX_TEXT} characters, this one ${member.length}`,
+    );
   }
-  if (!member.isWellFormed()) throw mistake(number, "lone-surrogate", "half of a character: not valid Unicode");
+  if (!member.isWellFormed()) throw invalidLine(number, "lone-surrogate", "half of a character: not valid Unicode");
 }
 
-function mistake(line: number, code: string, message: string): ApiError {
+function invalidLine(line: number, code: string, message: string): ApiError {
   const detail = `Line ${line}: ${message}. The lines before it may have been taken: sending them again changes nothing.`;
   return badRequest(detail, [{ pointer: `line:${line}`, code, message }]);
 }

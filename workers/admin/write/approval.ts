@@ -1,6 +1,5 @@
 /** Whether a write may be made: which policies it meets, and whether those who they name have approved of it. */
 import type { Segment } from "@bunting/core";
-import { z } from "@hono/zod-openapi";
 import { ApiError } from "../../platform/problem.ts";
 import { editPolicies, flagsReached, policiesOf, policiesUnchanged } from "../../store/approvals/policies.ts";
 import {
@@ -22,6 +21,7 @@ import type { Role } from "../../store/schema/index.ts";
 import { same } from "../documents/diff.ts";
 import { shareOfFlag, shareOfSegment } from "../documents/impact.ts";
 import { key } from "../http/contract.ts";
+import { z } from "../http/zod.ts";
 import { approvers } from "./approver.ts";
 import type { Audited, Plan } from "./plan.ts";
 
@@ -96,9 +96,9 @@ export async function approvalOf(
  * @throws ApiError 403 that names the policies, what they lack, and the way to ask.
  */
 export async function requireApproval(
-  ...asked: Parameters<typeof approvalOf>
+  ...proposal: Parameters<typeof approvalOf>
 ): Promise<Pick<Approval, "guard"> & { bypassed: string[] }> {
-  const { lacking, guard, bypassed } = await approvalOf(...asked);
+  const { lacking, guard, bypassed } = await approvalOf(...proposal);
   if (lacking.length > 0) throw approvalRequired(lacking);
   return { guard, bypassed: bypassed.map(({ key }) => key) };
 }
@@ -113,14 +113,14 @@ export const shownGiven = ({ policy, given }: Given<PolicyRow>): z.infer<typeof 
 
 export function approvalRequired(lacking: Given<PolicyRow>[], more: object = {}): ApiError {
   const names = lacking.map(({ policy }) => policy.key).join(", ");
-  return new ApiError(403, "approval-required", `This meets the policies ${names}. ${ASK}`, {
+  return new ApiError(403, "approval-required", `This change needs the approvals of the policies ${names}. ${ASK}`, {
     policies: lacking.map(shownGiven),
     ...more,
   });
 }
 
 const ASK =
-  "Open a change request for it: POST /projects/{project}/change-requests with {title, change: {operation, path, body}}. " +
+  "Open a change request: POST /projects/{project}/change-requests with {title, change: {operation, path, body}}. " +
   "It can be published once they have approved.";
 
 const NONE: Approval = { met: [], lacking: [], bypassed: [], guard: () => [] };

@@ -1,6 +1,7 @@
 /** Whose approval a policy asks for, as requests and answers carry it. */
-import { z } from "@hono/zod-openapi";
+
 import { key } from "../http/contract.ts";
+import { z } from "../http/zod.ts";
 import { MAX_SCOPE } from "../limits.ts";
 
 /** Nobody below an approver can approve. */

@@ -8,7 +8,7 @@ import type { Document, Fields, Touched } from "../documents/changed-document.ts
 import type { Audited, Plan } from "./plan.ts";
 
 /** @throws LostRace where they are no longer what the plan was made on. */
-export async function touchedBy(db: Database, { write }: Plan<unknown>): Promise<Touched[]> {
+export async function touchedBy(db: Database, { write }: Pick<Plan<unknown>, "write">): Promise<Touched[]> {
   if (write === undefined) return [];
   const edits = write.comesTo ?? write.edits ?? [];
   const environments = await Promise.all(
@@ -23,7 +23,8 @@ export async function touchedBy(db: Database, { write }: Plan<unknown>): Promise
       return [...touched("flag", there.flags, flags), ...touched("segment", there.segments, segments)];
     }),
   );
-  const heads = edits.map(({ head }) => head);
+  // An environment that is made or goes as a whole has no documents here, and one that is new no head yet.
+  const heads = edits.filter(({ documents }) => Object.keys(documents).length > 0).map(({ head }) => head);
   if (!(await areHeads(db, heads))) throw new LostRace();
   return [...[write.audit, ...(write.alsoAudited ?? [])].flatMap(common), ...environments.flat()];
 }

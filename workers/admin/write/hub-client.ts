@@ -1,5 +1,5 @@
-/** Telling an environment's hub what was committed, and asking it who has it. */
-import { z } from "@hono/zod-openapi";
+/** Sends an environment's hub what was committed, and reads from it which clients have it. */
+
 import type { Receipt } from "../../../durable-objects/fan-out/receipt.ts";
 import type { KillsNow } from "../../../durable-objects/hub/kills/kill.ts";
 import type { Env } from "../../env.ts";
@@ -7,7 +7,8 @@ import { HUB_PUBLISH_MS, HUB_READ_MS, within } from "../../platform/deadline.ts"
 import { unavailable } from "../../platform/problem.ts";
 import type { EnvironmentName } from "../../store/credentials.ts";
 import type { Change } from "../../store/outbox/change.ts";
-import { BASE_PATH } from "../http/contract.ts";
+import { BASE_PATH, pending } from "../http/contract.ts";
+import { z } from "../http/zod.ts";
 
 const count = z.number().int();
 const milliseconds = z.number().nullable();
@@ -37,11 +38,11 @@ export const receipt = counts
   })
   .openapi("Receipt", { description: "Which of the clients connected at delivery have a revision, and how fast." });
 
-/** What a write says of its way to the clients: the revision to look for, or that its hub has not confirmed it yet. */
+/** A write's way to the clients: the revision to look for, or that its hub has not confirmed it yet. */
 export const delivery = z.object({
   revision: z.number().int().optional(),
-  propagation: z.string().optional().openapi({ description: "Where the receipt of this revision is" }),
-  delivery: z.literal("pending").optional().openapi({ description: "Committed; the sweep brings it to the clients" }),
+  receiptPath: z.string().optional().openapi({ description: "Where the receipt of this revision is" }),
+  pending,
   receipt: receipt.nullable().optional(),
 });
 export type Delivery = z.infer<typeof delivery>;
@@ -84,39 +85,39 @@ async function confirmed(name: EnvironmentName, ask: () => Promise<{ revision: n
   } catch (error) {
     const message = "publish pending";
     console.warn(JSON.stringify({ level: "warn", message, environment: name.id, error: String(error) }));
-    return { delivery: "pending" };
+    return { pending: true };
   }
 }
 
 export const delivered = (name: EnvironmentName, revision: number): Delivery => ({
   revision,
-  propagation: `${BASE_PATH}/projects/${name.project}/environments/${name.environment}/propagation?revision=${revision}`,
+  receiptPath: `${BASE_PATH}/projects/${name.project}/environments/${name.environment}/receipts/${revision}`,
 });
 
-/** What is killed, from the hub, which alone decides it, and what D1 has not been told of yet. Null: it does not answer. */
+/** What is killed, from the hub, which alone decides it, and what D1 does not have yet. Null: it does not answer. */
 export async function killsThere(env: Env, name: Pick<EnvironmentName, "id" | "location">): Promise<KillsNow | null> {
   return within(hubOf(env, name).kills(), HUB_READ_MS, "hub").catch(() => null);
 }
 
 /**
- * The last kill or restore of a flag that the hub or D1, which hears of it later, knows of; null: there was none. `heard` is
- * false where the hub does not answer.
+ * The last kill or restore of a flag, from the hub and from D1, which receives it later; null: there was none. `isFromHub`
+ * is false where the hub does not answer.
  */
 export async function lastKillOf(
   env: Env,
   name: Pick<EnvironmentName, "id" | "location">,
   flag: string,
   mirrored: { seq: number; killed: boolean } | null,
-): Promise<{ kill: { seq: number; killed: boolean } | null; heard: boolean }> {
+): Promise<{ kill: { seq: number; killed: boolean } | null; isFromHub: boolean }> {
   const there = await killsThere(env, name);
-  if (there === null) return { kill: mirrored, heard: false };
+  if (there === null) return { kill: mirrored, isFromHub: false };
   const killed = Object.hasOwn(there.killed, flag) ? there.killed[flag] : undefined;
   const lifted = there.pending.filter((record) => record.flag === flag && record.changed).map(({ seq }) => seq);
   const seq = Math.max(mirrored?.seq ?? 0, killed?.seq ?? 0, ...lifted);
-  return { kill: seq === 0 ? null : { seq, killed: killed !== undefined }, heard: true };
+  return { kill: seq === 0 ? null : { seq, killed: killed !== undefined }, isFromHub: true };
 }
 
-export async function readReceipt(env: Env, name: EnvironmentName, revision: number): Promise<Receipt | null> {
+export async function receiptOf(env: Env, name: EnvironmentName, revision: number): Promise<Receipt | null> {
   try {
     return await within(hubOf(env, name).receipt(revision), HUB_PUBLISH_MS, "the receipt");
   } catch {
@@ -134,7 +135,7 @@ export async function withReceipt(env: Env, name: EnvironmentName, done: Deliver
   let known: Receipt | null = null;
   for (let pause = 5; ; pause = Math.min(500, Math.max(pause * 2, (known?.connected ?? 0) / COUNTED_PER_MS))) {
     await new Promise((resolve) => setTimeout(resolve, Math.min(pause, end - Date.now())));
-    known = await readReceipt(env, name, done.revision).catch(() => known);
+    known = await receiptOf(env, name, done.revision).catch(() => known);
     if (known !== null && known.connected <= known.applied + known.delivered + known.gone) break;
     if (Date.now() >= end) break;
   }

@@ -4,18 +4,12 @@ import { type EnvironmentName, findEnvironment } from "../../store/credentials.t
 import type { Database } from "../../store/database.ts";
 import { findHead } from "../../store/environments.ts";
 import { projectState } from "../../store/projects.ts";
-import type { AdminContext } from "../http/context.ts";
-import type { Asked } from "./request.ts";
+import type { Requested } from "./request.ts";
+
+type In<Path> = Pick<Requested<Path>, "env" | "db" | "path">;
 
 /** An environment's names and whereabouts, from D1 or, where that does not answer, from KV. */
-export async function environmentOf(c: AdminContext): Promise<EnvironmentName> {
-  const { project = "", environment = "" } = c.req.param() as { project?: string; environment?: string };
-  return environmentNamed({ env: c.env, db: c.var.db, path: { project, environment } });
-}
-
-type In<Path> = Pick<Asked<Path>, "env" | "db" | "path">;
-
-export async function environmentNamed({ env, db, path }: In<{ project: string; environment: string }>) {
+export async function environmentOf({ env, db, path }: In<{ project: string; environment: string }>) {
   const { project, environment } = path;
   const found = await findEnvironment(db, env.KV, project, environment).catch(() => {
     throw unavailable("The environment cannot be looked up at the moment.");
@@ -32,12 +26,7 @@ export async function headIn(db: Database, { id, project, environment }: Environ
 }
 
 /** The project with its environments and one flag, as one transaction saw them. */
-export async function projectOf(c: AdminContext, flagKey?: string) {
-  const { project = "" } = c.req.param() as { project?: string };
-  return projectNamed(c.var.db, project, flagKey);
-}
-
-export async function projectNamed(db: Database, project: string, flagKey?: string) {
+export async function projectOf(db: Database, project: string, flagKey?: string) {
   const state = await projectState(db, project, flagKey);
   if (state === null) throw notFound(`The project ${project}`);
   return state;

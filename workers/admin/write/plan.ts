@@ -5,7 +5,6 @@ import type { Statement } from "../../store/database.ts";
 import type { Documents, Head, UndoOf } from "../../store/outbox/change.ts";
 import type { FieldChange } from "../../store/schema/index.ts";
 import type { Source } from "../documents/changed-document.ts";
-import type { Moved } from "../documents/impact.ts";
 
 export type Edit = { name: EnvironmentName; head: Head; documents: Partial<Documents> };
 
@@ -67,8 +66,6 @@ export type Plan<Body> = {
   sources?: Source[];
   /** When something of it is due. */
   wakeAt?: number | null;
-  /** Whom it would move, for a dry run. */
-  moved?: Moved[];
   /** What has to be so elsewhere before it is committed. */
   prepare?: () => Promise<void>;
 };

@@ -1,5 +1,4 @@
 /** A write's place in the lines of its project's environments, kept by one WriteLine object for each project. */
-
 import type { Env } from "../../env.ts";
 import { Circuit, LINE_ENTER_MS, LINE_TURN_MS, WRITE_LINE_BREAKING, within } from "../../platform/deadline.ts";
 import { type ApiError, tooMany } from "../../platform/problem.ts";
@@ -9,13 +8,13 @@ export type WritePlace = { project: string; environment: string | null };
 
 /** Of this isolate, around all of them: they live and die together. */
 const lines = new Circuit("the write line", WRITE_LINE_BREAKING);
-/** How often a place is taken again that was lost with its object. */
+/** How often a write enters the line again whose place was lost with the object. */
 const MAX_LOST = 3;
 const LOST_PAUSE_MS = 500;
 
 /**
- * Does it when its turn has come. Without an answer from the line it is done at once: two writes that then meet are told
- * apart by the outbox's key, and the later one is validated again.
+ * Runs `work` when its turn has come. Without an answer from the line it runs at once: of two writes that then meet, the outbox's
+ * key lets one land, and the other is validated again.
  * @throws ApiError 429 where the line is too long, or does not move
  */
 export async function inTurn<T>(
@@ -33,21 +32,21 @@ async function takeTurn(env: Pick<Env, "WRITE_LINE">, place: WritePlace): Promis
   for (let lost = 0; lost < MAX_LOST; lost++) {
     const entered = await enterLine(env, place.project, environments);
     if (entered === null || entered.isTurn) return entered;
-    if (entered.place === null) throw lineTooLong(entered.ahead, entered.waitMs);
+    if (entered.place === null) throw lineTooLong(place, entered.ahead, entered.waitMs);
     try {
       if (await hasTurn(entered.place.turn())) return entered;
     } catch {
-      // The object was lost, and its line with it: those who stood there do not come back in step.
+      // The object was lost, and its line with it. The pause is random so that those who waited do not return in step.
       await new Promise((resolve) => setTimeout(resolve, Math.random() * LOST_PAUSE_MS));
       continue;
     }
     entered[Symbol.dispose]();
-    throw lineTooLong(entered.ahead, LINE_TURN_MS);
+    throw lineTooLong(place, entered.ahead, LINE_TURN_MS);
   }
   return null;
 }
 
-/** Null where it does not answer: a place that is given too late is left again. */
+/** Null where the line does not answer. A place that it gives too late is left again. */
 async function enterLine({ WRITE_LINE }: Pick<Env, "WRITE_LINE">, project: string, environments: string[] | null) {
   const line = WRITE_LINE.get(WRITE_LINE.idFromName(project));
   let isLate = false;
@@ -62,7 +61,9 @@ async function enterLine({ WRITE_LINE }: Pick<Env, "WRITE_LINE">, project: strin
     });
   } catch (error) {
     isLate = true;
-    console.warn(JSON.stringify({ level: "warn", message: "written without a turn", project, error: String(error) }));
+    console.warn(
+      JSON.stringify({ level: "warn", message: "the write line does not answer", project, error: String(error) }),
+    );
     return null;
   }
 }
@@ -80,11 +81,12 @@ async function hasTurn(turn: Promise<void>): Promise<boolean> {
   }
 }
 
-function lineTooLong(ahead: number, waitMs: number): ApiError {
+function lineTooLong({ project, environment }: WritePlace, ahead: number, waitMs: number): ApiError {
   const retryAfter = Math.max(1, Math.ceil(waitMs / 1_000));
+  const where = environment === null ? project : `${project}/${environment}`;
   return tooMany(
     retryAfter,
-    `${ahead} writes are waiting for this environment. Nothing was changed. Repeat the request in ${retryAfter} s.`,
+    `${ahead} writes to ${where} are waiting. Nothing was changed. Repeat the request in ${retryAfter} s.`,
     { waiting: ahead },
   );
 }

@@ -9,11 +9,11 @@ import { AlreadyAnswered, commit, retryingLostRaces } from "../../store/outbox/c
 import { documentSizes, RulesetTooLarge, type TooLarge, wouldBe } from "../../store/outbox/ruleset-size.ts";
 import type { Role } from "../../store/schema/index.ts";
 import type { AdminContext, OnceOnly } from "../http/context.ts";
-import { MAX_REASON, MAX_RULESET_BYTES } from "../limits.ts";
+import { MAX_RULESET_BYTES } from "../limits.ts";
 import { approvalOf, proposedBy, requireApproval } from "./approval.ts";
-import { DryRun, previewOf } from "./dry-run.ts";
 import { type Delivery, publish } from "./hub-client.ts";
 import type { Audited, Edit, Origin, Plan } from "./plan.ts";
+import { dryRunOf } from "./preview.ts";
 import { wakeAt } from "./timer-client.ts";
 import { inTurn, type WritePlace } from "./write-line-client.ts";
 
@@ -55,10 +55,9 @@ function placeOf(c: AdminContext): WritePlace | null {
 export async function write<Body>(
   c: AdminContext,
   plan: (now: number) => Promise<Plan<Body>>,
-  reason: string | undefined = c.req.header("x-bunting-reason"),
   place: WritePlace | null = placeOf(c),
 ): Promise<Written<Body>> {
-  const written = await writeAs(authorOf(c, place), plan, reason);
+  const written = await writeAs(authorOf(c, place), plan, c.var.reason);
   if (written.etag !== undefined) c.header("etag", written.etag);
   return written;
 }
@@ -85,14 +84,14 @@ export async function writeAs<Body>(
     const role = made.write?.comesTo === undefined ? (author.role ?? null) : null;
     if (author.dryRun) {
       const judged = approvalOf(db, made.write?.goesBack ? NOTHING : proposed, role, approvedBy);
-      const dryRun = previewOf(made, await within(judged, D1_MS, "reading"));
+      const dryRun = await dryRunOf(db, made, await within(judged, D1_MS, "reading"));
       await requireRoom(db, edits);
-      throw new DryRun(made.body as object | null, dryRun);
+      throw dryRun;
     }
-    const asked = () => requireApproval(db, proposed, role, approvedBy);
-    const { guard, bypassed } = made.write?.goesBack ? UNASKED : await within(asked(), D1_MS, "reading");
+    const approving = () => requireApproval(db, proposed, role, approvedBy);
+    const { guard, bypassed } = made.write?.goesBack ? NO_GUARD : await within(approving(), D1_MS, "reading");
     await made.prepare?.();
-    const pending = edits.length === 1 ? { delivery: "pending" } : {};
+    const pending = edits.length === 1 ? { pending: true } : {};
     const committed = commit(db, {
       statements: [...guard(now), ...statements],
       edits,
@@ -145,7 +144,7 @@ export async function requireRoom(db: Database, edits: Edit[] = []): Promise<voi
 }
 
 const NOTHING = proposedBy(undefined);
-const UNASKED: Awaited<ReturnType<typeof requireApproval>> = { guard: () => [], bypassed: [] };
+const NO_GUARD: Awaited<ReturnType<typeof requireApproval>> = { guard: () => [], bypassed: [] };
 
 function auditEntry(origin: Origin, entry: Audited, bypassed: string[], reason: string | undefined, now: number) {
   return {
@@ -164,7 +163,7 @@ function auditEntry(origin: Origin, entry: Audited, bypassed: string[], reason: 
     schedule: entry.schedule ?? null,
     ramp: entry.ramp ?? null,
     bypassed: bypassed.length === 0 ? null : bypassed,
-    reason: reason?.slice(0, MAX_REASON) ?? null,
+    reason: reason ?? null,
   };
 }
 
@@ -176,7 +175,7 @@ export const origin = (c: AdminContext): Origin => ({
   correlationId: c.var.correlationId,
 });
 
-/** What is over before it begins is a mistake: seconds for milliseconds, mostly. */
+/** A time in the past is refused: mostly seconds were sent for milliseconds. */
 export function requireFuture(time: number | null, now: number, pointer = "/expiresAt"): void {
   if (time === null || time > now) return;
   throw badRequest("That time is over already.", [
@@ -190,10 +189,6 @@ export const etagOf = (version: number) => `"v${version}"`;
 export function isMatch(ifMatch: string | undefined, etag: string): boolean {
   if (ifMatch === undefined || ifMatch.trim() === "*") return true;
   return ifMatch.split(",").some((one) => one.trim() === etag);
-}
-
-export function requireMatch(c: AdminContext, etag: string): void {
-  if (!isMatch(c.req.header("if-match"), etag)) throw etagMismatch(etag);
 }
 
 /** `both`: what is there now, and what it would have become. */

@@ -1,13 +1,13 @@
 /**
- * What an SDK may send as events, checked by hand: it runs for every batch of every client, and says where each mistake is.
+ * What an SDK may send as events, checked by hand: it runs for every batch of every client, and says where each error is.
  * Documents grow by addition in both directions, so a field or an event kind that this version does not know is left out;
  * a field that it knows must have the right type.
  */
 import { MAX_EVENTS, type SummaryEvent, type TelemetryEvent } from "@bunting/core/wire";
-import type { Mistake } from "../../platform/problem.ts";
+import type { ValidationError } from "../../platform/problem.ts";
 
 /** Of the longest; the count goes on. */
-export const MAX_MISTAKES_LISTED = 100;
+export const MAX_ERRORS_LISTED = 100;
 /** One event, as JSON in UTF-8: it must fit in a Queue message with its envelope. A larger summary is sent as several. */
 export const MAX_ONE_EVENT_BYTES = 98_304;
 /** A client's clock may be wrong and a phone may be off for days, but an event must not land in another month's numbers. */
@@ -25,19 +25,19 @@ export type SizedEvent = { event: TelemetryEvent | null; bytes: number };
 
 export type ParsedBatch =
   | { ok: true; batchId: string; events: SizedEvent[]; dropped: number; clamped: number }
-  | { ok: false; mistakes: Mistake[]; total: number };
+  | { ok: false; errors: ValidationError[]; total: number };
 
 export function parseBatch(body: unknown, now: number): ParsedBatch {
   const check = new Check(now);
   if (!isObject(body)) return check.failed("", "wrong-type", "must be an object with batchId and events");
   const batchId = check.text(body, "batchId", "", 36).toLowerCase();
-  if (check.total === 0 && !UUID.test(batchId)) check.mistake("/batchId", "not-a-uuid", "must be a UUID");
+  if (check.total === 0 && !UUID.test(batchId)) check.invalid("/batchId", "not-a-uuid", "must be a UUID");
   const list = body.events;
   if (!Array.isArray(list)) return check.failed("/events", "wrong-type", "must be an array");
   if (list.length > MAX_EVENTS) return check.failed("/events", "too-many", `must have at most ${MAX_EVENTS} items`);
 
   const events = list.map((item: unknown, index) => parseEvent(check, item, `/events/${index}`));
-  if (check.total > 0) return { ok: false, mistakes: check.mistakes, total: check.total };
+  if (check.total > 0) return { ok: false, errors: check.errors, total: check.total };
   const dropped = events.filter(({ event }) => event === null).length;
   return { ok: true, batchId, events, dropped, clamped: check.clamped };
 }
@@ -45,19 +45,19 @@ export function parseBatch(body: unknown, now: number): ParsedBatch {
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 
 function parseEvent(check: Check, item: unknown, at: string): SizedEvent {
-  const mistakesBefore = check.total;
+  const errorsBefore = check.total;
   const event = readEvent(check, item, at);
   // A refused event is never queued: no need to measure what may be incomplete.
-  if (check.total > mistakesBefore) return { event: null, bytes: 0 };
+  if (check.total > errorsBefore) return { event: null, bytes: 0 };
   const bytes = new TextEncoder().encode(JSON.stringify(event)).byteLength;
   if (bytes > MAX_ONE_EVENT_BYTES)
-    check.mistake(at, "too-large", `must be at most ${MAX_ONE_EVENT_BYTES} bytes as JSON`);
+    check.invalid(at, "too-large", `must be at most ${MAX_ONE_EVENT_BYTES} bytes as JSON`);
   return { event, bytes };
 }
 
 function readEvent(check: Check, item: unknown, at: string): TelemetryEvent | null {
   if (!isObject(item)) {
-    check.mistake(at, "wrong-type", "must be an object");
+    check.invalid(at, "wrong-type", "must be an object");
     return null;
   }
   const kind = check.text(item, "kind", at, MAX_REASON);
@@ -83,7 +83,7 @@ function readEvent(check: Check, item: unknown, at: string): TelemetryEvent | nu
       };
     case "summary": {
       const from = check.time(item, "from", at);
-      // A clock that was set back in between is no mistake of the SDK's.
+      // A clock that was set back in between is not an error of the SDK.
       const to = Math.max(from, check.time(item, "to", at));
       return { kind, from, to, counts: counts(check, item.counts, `${at}/counts`) };
     }
@@ -94,13 +94,13 @@ function readEvent(check: Check, item: unknown, at: string): TelemetryEvent | nu
 
 function counts(check: Check, list: unknown, at: string): SummaryEvent["counts"] {
   if (!Array.isArray(list)) {
-    check.mistake(at, "wrong-type", "must be an array");
+    check.invalid(at, "wrong-type", "must be an array");
     return [];
   }
   const read: SummaryEvent["counts"] = [];
   for (const [index, item] of list.entries()) {
     const here = `${at}/${index}`;
-    if (!isObject(item)) check.mistake(here, "wrong-type", "must be an object");
+    if (!isObject(item)) check.invalid(here, "wrong-type", "must be an object");
     else read.push({ ...decision(check, item, here), count: check.integer(item, "count", here) });
   }
   return read;
@@ -118,18 +118,18 @@ function decision(check: Check, item: Fields, at: string) {
 function attributes(check: Check, item: Fields, at: string): { attributes?: Record<string, unknown> } {
   const given = item.attributes;
   if (given === undefined) return {};
-  if (!isObject(given)) check.mistake(`${at}/attributes`, "wrong-type", "must be an object");
+  if (!isObject(given)) check.invalid(`${at}/attributes`, "wrong-type", "must be an object");
   else if (isDeeperThan(given, MAX_ATTRIBUTE_DEPTH))
-    check.mistake(`${at}/attributes`, "too-deep", `must be nested at most ${MAX_ATTRIBUTE_DEPTH} levels`);
+    check.invalid(`${at}/attributes`, "too-deep", `must be nested at most ${MAX_ATTRIBUTE_DEPTH} levels`);
   else return { attributes: wellFormed(given) as Record<string, unknown> };
   return {};
 }
 
 type Fields = Record<string, unknown>;
 
-/** Reads one field at a time and remembers every mistake; what it returns counts for nothing once there is one. */
+/** Reads one field at a time and collects every error; once there is one, what it returns is not used. */
 class Check {
-  readonly mistakes: Mistake[] = [];
+  readonly errors: ValidationError[] = [];
   total = 0;
   clamped = 0;
   private readonly now: number;
@@ -138,14 +138,14 @@ class Check {
     this.now = now;
   }
 
-  mistake(pointer: string, code: string, message: string): void {
+  invalid(pointer: string, code: string, message: string): void {
     this.total++;
-    if (this.mistakes.length < MAX_MISTAKES_LISTED) this.mistakes.push({ pointer, code, message });
+    if (this.errors.length < MAX_ERRORS_LISTED) this.errors.push({ pointer, code, message });
   }
 
   failed(pointer: string, code: string, message: string): ParsedBatch {
-    this.mistake(pointer, code, message);
-    return { ok: false, mistakes: this.mistakes, total: this.total };
+    this.invalid(pointer, code, message);
+    return { ok: false, errors: this.errors, total: this.total };
   }
 
   /** A lone surrogate becomes U+FFFD, as it does when the same text is bucketed (EV-30). */
@@ -153,7 +153,7 @@ class Check {
     const value = fields[name];
     if (typeof value === "string" && value.length <= maxLength) return value.toWellFormed();
     if (typeof value === "string")
-      this.mistake(`${at}/${name}`, "too-long", `must have at most ${maxLength} characters`);
+      this.invalid(`${at}/${name}`, "too-long", `must have at most ${maxLength} characters`);
     else this.missingOr(value, `${at}/${name}`, "must be a string");
     return "";
   }
@@ -166,7 +166,7 @@ class Check {
     const value = fields[name];
     // JSON has no infinity, but 1e999 is read as one.
     if (typeof value === "number" && value >= min && value <= max) return value;
-    if (typeof value === "number") this.mistake(`${at}/${name}`, "out-of-range", "is out of range");
+    if (typeof value === "number") this.invalid(`${at}/${name}`, "out-of-range", "is out of range");
     else this.missingOr(value, `${at}/${name}`, "must be a number");
     return min;
   }
@@ -175,7 +175,7 @@ class Check {
     const before = this.total;
     const value = this.number(fields, name, at, 0, Number.MAX_SAFE_INTEGER);
     if (this.total === before && !Number.isInteger(value))
-      this.mistake(`${at}/${name}`, "out-of-range", "must be a whole number");
+      this.invalid(`${at}/${name}`, "out-of-range", "must be a whole number");
     return value;
   }
 
@@ -187,8 +187,8 @@ class Check {
   }
 
   private missingOr(value: unknown, pointer: string, message: string): void {
-    if (value === undefined) this.mistake(pointer, "required", "is required");
-    else this.mistake(pointer, "wrong-type", message);
+    if (value === undefined) this.invalid(pointer, "required", "is required");
+    else this.invalid(pointer, "wrong-type", message);
   }
 }
 

@@ -9,7 +9,7 @@ import { type Allowance, takeTokens } from "../../platform/rate-limit.ts";
 import { parseJson } from "../../platform/request-body.ts";
 import type { KeyKind } from "../../store/schema/index.ts";
 import type { Caller } from "../authenticate.ts";
-import { MAX_MISTAKES_LISTED, parseBatch, type SizedEvent } from "./batch.ts";
+import { MAX_ERRORS_LISTED, parseBatch, type SizedEvent } from "./batch.ts";
 
 /** Queues: 128 KB a message, headers included; 100 messages or 256 KB a call. */
 export const MAX_MESSAGE_BYTES = 100_000;
@@ -46,8 +46,8 @@ export async function acceptEvents(
 
   const batch = parseBatch(await readJson(request, kind), now);
   if (!batch.ok) {
-    const more = batch.total > MAX_MISTAKES_LISTED ? `, of which the first ${MAX_MISTAKES_LISTED} are listed` : "";
-    throw badRequest(`The batch has ${batch.total} mistake(s)${more}. None of it was accepted.`, batch.mistakes);
+    const more = batch.total > MAX_ERRORS_LISTED ? `, of which the first ${MAX_ERRORS_LISTED} are listed` : "";
+    throw badRequest(`The batch has ${batch.total} error(s)${more}. None of it was accepted.`, batch.errors);
   }
 
   const { batchId, events, dropped, clamped } = batch;

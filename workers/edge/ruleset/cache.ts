@@ -140,8 +140,8 @@ async function fetchWhole(visit: Visit, ruleset: IsolateRuleset, revision: numbe
   ruleset.fetchingUntil = Date.now() + HUB_SNAPSHOT_MS;
   try {
     // What a stub hands out is a promise in all but its class.
-    const asked = Promise.resolve(relayOf(visit, ruleset).snapshot(revision));
-    const whole = await within(asked, HUB_SNAPSHOT_MS, "relay");
+    const reading = Promise.resolve(relayOf(visit, ruleset).snapshot(revision));
+    const whole = await within(reading, HUB_SNAPSHOT_MS, "relay");
     if (whole !== null && whole.revision > ruleset.evaluator.revision)
       Object.assign(ruleset, fromSnapshot(whole, ruleset.evaluator));
   } finally {
@@ -152,8 +152,8 @@ async function fetchWhole(visit: Visit, ruleset: IsolateRuleset, revision: numbe
 /** Lets the ruleset's history reach back to `revision`, where the relay still has what came after. */
 export async function recall(visit: Visit, ruleset: IsolateRuleset, revision: number): Promise<void> {
   if (revision >= ruleset.evaluator.revision || ruleset.history.reaches(revision)) return;
-  const asked = relayOf(visit, ruleset).since(revision, []);
-  const since = await within(Promise.resolve(asked), RELAY_CHECK_MS, "relay").catch(() => null);
+  const reading = relayOf(visit, ruleset).since(revision, []);
+  const since = await within(Promise.resolve(reading), RELAY_CHECK_MS, "relay").catch(() => null);
   const deliveries = since?.deliveries ?? [];
   if (deliveries.some(isTooLarge)) return;
   ruleset.history.extend(deliveries.map(({ message }) => JSON.parse(message) as PatchMessage));

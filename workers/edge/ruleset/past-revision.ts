@@ -10,15 +10,15 @@ export async function pastRuleset(env: Env, environmentId: string, revision: num
   // Once more, because what the hub had not archived may have gone to R2 between the two questions.
   for (let tries = 0; tries < 2; tries++) {
     const rebuilding =
-      (await readRevision(env.REVISIONS_BUCKET, environmentId, revision)) ?? (await firstBase(env, environmentId));
+      (await readRevision(env.REVISIONS_BUCKET, environmentId, revision)) ?? (await initialRuleset(env, environmentId));
     if (rebuilding !== null && (await completed(env, environmentId, rebuilding, revision))) return rebuilding.text();
   }
   return null;
 }
 
 /** What the hub began with, until it is archived. */
-async function firstBase(env: Env, environmentId: string): Promise<Rebuilding | null> {
-  const base = await within(hubOf(env, environmentId).firstBase(), HISTORY_READ_MS, "hub");
+async function initialRuleset(env: Env, environmentId: string): Promise<Rebuilding | null> {
+  const base = await within(hubOf(env, environmentId).initialRuleset(), HISTORY_READ_MS, "hub");
   return base === null ? null : new Rebuilding(JSON.parse(base) as Ruleset);
 }
 

@@ -7,7 +7,7 @@ import { unauthenticated } from "../../platform/problem.ts";
 import { sha256 } from "../../store/credentials.ts";
 import { addressOf, admit, type Caller } from "../authenticate.ts";
 import { etagOf } from "../etag.ts";
-import { noteStranger } from "../read-limit.ts";
+import { noteUnauthenticated } from "../read-limit.ts";
 import type { Incoming } from "../router.ts";
 import { recall } from "../ruleset/cache.ts";
 import type { IsolateRuleset } from "../ruleset/isolate-ruleset.ts";
@@ -118,7 +118,7 @@ async function admitClaim(incoming: Incoming, claim: ReturnType<typeof claimIn>)
   return admit(incoming, claim.environmentId, find, async (keyHash) => {
     const signature = Uint8Array.from(claim.signature.match(/../g) ?? [], (pair) => Number.parseInt(pair, 16));
     if (await crypto.subtle.verify("HMAC", await signingKey(keyHash), signature, textOf(claim))) return;
-    noteStranger(addressOf(incoming));
+    noteUnauthenticated(addressOf(incoming));
     throw unauthenticated("This event stream's URL is not one that was given out. Evaluate again for one.");
   });
 }

@@ -1,7 +1,7 @@
 /** A client's socket at a relay of its region: another relay is tried where one is full or does not answer. */
 
-import { ATTACHMENT_HEADER, type Introduction, RELAYS_HEADER } from "../../../durable-objects/fan-out/handshake.ts";
-import { another, choices, relayName } from "../../../durable-objects/fan-out/tree.ts";
+import { ATTACHMENT_HEADER, RELAYS_HEADER, type SocketHandshake } from "../../../durable-objects/fan-out/handshake.ts";
+import { chooseAnother, chooseTwo, relayName } from "../../../durable-objects/fan-out/tree.ts";
 import { Circuit, RELAY_OPEN_BREAKING, RELAY_OPEN_MS, within } from "../../platform/deadline.ts";
 import { tooMany, unauthenticated, unavailable } from "../../platform/problem.ts";
 import type { Caller } from "../authenticate.ts";
@@ -10,38 +10,38 @@ import { regionOf } from "../relays/region.ts";
 
 const FULL = 503;
 const LIMITED = 429;
-/** Of one request: two that are known, and two that a burst has called for. */
+/** Relays tried for one request: two that are known, and two that were added during a burst. */
 const MAX_TRIES = 4;
 
-/** Around each relay, as far as this isolate has had to do with it: only the first client waits for one that is away. */
+/** One for each relay that this isolate has called: only the first client waits for an unreachable one. */
 const circuits = new Map<string, Circuit>();
 const MAX_CIRCUITS = 1_000;
 
 /**
- * A socket at a relay of the caller's region, sent what came after `since`: in the answer's `webSocket`, which is either to
- * be passed on or to be accepted and closed. Throws what the client is to be told: 401, or 429 or 503 with Retry-After,
- * upon which an SDK polls.
+ * Opens a socket at a relay of the caller's region, which sends the deliveries after `since`. The caller must forward the
+ * answer's `webSocket`, or accept and close it. Throws the client's response: 401, or 429 or 503 with Retry-After, upon
+ * which an SDK polls.
  */
 export async function connect(
   caller: Caller,
-  transport: Introduction["transport"],
+  transport: SocketHandshake["transport"],
   since: number | null,
 ): Promise<Response> {
   const { visit, environmentId, keyHash, client, ruleset } = caller;
-  const keyGoodAt = ruleset.evaluator.revision;
-  const introduction: Introduction = { keyHash, keyGoodAt, transport, ...client };
+  const keyValidAt = ruleset.evaluator.revision;
+  const handshake: SocketHandshake = { keyHash, keyValidAt, transport, ...client };
   const url = `https://relay/${since === null ? "" : `?since=${since}`}`;
-  const headers = { upgrade: "websocket", [ATTACHMENT_HEADER]: JSON.stringify(introduction) };
+  const headers = { upgrade: "websocket", [ATTACHMENT_HEADER]: JSON.stringify(handshake) };
   const region = regionOf(visit.request.cf);
   let refusal: Response | null = null;
-  const tries: number[] = choices(relaysHere(visit, ruleset), Math.random);
-  // Longer while it is gone through, where a relay that is full tells of more.
+  const tries: number[] = chooseTwo(relaysHere(visit, ruleset), Math.random);
+  // Grows during the loop when a full relay reports that the region has more.
   for (const n of tries) {
     const response = await opened(relayName({ environmentId, region, n }), () =>
       relayAt(visit, ruleset, n).fetch(url, { headers }),
     );
     if (response?.status === 101) return response;
-    // This isolate has not heard of it yet.
+    // The relay knows of the revocation before this isolate does.
     if (response?.status === 401) throw unauthenticated("This SDK key has been revoked.");
     if (response?.status === LIMITED) {
       throw tooMany(
@@ -51,18 +51,18 @@ export async function connect(
     }
     refusal = response ?? refusal;
     const known = relaysHere(visit, ruleset);
-    const told = Number(response?.headers.get(RELAYS_HEADER) ?? 0);
-    const more = another(known, told, tries, Math.random);
-    if (told > known) ruleset.relays = { ...ruleset.relays, [region]: told };
+    const current = Number(response?.headers.get(RELAYS_HEADER) ?? 0);
+    const more = chooseAnother(known, current, tries, Math.random);
+    if (current > known) ruleset.relays = { ...ruleset.relays, [region]: current };
     if (more !== null && tries.length < MAX_TRIES) tries.push(more);
   }
   if (refusal?.status === FULL) {
-    throw unavailable("The relays here hold as many clients as they can. Poll, and try later.", retryAfter(refusal));
+    throw unavailable("The relays of this region are full. Poll, and try later.", retryAfter(refusal));
   }
-  throw unavailable("No relay answers. Poll until one does.");
+  throw unavailable("No relay responds. Poll until one does.");
 }
 
-/** Null: it does not answer, or has not lately. */
+/** Null: the relay does not respond, or its breaker is open. */
 async function opened(name: string, open: () => Promise<Response>): Promise<Response | null> {
   if (circuits.size >= MAX_CIRCUITS && !circuits.has(name)) circuits.clear();
   const circuit = circuits.get(name) ?? new Circuit("relay", RELAY_OPEN_BREAKING);
@@ -80,7 +80,7 @@ async function opened(name: string, open: () => Promise<Response>): Promise<Resp
   return circuit.through(waited).catch(() => null);
 }
 
-/** Nobody waits for it any more, and what nobody closes stays open. */
+/** Closes a socket that opened after the deadline: otherwise it would stay open, unused. */
 function closeLate({ webSocket }: Response): void {
   webSocket?.accept();
   webSocket?.close(1000, "too late");

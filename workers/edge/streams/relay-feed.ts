@@ -64,7 +64,7 @@ export class RelayFeed {
     const upstream = this.#upstream;
     const gone = this.#request.signal;
     upstream.addEventListener("message", ({ data }) => {
-      if (typeof data === "string" && data !== PONG) this.#hear(headOf(data), data);
+      if (typeof data === "string" && data !== PONG) this.#receive(headOf(data), data);
     });
     upstream.addEventListener("close", ({ code, reason }) => this.end(code, reason));
     upstream.addEventListener("error", () => this.end(1011, "relay"));
@@ -109,7 +109,7 @@ export class RelayFeed {
     this.#outlet.end(code, reason);
   }
 
-  #hear({ type, revision }: Head, data: string): void {
+  #receive({ type, revision }: Head, data: string): void {
     if (this.#ended) return;
     if (type === "hello") this.#outlet.hello(JSON.parse(data) as HelloMessage);
     if (type === "goodbye") this.#outlet.goodbye(JSON.parse(data) as GoodbyeMessage);

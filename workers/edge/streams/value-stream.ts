@@ -48,8 +48,8 @@ class Values {
     this.#context = context;
   }
 
-  get told(): number {
-    return this.#position !== null && "told" in this.#position ? this.#position.told : 0;
+  get sentRevision(): number {
+    return this.#position !== null && "sent" in this.#position ? this.#position.sent : 0;
   }
 
   async next(ruleset: IsolateRuleset) {
@@ -75,7 +75,7 @@ export async function openValueStream(caller: Caller, request: Request, context:
       const message = await values.next(ruleset);
       if (message !== null) stream.write(message.type, message, { id: message.revision });
     },
-    heartbeat: () => stream.write("heartbeat", { type: "heartbeat", revision: values.told }),
+    heartbeat: () => stream.write("heartbeat", { type: "heartbeat", revision: values.sentRevision }),
     goodbye: (message) => stream.write("goodbye", message, { retryMs: Math.random() * message.withinMs }),
     end: () => stream.end(),
   });
@@ -102,7 +102,7 @@ export async function openValueSocket(caller: Caller, request: Request): Promise
     leftBytes -= encoder.encode(text).length + MESSAGE_BYTES;
     if (leftBytes <= 0) feed.renew();
   };
-  let heardAt = Date.now();
+  let lastMessageAt = Date.now();
   let contexts: Bucket | null = null;
   const feed = new RelayFeed(upstream, caller, request, {
     hello: (message: HelloMessage) => send(JSON.stringify(message)),
@@ -112,26 +112,26 @@ export async function openValueSocket(caller: Caller, request: Request): Promise
     },
     // Clients ping; one that has not for so long is gone.
     heartbeat() {
-      if (Date.now() - heardAt > SILENCE_SECONDS * 1_000) feed.end(SILENT, "silent");
+      if (Date.now() - lastMessageAt > SILENCE_SECONDS * 1_000) feed.end(SILENT, "silent");
     },
     goodbye: (message) => send(JSON.stringify(message)),
     end: (code, reason) => closeQuietly(server, code, reason),
   });
   const patience = setTimeout(() => feed.end(SILENT, "no context"), FIRST_CONTEXT_MS);
   server.addEventListener("message", ({ data }) => {
-    heardAt = Date.now();
+    lastMessageAt = Date.now();
     if (data === PING) {
       sendWithin(PONG);
       return;
     }
-    const heard = contextIn(data);
-    if (heard === null) return;
-    if ("mistake" in heard) return feed.end(BAD_MESSAGE, heard.mistake);
-    const { bucket, allowed } = takeFrom(contexts, 1, CONTEXTS, heardAt);
+    const received = contextIn(data);
+    if (received === null) return;
+    if ("refusal" in received) return feed.end(BAD_MESSAGE, received.refusal);
+    const { bucket, allowed } = takeFrom(contexts, 1, CONTEXTS, lastMessageAt);
     contexts = bucket;
     if (!allowed) return feed.end(TOO_MANY, "the context changes too often");
     clearTimeout(patience);
-    values.change(heard.context);
+    values.change(received.context);
     feed.look();
   });
   const left = () => {
@@ -146,15 +146,15 @@ export async function openValueSocket(caller: Caller, request: Request): Promise
 }
 
 /** Null for what later clients may say. A close reason has at most 123 bytes. */
-function contextIn(data: unknown): { context: EvaluationContext } | { mistake: string } | null {
-  if (typeof data !== "string") return { mistake: "send text" };
+function contextIn(data: unknown): { context: EvaluationContext } | { refusal: string } | null {
+  if (typeof data !== "string") return { refusal: "send text" };
   // No text has fewer bytes than characters.
-  if (data.length > MAX_STREAM_CONTEXT_BYTES) return { mistake: "the context is too large" };
+  if (data.length > MAX_STREAM_CONTEXT_BYTES) return { refusal: "the context is too large" };
   try {
     const message = parseJson(data) as Partial<ContextMessage> | null;
     return message?.context === undefined ? null : { context: checkContext(message) };
   } catch (error) {
-    return { mistake: error instanceof ApiError ? error.message.slice(0, 100) : "not a message" };
+    return { refusal: error instanceof ApiError ? error.message.slice(0, 100) : "not a message" };
   }
 }
 

@@ -1,7 +1,7 @@
 import { and, asc, desc, eq, gt, inArray, lte, min, type SQL, sql } from "drizzle-orm";
 import type { EnvironmentName } from "../credentials.ts";
 import { answered, type Database, type Statement } from "../database.ts";
-import { holding, inOrder, type PageOf } from "../page.ts";
+import { containsText, inOrder, type PageOf } from "../page.ts";
 import { insertRows, listed } from "../rows.ts";
 import * as table from "../schema/index.ts";
 import type { TokenRow } from "../tokens.ts";
@@ -100,7 +100,7 @@ export function listChangeRequests(
       and(
         eq(changeRequests.projectId, projectId),
         after,
-        holding(q, [changeRequests.title, changeRequests.description]),
+        containsText(q, [changeRequests.title, changeRequests.description]),
         status && inArray(changeRequests.status, status),
         // What is of the whole project is of each of its environments.
         filter.environments === null

@@ -1,6 +1,6 @@
 import { and, eq, isNotNull, isNull, sql } from "drizzle-orm";
 import type { Database, Statement } from "../database.ts";
-import { holding, inOrder, type PageOf } from "../page.ts";
+import { containsText, inOrder, type PageOf } from "../page.ts";
 import { listed } from "../rows.ts";
 import * as table from "../schema/index.ts";
 
@@ -44,7 +44,7 @@ export function listKillReviews(
         environments === null ? undefined : sql`${table.environments.key} IN ${listed(environments)}`,
         flag === undefined ? undefined : eq(killReviews.flagKey, flag),
         after,
-        holding(q, [killReviews.flagKey, killReviews.reason, killReviews.killedBy]),
+        containsText(q, [killReviews.flagKey, killReviews.reason, killReviews.killedBy]),
       ),
     )
     .orderBy(...orderBy)

@@ -1,7 +1,7 @@
 /** Where flags are named in people's code, as CI last saw each repository. */
 import { and, asc, eq, gt, sql } from "drizzle-orm";
 import type { Database, Statement } from "../database.ts";
-import { holding } from "../page.ts";
+import { containsText } from "../page.ts";
 import * as table from "../schema/index.ts";
 
 export type RepositoryRow = typeof table.codeRepositories.$inferSelect;
@@ -83,7 +83,7 @@ export function listReferences(
         eq(codeReferences.projectId, projectId),
         flag === undefined ? undefined : eq(codeReferences.flagKey, flag),
         repository === undefined ? undefined : eq(codeReferences.repository, repository),
-        holding(q, [codeReferences.path, codeReferences.snippet]),
+        containsText(q, [codeReferences.path, codeReferences.snippet]),
         gt(codeReferences.id, after),
       ),
     )

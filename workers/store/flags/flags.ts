@@ -3,7 +3,7 @@ import { and, eq, sql } from "drizzle-orm";
 import type { SQLiteColumn } from "drizzle-orm/sqlite-core";
 import type { Database, Statement } from "../database.ts";
 import type { ConfigurationRow, FlagRow } from "../documents.ts";
-import { type DocumentOrder, holding, inOrder, type PageOf } from "../page.ts";
+import { containsText, type DocumentOrder, inOrder, type PageOf } from "../page.ts";
 import * as table from "../schema/index.ts";
 
 export type KillRow = typeof table.kills.$inferSelect;
@@ -53,7 +53,7 @@ export function listFlags(db: Database, projectId: string, filter: FlagFilter, p
           (tag) =>
             sql`${flags.key} IN (SELECT flag_key FROM flag_tags WHERE project_id = ${projectId} AND tag = ${tag})`,
         ),
-        holding(filter.q, [flags.key, flags.name, flags.description]),
+        containsText(filter.q, [flags.key, flags.name, flags.description]),
       ),
     )
     .orderBy(...orderBy)

@@ -2,7 +2,7 @@
 import { and, asc, eq, gt, inArray, lte, min, or, type SQL, sql } from "drizzle-orm";
 import type { EnvironmentName } from "../credentials.ts";
 import type { Database, Statement } from "../database.ts";
-import { holding, inOrder, type PageOf } from "../page.ts";
+import { containsText, inOrder, type PageOf } from "../page.ts";
 import * as table from "../schema/index.ts";
 import { environmentName, inScope, type PlannedFilter } from "./planned.ts";
 
@@ -51,7 +51,7 @@ export async function listRamps(
       flag === undefined ? undefined : eq(ramps.flagKey, flag),
       author === undefined ? undefined : eq(ramps.tokenId, author),
       status && eq(ramps.status, status),
-      holding(q, [ramps.flagKey, ramps.reason]),
+      containsText(q, [ramps.flagKey, ramps.reason]),
     ),
   )
     .orderBy(...orderBy)

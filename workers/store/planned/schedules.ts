@@ -2,7 +2,7 @@
 import { and, asc, eq, gt, lte, min, type SQL, sql } from "drizzle-orm";
 import type { EnvironmentName } from "../credentials.ts";
 import type { Database, Statement } from "../database.ts";
-import { holding, inOrder, type PageOf } from "../page.ts";
+import { containsText, inOrder, type PageOf } from "../page.ts";
 import * as table from "../schema/index.ts";
 import { environmentName, inScope, type PlannedFilter } from "./planned.ts";
 
@@ -42,7 +42,7 @@ export async function listSchedules(
       flag === undefined ? undefined : eq(schedules.flagKey, flag),
       author === undefined ? undefined : eq(schedules.tokenId, author),
       status && eq(schedules.status, status),
-      holding(q, [schedules.flagKey, schedules.reason]),
+      containsText(q, [schedules.flagKey, schedules.reason]),
     ),
   )
     .orderBy(...orderBy)

@@ -49,12 +49,12 @@ export type ChangeRequestStatus = "draft" | "open" | "failed" | "published" | "w
 
 export type Failure = { at: number; code: string; detail: string };
 
-/** A write as a request would have asked for it: an operation of the API, with what stands in its path but the project. */
-export type AskedChange = {
+/** An operation of the API as it would be requested itself: the parameters of its path but the project, its query and body. */
+export type RequestedChange = {
   operation: string;
-  path?: Record<string, string | number>;
-  query?: Record<string, unknown>;
-  body?: Record<string, unknown>;
+  path: Record<string, unknown> | undefined;
+  query?: unknown;
+  body?: unknown;
 };
 
 /** Whom it would affect, for lists: by environment in thousandths of a percent; tags of the flags, and those taken away. */
@@ -82,13 +82,13 @@ export const changeRequests = sqliteTable(
     /** Null: it changes what all environments have in common. */
     environmentId: text("environment_id"),
     operation: text().notNull(),
-    path: json<NonNullable<AskedChange["path"]>>("path").notNull(),
+    path: json<NonNullable<RequestedChange["path"]>>("path").notNull(),
     title: text().notNull(),
     description: text().notNull(),
     status: text().$type<ChangeRequestStatus>().notNull(),
     authorId: text("author_id").notNull(),
     author: text().notNull(),
-    /** What is asked for: its row in `change_request_revisions`. An approval is of one revision. */
+    /** What is requested: its row in `change_request_revisions`. An approval is of one revision. */
     revision: integer().notNull(),
     /** The last of its events: whoever adds another on top of an older one violates their key. */
     version: integer().notNull(),
@@ -117,7 +117,7 @@ export const changeRequestRevisions = sqliteTable(
   {
     changeRequestId: text("change_request_id").notNull(),
     revision: integer().notNull(),
-    change: json<AskedChange>("change").notNull(),
+    change: json<RequestedChange>("change").notNull(),
     base: json<Base[]>("base").notNull(),
     createdAt: time("created_at").notNull(),
   },

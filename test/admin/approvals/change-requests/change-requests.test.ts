@@ -29,8 +29,10 @@ describe("a change request (R10)", () => {
       revision: 1,
       change: targeting({ instructions: serving(20_000) }),
       approvals: [],
-      outlook: {
+      preview: {
         changes: { "fallthrough.split.weights.on": { from: 10_000, to: 20_000 } },
+        moved: [{ environment: "production", rule: null, movements: [{ from: "off", to: "on", weight: 10_000 }] }],
+        share: 10_000,
         documents: [
           {
             environment: "production",
@@ -38,7 +40,6 @@ describe("a change request (R10)", () => {
             key: "pay",
             current: { fallthrough: { split: { weights: { on: 10_000 } } } },
             proposed: { fallthrough: { split: { weights: { on: 20_000 } } } },
-            moved: [{ rule: null, movements: [{ from: "off", to: "on", weight: 10_000 }] }],
           },
         ],
         conflicts: [],
@@ -53,12 +54,12 @@ describe("a change request (R10)", () => {
     const approved = await payer("POST", `${at}/approve`, { revision: 1, comment: "Fine" });
     expect(approved.body).toMatchObject({
       approvals: [{ by: { name: "Pay" }, comment: "Fine" }],
-      outlook: { policies: [{ given: 1 }], publishable: true },
+      preview: { policies: [{ given: 1 }], publishable: true },
     });
     const published = await author("POST", `${at}/publish`, { reason: "Approved" });
     expect(published.body).toMatchObject({
       status: "published",
-      outlook: null,
+      preview: null,
       published: { production: { revision: expect.any(Number) } },
     });
     expect((await admin("GET", there)).body.fallthrough.split.weights.on).toBe(20_000);
@@ -169,7 +170,7 @@ describe("a change request (R10)", () => {
       revision: 2,
       title: "Two fifths",
       approvals: [],
-      outlook: { publishable: false },
+      preview: { publishable: false },
     });
     expect(await outcome(payer("POST", `${at}/approve`, { revision: 1 }))).toEqual([409, "other-revision"]);
     expect(await outcome(author("POST", `${at}/publish`))).toEqual([403, "approval-required"]);
@@ -212,7 +213,7 @@ describe("a change request (R10)", () => {
     expect((await admin("PATCH", `/tokens/${me.id}`, { groups: [] })).status).toBe(200);
     expect(await outcome(author("POST", `${at}/publish`))).toEqual([403, "approval-required"]);
     await admin("PATCH", `/tokens/${me.id}`, { groups: ["payments"] });
-    expect((await author("GET", at)).body.outlook.publishable).toBe(true);
+    expect((await author("GET", at)).body.preview.publishable).toBe(true);
     await admin("DELETE", `/tokens/${me.id}`);
     expect(await outcome(author("POST", `${at}/publish`))).toEqual([403, "approval-required"]);
   });

@@ -9,7 +9,7 @@ const production = { environment: "production", flag: "pay" };
 
 describe("what has changed since it was asked for", () => {
   const conflicts = async (at: string) =>
-    (await author("GET", at)).body.outlook.conflicts.map((one: Record<string, unknown>) => {
+    (await author("GET", at)).body.preview.conflicts.map((one: Record<string, unknown>) => {
       return [one.environment, one.kind, one.key, one.path].join(" ");
     });
 
@@ -102,7 +102,7 @@ describe("what has changed since it was asked for", () => {
     await newFlag(admin, project, "gate");
     const change = { operation: "changeFlags", body: { action: "setOwner", keys: ["pay", "gate"], owner: "payments" } };
     const { at, body } = await ask({ change });
-    expect(Object.keys(body.outlook.changes).sort()).toEqual(["flags.gate.owner", "flags.pay.owner"]);
+    expect(Object.keys(body.preview.changes).sort()).toEqual(["flags.gate.owner", "flags.pay.owner"]);
     await admin("POST", `/projects/${project}/flags/gate/archive`);
     expect(await outcome(author("POST", `${at}/publish`))).toEqual([409, "archived"]);
     expect((await admin("GET", flag)).body.owner).toBe(null);
@@ -124,7 +124,7 @@ describe("a change request of a whole project", () => {
     const requests = `/projects/${project}/change-requests`;
     expect(await outcome(part("POST", requests, { title: "Mine", change: rename }))).toEqual([403, "forbidden"]);
     const { at, id, body } = await ask({ change: rename });
-    expect([body.environment, body.outlook.documents.length]).toEqual([null, 2]);
+    expect([body.environment, body.preview.documents.length]).toEqual([null, 2]);
     expect((await part("GET", at)).status).toBe(200);
     expect((await part("GET", requests)).body.items.map((one: { id: string }) => one.id)).toEqual([id]);
     for (const [step, body] of [
@@ -150,9 +150,9 @@ describe("a change request of a whole project", () => {
     const variations = [BOOLEAN[0], { ...BOOLEAN[1], name: "Old" }];
     const { at } = await ask({ change: { operation: "updateFlag", path: { flag: "pay" }, body: { variations } } });
     await admin("PATCH", flag, { variations: [BOOLEAN[0], { ...BOOLEAN[1], name: "Legacy" }] });
-    const { documents, conflicts } = (await part("GET", at)).body.outlook;
+    const { documents, conflicts } = (await part("GET", at)).body.preview;
     const text = { current: expect.any(Object), proposed: expect.any(Object) };
-    const place = { kind: "flag", key: "pay", moved: [] };
+    const place = { kind: "flag", key: "pay" };
     expect(documents).toEqual([
       { ...place, environment: "development", ...text },
       { ...place, environment: "production" },
@@ -162,7 +162,7 @@ describe("a change request of a whole project", () => {
       { environment: "development", kind: "flag", key: "pay", path, current: "Legacy", proposed: "Old" },
       { environment: "production", kind: "flag", key: "pay", path },
     ]);
-    expect((await admin("GET", at)).body.outlook.documents[1]).toMatchObject(text);
+    expect((await admin("GET", at)).body.preview.documents[1]).toMatchObject(text);
   });
 
   test("is never carried over to another project, or beyond what its author may", async () => {
@@ -170,7 +170,7 @@ describe("a change request of a whole project", () => {
     const elsewhere = await underSegment();
     const { body } = await admin("GET", `/audit?project=${elsewhere.project}&action=flag.update`);
     const requests = `/projects/${project}/change-requests`;
-    const revert = { operation: "revertAuditEntry", path: { id: body.items[0].id } };
+    const revert = { operation: "revertAuditEntry", path: { entry: body.items[0].id } };
     expect(await outcome(author("POST", requests, { title: "Theirs", change: revert }))).toEqual([404, "not-found"]);
     const development = { operation: "turnFlagOff", path: production };
     const scoped = await newToken({ role: "editor", scope: { environments: [`${project}/development`] } });
@@ -186,7 +186,7 @@ describe("a change request of a whole project", () => {
     const { at, body: asked } = await ask({ change: promotion }, mover);
     expect(asked.environment).toBe("development");
     await admin("PATCH", `/tokens/${asked.author.id}`, { scope: { environments: [`${project}/development`] } });
-    expect((await author("GET", at)).body.outlook.obstacle.code).toBe("forbidden");
+    expect((await author("GET", at)).body.preview.obstacle.code).toBe("forbidden");
     expect(await outcome(author("POST", `${at}/publish`))).toEqual([403, "forbidden"]);
     expect((await admin("GET", there)).body.on).toBe(true);
   });

@@ -122,7 +122,7 @@ const cases: Record<
   revertAuditEntry: [
     async ({ project }) => {
       const { body } = await admin("GET", `/audit?project=${project}&action=flag.update`);
-      return { operation: "revertAuditEntry", path: { id: body.items[0].id }, query: { force: "true" } };
+      return { operation: "revertAuditEntry", path: { entry: body.items[0].id }, query: { force: "true" } };
     },
     targeted,
     { version: 4, rules: [] },
@@ -150,14 +150,14 @@ describe("what a policy holds up, each by itself", () => {
       const before = await seen(there);
       expect(await outcome(directly(asked, project))).toEqual([403, "approval-required"]);
       const { at, id, body } = await there.ask({ change: asked });
-      expect(body).toMatchObject({ operation: asked.operation, outlook: { policies: [{ key: "payment", given: 0 }] } });
-      expect(body.outlook.conflicts).toEqual([]);
+      expect(body).toMatchObject({ operation: asked.operation, preview: { policies: [{ key: "payment", given: 0 }] } });
+      expect(body.preview.conflicts).toEqual([]);
       expect(await outcome(author("POST", `${at}/publish`))).toEqual([403, "approval-required"]);
       expect(await seen(there)).toEqual(before);
       const waiting = (await payer("GET", `${requests}?waitingForMe=true`)).body.items;
       expect(waiting.map((one: { id: string }) => one.id)).toEqual([id]);
       await payer("POST", `${at}/approve`, { revision: 1 });
-      expect((await author("GET", at)).body.outlook.publishable).toBe(true);
+      expect((await author("GET", at)).body.preview.publishable).toBe(true);
       const answers = await Promise.all(Array.from({ length: 3 }, () => outcome(approver("POST", `${at}/publish`))));
       expect(answers).toEqual(Array(3).fill([200, "published"]));
       expect(await seen(there)).toMatchObject(after);

@@ -58,7 +58,7 @@ describe("what is asked for with ill will", () => {
     const refused = await promotion("development", "production", "one", "two", "three");
     expect([refused.status, refused.body.code]).toEqual([413, "change-too-large"]);
     const { status, body } = await promotion("development", "production", "one");
-    expect([status, body.outlook.documents[0].proposed.included]).toEqual([201, ["ada"]]);
+    expect([status, body.preview.documents[0].proposed.included]).toEqual([201, ["ada"]]);
     expect(await outcome(author("POST", `${requests}/${body.id}/publish`))).toEqual([200, "published"]);
   });
 

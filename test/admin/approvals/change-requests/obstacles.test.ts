@@ -29,16 +29,16 @@ test("without room in the environment it is not publishable, and says why beside
   const { project, ask, requests } = await underPolicies();
   const change = targeting({ targets: [{ variation: "off", values: ["u"] }] });
   const { at, body } = await ask({ change });
-  expect(body.outlook).toMatchObject({ publishable: true, obstacle: null });
+  expect(body.preview).toMatchObject({ publishable: true, obstacle: null });
   await fill(project, MAX_RULESET_BYTES);
-  const { outlook } = (await author("GET", at)).body;
-  expect(outlook).toMatchObject({ publishable: false, obstacle: { code: "ruleset-too-large" }, conflicts: [] });
-  expect(Object.keys(outlook.changes)).toEqual(Object.keys(body.outlook.changes));
-  expect(outlook.documents).toHaveLength(1);
+  const { preview } = (await author("GET", at)).body;
+  expect(preview).toMatchObject({ publishable: false, obstacle: { code: "ruleset-too-large" }, conflicts: [] });
+  expect(Object.keys(preview.changes)).toEqual(Object.keys(body.preview.changes));
+  expect(preview.documents).toHaveLength(1);
   expect(await outcome(author("POST", `${at}/publish`))).toEqual([413, "ruleset-too-large"]);
   expect(await outcome(author("POST", requests, { title: "Again", change }))).toEqual([413, "ruleset-too-large"]);
   await fill(project, 1_000);
-  expect((await author("GET", at)).body.outlook).toMatchObject({ publishable: true, obstacle: null });
+  expect((await author("GET", at)).body.preview).toMatchObject({ publishable: true, obstacle: null });
   expect(await outcome(author("POST", `${at}/publish`))).toEqual([200, "published"]);
 });
 
@@ -51,7 +51,7 @@ async function expiring(role: "editor" | "approver") {
   const fields = { change: targeting({ instructions: serving(20_000) }), publishAt };
   const { at } = await there.ask(fields, role === "editor" ? leaver : author);
   const approved = await (role === "approver" ? leaver : payer)("POST", `${at}/approve`, { revision: 1 });
-  expect(approved.body.outlook.publishable).toBe(true);
+  expect(approved.body.preview.publishable).toBe(true);
   await runDue(env, () => publishAt);
   return (await admin("GET", at)).body;
 }

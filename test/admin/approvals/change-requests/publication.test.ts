@@ -33,7 +33,7 @@ describe("a change request whose flag has changed since (R10)", () => {
     await admin("POST", policies, PAYMENT);
     await payer("POST", `${at}/approve`, { revision: 1 });
     const { body } = await author("GET", at);
-    expect(body.outlook).toMatchObject({ documents: [{ current: { version: 3 } }], conflicts: [], publishable: true });
+    expect(body.preview).toMatchObject({ documents: [{ current: { version: 3 } }], conflicts: [], publishable: true });
     expect(await outcome(author("POST", `${at}/publish`))).toEqual([200, "published"]);
     expect((await admin("GET", there)).body).toMatchObject({
       targets: [{ variation: "on", values: ["ada"] }],
@@ -48,20 +48,20 @@ describe("a change request whose flag has changed since (R10)", () => {
     await admin("POST", policies, PAYMENT);
     await payer("POST", `${at}/approve`, { revision: 1 });
     const { body } = await author("GET", at);
-    expect(body.outlook.publishable).toBe(false);
-    expect(body.outlook.conflicts).toEqual([
+    expect(body.preview.publishable).toBe(false);
+    expect(body.preview.conflicts).toEqual([
       { ...PAY, path: "fallthrough.split.weights.on", base: 10_000, current: 15_000, proposed: 20_000 },
       { ...PAY, path: "fallthrough.split.weights.off", base: 90_000, current: 85_000, proposed: 80_000 },
     ]);
     const refused = await author("POST", `${at}/publish`);
     expect([refused.status, refused.body.code]).toEqual([409, "change-request-conflicts"]);
-    expect(refused.body.conflicts).toEqual(body.outlook.conflicts);
+    expect(refused.body.conflicts).toEqual(body.preview.conflicts);
     expect(await outcome(approver("POST", `${at}/rebase`))).toEqual([403, "forbidden"]);
     const rebased = await author("POST", `${at}/rebase`, { comment: "Still what we want" });
     expect(rebased.body).toMatchObject({
       revision: 2,
       approvals: [],
-      outlook: { documents: [{ current: { version: 3 } }], conflicts: [] },
+      preview: { documents: [{ current: { version: 3 } }], conflicts: [] },
     });
     expect(await outcome(author("POST", `${at}/publish`))).toEqual([403, "approval-required"]);
     await payer("POST", `${at}/approve`, { revision: 2 });
@@ -80,7 +80,7 @@ describe("a change request whose flag has changed since (R10)", () => {
     const { at } = await ask({ change: targeting({ instructions: [{ kind: "removeRule", rule: "beta" }] }) });
     await admin("POST", `${there}/instructions`, { instructions: [{ kind: "removeRule", rule: "beta" }] });
     const { body } = await author("GET", at);
-    expect(body.outlook).toMatchObject({
+    expect(body.preview).toMatchObject({
       documents: [],
       publishable: false,
       obstacle: { code: "rule-gone", errors: [{ pointer: "/change/body/instructions/0/rule" }] },

@@ -1,171 +1,184 @@
 /** What people do with a change request: discuss it, approve of it, publish it. */
-import { createRoute, z } from "@hono/zod-openapi";
+
 import { conflict, forbidden, notFound } from "../../../platform/problem.ts";
 import { type ChangeRequestThere, findChangeRequest } from "../../../store/approvals/change-requests.ts";
-import type { EnvironmentName } from "../../../store/credentials.ts";
-import { isInScope, needs, requireScope } from "../../http/access.ts";
-import type { AdminContext } from "../../http/context.ts";
-import { body, json, problems, projectPath, reason, resource, waitQuery } from "../../http/contract.ts";
+import { isInScope, requireScope } from "../../http/access.ts";
+import { waitQuery } from "../../http/contract.ts";
+import { z } from "../../http/zod.ts";
+import { operation } from "../../operation.ts";
 import { withReceipt } from "../../write/hub-client.ts";
-import { etagOf, requireMatch, write } from "../../write/write.ts";
+import { environmentOf } from "../../write/lookup.ts";
+import { type Requested, requireIfMatch } from "../../write/request.ts";
+import { etagOf, type Written } from "../../write/write.ts";
 import { comment } from "../participants.ts";
-import { planPublication, planRevision, planStep, type Step } from "./plan.ts";
+import { actorOf, planPublication, planRevision, planStep, type ShownChangeRequest, type Step } from "./plan.ts";
+import type { Place } from "./preview.ts";
 import { changeRequest, publishedChangeRequest } from "./representation.ts";
-import type { Change } from "./requested-operation.ts";
+import { type Change, REQUESTED, REQUESTED_SIZE } from "./requested-operation.ts";
 
-export const changeRequestPath = projectPath.extend({ changeRequest: z.string().min(1) });
-const path = "/projects/{project}/change-requests/{changeRequest}" as const;
-const answered = { 200: json(changeRequest, "The change request"), ...problems };
-const maybe = { params: changeRequestPath, ...body(z.strictObject({ comment: comment.optional() })) };
+const PATH = "/projects/{project}/change-requests/{changeRequest}";
+type Path = { project: string; changeRequest: string };
+
+const maybeComment = z.strictObject({ comment: comment.optional() });
+type Review = { revision: number; comment?: string | undefined };
 const revision = z
   .number()
   .int()
   .min(1)
   .openapi({ description: "The one that was looked at: of another it would not count" });
 
-const submit = createRoute({
+/** What a step of a change request can be refused for. */
+export const STATE = ["wrong-state", "too-many-events"] as const;
+
+/** What every step has in common. */
+const step = {
   method: "post",
-  path: `${path}/submit`,
-  tags: ["change requests"],
+  tag: "change requests",
+  reach: "part",
+  answer: changeRequest,
+  returns: "The change request",
+  ifMatch: true,
+  respond: ({ body }: Written<ShownChangeRequest>) => body,
+} as const;
+
+const placeOf = ({ env, db }: Requested): Place => ({ env, db });
+
+/** A plan of one step, on top of whatever has happened to the change request when it lands. */
+const planning =
+  <Body extends { comment?: string | undefined }>(
+    kind: Step["kind"],
+    check: (requested: Requested<Path, Body>, there: ChangeRequestThere) => void = () => {},
+  ) =>
+  async (requested: Requested<Path, Body>, now: number) => {
+    const there = await changeRequestOf(requested, false);
+    requireIfMatch(requested, etagOf(there.row.version));
+    check(requested, there);
+    return planStep(placeOf(requested), there, actorOf(requested), { kind, comment: requested.body.comment }, now);
+  };
+
+const submit = operation({
+  ...step,
+  id: "submitChangeRequest",
+  path: `${PATH}/submit`,
   summary: "Have a draft looked at",
-  middleware: needs("editor", "part"),
-  request: maybe,
-  responses: answered,
+  role: "editor",
+  body: maybeComment,
+  example: { comment: "Ready to be looked at" },
+  problems: { 409: STATE },
+  plan: planning("submit", requireOwn),
 });
 
-const say = createRoute({
-  method: "post",
-  path: `${path}/comments`,
-  tags: ["change requests"],
+const say = operation({
+  ...step,
+  id: "commentOnChangeRequest",
+  path: `${PATH}/comments`,
   summary: "Say something about it",
-  middleware: needs("editor", "part"),
-  request: { params: changeRequestPath, ...body(z.strictObject({ comment })) },
-  responses: answered,
+  role: "editor",
+  body: z.strictObject({ comment }),
+  example: { comment: "Is the load test done?" },
+  problems: { 409: STATE },
+  plan: planning("comment"),
 });
 
-const approve = createRoute({
-  method: "post",
-  path: `${path}/approve`,
-  tags: ["change requests"],
+const approve = operation({
+  ...step,
+  id: "approveChangeRequest",
+  path: `${PATH}/approve`,
   summary: "Approve of it as it is; never of one's own",
-  middleware: needs("approver", "part"),
-  request: { params: changeRequestPath, ...body(z.strictObject({ revision, comment: comment.optional() })) },
-  responses: answered,
+  role: "approver",
+  body: z.strictObject({ revision, comment: comment.optional() }),
+  example: { revision: 1, comment: "It is" },
+  problems: { 409: [...STATE, "other-revision"] },
+  plan: planning<Review>("approve", requireReviewer),
 });
 
-const object = createRoute({
-  method: "post",
-  path: `${path}/request-changes`,
-  tags: ["change requests"],
+const requestChanges = operation({
+  ...step,
+  id: "requestChanges",
+  path: `${PATH}/request-changes`,
   summary:
     "Ask for changes: until they are made, or one approves after all, it cannot be published; never of one's own",
-  middleware: needs("approver", "part"),
-  request: { params: changeRequestPath, ...body(z.strictObject({ revision, comment })) },
-  responses: answered,
+  role: "approver",
+  body: z.strictObject({ revision, comment }),
+  example: { revision: 1, comment: "Not before the load test" },
+  problems: { 409: [...STATE, "other-revision"] },
+  plan: planning<Review>("request-changes", requireReviewer),
 });
 
-const withdraw = createRoute({
-  method: "post",
-  path: `${path}/withdraw`,
-  tags: ["change requests"],
+const withdraw = operation({
+  ...step,
+  id: "withdrawChangeRequest",
+  path: `${PATH}/withdraw`,
   summary: "Give it up; by its author or an administrator",
-  middleware: needs("editor", "part"),
-  request: maybe,
-  responses: answered,
+  role: "editor",
+  body: maybeComment,
+  example: { comment: "Not needed any more" },
+  problems: { 409: STATE },
+  plan: planning("withdraw", (requested, there) => {
+    if (requested.role !== "admin") requireOwn(requested, there);
+  }),
 });
 
-const rebase = createRoute({
-  method: "post",
-  path: `${path}/rebase`,
-  tags: ["change requests"],
-  summary: "Ask for the same on top of what is there now; whoever approved has to look again",
-  middleware: needs("editor", "part"),
-  request: maybe,
-  responses: answered,
-});
-
-const publish = createRoute({
-  method: "post",
-  path: `${path}/publish`,
-  tags: ["change requests"],
-  summary: "Make the change, once it has the approvals that the policies in force ask for; only ever once",
-  middleware: needs("editor", "part"),
-  request: {
-    params: changeRequestPath,
-    query: waitQuery(0),
-    ...body(z.strictObject({ reason: reason.optional() })),
+const rebase = operation({
+  ...step,
+  id: "rebaseChangeRequest",
+  path: `${PATH}/rebase`,
+  summary: "Request the same on top of what is there now; whoever approved has to look again",
+  role: "editor",
+  body: maybeComment,
+  example: { comment: "Still what we want" },
+  problems: { 409: [...STATE, ...REQUESTED], 412: ["changed-since"], 413: REQUESTED_SIZE },
+  plan: async (requested, now) => {
+    const { comment } = requested.body;
+    const there = await changeRequestOf(requested, false);
+    requireOwn(requested, there);
+    requireIfMatch(requested, etagOf(there.row.version));
+    const change = there.revision.change as Change;
+    return planRevision(placeOf(requested), there, requested, change, { kind: "rebase", comment }, { now });
   },
-  responses: { 200: json(publishedChangeRequest, "Published"), ...problems },
 });
 
-export const changeRequestSteps = resource()
-  .openapi(submit, async (c) => {
-    const { comment } = c.req.valid("json");
-    return c.json(await taken(c, { kind: "submit", comment }, (there) => requireOwn(c, there)), 200);
-  })
-  .openapi(say, async (c) => c.json(await taken(c, { kind: "comment", ...c.req.valid("json") }), 200))
-  .openapi(approve, async (c) => {
-    const { revision, comment } = c.req.valid("json");
-    const checked = (there: ChangeRequestThere) => {
-      requireOthers(c, there);
-      requireRevision(there, revision);
-    };
-    return c.json(await taken(c, { kind: "approve", comment }, checked), 200);
-  })
-  .openapi(object, async (c) => {
-    const { revision, comment } = c.req.valid("json");
-    const checked = (there: ChangeRequestThere) => {
-      requireOthers(c, there);
-      requireRevision(there, revision);
-    };
-    return c.json(await taken(c, { kind: "request-changes", comment }, checked), 200);
-  })
-  .openapi(withdraw, async (c) => {
-    const { comment } = c.req.valid("json");
-    const checked = (there: ChangeRequestThere) => {
-      if (c.var.caller.role !== "admin") requireOwn(c, there);
-    };
-    return c.json(await taken(c, { kind: "withdraw", comment }, checked), 200);
-  })
-  .openapi(rebase, async (c) => {
-    const { comment } = c.req.valid("json");
-    const { caller, db } = c.var;
-    const done = await write(c, async (now) => {
-      const there = await changeRequestOf(c, false);
-      requireOwn(c, there);
-      requireMatch(c, etagOf(there.row.version));
-      const change = there.revision.change as Change;
-      return planRevision({ env: c.env, db }, there, caller, change, { kind: "rebase", comment }, { now });
+const publish = operation({
+  ...step,
+  id: "publishChangeRequest",
+  path: `${PATH}/publish`,
+  summary: "Make the change, once it has the approvals that the policies in force want; only ever once",
+  role: "editor",
+  query: waitQuery(0),
+  answer: publishedChangeRequest,
+  returns: "Published",
+  example: { reason: "Approved" },
+  problems: {
+    403: ["approval-required"],
+    409: [...STATE, "changes-requested", "change-request-conflicts", ...REQUESTED],
+    412: ["changed-since"],
+    413: REQUESTED_SIZE,
+  },
+  plan: async (requested, now) => {
+    const there = await changeRequestOf(requested, false);
+    requireIfMatch(requested, etagOf(there.row.version));
+    return planPublication(placeOf(requested), there, actorOf(requested), now);
+  },
+  respond: async ({ body, deliveries }, { env, db, path: { project }, query: { wait } }) => {
+    const ways = Object.entries(deliveries).map(async ([environment, way]) => {
+      if (wait === 0) return [environment, way] as const;
+      const name = await environmentOf({ env, db, path: { project, environment } });
+      return [environment, await withReceipt(env, name, way, wait)] as const;
     });
-    return c.json(done.body, 200);
-  })
-  .openapi(publish, async (c) => {
-    const { caller, db } = c.var;
-    let edited: EnvironmentName[] = [];
-    const done = await write(
-      c,
-      async (now) => {
-        const there = await changeRequestOf(c, false);
-        requireMatch(c, etagOf(there.row.version));
-        const plan = await planPublication({ env: c.env, db }, there, caller, now);
-        edited = plan.write?.edits?.map(({ name }) => name) ?? [];
-        return plan;
-      },
-      c.req.valid("json").reason,
-    );
-    const { wait } = c.req.valid("query");
-    const ways = edited.map(async (name) => {
-      return [name.environment, await withReceipt(c.env, name, done.deliveries[name.environment]!, wait)] as const;
-    });
-    const published = Object.fromEntries(await Promise.all(ways));
-    return c.json({ ...done.body, ...(edited.length > 0 && { published }) }, 200);
-  });
+    const published = await Promise.all(ways);
+    return { ...body, ...(published.length > 0 && { published: Object.fromEntries(published) }) };
+  },
+});
 
-/** One that the caller may not see is not there. */
-export async function changeRequestOf(c: AdminContext, reading: boolean): Promise<ChangeRequestThere> {
-  const { project = "", changeRequest: id = "" } = c.req.param() as { project?: string; changeRequest?: string };
-  const { scope } = c.var.caller;
-  const there = await findChangeRequest(c.var.db, id);
+export const changeRequestSteps = [submit, say, approve, requestChanges, withdraw, rebase, publish];
+
+/** One that the caller may not see is not there. @throws ApiError 404, 403 */
+export async function changeRequestOf(
+  { db, scope, path }: Pick<Requested<Path>, "db" | "scope" | "path">,
+  reading: boolean,
+): Promise<ChangeRequestThere> {
+  const { project, changeRequest: id } = path;
+  const there = await findChangeRequest(db, id);
   const environment = there?.environment?.environment;
   const isSeen = environment === undefined || isInScope(scope, project, environment);
   if (there?.project.key !== project || !isSeen) throw notFound(`The change request ${id}`);
@@ -173,27 +186,15 @@ export async function changeRequestOf(c: AdminContext, reading: boolean): Promis
   return there;
 }
 
-/** One step, on top of whatever has happened to it when it lands. */
-async function taken(c: AdminContext, step: Step, check: (there: ChangeRequestThere) => void = () => {}) {
-  const done = await write(c, async (now) => {
-    const there = await changeRequestOf(c, false);
-    requireMatch(c, etagOf(there.row.version));
-    check(there);
-    return planStep({ env: c.env, db: c.var.db }, there, c.var.caller, step, now);
-  });
-  return done.body;
+function requireOwn(requested: Pick<Requested, "by">, { row }: ChangeRequestThere): void {
+  if (row.authorId !== actorOf(requested).id) throw forbidden("Only its author does that with a change request.");
 }
 
-function requireOwn(c: AdminContext, { row }: ChangeRequestThere): void {
-  if (row.authorId !== c.var.caller.id) throw forbidden("Only its author does that with a change request.");
-}
-
-function requireOthers(c: AdminContext, { row }: ChangeRequestThere): void {
-  if (row.authorId === c.var.caller.id) throw forbidden("Nobody judges their own change request: edit it, or comment.");
-}
-
-function requireRevision({ row }: ChangeRequestThere, revision: number): void {
-  if (row.revision === revision) return;
+function requireReviewer(requested: Requested<unknown, Review>, { row }: ChangeRequestThere): void {
+  if (row.authorId === actorOf(requested).id) {
+    throw forbidden("Nobody judges their own change request: edit it, or comment.");
+  }
+  if (row.revision === requested.body.revision) return;
   const detail = `It is at revision ${row.revision} now, and not what you looked at.`;
   throw conflict("other-revision", detail, { revision: row.revision });
 }

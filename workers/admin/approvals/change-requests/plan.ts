@@ -1,5 +1,5 @@
 /** One change request: what it would do now, what each step makes of it, and publishing it as one ordinary write. */
-import type { z } from "@hono/zod-openapi";
+
 import { conflict } from "../../../platform/problem.ts";
 import {
   type ChangeRequestThere,
@@ -9,15 +9,17 @@ import {
 } from "../../../store/approvals/change-requests.ts";
 import type { Approver } from "../../../store/approvals/policy.ts";
 import type { Database } from "../../../store/database.ts";
-import type { ChangeRequestEventKind, FieldChange, Scope } from "../../../store/schema/index.ts";
+import type { ChangeRequestEventKind, FieldChange } from "../../../store/schema/index.ts";
 import { conflictsOf } from "../../documents/conflicts.ts";
+import type { z } from "../../http/zod.ts";
 import { MAX_EVENTS } from "../../limits.ts";
 import { touchedBy } from "../../write/changed-documents.ts";
 import type { Audited, Plan } from "../../write/plan.ts";
+import type { Requester } from "../../write/request.ts";
 import { etagOf } from "../../write/write.ts";
 import { approversOf } from "../approvers.ts";
 import { statusAfter, verdicts } from "../change-request-state.ts";
-import { askingFor, asOfNow, outlookOf, type Place } from "./preview.ts";
+import { askingFor, asOfNow, type Place, previewNow } from "./preview.ts";
 import { type changeRequest, shownRow, shownSaid } from "./representation.ts";
 import { type Change, planChange } from "./requested-operation.ts";
 
@@ -25,6 +27,7 @@ export type ShownChangeRequest = z.infer<typeof changeRequest>;
 
 /** Who takes a step. */
 export type Actor = { id: string; name: string };
+export const actorOf = ({ by }: Pick<Requester, "by">): Actor => ({ id: by.tokenId ?? "", name: by.actor });
 
 export type Step = {
   kind: Exclude<ChangeRequestEventKind, "open">;
@@ -117,14 +120,14 @@ export async function planStep(
 export async function planRevision(
   place: Place,
   there: ChangeRequestThere,
-  actor: { id: string; name: string; scope: Scope },
+  requester: Pick<Requester, "by" | "scope">,
   change: Change,
   step: Step,
   { changes = {}, now }: { changes?: Record<string, FieldChange>; now: number },
 ): Promise<Plan<ShownChangeRequest>> {
   const { row, project } = there;
-  const asking = { ...place, scope: actor.scope, by: { actor: actor.name, tokenId: actor.id } };
-  const { base, environment, fields, subjects } = await asOfNow(asking, project, change, now);
+  const { by, scope } = requester;
+  const { base, environment, fields, subjects } = await asOfNow({ ...place, by, scope }, project, change, now);
   const revision = { changeRequestId: row.id, revision: row.revision + 1, change, base, createdAt: now };
   const anew = {
     ...fields,
@@ -134,7 +137,7 @@ export async function planRevision(
     publishAt: stillMeant(row, now),
   };
   const next = { ...step, fields: { ...anew, ...step.fields } };
-  const plan = await planStep(place, { ...there, revision, environment }, actor, next, now);
+  const plan = await planStep(place, { ...there, revision, environment }, actorOf(requester), next, now);
   const { statements, audit } = plan.write!;
   return {
     ...plan,
@@ -164,7 +167,7 @@ export async function planPublication(
   const { objections } = verdicts(events, row.revision);
   if (objections.length > 0) {
     const by = objections.map(({ actor }) => actor).join(", ");
-    throw conflict("changes-requested", `${by} asked for changes: edit it, or have it approved.`);
+    throw conflict("changes-requested", `${by} requested changes: edit the change request, or have it approved.`);
   }
   const plan = await planChange(revision.change as Change, await askingFor(place, there, now), project.key, now);
   const conflicts = conflictsOf(revision.base, await touchedBy(place.db, plan), plan.sources ?? []);
@@ -218,6 +221,6 @@ export async function shownChangeRequest(
     change: revision.change as Change,
     approvals: approvals.map(shownSaid),
     objections: objections.map(shownSaid),
-    outlook: isOver ? null : await outlookOf(place, there, await approversOf(place.db, there), now),
+    preview: isOver ? null : await previewNow(place, there, await approversOf(place.db, there), now),
   };
 }

@@ -1,40 +1,42 @@
-/** What is asked for, looked at as things are: whom it would affect, what it would change, and what is in its way. */
-import type { z } from "@hono/zod-openapi";
+/** What a change request would do as things are: whom it would affect, what it would change, and what is in its way. */
+
 import { ApiError, conflict } from "../../../platform/problem.ts";
 import type { ChangeRequestThere, Subject } from "../../../store/approvals/change-requests.ts";
 import type { Approver } from "../../../store/approvals/policy.ts";
 import type { Database } from "../../../store/database.ts";
 import type { AffectedByChange } from "../../../store/schema/index.ts";
-import { baseOf, movedIn, shownDocument, type Touched } from "../../documents/changed-document.ts";
+import { baseOf, shownDocument, type Touched } from "../../documents/changed-document.ts";
 import { conflictsOf } from "../../documents/conflicts.ts";
 import type { Changes } from "../../documents/diff.ts";
-import { MAX_ASKED_BYTES, MAX_CHANGE_BYTES, MAX_SHOWN, MAX_TAGS_KEPT } from "../../limits.ts";
+import { movedIn, shareMoved } from "../../documents/moved.ts";
+import type { z } from "../../http/zod.ts";
+import { MAX_CHANGE_BYTES, MAX_REQUESTED_BYTES, MAX_SHOWN, MAX_TAGS_KEPT } from "../../limits.ts";
 import { authorThere } from "../../planned/planned.ts";
 import { affectedBy, approvalOf, proposedBy, shownGiven, tagsBeforeAndAfter } from "../../write/approval.ts";
 import { touchedBy } from "../../write/changed-documents.ts";
 import type { Audited, Plan } from "../../write/plan.ts";
-import type { Asked, Asking } from "../../write/request.ts";
+import type { Requested, Requester } from "../../write/request.ts";
 import { requireRoom } from "../../write/write.ts";
 import { statusAfter, verdicts } from "../change-request-state.ts";
 import type { changeRequest } from "./representation.ts";
 import { type Change, planChange } from "./requested-operation.ts";
 
 /** Where everything is. */
-export type Place = Pick<Asked, "env" | "db">;
+export type Place = Pick<Requested, "env" | "db">;
 
-type Outlook = NonNullable<z.infer<typeof changeRequest>["outlook"]>;
+type ChangeRequestPreview = NonNullable<z.infer<typeof changeRequest>["preview"]>;
 type Write = NonNullable<Plan<unknown>["write"]>;
 
 /** What a revision is of, and where its row is found. @throws ApiError where it cannot be done, does nothing, or is too large to keep. */
-export async function asOfNow(asked: Asking, project: { id: string; key: string }, change: Change, now: number) {
-  const plan = await planChange(change, asked, project.key, now);
+export async function asOfNow(requester: Requester, project: { id: string; key: string }, change: Change, now: number) {
+  const plan = await planChange(change, requester, project.key, now);
   const { write, sources = [] } = plan;
   if (write === undefined) throw conflict("changes-nothing", "That is as it is already.");
-  await requireRoom(asked.db, write.edits);
-  const touched = await touchedBy(asked.db, plan);
+  await requireRoom(requester.db, write.edits);
+  const touched = await touchedBy(requester.db, plan);
   const base = [...touched.map(baseOf), ...sources];
-  if (new TextEncoder().encode(JSON.stringify([change, base])).byteLength > MAX_ASKED_BYTES) {
-    const detail = `What is asked for, and the documents that it changes, come to more than ${MAX_ASKED_BYTES / 1_000} KB: ask for less at once.`;
+  if (new TextEncoder().encode(JSON.stringify([change, base])).byteLength > MAX_REQUESTED_BYTES) {
+    const detail = `The change, and the documents that it changes, come to more than ${MAX_REQUESTED_BYTES / 1_000} KB: request less at once.`;
     throw new ApiError(413, "change-too-large", detail);
   }
   const environment = write.audit.environment === undefined ? null : proposedBy(write).edits[0]!.name;
@@ -42,7 +44,7 @@ export async function asOfNow(asked: Asking, project: { id: string; key: string 
     operation: change.operation,
     path: change.path ?? {},
     environmentId: environment?.id ?? null,
-    affected: await affectedOf(asked.db, write),
+    affected: await affectedOf(requester.db, write),
   };
   return { base, environment, fields, subjects: subjectsOf(touched, auditsOf(write)) };
 }
@@ -68,17 +70,17 @@ function subjectsOf(touched: Touched[], audits: Audited[]): Subject[] {
 }
 
 /** Its author, as they are now. @throws ApiError 403 where they may no longer write. */
-export async function askingFor({ env, db }: Place, { row }: ChangeRequestThere, now: number): Promise<Asking> {
+export async function askingFor({ env, db }: Place, { row }: ChangeRequestThere, now: number): Promise<Requester> {
   const { scope } = await authorThere(db, row.authorId, now);
   return { env, db, scope, by: { actor: row.author, tokenId: row.authorId }, changeRequest: row.id };
 }
 
-export async function outlookOf(
+export async function previewNow(
   place: Place,
   there: ChangeRequestThere,
   approvedBy: Approver[],
   now: number,
-): Promise<Outlook> {
+): Promise<ChangeRequestPreview> {
   const { row, revision, project, events } = there;
   try {
     const plan = await planChange(revision.change as Change, await askingFor(place, there, now), project.key, now);
@@ -88,21 +90,33 @@ export async function outlookOf(
     // What it would do is shown all the same: one sees what is to be made smaller.
     const obstacle = await requireRoom(place.db, plan.write?.edits).then(() => null, shownObstacle);
     const inItsWay = conflicts.length + lacking.length + verdicts(events, row.revision).objections.length;
+    const moved = movedIn(touched);
     return {
       changes: plan.write === undefined ? {} : changesOf(auditsOf(plan.write)),
+      moved,
+      share: shareMoved(moved),
       documents: shownTouched(touched),
       conflicts,
       obstacle,
-      policies: met.map(shownGiven),
+      policies: met.map((one) => ({ ...shownGiven(one), bypassed: false })),
       publishable: statusAfter(row.status, "publish") !== null && obstacle === null && inItsWay === 0,
     };
   } catch (error) {
     const obstacle = shownObstacle(error);
-    return { changes: {}, documents: [], conflicts: [], obstacle, policies: [], publishable: false };
+    return {
+      changes: {},
+      moved: [],
+      share: 0,
+      documents: [],
+      conflicts: [],
+      obstacle,
+      policies: [],
+      publishable: false,
+    };
   }
 }
 
-/** As one entry would tell them. */
+/** As one entry would have them. */
 function changesOf(audits: Audited[]): Changes {
   if (audits.length === 1) return audits[0]!.changes;
   return Object.fromEntries(
@@ -116,28 +130,29 @@ function changesOf(audits: Audited[]): Changes {
   );
 }
 
-/** What does not fit into an answer is told of, without its text. */
-function shownTouched(touched: Touched[]): Outlook["documents"] {
+/** What does not fit into an answer is named, without its text. */
+function shownTouched(touched: Touched[]): ChangeRequestPreview["documents"] {
   let left = MAX_CHANGE_BYTES;
   return touched.slice(0, MAX_SHOWN).map((one) => {
     const { environment, kind, key } = one;
     const text = { current: shownDocument(one.before), proposed: shownDocument(one.after) };
     left -= JSON.stringify(text).length;
-    return { environment: environment || null, kind, key, ...(left >= 0 && text), moved: movedIn(one) };
+    return { environment: environment || null, kind, key, ...(left >= 0 && text) };
   });
 }
 
 /** Of environments that a reader may not look into: that they would change. `visible` null is all. */
-export function outlookWithin(outlook: Outlook, visible: string[] | null): Outlook {
+export function previewWithin(preview: ChangeRequestPreview, visible: string[] | null): ChangeRequestPreview {
   const isSeen = ({ environment }: { environment: string | null }) =>
     environment === null || visible === null || visible.includes(environment);
   return {
-    ...outlook,
-    documents: outlook.documents.map((one) => {
+    ...preview,
+    moved: preview.moved.filter(isSeen),
+    documents: preview.documents?.map((one) => {
       const { environment, kind, key } = one;
-      return isSeen(one) ? one : { environment, kind, key, moved: [] };
+      return isSeen(one) ? one : { environment, kind, key };
     }),
-    conflicts: outlook.conflicts.map((one) => {
+    conflicts: preview.conflicts?.map((one) => {
       const { environment, kind, key, path } = one;
       return isSeen(one) ? one : { environment, kind, key, path };
     }),
@@ -145,7 +160,7 @@ export function outlookWithin(outlook: Outlook, visible: string[] | null): Outlo
 }
 
 /** What is the request's own fault is shown; what failed on the way is not. */
-function shownObstacle(error: unknown): NonNullable<Outlook["obstacle"]> {
+function shownObstacle(error: unknown): NonNullable<ChangeRequestPreview["obstacle"]> {
   if (!(error instanceof ApiError) || error.status >= 500) throw error;
   const { code, message: detail, extra } = error;
   return { code, detail, ...(extra.errors && { errors: extra.errors }) };

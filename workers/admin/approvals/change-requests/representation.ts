@@ -1,11 +1,11 @@
 /** Change requests as requests and answers carry them. */
-import { z } from "@hono/zod-openapi";
+
 import type { ChangeRequestRow, EventRow } from "../../../store/approvals/change-requests.ts";
-import { changes, moved } from "../../documents/preview.ts";
-import { description, key, mistake, name, time } from "../../http/contract.ts";
+import { description, key, name, time, validationError } from "../../http/contract.ts";
 import { instant } from "../../http/quantities.ts";
-import { policyMet } from "../../write/approval.ts";
+import { z } from "../../http/zod.ts";
 import { delivery } from "../../write/hub-client.ts";
+import { preview } from "../../write/preview.ts";
 import { person } from "../participants.ts";
 import { change } from "./requested-operation.ts";
 
@@ -24,9 +24,7 @@ export const listedChangeRequest = z
     project: key,
     environment: key.nullable().openapi({ description: "null: it changes what all environments have in common" }),
     operation: z.string().openapi({ example: "updateSegment" }),
-    path: z
-      .record(z.string(), z.union([z.string(), z.number()]))
-      .openapi({ description: "The operation's parameters" }),
+    path: z.record(z.string(), z.unknown()).openapi({ description: "The operation's parameters" }),
     title: z.string(),
     description: z.string(),
     status,
@@ -49,18 +47,19 @@ const document = z.record(z.string(), z.unknown());
 /** `environment` is null for what all of them have in common of a flag. */
 const place = { environment: key.nullable(), kind: z.enum(["flag", "segment"]), key };
 
-const outlook = z
+/** A dry run of a step says what the step would do, and no more of the change. */
+const ownPreview = z
   .object({
-    changes: changes.openapi({ description: "As the audit log would tell them" }),
+    ...preview.shape,
     documents: z
       .array(
         z.object({
           ...place,
           current: document.nullable().optional().openapi({ description: "As it is now; null: not there" }),
           proposed: document.nullable().optional().openapi({ description: "What publishing would make of it now" }),
-          moved: moved.openapi({ description: "Who would be served something else, by rule" }),
         }),
       )
+      .optional()
       .openapi({
         description:
           "The first hundred that it would change; those that are too large to show, or beyond the reader's scope, without their text",
@@ -75,25 +74,26 @@ const outlook = z
           proposed: z.unknown().optional(),
         }),
       )
+      .optional()
       .openapi({ description: "What somebody has changed since, and publishing would change again" }),
     obstacle: z
-      .object({ code: z.string(), detail: z.string(), errors: z.array(mistake).optional() })
+      .object({ code: z.string(), detail: z.string(), errors: z.array(validationError).optional() })
       .nullable()
+      .optional()
       .openapi({
         description:
           "What the request itself would be refused with now: an instruction that has lost its object, no room in the environment",
       }),
-    policies: z.array(policyMet).openapi({ description: "Those in force that it meets" }),
-    publishable: z.boolean(),
+    publishable: z.boolean().optional(),
   })
-  .openapi("Outlook");
+  .openapi("ChangeRequestPreview");
 
 export const changeRequest = listedChangeRequest
   .extend({
     change,
     approvals: z.array(said),
     objections: z.array(said).openapi({ description: "Who has asked for changes, and not approved since" }),
-    outlook: outlook.nullable().openapi({ description: "null once it is published or withdrawn" }),
+    preview: ownPreview.nullable().openapi({ description: "null once it is published or withdrawn" }),
   })
   .openapi("ChangeRequest");
 

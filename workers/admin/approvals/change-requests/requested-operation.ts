@@ -1,106 +1,86 @@
-/** What a change request can ask for: every write that a policy can hold up, by the same plan as the request itself. */
-import { z } from "@hono/zod-openapi";
+/** What a change request can carry: every operation that is declared `requestable`, planned as if it were sent itself. */
 import { ApiError } from "../../../platform/problem.ts";
-import type { AskedChange } from "../../../store/schema/index.ts";
-import { planReverting, revert } from "../../audit/audit.ts";
-import { planPromotion, promote } from "../../environments/promote.ts";
-import { archive, planArchiving, planDeletion, planUnarchiving, remove, unarchive } from "../../flags/archive.ts";
-import { change as bulk, planWholeBulk } from "../../flags/bulk.ts";
-import * as flags from "../../flags/flags.ts";
-import * as targeting from "../../flags/targeting.ts";
+import type { RequestedChange as Change } from "../../../store/schema/index.ts";
+import { audit } from "../../audit/audit.ts";
+import { promotions } from "../../environments/promote.ts";
+import { flagArchive } from "../../flags/archive.ts";
+import { flagBulk } from "../../flags/bulk.ts";
+import { flags } from "../../flags/flags.ts";
+import { targetings } from "../../flags/targeting.ts";
 import { requireScope } from "../../http/access.ts";
-import { planBeginning } from "../../planned/ramps/begin.ts";
-import { begin } from "../../planned/ramps/ramps.ts";
-import * as segments from "../../segments/segments.ts";
+import { z } from "../../http/zod.ts";
+import type { Operation } from "../../operation.ts";
+import { ramps } from "../../planned/ramps/ramps.ts";
+import { segments } from "../../segments/segments.ts";
 import type { Plan } from "../../write/plan.ts";
-import type { Asked, Asking } from "../../write/request.ts";
+import type { Requester } from "../../write/request.ts";
 
-type Sent<Body extends z.ZodType> = { content: { "application/json": { schema: Body } } };
-type Route<Path extends z.ZodObject, Body extends z.ZodType, Query extends z.ZodType> = {
-  request: { params: Path; query?: Query; body?: Sent<Body> };
-};
+const requestable = new Map(
+  [targetings, flags, flagArchive, flagBulk, segments, promotions, audit, ramps]
+    .flat()
+    .filter((operation) => operation.requestable !== null)
+    .map((operation) => [operation.id, operation]),
+);
+
+/** What a requested operation can be refused for, when it is planned anew. */
+export const REQUESTED = [
+  ...["changes-nothing", "archived", "not-archived", "rule-gone", "rule-exists", "in-use", "would-not-work"],
+  ...["has-members", "already-exists", "not-revertible", "changed-since", "too-many-tags"],
+  ...["killed", "flag-off", "ramp-at-work"],
+] as const;
+export const REQUESTED_SIZE = ["change-too-large", "ruleset-too-large"] as const;
+
+export type { Change };
 
 /** How a request is answered, and not what it changes. */
-const NOT_CARRIED = ["wait"];
+const NOT_REQUESTED = ["wait"];
 
-/** By the operation's name in the OpenAPI document: a line here is all that an operation needs to be carried. */
-const carried = {
-  updateTargeting: carry(targeting.patch, targeting.planPatch),
-  replaceTargeting: carry(targeting.put, targeting.planPut),
-  editTargeting: carry(targeting.instruct, targeting.planInstructions),
-  turnFlagOn: carry(targeting.turnOn, targeting.planTurnOn),
-  turnFlagOff: carry(targeting.turnOff, targeting.planTurnOff),
-  updateFlag: carry(flags.patch, flags.planPatch),
-  archiveFlag: carry(archive, planArchiving),
-  unarchiveFlag: carry(unarchive, planUnarchiving),
-  deleteFlag: carry(remove, planDeletion),
-  changeFlags: carry(bulk, planWholeBulk),
-  updateSegment: carry(segments.patch, segments.planSegment),
-  promoteChanges: carry(promote, planPromotion, "own"),
-  revertAuditEntry: carry(revert, planReverting, "own"),
-  createRamp: carry(begin, planBeginning, "own"),
-};
-
-/** `reach` as in `needs`: "own" where the plan itself looks at the caller's scope. */
-function carry<Path extends z.ZodObject, Body extends z.ZodType = z.ZodObject, Query extends z.ZodType = z.ZodObject>(
-  { request: { params, query, body } }: Route<Path, Body, Query>,
-  plan: (asked: Asked<z.output<Path>, z.output<Body>, z.output<Query>>, now: number) => Promise<Plan<unknown>>,
-  reach: "path" | "own" = "path",
-) {
-  const sent = body?.content["application/json"].schema ?? z.strictObject({});
-  return {
-    path: without(params, ["project"]),
-    query: query === undefined ? undefined : without(query, NOT_CARRIED),
-    body: without(sent, NOT_CARRIED),
-    reach,
-    // What is parsed by the schemas of a route is what its plan takes.
-    plan: plan as unknown as (asked: Asked, now: number) => Promise<Plan<unknown>>,
-  };
-}
-
-function without(schema: z.ZodType, names: string[]): z.ZodType {
-  if (!(schema instanceof z.ZodObject)) return schema;
+function without(schema: z.ZodObject, names: string[]): z.ZodObject {
   return z.strictObject(Object.fromEntries(Object.entries(schema.shape).filter(([name]) => !names.includes(name))));
 }
 
-const isEmpty = (schema: z.ZodType) => schema instanceof z.ZodObject && Object.keys(schema.shape).length === 0;
+const isEmpty = (schema: z.ZodObject) => Object.keys(schema.shape).length === 0;
 const maybe = (schema: z.ZodType) => (schema.safeParse({}).success ? schema.optional() : schema);
 
-/** What is asked for, in the words of the API. */
-export type Change = AskedChange & { operation: keyof typeof carried };
+function shapeOf({ id, params, query, body }: Operation) {
+  const path = without(params, ["project"]);
+  const parameters = without(query, NOT_REQUESTED);
+  const place: z.ZodType<Record<string, unknown> | undefined> = isEmpty(path) ? path.optional() : path;
+  return z.strictObject({
+    operation: z.literal(id),
+    path: place,
+    ...(!isEmpty(parameters) && { query: maybe(parameters) }),
+    ...(body !== null && { body: maybe(body) }),
+  });
+}
 
-const [first, ...others] = Object.entries(carried).map(([operation, { path, query, body }]) =>
-  z.strictObject({
-    operation: z.literal(operation),
-    path: isEmpty(path) ? path.optional() : path,
-    ...(query && !isEmpty(query) && { query: maybe(query) }),
-    ...(!isEmpty(body) && { body: maybe(body) }),
-  }),
-);
+const [first, ...others] = [...requestable.values()].map(shapeOf);
 
 export const change = z.discriminatedUnion("operation", [first!, ...others]).openapi("Change", {
   description:
-    "A write as its own request would ask for it: the operation's name, the parameters of its path but the project, and its body",
+    "A write as its own request would have it: the operation's name, the parameters of its path but the project, and its body",
   example: {
     operation: "updateSegment",
     path: { environment: "production", segment: "beta-testers" },
     body: { included: ["user-1"] },
   },
-}) as unknown as z.ZodType<Change, Change>;
+});
 
 /** As the request itself would be, as it stands and by whoever has this scope. @throws ApiError what it would be answered. */
 export async function planChange(
-  { operation, path = {}, query = {}, body = {} }: Change,
-  asked: Asking,
+  { operation: id, path = {}, query = {}, body = {} }: Change,
+  requester: Requester,
   project: string,
   now: number,
 ): Promise<Plan<unknown>> {
-  const { reach, plan } = carried[operation];
-  if (reach === "path") requireScope(asked.scope, project, path.environment as string | undefined, false);
-  const planned = plan({ ...asked, path: { ...path, project }, query, body, matches: () => true }, now);
-  return planned.catch((error: unknown) => {
-    // Promotions and reverts tell of places in documents, all others of places in what was sent.
-    throw reach === "path" && error instanceof ApiError ? placedInBody(error) : error;
+  const operation = requestable.get(id);
+  if (operation?.requestable == null) throw new Error(`A change request carries ${id}, which no operation is`);
+  const { reach } = operation;
+  if (reach === "path") requireScope(requester.scope, project, path.environment as string | undefined, false);
+  const requested = { ...requester, path: { ...path, project }, query, body, matches: () => true };
+  return operation.requestable(requested, now).catch((error: unknown) => {
+    // Promotions and reverts name places in documents, all others places in what was sent.
+    throw reach !== "own" && error instanceof ApiError ? placedInBody(error) : error;
   });
 }
 

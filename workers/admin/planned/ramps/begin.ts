@@ -1,5 +1,5 @@
 /** Beginning a ramp: its first step now, and the right to all of them. */
-import { type ApiError, badRequest, conflict, type Mistake } from "../../../platform/problem.ts";
+import { type ApiError, badRequest, conflict, type ValidationError } from "../../../platform/problem.ts";
 import { newId } from "../../../platform/random-id.ts";
 import type { FlagThere } from "../../../store/flags/flags.ts";
 import * as store from "../../../store/planned/ramps.ts";
@@ -7,7 +7,8 @@ import { difference } from "../../documents/diff.ts";
 import { serveAt } from "../../documents/targeting.ts";
 import { asSeen, flagThere, planTargeting, ruleGone } from "../../flags/targeting-edit.ts";
 import { lastKillOf } from "../../write/hub-client.ts";
-import type { Asked } from "../../write/request.ts";
+import { NO_APPROVAL, previewOf } from "../../write/preview.ts";
+import type { Requested } from "../../write/request.ts";
 import { etagOf } from "../../write/write.ts";
 import { environmentInBody } from "../planned.ts";
 import { type NewRamp, shownRamp, stepsOf } from "./representation.ts";
@@ -16,10 +17,10 @@ import { begun } from "./state.ts";
 import { auditedRamp } from "./write.ts";
 
 /** @throws ApiError 403, 404, 400 for steps that do not fit, 409 for a flag that is off, killed or archived, and for another ramp. */
-export async function planBeginning(asked: Asked<{ project: string }, NewRamp>, now: number) {
-  const { db, env, body: sent, by, changeRequest = null } = asked;
-  const environment = await environmentInBody(asked);
-  const { flag: flagKey, rule = null, others = null, variation, guards = [], reason } = sent;
+export async function planStart(requested: Requested<{ project: string }, NewRamp>, now: number) {
+  const { db, env, body: sent, by, changeRequest = null } = requested;
+  const environment = await environmentInBody(requested);
+  const { flag: flagKey, rule = null, others = null, variation, guards = [], reason = requested.reason } = sent;
   const steps = stepsOf(sent.steps);
   const there = await flagThere(db, environment, flagKey);
   const { flag, configuration } = there;
@@ -59,13 +60,14 @@ export async function planBeginning(asked: Asked<{ project: string }, NewRamp>, 
     createdAt: now,
     updatedAt: now,
   };
-  const told = { flag: flagKey, rule, variation, others, steps, guards };
+  const planned = { flag: flagKey, rule, variation, others, steps, guards };
+  const preview = await previewOf(db, whole, NO_APPROVAL);
   return {
     status: 201 as const,
     body: {
       ...shownRamp({ ...row, environment: environment.environment }),
       warnings: whole.body.warnings ?? [],
-      preview: { changes: whole.changes, moved: whole.moved },
+      preview,
     },
     etag: etagOf(row.version),
     wakeAt: row.nextAt,
@@ -73,7 +75,7 @@ export async function planBeginning(asked: Asked<{ project: string }, NewRamp>, 
       edits: first.write?.edits ?? [],
       comesTo: whole.write?.edits ?? [],
       statements: [...(first.write?.statements ?? []), store.insertRamp(db, row)],
-      audit: auditedRamp("ramp.create", environment, row, difference({}, told)),
+      audit: auditedRamp("ramp.create", environment, row, difference({}, planned)),
       alsoAudited: first.write === undefined ? [] : [{ ...first.write.audit, ramp: row.id }],
     },
   };
@@ -87,26 +89,26 @@ function requireServing({ flag, configuration }: FlagThere, kill: { killed: bool
 
 /** Variations of the flag, and weights that it can grow to from what it has. */
 function requireFit({ variation, others = [], steps }: NewRamp, { flag }: FlagThere, present: Record<string, number>) {
-  const mistakes: Mistake[] = [];
-  const mistake = (pointer: string, code: string, message: string) => mistakes.push({ pointer, code, message });
+  const errors: ValidationError[] = [];
+  const addError = (pointer: string, code: string, message: string) => errors.push({ pointer, code, message });
   const isKnown = (key: string) => flag.variations.some((one) => one.key === key);
-  if (!isKnown(variation)) mistake("/variation", "unknown-variation", `The flag has no variation ${variation}.`);
+  if (!isKnown(variation)) addError("/variation", "unknown-variation", `The flag has no variation ${variation}.`);
   others.forEach((key, index) => {
-    if (!isKnown(key)) mistake(`/others/${index}`, "unknown-variation", `The flag has no variation ${key}.`);
-    if (key === variation) mistake(`/others/${index}`, "grows", `${key} is what grows.`);
-    if (others.indexOf(key) < index) mistake(`/others/${index}`, "twice", `${key} is there twice.`);
+    if (!isKnown(key)) addError(`/others/${index}`, "unknown-variation", `The flag has no variation ${key}.`);
+    if (key === variation) addError(`/others/${index}`, "grows", `${key} is what grows.`);
+    if (others.indexOf(key) < index) addError(`/others/${index}`, "twice", `${key} is there twice.`);
   });
   const has = (key: string) => (Object.hasOwn(present, key) ? present[key]! : 0);
   const last = steps.at(-1)?.weight ?? 0;
   if ((steps[0]?.weight ?? 0) <= has(variation)) {
     const message = `${variation} has ${has(variation)} thousandths of a percent already: the first step is larger.`;
-    mistake("/steps/0/weight", "not-larger", message);
+    addError("/steps/0/weight", "not-larger", message);
   }
   const room = has(variation) + [...new Set(others)].reduce((sum, key) => sum + has(key), 0);
   if (others.length > 0 && last > room) {
-    mistake("/others", "too-little", `Together with what ${variation} has they come to ${room}, and not to ${last}.`);
+    addError("/others", "too-little", `Together with what ${variation} has they come to ${room}, and not to ${last}.`);
   }
-  if (mistakes.length > 0) throw badRequest("The ramp does not fit the flag; each mistake is listed.", mistakes);
+  if (errors.length > 0) throw badRequest("The ramp does not fit the flag; each error is listed.", errors);
 }
 
 function atWork({ id, status }: store.RampRow): ApiError {

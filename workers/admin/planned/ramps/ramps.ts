@@ -1,111 +1,169 @@
 /** Splits that are moved step by step. Whoever begins one has planned all of its steps. */
-import { createRoute, z } from "@hono/zod-openapi";
+
 import * as store from "../../../store/planned/ramps.ts";
-import { needs, visibleEnvironments } from "../../http/access.ts";
-import type { AdminContext } from "../../http/context.ts";
-import { body, json, page, problems, projectPath, reason, resource } from "../../http/contract.ts";
+import { visibleEnvironments } from "../../http/access.ts";
+import { page } from "../../http/contract.ts";
 import { listing, rampedQuery } from "../../http/pagination.ts";
+import { z } from "../../http/zod.ts";
+import { operation } from "../../operation.ts";
 import { catchUp } from "../../write/hub-client.ts";
-import { askedOf } from "../../write/request.ts";
-import { etagOf, origin, requireMatch, write } from "../../write/write.ts";
-import { plannedPath, plannedThere, projectThere } from "../planned.ts";
-import { planBeginning } from "./begin.ts";
+import { type Requested, requireIfMatch } from "../../write/request.ts";
+import { etagOf, type Written } from "../../write/write.ts";
+import { plannedThere, projectThere } from "../planned.ts";
+import { planStart } from "./begin.ts";
 import { begunRamp, newRamp, ramp, shownRamp, status, writtenRamp } from "./representation.ts";
 import type { RampEvent } from "./state.ts";
 import { planRamp } from "./write.ts";
 
-const path = "/projects/{project}/ramps" as const;
+const PATH = "/projects/{project}/ramps" as const;
 
-export const begin = createRoute({
+const begin = operation({
+  id: "createRamp",
   method: "post",
-  path,
-  tags: ["ramps"],
+  path: PATH,
+  tag: "ramps",
   summary: "Begin a ramp: its first step now, the others in their time",
-  middleware: needs("editor", "part"),
-  request: { params: projectPath, ...body(newRamp) },
-  responses: { 201: json(begunRamp, "Begun"), ...problems },
+  role: "editor",
+  reach: "part",
+  body: newRamp,
+  status: 201,
+  answer: begunRamp,
+  returns: "Begun",
+  example: {
+    environment: "production",
+    flag: "new-checkout",
+    variation: "on",
+    steps: [{ weight: 25_000, forMs: 86_400_000 }, { weight: 50_000, forMs: 86_400_000 }, { weight: 100_000 }],
+    reason: "Launch",
+  },
+  problems: {
+    403: ["approval-required"],
+    409: ["archived", "killed", "flag-off", "rule-gone", "ramp-at-work"],
+    413: ["ruleset-too-large"],
+  },
+  plan: planStart,
+  requestable: planStart,
+  respond: ({ body, deliveries }, requested) => ({ ...body, ...deliveries[requested.body.environment] }),
 });
 
-const list = createRoute({
+const list = operation({
+  id: "listRamps",
   method: "get",
-  path,
-  tags: ["ramps"],
+  path: PATH,
+  tag: "ramps",
   summary: "List ramps, those that are over too",
-  middleware: needs("viewer"),
-  request: { params: projectPath, query: rampedQuery.extend({ status: status.optional() }) },
-  responses: { 200: json(page(ramp), "Ramps"), ...problems },
+  role: "viewer",
+  query: rampedQuery.extend({ status: status.optional() }),
+  answer: page(ramp),
+  returns: "Ramps",
+  handle: async (requested, c) => {
+    const { environment, flag, author, status, q, ...order } = requested.query;
+    const { page, answerOf } = await listing(c, order, "id");
+    const { id: projectId, key } = await projectThere(requested);
+    const visible = visibleEnvironments(requested.scope, key);
+    const rows = await store.listRamps(
+      requested.db,
+      { projectId, visible, environment, flag, author, status, q },
+      page,
+    );
+    return answerOf(rows, shownRamp);
+  },
 });
 
-const read = createRoute({
+const RAMP = `${PATH}/{ramp}` as const;
+type Path = { project: string; ramp: string };
+
+const rampOf = (requested: Pick<Requested<Path>, "db" | "scope" | "path">) =>
+  plannedThere(requested, "ramp", requested.path.ramp, store.findRamp);
+
+const read = operation({
+  id: "readRamp",
   method: "get",
-  path: `${path}/{id}`,
-  tags: ["ramps"],
+  path: RAMP,
+  tag: "ramps",
   summary: "Read a ramp",
-  middleware: needs("viewer"),
-  request: { params: plannedPath },
-  responses: { 200: json(ramp, "The ramp"), ...problems },
-});
-
-const because = { reason: reason.optional() };
-const verb = <const Verb extends string, Fields extends z.ZodRawShape>(verb: Verb, summary: string, fields: Fields) =>
-  createRoute({
-    method: "post",
-    path: `${path}/{id}/${verb}`,
-    tags: ["ramps"],
-    summary,
-    middleware: needs("editor", "part"),
-    request: { params: plannedPath, ...body(z.strictObject(fields)) },
-    responses: { 200: json(writtenRamp, "The ramp"), ...problems },
-  });
-
-const pause = verb("pause", "Stay at the step that it is at", because);
-const resume = verb("resume", "Go on with what is left of the step", because);
-const jump = verb("jump", "Go to a step, forwards or back; it has its whole time there", {
-  step: z.number().int().min(0).openapi({ description: "From 0" }),
-  ...because,
-});
-const abort = verb("abort", "End it: everybody is served what they were before it began", because);
-
-export const ramps = resource()
-  .openapi(begin, async (c) => {
-    const asked = askedOf(c, c.req.valid("param"), c.req.valid("json"));
-    const done = await write(c, (now) => planBeginning(asked, now), asked.body.reason);
-    return c.json({ ...done.body, ...done.deliveries[asked.body.environment] }, 201);
-  })
-  .openapi(list, async (c) => {
-    const { environment, flag, author, status, q, ...query } = c.req.valid("query");
-    const { page, told } = await listing(c, query, "id");
-    const { id: projectId, key } = await projectThere(c);
-    const visible = visibleEnvironments(c.var.caller.scope, key);
-    const rows = await store.listRamps(c.var.db, { projectId, visible, environment, flag, author, status, q }, page);
-    return c.json(told(rows, shownRamp), 200);
-  })
-  .openapi(read, async (c) => {
-    const { row, environment } = await plannedThere(c, "ramp", store.findRamp);
+  role: "viewer",
+  answer: ramp,
+  returns: "The ramp",
+  handle: async (requested, c) => {
+    const { row, environment } = await rampOf(requested);
     c.header("etag", etagOf(row.version));
-    return c.json(shownRamp({ ...row, environment: environment.environment }), 200);
-  })
-  .openapi(pause, async (c) => {
-    const { reason } = c.req.valid("json");
-    const detail = reason ?? "Somebody has asked for it.";
-    const by = c.var.caller.name;
-    const event = (at: number): RampEvent => ({ kind: "pause", pause: { code: "requested", detail, by, at } });
-    return c.json(await happen(c, event, reason), 200);
-  })
-  .openapi(resume, async (c) => c.json(await happen(c, () => ({ kind: "resume" }), c.req.valid("json").reason), 200))
-  .openapi(jump, async (c) => {
-    const { step, reason } = c.req.valid("json");
-    return c.json(await happen(c, () => ({ kind: "jump", step }), reason), 200);
-  })
-  .openapi(abort, async (c) => c.json(await happen(c, () => ({ kind: "abort" }), c.req.valid("json").reason), 200));
+    return shownRamp({ ...row, environment: environment.environment });
+  },
+});
 
-async function happen(c: AdminContext, event: (now: number) => RampEvent, reason: string | undefined) {
-  const { environment } = await plannedThere(c, "ramp", store.findRamp);
-  const plan = async (now: number) => {
-    const ramp = await plannedThere(c, "ramp", store.findRamp);
-    requireMatch(c, etagOf(ramp.row.version));
-    return planRamp({ db: c.var.db, env: c.env }, ramp, event(now), now, origin(c));
+/** A plan of what becomes of a ramp by what somebody wants of it. */
+const planning =
+  <Body>(eventOf: (requested: Requested<Path, Body>, now: number) => RampEvent) =>
+  async (requested: Requested<Path, Body>, now: number) => {
+    const { db, env, by } = requested;
+    const there = await rampOf(requested);
+    requireIfMatch(requested, etagOf(there.row.version));
+    return planRamp({ db, env }, there, eventOf(requested, now), now, by);
   };
-  const done = await write(c, plan, reason);
-  return { ...done.body, ...(done.deliveries[environment.environment] ?? (await catchUp(c.env, environment))) };
+
+async function respond({ body, deliveries }: Written<ReturnType<typeof shownRamp>>, requested: Requested<Path>) {
+  const { environment } = await rampOf(requested);
+  return { ...body, ...(deliveries[environment.environment] ?? (await catchUp(requested.env, environment))) };
 }
+
+/** What every change of a ramp has in common. */
+const change = {
+  method: "post",
+  tag: "ramps",
+  role: "editor",
+  reach: "part",
+  answer: writtenRamp,
+  returns: "The ramp",
+  ifMatch: true,
+  respond,
+} as const;
+
+/** Why a ramp cannot go on. */
+const OBSTACLES = ["ramp-ended", "flag-gone", "archived", "rule-gone", "edited", "killed", "flag-off"] as const;
+
+const pause = operation({
+  ...change,
+  id: "pauseRamp",
+  path: `${RAMP}/pause`,
+  summary: "Stay at the step that it is at",
+  example: { reason: "Over the weekend" },
+  problems: { 409: ["ramp-ended"] },
+  plan: planning(({ by, reason = "Somebody has paused it." }, at) => ({
+    kind: "pause",
+    pause: { code: "requested", detail: reason, by: by.actor, at },
+  })),
+});
+
+const resume = operation({
+  ...change,
+  id: "resumeRamp",
+  path: `${RAMP}/resume`,
+  summary: "Go on with what is left of the step",
+  example: {},
+  problems: { 409: OBSTACLES },
+  plan: planning(() => ({ kind: "resume" })),
+});
+
+const jump = operation({
+  ...change,
+  id: "jumpRamp",
+  path: `${RAMP}/jump`,
+  summary: "Go to a step, forwards or back; it has its whole time there",
+  body: z.strictObject({ step: z.number().int().min(0).openapi({ description: "From 0" }) }),
+  example: { step: 1 },
+  problems: { 403: ["approval-required"], 409: OBSTACLES, 413: ["ruleset-too-large"] },
+  plan: planning(({ body }: { body: { step: number } }) => ({ kind: "jump", step: body.step })),
+});
+
+const abort = operation({
+  ...change,
+  id: "abortRamp",
+  path: `${RAMP}/abort`,
+  summary: "End it: everybody is served what they were before it began",
+  example: { reason: "Fewer orders" },
+  problems: { 409: ["ramp-ended"], 413: ["ruleset-too-large"] },
+  plan: planning(() => ({ kind: "abort" })),
+});
+
+export const ramps = [begin, list, read, pause, resume, jump, abort];

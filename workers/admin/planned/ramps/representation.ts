@@ -1,14 +1,15 @@
 /** How requests and answers show a ramp. */
-import { z } from "@hono/zod-openapi";
+
 import type { RampRow } from "../../../store/planned/ramps.ts";
 import type { RampStep } from "../../../store/schema/index.ts";
-import { preview } from "../../documents/preview.ts";
 import { shownServe, WHOLE } from "../../documents/splits.ts";
 import { serve } from "../../flags/representation.ts";
-import { key, mistake, reason, time } from "../../http/contract.ts";
+import { key, reason, time, validationError } from "../../http/contract.ts";
 import { duration, share } from "../../http/quantities.ts";
+import { z } from "../../http/zod.ts";
 import { MAX_AHEAD_MS, MAX_GUARDS, MAX_STEPS, MAX_VARIATIONS, MIN_STEP_MS } from "../../limits.ts";
 import { delivery } from "../../write/hub-client.ts";
+import { preview } from "../../write/preview.ts";
 import { author, failure } from "../planned.ts";
 
 export const status = z.enum(["running", "paused", "finished", "aborted"]);
@@ -123,7 +124,7 @@ export const writtenRamp = ramp.extend(delivery.shape).openapi("WrittenRamp");
 
 export const begunRamp = writtenRamp
   .extend({
-    warnings: z.array(mistake),
+    warnings: z.array(validationError),
     preview: preview.openapi({ description: "What its last step would change, and whom it would move, from now" }),
   })
   .openapi("BegunRamp");

@@ -1,4 +1,4 @@
-/** A ramp's clock: the step that is due, once; or what stopped it, told. */
+/** A ramp's clock: the step that is due, once; or what stopped it, recorded. */
 import type { Env } from "../../../env.ts";
 import { countRampAttempt, findRamp } from "../../../store/planned/ramps.ts";
 import { writeAs } from "../../write/write.ts";

@@ -69,7 +69,7 @@ export const isOver = ({ status }: Pick<RampState, "status">) => status === "fin
 
 const UNCHANGED = { unchanged: true } as const;
 
-/** A clock that comes too late is no mistake. */
+/** A tick that comes too late is not an error. */
 const ended = ({ kind }: RampEvent): RampDecision =>
   kind === "tick" || kind === "hold" ? UNCHANGED : { refused: "ramp-ended" };
 

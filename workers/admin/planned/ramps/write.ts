@@ -25,22 +25,22 @@ type Shown = ReturnType<typeof shownRamp>;
 export async function planRamp(
   { db, env }: { db: Database; env: Env },
   { row, environment }: Ramped,
-  asked: RampEvent,
+  wanted: RampEvent,
   now: number,
   by?: Pick<Origin, "actor" | "tokenId">,
 ): Promise<Plan<Shown>> {
   const there = await flagIn(db, environment.projectId, environment.id, row.flagKey);
-  const ticks = asked.kind === "tick";
-  const { kill, heard } = await lastKillOf(env, environment, row.flagKey, there?.kill ?? null);
+  const ticks = wanted.kind === "tick";
+  const { kill, isFromHub } = await lastKillOf(env, environment, row.flagKey, there?.kill ?? null);
   const obstacle = obstacleOf(row, there, kill, ticks);
   const event: RampEvent =
-    ticks && obstacle !== null ? { kind: "hold", pause: { ...obstacle, by: null, at: now } } : asked;
+    ticks && obstacle !== null ? { kind: "hold", pause: { ...obstacle, by: null, at: now } } : wanted;
   const decision = decide(row, event, now);
   if ("refused" in decision) throw refusal(decision.refused, row);
   const shown = (one: RampRow) => shownRamp({ ...one, environment: environment.environment });
   if ("unchanged" in decision) return { status: 200, body: shown(row), etag: etagOf(row.version) };
   // It could be killed, and D1 not know it yet.
-  if (event.kind === "tick" && !heard) throw unavailable("The environment's hub does not answer.");
+  if (event.kind === "tick" && !isFromHub) throw unavailable("The environment's hub does not answer.");
   const next: RampRow = { ...row, ...decision.next, attempts: 0, version: row.version + 1, updatedAt: now };
   if (event.kind === "resume" || event.kind === "jump") {
     if (obstacle !== null) throw conflict(obstacle.code, obstacle.detail);
@@ -68,7 +68,7 @@ export async function planRamp(
       goesBack: event.kind === "abort",
       approvedBy: split === undefined ? [] : await approversBy(db, row.changeRequestId),
       statements: [...(split?.write?.statements ?? []), updateRamp(db, row, next)],
-      audit: auditedRamp(actionOf(event, next), environment, row, difference(told(row), told(next))),
+      audit: auditedRamp(actionOf(event, next), environment, row, difference(auditable(row), auditable(next))),
       alsoAudited: split?.write === undefined ? [] : [{ ...split.write.audit, ramp: row.id }],
     },
   };
@@ -117,7 +117,12 @@ const ACTIONS = {
 const actionOf = ({ kind }: RampEvent, { status }: RampState) =>
   `ramp.${kind === "tick" && status === "finished" ? "finish" : ACTIONS[kind]}`;
 
-const told = ({ status, step, pause, restored }: RampRow) => ({ status, step, pause: pause?.code ?? null, restored });
+const auditable = ({ status, step, pause, restored }: RampRow) => ({
+  status,
+  step,
+  pause: pause?.code ?? null,
+  restored,
+});
 
 function refusal(code: "ramp-ended" | "no-such-step", row: RampRow): ApiError {
   if (code === "ramp-ended" && isOver(row)) return conflict(code, `It is ${row.status}: begin another.`);

@@ -1,12 +1,13 @@
 /** How requests and answers show a schedule. */
-import { z } from "@hono/zod-openapi";
+
 import type { ScheduleRow } from "../../../store/planned/schedules.ts";
 import { instructions } from "../../documents/instructions.ts";
-import { preview } from "../../documents/preview.ts";
 import { targeting } from "../../documents/schema.ts";
 import type { TargetingEdit } from "../../flags/targeting-edit.ts";
-import { key, mistake, reason, time } from "../../http/contract.ts";
+import { key, reason, time, validationError } from "../../http/contract.ts";
 import { instant } from "../../http/quantities.ts";
+import { z } from "../../http/zod.ts";
+import { preview } from "../../write/preview.ts";
 import { author, failure } from "../planned.ts";
 
 export const status = z.enum(["pending", "done", "failed", "cancelled"]);
@@ -54,7 +55,7 @@ export const schedule = z
 
 export const rehearsedSchedule = schedule
   .extend({
-    warnings: z.array(mistake),
+    warnings: z.array(validationError),
     preview: preview.openapi({ description: "What it would do if its time were now" }),
   })
   .openapi("RehearsedSchedule");

@@ -13,6 +13,7 @@ import type { PlanFailure, ScheduleStatus } from "../../../store/schema/index.ts
 import { flagThere, planTargeting, type TargetingEdit } from "../../flags/targeting-edit.ts";
 import { proposedBy, requireApproval } from "../../write/approval.ts";
 import type { Audited, Plan } from "../../write/plan.ts";
+import { NO_APPROVAL, previewOf } from "../../write/preview.ts";
 import { requireRoom, writeAs } from "../../write/write.ts";
 import { failureOf, NOBODY, plannedBy, requireAuthor } from "../planned.ts";
 
@@ -25,10 +26,11 @@ export async function rehearsed(
   now: number,
 ) {
   const { flag: row } = await flagThere(db, environment, flag);
-  const { changes, moved, body, write } = await planTargeting(db, environment, flag, edit, now);
-  await requireApproval(db, proposedBy(write), null);
-  await requireRoom(db, write?.edits);
-  return { flagId: row.id, would: { warnings: body.warnings ?? [], preview: { changes, moved } } };
+  const plan = await planTargeting(db, environment, flag, edit, now);
+  await requireApproval(db, proposedBy(plan.write), null);
+  await requireRoom(db, plan.write?.edits);
+  const preview = await previewOf(db, plan, NO_APPROVAL);
+  return { flagId: row.id, would: { warnings: plan.body.warnings ?? [], preview } };
 }
 
 /**

@@ -1,191 +1,222 @@
 /** One change of one flag in one environment, at a time. */
-import { createRoute, type z } from "@hono/zod-openapi";
+
 import { badRequest, conflict } from "../../../platform/problem.ts";
 import { newId } from "../../../platform/random-id.ts";
 import type { Database } from "../../../store/database.ts";
 import * as store from "../../../store/planned/schedules.ts";
 import { difference, isEmpty } from "../../documents/diff.ts";
 import type { TargetingEdit } from "../../flags/targeting-edit.ts";
-import { needs, visibleEnvironments } from "../../http/access.ts";
-import { body, json, page, problems, projectPath, resource } from "../../http/contract.ts";
+import { visibleEnvironments } from "../../http/access.ts";
+import { page } from "../../http/contract.ts";
 import { listing, scheduledQuery } from "../../http/pagination.ts";
+import type { z } from "../../http/zod.ts";
 import { MAX_AHEAD_MS, MAX_PENDING_SCHEDULES, MAX_SCHEDULED_BYTES } from "../../limits.ts";
-import { askedOf } from "../../write/request.ts";
-import { etagOf, origin, requireMatch, write } from "../../write/write.ts";
-import { environmentInBody, plannedPath, plannedThere, projectThere } from "../planned.ts";
+import { operation } from "../../operation.ts";
+import { type Requested, requireIfMatch } from "../../write/request.ts";
+import { etagOf } from "../../write/write.ts";
+import { environmentInBody, plannedThere, projectThere } from "../planned.ts";
 import { newSchedule, rehearsedSchedule, schedule, scheduleChange, shownSchedule, status } from "./representation.ts";
 import { auditedSchedule, ending, rehearsed } from "./run.ts";
 
-const path = "/projects/{project}/schedules" as const;
+const PATH = "/projects/{project}/schedules";
+const SCHEDULE = `${PATH}/{schedule}` as const;
 
-const create = createRoute({
+const PROBLEMS = { 403: ["approval-required"], 413: ["ruleset-too-large"] } as const;
+
+const scheduleOf = (requested: Pick<Requested<{ project: string; schedule: string }>, "db" | "scope" | "path">) =>
+  plannedThere(requested, "schedule", requested.path.schedule, store.findSchedule);
+
+const create = operation({
+  id: "createSchedule",
   method: "post",
-  path,
-  tags: ["schedules"],
+  path: PATH,
+  tag: "schedules",
   summary: "Plan a change for a time; it is tried on what there is now, and again when it is made",
-  middleware: needs("editor", "part"),
-  request: { params: projectPath, ...body(newSchedule) },
-  responses: { 201: json(rehearsedSchedule, "Planned"), ...problems },
-});
-
-const list = createRoute({
-  method: "get",
-  path,
-  tags: ["schedules"],
-  summary: "List planned changes and what became of them",
-  middleware: needs("viewer"),
-  request: { params: projectPath, query: scheduledQuery.extend({ status: status.optional() }) },
-  responses: { 200: json(page(schedule), "Schedules"), ...problems },
-});
-
-const read = createRoute({
-  method: "get",
-  path: `${path}/{id}`,
-  tags: ["schedules"],
-  summary: "Read a schedule",
-  middleware: needs("viewer"),
-  request: { params: plannedPath },
-  responses: { 200: json(schedule, "The schedule"), ...problems },
-});
-
-const patch = createRoute({
-  method: "patch",
-  path: `${path}/{id}`,
-  tags: ["schedules"],
-  summary: "Change a schedule before its time",
-  middleware: needs("editor", "part"),
-  request: { params: plannedPath, ...body(scheduleChange) },
-  responses: { 200: json(rehearsedSchedule, "The schedule"), ...problems },
-});
-
-const cancel = createRoute({
-  method: "delete",
-  path: `${path}/{id}`,
-  tags: ["schedules"],
-  summary: "Cancel a schedule before its time; it stays to be read",
-  middleware: needs("editor", "part"),
-  request: { params: plannedPath },
-  responses: { 204: { description: "Cancelled" }, ...problems },
-});
-
-export const schedules = resource()
-  .openapi(create, async (c) => {
-    const { environment: named, flag, at, reason = null, ...sent } = c.req.valid("json");
-    const edit = editOf(sent);
+  role: "editor",
+  reach: "part",
+  body: newSchedule,
+  status: 201,
+  answer: rehearsedSchedule,
+  returns: "Planned",
+  example: (now) => ({
+    environment: "production",
+    flag: "new-checkout",
+    at: now + 7 * 86_400_000,
+    instructions: [{ kind: "turnOff" }],
+    reason: "The sale is over",
+  }),
+  problems: { ...PROBLEMS, 409: ["archived", "rule-gone", "rule-exists", "too-many-schedules"] },
+  plan: async (requested, now) => {
+    const { db, by, body } = requested;
+    const { flag, at, reason = requested.reason ?? null } = body;
+    const edit = editOf(body);
     if (edit === null) throw notOneEdit();
-    const environment = await environmentInBody(askedOf(c, c.req.valid("param"), c.req.valid("json")));
-    const { actor, tokenId } = origin(c);
-    const plan = async (now: number) => {
-      requireTime(at, now);
-      await requireRoom(c.var.db, environment.id);
-      const { flagId, would } = await rehearsed(c.var.db, environment, flag, edit, now);
-      const row: store.ScheduleRow = {
-        id: newId("sch"),
-        projectId: environment.projectId,
-        environmentId: environment.id,
-        flagId,
-        flagKey: flag,
-        at,
-        edit,
-        reason,
-        status: "pending",
-        endedAt: null,
-        failure: null,
-        actor,
-        tokenId,
-        attempts: 0,
-        version: 1,
-        createdAt: now,
-        updatedAt: now,
-      };
-      return {
-        status: 201 as const,
-        wakeAt: at,
-        body: { ...shownSchedule({ ...row, environment: named }), ...would },
-        etag: etagOf(row.version),
-        write: {
-          statements: [store.insertSchedule(c.var.db, row)],
-          audit: auditedSchedule("schedule.create", environment, row, difference({}, { flag, at, ...edit })),
-        },
-      };
+    const environment = await environmentInBody(requested);
+    requireTime(at, now);
+    await requireRoom(db, environment.id);
+    const { flagId, would } = await rehearsed(db, environment, flag, edit, now);
+    const row: store.ScheduleRow = {
+      id: newId("sch"),
+      projectId: environment.projectId,
+      environmentId: environment.id,
+      flagId,
+      flagKey: flag,
+      at,
+      edit,
+      reason,
+      status: "pending",
+      endedAt: null,
+      failure: null,
+      actor: by.actor,
+      tokenId: by.tokenId,
+      attempts: 0,
+      version: 1,
+      createdAt: now,
+      updatedAt: now,
     };
-    const done = await write(c, plan, reason ?? undefined);
-    return c.json(done.body, 201);
-  })
-  .openapi(list, async (c) => {
-    const { environment, flag, author, status, q, ...query } = c.req.valid("query");
-    const { page, told } = await listing(c, query, "id");
-    const { id: projectId, key } = await projectThere(c);
-    const visible = visibleEnvironments(c.var.caller.scope, key);
-    const rows = await store.listSchedules(
-      c.var.db,
-      { projectId, visible, environment, flag, author, status, q },
-      page,
-    );
-    return c.json(told(rows, shownSchedule), 200);
-  })
-  .openapi(read, async (c) => {
-    const { row, environment } = await plannedThere(c, "schedule", store.findSchedule);
+    return {
+      status: 201,
+      wakeAt: at,
+      body: { ...shownSchedule({ ...row, environment: environment.environment }), ...would },
+      etag: etagOf(row.version),
+      write: {
+        statements: [store.insertSchedule(db, row)],
+        audit: auditedSchedule("schedule.create", environment, row, difference({}, { flag, at, ...edit })),
+      },
+    };
+  },
+  respond: ({ body }) => body,
+});
+
+const list = operation({
+  id: "listSchedules",
+  method: "get",
+  path: PATH,
+  tag: "schedules",
+  summary: "List planned changes and what became of them",
+  role: "viewer",
+  query: scheduledQuery.extend({ status: status.optional() }),
+  answer: page(schedule),
+  returns: "Schedules",
+  handle: async (requested, c) => {
+    const { environment, flag, author, status, q, ...order } = requested.query;
+    const { page, answerOf } = await listing(c, order, "id");
+    const { id: projectId, key } = await projectThere(requested);
+    const filter = {
+      projectId,
+      visible: visibleEnvironments(requested.scope, key),
+      environment,
+      flag,
+      author,
+      status,
+      q,
+    };
+    const rows = await store.listSchedules(requested.db, filter, page);
+    return answerOf(rows, shownSchedule);
+  },
+});
+
+const read = operation({
+  id: "readSchedule",
+  method: "get",
+  path: SCHEDULE,
+  tag: "schedules",
+  summary: "Read a schedule",
+  role: "viewer",
+  answer: schedule,
+  returns: "The schedule",
+  handle: async (requested, c) => {
+    const { row, environment } = await scheduleOf(requested);
     c.header("etag", etagOf(row.version));
-    return c.json(shownSchedule({ ...row, environment: environment.environment }), 200);
-  })
-  .openapi(patch, async (c) => {
-    const { at, reason, ...sent } = c.req.valid("json");
-    const edit = editOf(sent);
-    const done = await write(c, async (now) => {
-      const { row, environment } = await plannedThere(c, "schedule", store.findSchedule);
-      requireMatch(c, etagOf(row.version));
-      requirePending(row);
-      const next = {
-        ...row,
-        ...(edit && { edit }),
-        ...(at !== undefined && { at }),
-        ...(reason !== undefined && { reason }),
-      };
-      const changes = difference(planOf(row), planOf(next));
-      const { flagId, would } = await rehearsed(c.var.db, environment, row.flagKey, next.edit as TargetingEdit, now);
-      const told = () => ({ ...shownSchedule({ ...next, environment: environment.environment }), ...would });
-      if (isEmpty(changes)) return { status: 200, body: told(), etag: etagOf(row.version) };
-      if (next.at !== row.at) requireTime(next.at, now);
-      // Whoever changes it answers for it.
-      const { actor, tokenId } = origin(c);
-      Object.assign(next, { flagId, actor, tokenId, version: row.version + 1, updatedAt: now });
-      return {
-        status: 200,
-        wakeAt: next.at,
-        body: told(),
-        etag: etagOf(next.version),
-        write: {
-          statements: [store.updateSchedule(c.var.db, row, next)],
-          audit: auditedSchedule("schedule.update", environment, row, changes),
-        },
-      };
-    });
-    return c.json(done.body, 200);
-  })
-  .openapi(cancel, async (c) => {
-    await write(c, async (now) => {
-      const { row, environment } = await plannedThere(c, "schedule", store.findSchedule);
-      requireMatch(c, etagOf(row.version));
-      if (row.status === "cancelled") return { status: 204, body: null };
-      requirePending(row);
-      const changes = { status: { from: row.status, to: "cancelled" } };
-      return {
-        status: 204,
-        body: null,
-        write: {
-          statements: [store.updateSchedule(c.var.db, row, ending(row, "cancelled", now))],
-          audit: auditedSchedule("schedule.cancel", environment, row, changes),
-        },
-      };
-    });
-    return c.body(null, 204);
-  });
+    return shownSchedule({ ...row, environment: environment.environment });
+  },
+});
+
+const patch = operation({
+  id: "updateSchedule",
+  method: "patch",
+  path: SCHEDULE,
+  tag: "schedules",
+  summary: "Change a schedule before its time",
+  role: "editor",
+  reach: "part",
+  body: scheduleChange,
+  answer: rehearsedSchedule,
+  returns: "The schedule",
+  example: { reason: "The sale goes on for a week" },
+  problems: { ...PROBLEMS, 409: ["archived", "rule-gone", "rule-exists", "schedule-ended"] },
+  plan: async (requested, now) => {
+    const { db, by, body } = requested;
+    const { at, reason } = body;
+    const edit = editOf(body);
+    const { row, environment } = await scheduleOf(requested);
+    requireIfMatch(requested, etagOf(row.version));
+    requirePending(row);
+    const next = {
+      ...row,
+      ...(edit && { edit }),
+      ...(at !== undefined && { at }),
+      ...(reason !== undefined && { reason }),
+    };
+    const changes = difference(planOf(row), planOf(next));
+    const { flagId, would } = await rehearsed(db, environment, row.flagKey, next.edit as TargetingEdit, now);
+    const shown = () => ({ ...shownSchedule({ ...next, environment: environment.environment }), ...would });
+    if (isEmpty(changes)) return { status: 200, body: shown(), etag: etagOf(row.version) };
+    if (next.at !== row.at) requireTime(next.at, now);
+    // Whoever changes it answers for it.
+    Object.assign(next, { flagId, actor: by.actor, tokenId: by.tokenId, version: row.version + 1, updatedAt: now });
+    return {
+      status: 200,
+      wakeAt: next.at,
+      body: shown(),
+      etag: etagOf(next.version),
+      write: {
+        statements: [store.updateSchedule(db, row, next)],
+        audit: auditedSchedule("schedule.update", environment, row, changes),
+      },
+    };
+  },
+  respond: ({ body }) => body,
+});
+
+const cancel = operation({
+  id: "deleteSchedule",
+  method: "delete",
+  path: SCHEDULE,
+  tag: "schedules",
+  summary: "Cancel a schedule before its time; it stays to be read",
+  role: "editor",
+  reach: "part",
+  status: 204,
+  returns: "Cancelled",
+  problems: { 409: ["schedule-ended"] },
+  plan: async (requested, now) => {
+    const { row, environment } = await scheduleOf(requested);
+    requireIfMatch(requested, etagOf(row.version));
+    if (row.status === "cancelled") return { status: 204, body: null };
+    requirePending(row);
+    const changes = { status: { from: row.status, to: "cancelled" } };
+    return {
+      status: 204,
+      body: null,
+      write: {
+        statements: [store.updateSchedule(requested.db, row, ending(row, "cancelled", now))],
+        audit: auditedSchedule("schedule.cancel", environment, row, changes),
+      },
+    };
+  },
+  respond: () => null,
+});
+
+export const schedules = [create, list, read, patch, cancel];
 
 const planOf = ({ at, edit, reason }: store.ScheduleRow) => ({ at, ...edit, reason });
 
 /** Null where neither is sent. */
-function editOf({ fields, instructions }: z.infer<typeof scheduleChange>): TargetingEdit | null {
+function editOf({
+  fields,
+  instructions,
+}: Pick<z.infer<typeof scheduleChange>, "fields" | "instructions">): TargetingEdit | null {
   if (fields !== undefined && instructions !== undefined) throw notOneEdit();
   const edit = fields !== undefined ? { fields } : instructions !== undefined ? { instructions } : null;
   if (new TextEncoder().encode(JSON.stringify(edit)).byteLength > MAX_SCHEDULED_BYTES) {
