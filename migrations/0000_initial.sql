@@ -95,13 +95,19 @@ CREATE TABLE `flag_configurations` (
 	`version` integer NOT NULL,
 	`on` integer NOT NULL,
 	`off_variation` text,
+	`track_exposures` integer NOT NULL,
+	`updated_at` integer NOT NULL,
+	`full_since` integer,
+	`summary` text GENERATED ALWAYS AS (CASE
+    WHEN "on" = 0 THEN json_array('variation', off_variation)
+    WHEN json_array_length(rules) + json_array_length(targets) + json_array_length(prerequisites) > 0
+      THEN json_array('depends', json_array_length(rules), json_array_length(targets), json_array_length(prerequisites))
+    WHEN json_type(fallthrough, '$.split') IS NULL THEN json_array('variation', fallthrough ->> '$.variation')
+    ELSE json_array('split', off_variation, fallthrough -> '$.split.ranges') END) STORED NOT NULL,
 	`prerequisites` text NOT NULL,
 	`targets` text NOT NULL,
 	`rules` text NOT NULL,
 	`fallthrough` text NOT NULL,
-	`track_exposures` integer NOT NULL,
-	`updated_at` integer NOT NULL,
-	`full_since` integer,
 	PRIMARY KEY(`environment_id`, `flag_id`)
 );
 --> statement-breakpoint
@@ -445,4 +451,5 @@ CREATE TABLE `schedules` (
 CREATE INDEX `schedules_by_time` ON `schedules` (`project_id`,`at`,`id`);--> statement-breakpoint
 CREATE INDEX `schedules_by_creation` ON `schedules` (`project_id`,`created_at`,`id`);--> statement-breakpoint
 CREATE INDEX `schedules_by_flag` ON `schedules` (`environment_id`,`flag_key`,`at`);--> statement-breakpoint
+CREATE INDEX `schedules_pending` ON `schedules` (`environment_id`,`flag_id`) WHERE status = 'pending';--> statement-breakpoint
 CREATE INDEX `schedules_due` ON `schedules` (`at`,`id`) WHERE status = 'pending';

@@ -11,7 +11,7 @@ const DEVELOPMENT = ".bunting/dev.json";
 const MIGRATED = ".wrangler/migrated";
 const LAYOUT_FILE = ".bunting/layout";
 /** Raised with every change after which older local data cannot be read: of a migration's text, or of what a Durable Object stores. */
-const LAYOUT = 3;
+const LAYOUT = 4;
 const STARTS_WITHIN_MS = 60_000;
 const parent = process.ppid;
 

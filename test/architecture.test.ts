@@ -126,7 +126,8 @@ const rooms: Record<string, string[]> = {
     "durable-objects/fan-out/tree.ts",
     "durable-objects/fan-out/pacing.ts",
     "durable-objects/hub/relays-per-region.ts",
-    "durable-objects/relay/occupancy.ts",
+    "durable-objects/relay/admission.ts",
+    "workers/edge/relays/choice.ts",
     "durable-objects/relay/delivery-statistics.ts",
   ],
 };

@@ -4,7 +4,7 @@
  */
 
 import { spreadMs } from "../../durable-objects/fan-out/pacing.ts";
-import { chooseTwo } from "../../durable-objects/fan-out/tree.ts";
+import { chooseTwo } from "../../workers/edge/relays/choice.ts";
 import { forest, type RegionTree } from "./forest.ts";
 import { Isolates } from "./isolates.ts";
 import { Load } from "./load.ts";

@@ -60,7 +60,7 @@ export const parameters = {
     value: 30_000,
     unit: "ms",
     what: "who finds no room comes again after",
-    source: "workers/edge/relays/choice.ts",
+    source: "workers/edge/relays/address.ts",
   },
   freshMs: {
     value: 1_000,

@@ -1,7 +1,7 @@
 /** What relays of a region tell upwards while their clients come back: the load of the hub, which is one object. */
 
 import { decide } from "../../durable-objects/hub/relays-per-region.ts";
-import { isWorthReporting } from "../../durable-objects/relay/occupancy.ts";
+import { isWorthReporting } from "../../durable-objects/relay/admission.ts";
 import type { RegionTree } from "./forest.ts";
 import type { Load, Peak } from "./load.ts";
 import type { Costs } from "./parameters.ts";

@@ -4,7 +4,8 @@
  */
 
 import { spreadMs } from "../../durable-objects/fan-out/pacing.ts";
-import { chooseTwo, type Region } from "../../durable-objects/fan-out/tree.ts";
+import type { Region } from "../../durable-objects/fan-out/tree.ts";
+import { chooseTwo } from "../../workers/edge/relays/choice.ts";
 import { forest, type RegionTree } from "./forest.ts";
 import { Histogram } from "./histogram.ts";
 import { Isolates } from "./isolates.ts";

@@ -1,127 +1,51 @@
-/** Which sockets a relay admits and evicts: by the limits of itself, a key and the environment, and by their keys. */
-import { type GoodbyeMessage, SILENCE_SECONDS } from "@bunting/core/wire";
-import type { Delivery, KeyExpiries } from "../fan-out/delivery.ts";
-import { KEY_REVOKED, SILENT, TOO_MUCH, TOO_SLOW } from "../fan-out/handshake.ts";
-import { spreadMs } from "../fan-out/pacing.ts";
-import type { QueuedDelivery } from "./delivery-queue.ts";
-import { checkAdmission, countExcess, type Limits } from "./occupancy.ts";
-import { type Sockets, trySend } from "./sockets.ts";
+/** Whether a relay has room for one more client, and how many clients are too many. Pure. */
+import type { Sockets } from "./sockets.ts";
 import type { RelayStorage } from "./storage.ts";
 
-const SILENCE_MS = SILENCE_SECONDS * 1_000;
+/** The most clients: of one relay, of one SDK key, of an environment. */
+export type Limits = { relay: number; key: number; environment: number };
 
-/** Added to the time within which a client acknowledges, for the network and for a busy client. */
-const LATE_MS = 2_000;
-/** Deadlines that are closer together than this are merged into the later one. */
-const DEADLINES_APART_MS = 500;
+/** The counts of the relay are exact; those of the environment may be a report behind. */
+type ClientCounts = {
+  inRelay: number;
+  inRelayOfKey: number;
+  inEnvironment: number;
+  inEnvironmentOfKey: number;
+};
 
-export class Admission {
-  /** When each revision has to be acknowledged, in order. In memory only: after an eviction no client is late. */
-  #deadlines: { revision: number; at: number }[] = [];
-  #lateRevision = 0;
-  readonly #sockets: Sockets;
-  readonly #storage: RelayStorage;
-  readonly #limits: () => Limits;
+/** Null: the client is admitted. "full" concerns this relay alone: another one may have room. */
+export function checkAdmission(counts: ClientCounts, limits: Limits): "full" | "key" | "environment" | null {
+  if (Math.max(counts.inRelayOfKey, counts.inEnvironmentOfKey) >= limits.key) return "key";
+  if (Math.max(counts.inRelay, counts.inEnvironment) >= limits.environment) return "environment";
+  return counts.inRelay >= limits.relay ? "full" : null;
+}
 
-  constructor(sockets: Sockets, storage: RelayStorage, limits: () => Limits) {
-    this.#sockets = sockets;
-    this.#storage = storage;
-    this.#limits = limits;
-  }
+export type Refusal = NonNullable<ReturnType<typeof checkAdmission>>;
 
-  /** Null: a client with this key is admitted. */
-  check(keyHash: string) {
-    const { connected, keys } = this.#storage.occupancy;
-    const counts = {
-      inRelay: this.#sockets.count(),
-      inRelayOfKey: this.#sockets.count(keyHash),
-      inEnvironment: connected,
-      inEnvironmentOfKey: Object.hasOwn(keys, keyHash) ? (keys[keyHash] as number) : 0,
-    };
-    return checkAdmission(counts, this.#limits());
-  }
+/** Why a relay does not admit another client with this key. Null: it does. */
+export function refusalOf(keyHash: string, sockets: Sockets, storage: RelayStorage, limits: Limits): Refusal | null {
+  const { connected, keys } = storage.occupancy;
+  const counts = {
+    inRelay: sockets.count(),
+    inRelayOfKey: sockets.count(keyHash),
+    inEnvironment: connected,
+    inEnvironmentOfKey: Object.hasOwn(keys, keyHash) ? (keys[keyHash] as number) : 0,
+  };
+  return checkAdmission(counts, limits);
+}
 
-  /**
-   * Relays admit by the counts that they last received, so together they may exceed a limit: each evicts its newest.
-   */
-  evictExcess(): void {
-    const limits = this.#limits();
-    const { connected, keys } = this.#storage.occupancy;
-    const tooMany = [...this.#sockets.countByKey()].map(([keyHash, count]) => {
-      return [this.#sockets.open(keyHash), countExcess(count, keys[keyHash] ?? 0, limits.key)] as const;
-    });
-    const all = this.#sockets.open();
-    const ofAll = [all, countExcess(all.length, connected, limits.environment)] as const;
-    for (const [sockets, count] of [...tooMany, ofAll]) {
-      if (count === 0) continue;
-      const goodbye: GoodbyeMessage = { type: "goodbye", withinMs: spreadMs(count), reason: "too-many-connections" };
-      const newest = sockets.sort(
-        (one, other) => this.#sockets.attachmentOf(other).connectedAt - this.#sockets.attachmentOf(one).connectedAt,
-      );
-      for (const socket of newest.slice(0, count)) {
-        trySend(socket, JSON.stringify(goodbye));
-        this.#sockets.close(socket, TOO_MUCH, goodbye.reason);
-      }
-    }
-  }
+/**
+ * How many of the relay's clients have to go to bring the environment within its limit: each relay evicts its share.
+ */
+export function countExcess(inRelay: number, inEnvironment: number, limit: number): number {
+  const all = Math.max(inRelay, inEnvironment);
+  return all <= limit ? 0 : Math.ceil((inRelay * (all - limit)) / all);
+}
 
-  /** Evicts silent sockets, and those whose keys have expired. */
-  evictEnded(now: number): void {
-    for (const socket of this.#sockets.open()) {
-      if (now - this.#sockets.lastSeenAt(socket) > SILENCE_MS) this.#sockets.close(socket, SILENT, "silent");
-    }
-    for (const hash of this.#storage.expiredKeys(now)) {
-      for (const socket of this.#sockets.open(hash)) this.#sockets.close(socket, KEY_REVOKED, "key-expired");
-    }
-  }
-
-  /** Stores keys that a delivery adds, and closes the sockets of those that it revokes: as fast as a flag changes. */
-  applyKeys(keys: Delivery["keys"]): void {
-    for (const [hash, grant] of Object.entries(keys)) {
-      if (grant !== null) this.#storage.putKey(hash, grant.expiresAt);
-      else {
-        this.#storage.deleteKey(hash);
-        for (const socket of this.#sockets.open(hash)) this.#sockets.close(socket, KEY_REVOKED, "key-revoked");
-      }
-    }
-  }
-
-  evictRevoked(keys: KeyExpiries): void {
-    for (const socket of this.#sockets.open()) {
-      if (Object.hasOwn(keys, this.#sockets.attachmentOf(socket).keyHash)) continue;
-      this.#sockets.close(socket, KEY_REVOKED, "key-revoked");
-    }
-  }
-
-  /** Records that every socket was sent this delivery and all earlier ones. */
-  noteSent({ delivery: { revision }, occupancy }: Pick<QueuedDelivery, "delivery" | "occupancy">, now: number): void {
-    const at = now + spreadMs(occupancy.connected) + LATE_MS;
-    const deadlines = this.#deadlines;
-    // The newest revision always has a deadline.
-    if (at < (deadlines.at(-2)?.at ?? 0) + DEADLINES_APART_MS) deadlines.pop();
-    deadlines.push({ revision, at });
-  }
-
-  /**
-   * Evicts sockets that have acknowledged nothing of a whole ring by its deadline: nobody reads them, and their send
-   * buffers would grow. Returns in how many ms to call this again; null if no socket is that far behind.
-   */
-  evictSlow(now: number): number | null {
-    while (this.#deadlines[0] !== undefined && this.#deadlines[0].at <= now)
-      this.#lateRevision = this.#deadlines.shift()!.revision;
-    if (this.#lateRevision === 0 && this.#deadlines.length === 0) return null;
-    const sockets = this.#sockets.open();
-    if (sockets.length === 0 || !this.#storage.isRingFull) return null;
-    const first = this.#storage.firstOfRing();
-    let isBehind = false;
-    for (const socket of sockets) {
-      const { transport, applied, connectedWith } = this.#sockets.attachmentOf(socket);
-      const held = Math.max(applied, connectedWith);
-      if (transport !== "socket" || held >= first - 1) continue;
-      if (held < this.#lateRevision) this.#sockets.close(socket, TOO_SLOW, "slow");
-      else isBehind = true;
-    }
-    const next = this.#deadlines[0];
-    return isBehind && next !== undefined ? next.at - now : null;
-  }
+/**
+ * Whether the parent needs a new report: clients have changed by a tenth of a relay's cap, or of what was last reported
+ * if that is more, so that a node with a thousand descendants does not report every step of theirs.
+ */
+export function isWorthReporting(reported: number, now: number, cap: number): boolean {
+  return Math.abs(now - reported) >= Math.max(1, cap / 10, reported / 10);
 }

@@ -25,11 +25,12 @@ import { ATTACHMENT_HEADER, RELAYS_HEADER, type SocketHandshake, TOO_MUCH } from
 import { spreadMs } from "../fan-out/pacing.ts";
 import { mergeParts, type ReceiptPart } from "../fan-out/receipt.ts";
 import { parseRelayName, type RelayAddress, type RelayCounts, relayName } from "../fan-out/tree.ts";
-import { Admission } from "./admission.ts";
+import { isWorthReporting, type Limits, type Refusal, refusalOf } from "./admission.ts";
 import { DeliveryQueue, type QueuedDelivery } from "./delivery-queue.ts";
 import { DeliveryStatistics } from "./delivery-statistics.ts";
-import { isWorthReporting, type Limits } from "./occupancy.ts";
+import { Evictions } from "./evictions.ts";
 import { PollCount, type Polls } from "./poll-count.ts";
+import { messagesSince } from "./resume.ts";
 import { parseAcknowledgement, Sockets } from "./sockets.ts";
 import { RelayStorage } from "./storage.ts";
 import { Upstream } from "./upstream.ts";
@@ -50,7 +51,7 @@ export class Relay extends DurableObject<Env> implements UpstreamNode, Downstrea
   readonly #polls = new PollCount();
   readonly #queue = new DeliveryQueue();
   readonly #upstream: Upstream;
-  readonly #admission: Admission;
+  readonly #evictions: Evictions;
   /** When an isolate last called `since` (epoch ms), and how many clients were last reported upstream. */
   #lastPollAt = 0;
   #reportedClients = 0;
@@ -68,7 +69,7 @@ export class Relay extends DurableObject<Env> implements UpstreamNode, Downstrea
     this.#children = new Children(ctx, env.RELAY, (inMs) => this.#alarm.wake(inMs));
     this.#statistics = new DeliveryStatistics(this.#storage, this.#sockets);
     this.#upstream = new Upstream(env, this.#storage);
-    this.#admission = new Admission(this.#sockets, this.#storage, () => this.#limits());
+    this.#evictions = new Evictions(this.#sockets, this.#storage, () => this.#limits());
   }
 
   // Called by the parent.
@@ -148,7 +149,7 @@ export class Relay extends DurableObject<Env> implements UpstreamNode, Downstrea
     if (since !== null) await this.#upstream.fill(this.#address(), since);
 
     // From the check to `accept` nothing is awaited, so that concurrent requests cannot exceed a limit together.
-    const refused = this.#admission.check(identity.keyHash);
+    const refused = refusalOf(identity.keyHash, this.#sockets, this.#storage, this.#limits());
     if (refused !== null) return this.#refuseSocket(refused);
     const revision = this.#storage.revision as number;
     // A key that this relay does not know is new if the Worker is at a later revision; otherwise it was revoked.
@@ -162,17 +163,13 @@ export class Relay extends DurableObject<Env> implements UpstreamNode, Downstrea
     const connected = this.#sockets.count();
     const hello: HelloMessage = { type: "hello", revision, reconnectWithinMs: spreadMs(connected) };
     server.send(JSON.stringify(hello));
-    if (since !== null && since !== revision) {
-      const run = this.#storage.runAfter(since);
-      if (run === null) server.send(JSON.stringify(resync(revision, spreadMs(connected))));
-      else for (const { message } of run) server.send(message);
-    }
+    if (since !== null) for (const message of messagesSince(this.#storage, since, connected)) server.send(message);
     this.#reportGrowth();
     return new Response(null, { status: 101, webSocket: client });
   }
 
   /** A full relay's refusal has the current number of relays, which it reads from the hub at most once a second. */
-  async #refuseSocket(reason: NonNullable<ReturnType<Admission["check"]>>): Promise<Response> {
+  async #refuseSocket(reason: Refusal): Promise<Response> {
     const headers = new Headers({ "retry-after": String(Math.ceil(spreadMs(this.#sockets.count()) / 1_000)) });
     if (reason !== "full") return new Response(reason, { status: 429, headers });
     const isOld = Date.now() - this.#upstream.lastContactAt > COUNTS_FRESH_MS;
@@ -249,12 +246,12 @@ export class Relay extends DurableObject<Env> implements UpstreamNode, Downstrea
     this.#maintainedAt = now;
     this.#sockets.recount();
     this.#upstream.clearSnapshot();
-    this.#admission.evictEnded(now);
+    this.#evictions.evictEnded(now);
     const isNeeded = this.#arriving > 0 || this.#sockets.open().length > 0 || !this.#children.isEmpty;
     if (!isNeeded && now - this.#lastPollAt > MAINTENANCE_MS) return this.#shutDown();
     // Children are refreshed in parallel: they must not wait for an upstream that may not answer.
     await Promise.all([this.#children.refresh(this.#storage.revision ?? 0), this.#attach()]);
-    this.#admission.evictExcess();
+    this.#evictions.evictExcess();
   }
 
   async #shutDown(): Promise<void> {
@@ -333,17 +330,17 @@ export class Relay extends DurableObject<Env> implements UpstreamNode, Downstrea
     let connected = 0;
     for (const one of mergeMessages(run.map(({ delivery }) => delivery))) connected = this.#sockets.sendToAll(one);
     for (const { delivery } of run) {
-      this.#admission.applyKeys(delivery.keys);
+      this.#evictions.applyKeys(delivery.keys);
       this.#storage.log(delivery);
       this.#statistics.start(delivery.revision, delivery.publishedAt, connected, Date.now());
     }
     this.#queue.setSocketCount(connected);
-    this.#admission.noteSent(run.at(-1)!, Date.now());
+    this.#evictions.noteSent(run.at(-1)!, Date.now());
     this.#evictSlow();
   }
 
   #evictSlow(): void {
-    const againInMs = this.#admission.evictSlow(Date.now());
+    const againInMs = this.#evictions.evictSlow(Date.now());
     if (againInMs !== null) this.#alarm.wake(againInMs);
   }
 
@@ -351,7 +348,7 @@ export class Relay extends DurableObject<Env> implements UpstreamNode, Downstrea
   #skipTo(revision: number, keys: KeyExpiries): void {
     if (this.#storage.revision !== null && revision <= this.#storage.revision) return;
     this.#storage.skipTo(revision, keys);
-    this.#admission.evictRevoked(keys);
+    this.#evictions.evictRevoked(keys);
     this.#sockets.sendToAll(JSON.stringify(resync(revision, spreadMs(this.#sockets.open().length))));
     this.ctx.waitUntil(this.#children.refresh(revision));
   }

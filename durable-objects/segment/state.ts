@@ -24,7 +24,7 @@ export type SegmentState = {
   building: number | null;
   /** A filter has to be built, however few the changes. */
   due: boolean;
-  /** Uploaded members are in filters from this generation on. An upload adds nothing to the lists beside one. */
+  /** The first generation whose filter holds the uploaded members. An upload never adds to the lists that come with a filter. */
   uploadedInto: number;
   mark: number;
   validFrom: number;

@@ -54,7 +54,7 @@ export class SegmentUpload {
     return "done";
   }
 
-  /** Received members stay, so that sending them again changes nothing; an upload that replaces removes no member. */
+  /** Ends the upload. Members received so far stay, so that sending them again changes nothing; a `replace` removes none. */
   abandon(id: string): void {
     if (this.#receiving(id) !== null) this.#end("abandoned");
   }

@@ -12,7 +12,7 @@ import type { BrowserClient, EvaluatedFlag, Values } from "./browser.ts";
 import { isServed } from "./transports/values-protocol.ts";
 
 export type ProviderProps = {
-  /** Of any flags: by its members, since one of known flags is no `BrowserClient` of just any. */
+  /** A client with any flag types: `Pick`, because a `BrowserClient<Flags>` is not assignable to a `BrowserClient`. */
   client: Pick<BrowserClient, keyof BrowserClient>;
   /** The nearest Suspense boundary shows its fallback until there are values, for 5,000 ms at most; a bootstrap is values. */
   suspense?: boolean;

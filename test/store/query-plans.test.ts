@@ -52,6 +52,7 @@ async function write(): Promise<void> {
     environment: "production",
     flag: "one",
     segment: "few",
+    revision: "1",
     from: "production",
     to: "development",
   });
@@ -117,7 +118,7 @@ async function write(): Promise<void> {
   const { items } = (await api("GET", `${at}/kill-reviews`)).body;
   ids.killReview = items[0]?.id;
   const entry = (await api("GET", `/audit?project=${project}&action=flag.update`)).body.items[0];
-  ids.audit = String(entry.id);
+  ids.entry = String(entry.id);
   await made("POST", `/audit/${entry.id}/revert?force=true`);
   await made("POST", `${at}/environments`, { key: "brief" });
   await made("DELETE", `${at}/environments/brief`);
@@ -127,6 +128,7 @@ const SAMPLES: Record<string, string> = {
   tag: "a",
   q: "o",
   environment: "production",
+  environments: "production,development",
   flag: "one",
   segment: "few",
   from: "1",

@@ -58,7 +58,7 @@ export async function insertFlags({ environmentId }: Head, keys: string[]): Prom
     ).bind(environmentId, now, all),
     env.DB.prepare(
       `INSERT INTO flag_configurations
-       SELECT ?1, ?1 || '-' || value, 1, 0, 'off', '[]', '[]', '[]', '{"variation":"on"}', 0, ?2, ?2 FROM json_each(?3)`,
+       SELECT ?1, ?1 || '-' || value, 1, 0, 'off', 0, ?2, ?2, '[]', '[]', '[]', '{"variation":"on"}' FROM json_each(?3)`,
     ).bind(environmentId, now, all),
   ]);
 }

@@ -87,7 +87,8 @@ export async function playStory(send: (sentence: Sentence) => ReturnType<Api>): 
       return ids[name] ?? parameters.find((one) => one.name === name)?.example ?? "";
     });
     if (id === "deleteProject") await api("DELETE", "/projects/demo/environments/staging");
-    const query = { listDependents: "?flag=new-checkout" }[id] ?? "";
+    const queries = { listDependents: "?flag=new-checkout", listFlagSummaries: "?environments=production" };
+    const query = queries[id as keyof typeof queries] ?? "";
     const [type, content] = Object.entries(requestBody?.content ?? {})[0] ?? [];
     const headers: Record<string, string> = type === undefined ? {} : { "content-type": type };
     const by = id === "createChangeRequest" || own.has(id) ? author : api;

@@ -23,6 +23,7 @@ import { codeReferences } from "./flags/code-references.ts";
 import { flags } from "./flags/flags.ts";
 import { killSwitch } from "./flags/kill-switch.ts";
 import { staleFlags } from "./flags/stale.ts";
+import { flagSummaries } from "./flags/summary.ts";
 import { targetings } from "./flags/targeting.ts";
 import { traced } from "./http/body.ts";
 import type { AdminEnv } from "./http/context.ts";
@@ -41,6 +42,7 @@ const operations = [
   projects,
   environments,
   flags,
+  flagSummaries,
   flagBulk,
   flagArchive,
   targetings,

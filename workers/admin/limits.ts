@@ -31,6 +31,9 @@ export const MAX_INSTRUCTIONS = 100;
 /** Members of a big segment in one PATCH: what is committed and published at once. */
 export const MAX_MEMBERS_AT_ONCE = 1_000;
 
+/** Whose state a list of all flags shows: each is a hub that is asked, and so much more of a line. */
+export const MAX_LISTED_ENVIRONMENTS = 5;
+
 /** Documents that one request promotes. */
 export const MAX_PROMOTED = 100;
 /** Places in the code of one repository, sent at once, and repositories of a project. */

@@ -56,6 +56,8 @@ type Common = {
   upload?: { description: string; types: readonly string[] };
   /** What the answer is, where it is not JSON. */
   answerType?: string;
+  /** A GET that heeds If-None-Match, and then answers 304. */
+  conditional?: boolean;
 };
 
 type Input<Path extends string, Params, Query extends z.ZodType, Body extends z.ZodType, Answer extends z.ZodType> = {
@@ -189,7 +191,7 @@ export function operation<
 const paramsIn = (path: string, more: z.ZodRawShape) =>
   z.object({ ...Object.fromEntries(namesIn(path).map((name) => [name, z.string().min(1)])), ...more });
 
-/** A schema that is no object has its reasons within. */
+/** A schema that is not of one object, such as a union, names `reason` itself. */
 function withReason(body: z.ZodType = z.strictObject({})): z.ZodType {
   if (!(body instanceof z.ZodObject) || Object.hasOwn(body.shape, "reason")) return body;
   return body.safeExtend({ reason: reason.optional() });

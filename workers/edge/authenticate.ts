@@ -155,7 +155,7 @@ export function revisionIn(text: string | null, name: string): number | null {
 }
 
 export const notARevision = (name: string) =>
-  badRequest(`${name} is a revision: a whole number.`, [
+  badRequest(`${name} must be a revision, a whole number.`, [
     { pointer: `/${name}`, code: "not-a-revision", message: "Send a revision that you know of." },
   ]);
 

@@ -1,5 +1,6 @@
-/** ETags: strong, and opaque to clients. Whatever an answer depends on is in its name, so that a 304 makes no answer. */
+/** ETags: strong, and opaque to clients. An ETag holds everything that its answer depends on, so a 304 is decided without building the answer. */
 
+import { isKnown } from "../platform/if-none-match.ts";
 import type { Incoming } from "./router.ts";
 import { notePoll, staleFor } from "./ruleset/cache.ts";
 import type { IsolateRuleset } from "./ruleset/isolate-ruleset.ts";
@@ -22,7 +23,7 @@ export function answerUnlessKnown(
   const known = incoming.headers.get("if-none-match");
   const had = known === etag ? current : revisionOfEtag(known, ruleset.environmentId);
   if (had !== null) notePoll(ruleset, had);
-  if (matches(known, etag)) {
+  if (isKnown(known, etag)) {
     headers.etag = etag;
     return new Response(null, { status: 304, headers });
   }
@@ -41,21 +42,14 @@ async function answered(
   return new Response(text, { headers });
 }
 
-/** `view` changes when the same would be said in other words. */
+/** Change `view` when the format of the answer changes. */
 export function etagOf(view: string, environmentId: string, revision: number, ...more: (string | number)[]): string {
   return `"${[view, environmentId, revision, ...more].join("|")}"`;
 }
 
-/** Of one of ours, by whichever way it came back. */
+/** The revision in one of our ETags, weak or strong. */
 export function revisionOfEtag(etag: string | null, environmentId: string): number | null {
   if (etag === null) return null;
   const [, environment, revision = ""] = etag.split("|", 3);
   return environment === environmentId && /^\d{1,15}"?$/.test(revision) ? Number.parseInt(revision, 10) : null;
-}
-
-/** If-None-Match: a list, in which weak ones count too. */
-export function matches(header: string | null, etag: string): boolean {
-  if (header === null) return false;
-  if (header === etag) return true;
-  return header.split(",").some((candidate) => candidate.trim().replace(/^W\//, "") === etag);
 }

@@ -60,7 +60,7 @@ export function isReadable(body: unknown): body is QueuedEvents {
     typeof environment === "string" &&
     typeof batchId === "string" &&
     Number.isInteger(firstIndex) &&
-    // Also a time that Date can tell.
+    // Being finite is not enough: Date must be able to represent it.
     Number.isFinite(new Date(receivedAt ?? Number.NaN).getTime()) &&
     Array.isArray(events)
   );

@@ -8,7 +8,7 @@ export type QueuedEvents = {
   source: "server" | "client";
   sdk: { name: string; version: string };
   batchId: string;
-  /** The index in its batch of the first of `events`. Null stands for one of a kind that intake did not know. */
+  /** The index of `events[0]` in its batch. An event whose kind intake did not know is null, so that indexes stay right. */
   firstIndex: number;
   /** Epoch milliseconds. */
   receivedAt: number;

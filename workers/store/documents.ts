@@ -7,7 +7,8 @@ import { lastKill } from "./outbox/outbox.ts";
 import * as table from "./schema/index.ts";
 
 export type FlagRow = typeof table.flags.$inferSelect;
-export type ConfigurationRow = typeof table.flagConfigurations.$inferSelect;
+/** Without what SQLite computes of it, which nobody can write. */
+export type ConfigurationRow = Omit<typeof table.flagConfigurations.$inferSelect, "summary">;
 export type SegmentRow = typeof table.segments.$inferSelect;
 export type MemberRow = Omit<typeof table.segmentChanges.$inferSelect, "environmentId">;
 export type SdkKeyRow = typeof table.sdkKeys.$inferSelect;
@@ -162,9 +163,13 @@ export const selectHead = (db: Database, environmentId: string) =>
     .from(table.environments)
     .where(eq(table.environments.id, environmentId));
 
+const { summary: __, ...configurationFields } = getTableColumns(table.flagConfigurations);
+
+export const selectConfigurations = (db: Database) => db.select(configurationFields).from(table.flagConfigurations);
+
 // A batch of D1 answers objects by column name, so that names which both tables have must differ.
 const configurationColumns = {
-  ...getTableColumns(table.flagConfigurations),
+  ...configurationFields,
   version: sql<number>`${table.flagConfigurations.version}`.as("configuration_version"),
   updatedAt: sql<number>`${table.flagConfigurations.updatedAt}`.as("configuration_updated_at"),
 };

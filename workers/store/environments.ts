@@ -58,7 +58,7 @@ const insertDefaults = (db: Database, pairs: ReturnType<typeof sql>, now: number
       CASE type WHEN 'boolean'
         THEN (SELECT v.value ->> 'key' FROM json_each(variations) v WHERE (v.value ->> 'value') = 0 LIMIT 1)
         ELSE variations ->> '$[#-1].key' END,
-      '[]', '[]', '[]', json_object('variation', variations ->> '$[0].key'), 0, ${now}, ${now}
+      0, ${now}, ${now}, '[]', '[]', '[]', json_object('variation', variations ->> '$[0].key')
     FROM (${pairs})`);
 
 export const updateEnvironment = (db: Database, id: string, fields: Partial<EnvironmentRow>): Statement =>

@@ -42,7 +42,7 @@ export class Attribute {
     return this.#lower;
   }
 
-  /** The array that `readOnce` has just answered, as a set, remembered as long as it is. */
+  /** The elements of `array` as a set. `array` is the value that `readOnce` last returned; the set is kept as long as that. */
   elementsOf(array: readonly unknown[]): ReadonlySet<unknown> {
     if (this.#elements === null) {
       const elements = new Set<unknown>();

@@ -18,7 +18,7 @@ export function readShared(path: string): Buffer {
   const bytes = readWhole(path);
   const content = bytes.subarray(0, -CHECKSUM_BYTES);
   if (bytes.subarray(-CHECKSUM_BYTES).toString("latin1") !== checksumOf(createHash("sha256").update(content)))
-    throw new Error("it was cut off or changed");
+    throw new Error("the file is truncated or was modified");
   return content;
 }
 

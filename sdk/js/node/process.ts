@@ -22,7 +22,7 @@ function closeAll(): void {
   for (const close of [...open.values()]) void close();
 }
 
-/** From now until the answer is called. `close` is called when the process has nothing else to do. */
+/** Lets the process end until the returned function is called. `close` is called when the process has nothing else to do. */
 export function outlivedBy(instance: string, close: () => Promise<void>): () => void {
   if (open.size === 0) {
     subscribe(CHANNEL, releaseSocket);

@@ -141,7 +141,7 @@ function withoutDates(value: unknown, seen: Map<object, unknown>, depth: number)
   if (typeof value !== "object" || value === null || depth > MAX_DEPTH) return value;
   const known = seen.get(value);
   if (known !== undefined) return known;
-  // A cycle comes back to itself as it was.
+  // Until a value is mapped, a reference back to it yields the original, which ends the recursion.
   seen.set(value, value);
   try {
     const mapped = value instanceof Date ? textOf(value) : mapEntries(value, seen, depth);

@@ -142,7 +142,7 @@ export function transition<P extends Put, D extends Patch>(
     armSooner("fetch", pollMs(random));
   }
 
-  /** `ended`: it has closed by itself. */
+  /** `ended`: the stream has closed already, and need not be disconnected. */
   function leave(reason: string, ended?: boolean): void {
     const { stream } = state;
     if (stream === null) return;

@@ -51,7 +51,10 @@ describe("two environments are compared", () => {
             "fallthrough.split.weights.on": { from: 50_000, to: 20_000 },
             "fallthrough.split.weights.off": { from: 50_000, to: 80_000 },
           },
-          moved: [{ rule: null, movements: [{ from: "on", to: "off", weight: 30_000 }] }],
+          moved: [
+            { rule: "r", movements: [{ from: "off", to: "on", weight: 100_000 }] },
+            { rule: null, movements: [{ from: "off", to: "on", weight: 20_000 }] },
+          ],
           promotable: true,
         },
       ],
@@ -167,8 +170,9 @@ describe("a promotion", () => {
   test("moves as few users as the weights make it: the target keeps its seed and its ranges", async () => {
     const { edit, now, promote } = await started(["f"]);
     const reshuffled = { split: { ...split(60_000).split, reshuffle: true } };
-    await edit("f", "development", { fallthrough: reshuffled, rules: [rule("r", plan("pro"), split(40_000))] });
-    await edit("f", "production", { fallthrough: split(10_000), rules: [rule("r", plan("pro"), split(10_000))] });
+    const rules = (on: number) => [rule("r", plan("pro"), split(on))];
+    await edit("f", "development", { on: true, fallthrough: reshuffled, rules: rules(40_000) });
+    await edit("f", "production", { on: true, fallthrough: split(10_000), rules: rules(10_000) });
     await edit("f", "production", { fallthrough: split(50_000) });
     const before = await now("f");
     const { body } = await promote([{ flag: "f" }]);

@@ -137,7 +137,7 @@ test("five hundred flags are one change, and the next request is answered like t
        FROM json_each(?), flags f JOIN projects p ON p.id = f.project_id WHERE p.key = ? AND f.key = 'f0'`,
     ).bind(JSON.stringify(keys.slice(3)), project),
     env.DB.prepare(
-      `INSERT INTO flag_configurations SELECT e.id, f.id, 1, 0, 'off', '[]', '[]', '[]', '{"variation":"on"}', 0, 0, 0
+      `INSERT INTO flag_configurations SELECT e.id, f.id, 1, 0, 'off', 0, 0, 0, '[]', '[]', '[]', '{"variation":"on"}'
        FROM flags f JOIN projects p ON p.id = f.project_id JOIN environments e ON e.project_id = p.id
        WHERE p.key = ? AND f.key NOT IN ('f0', 'f1', 'f2')`,
     ).bind(project),

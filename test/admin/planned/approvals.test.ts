@@ -77,7 +77,8 @@ test("a ramp that a change request has begun takes its steps with the approvals 
   const asked = await ed("POST", requests, { title: "Launch", change: { operation: "createRamp", body } });
   expect(asked.body.preview).toMatchObject({
     policies: [{ key: "many-users", given: 0 }],
-    documents: [{ proposed: { fallthrough: { split: { weights: { on: 100_000 } } } }, moved: [{ rule: null }] }],
+    moved: [{ environment: "production", key: "checkout", rule: null }],
+    documents: [{ proposed: { fallthrough: { split: { weights: { on: 100_000 } } } } }],
   });
   const request = `${requests}/${asked.body.id}`;
   expect((await ed("POST", `${request}/publish`)).status).toBe(403);

@@ -38,7 +38,11 @@ describe("a schedule", () => {
       instructions: [{ kind: "turnOn" }],
       author: { actor: "Ada" },
       warnings: [],
-      preview: { changes: { on: { from: false, to: true } }, moved: [] },
+      preview: {
+        changes: { on: { from: false, to: true } },
+        moved: [{ environment: "production", rule: null, movements: [{ from: "off", to: "on", weight: 100_000 }] }],
+        share: 100_000,
+      },
     });
     await run(at - 1);
     expect(await on()).toBe(false);

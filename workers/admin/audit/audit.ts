@@ -7,6 +7,7 @@ import type { Database } from "../../store/database.ts";
 import type { Scope } from "../../store/schema/index.ts";
 import { requireScope } from "../http/access.ts";
 import { page, pageQuery, validationError, whole } from "../http/contract.ts";
+import { answerLines } from "../http/lines.ts";
 import { z } from "../http/zod.ts";
 import { operation } from "../operation.ts";
 import { delivery, killsThere } from "../write/hub-client.ts";
@@ -59,12 +60,13 @@ const exported = operation({
   returns: "AuditEntry with `cursor`, a line of JSON each",
   handle: async ({ db, scope, query }, c) => {
     const { cursor, ...filters } = query;
-    const pages = auditPages(db, scope, filterOf(filters), positionOf(cursor));
-    // The first page is read before the answer begins: what is wrong by then still has a status.
-    const first = await pages.next();
-    return c.body(linesOf(first, pages), 200, { "content-type": "application/x-ndjson" });
+    return answerLines(c, linesOf(auditPages(db, scope, filterOf(filters), positionOf(cursor))));
   },
 });
+
+async function* linesOf(pages: AsyncIterable<AuditRow[]>): AsyncGenerator<object[], undefined> {
+  for await (const rows of pages) yield rows.map((row) => ({ ...shownEntry(row), cursor: cursorOf(row) }));
+}
 
 const read = operation({
   id: "readAuditEntry",
@@ -149,22 +151,6 @@ async function visibleEntry(db: Database, scope: Scope, id: number): Promise<Aud
 const isVisible = ({ projects, environments }: Scope, row: Pick<AuditRow, "project" | "environment">): boolean =>
   (projects.length === 0 || (row.project !== null && projects.includes(row.project))) &&
   (environments.length === 0 || environments.includes(`${row.project}/${row.environment}`));
-
-/** A page at a time, when the last one has been taken: however many there are, one is held. */
-function linesOf(first: IteratorResult<AuditRow[]>, pages: AsyncIterator<AuditRow[]>): ReadableStream<Uint8Array> {
-  const encoder = new TextEncoder();
-  let next: IteratorResult<AuditRow[]> | undefined = first;
-  return new ReadableStream({
-    async pull(controller) {
-      const { value, done } = next ?? (await pages.next());
-      next = undefined;
-      if (done) return controller.close();
-      const lines = value.map((row) => `${JSON.stringify({ ...shownEntry(row), cursor: cursorOf(row) })}\n`);
-      controller.enqueue(encoder.encode(lines.join("")));
-    },
-    cancel: () => void pages.return?.(),
-  });
-}
 
 /** Newest first, at most a hundred, of the one environment that is asked for and within the caller's scope. */
 async function pendingKills({ env, db, scope }: Pick<Requested, "env" | "db" | "scope">, filter: AuditFilter) {

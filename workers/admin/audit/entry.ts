@@ -113,7 +113,7 @@ export const cursorOf = ({ timestamp, id }: AuditPosition) => `${timestamp}-${id
 export function positionOf(cursor: string | undefined): AuditPosition | undefined {
   if (cursor === undefined || cursor === "") return undefined;
   const [timestamp, id] = /^\d{1,15}-\d{1,15}$/.test(cursor) ? cursor.split("-").map(Number) : [];
-  if (timestamp === undefined || id === undefined) throw badRequest("That is not a cursor of this list.");
+  if (timestamp === undefined || id === undefined) throw badRequest("The cursor is not from this list.");
   return { timestamp, id };
 }
 

@@ -21,7 +21,7 @@ export type Revert = {
   reverted: number;
   changes: Record<string, FieldChange>;
   warnings: ValidationError[];
-  /** On its way nowhere before it is written. */
+  /** The delivery to each environment; empty before the revert is written. */
   environments: Record<string, Delivery>;
 };
 
@@ -29,7 +29,7 @@ export type Revert = {
 const otherwise: [RegExp, string][] = [
   [/^flag\.kill$/, "A kill is lifted with …/restore."],
   [/^flag\.restore$/, "What was restored can be killed again with …/kill."],
-  [/^flag\.(create|revert)$/, "Archive the flag, which then can be deleted."],
+  [/^flag\.(create|revert)$/, "To undo a creation, archive the flag and then delete it."],
   [/^(key|token)\./, "A credential that is gone stays gone: make another one."],
   [/^segment\./, "Members that were uploaded are not in the log: upload them again."],
 ];

@@ -154,7 +154,8 @@ const patch = operation({
     const head = await headIn(db, environment);
     const row = await keyThere(db, environment, path.key);
     requireIfMatch(requested, etagOf(row.version));
-    if (row.revokedAt !== null) throw conflict("revoked", "The key is revoked, for good: create another.");
+    if (row.revokedAt !== null)
+      throw conflict("revoked", "The key is revoked and cannot be used again: create another.");
     const next = { ...row, ...body };
     const changes = difference(shown(row), shown(next));
     if (isEmpty(changes)) return { status: 200, body: shown(row), etag: etagOf(row.version) };

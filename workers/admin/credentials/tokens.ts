@@ -153,14 +153,16 @@ const patch = operation({
     const done = await write(c, async (now) => {
       const row = await tokenThere(db, path.token);
       requireIfMatch(requested, etagOf(row.version));
-      if (row.revokedAt !== null) throw conflict("revoked", "The token is revoked, for good: create another.");
+      if (row.revokedAt !== null)
+        throw conflict("revoked", "The token is revoked and cannot be used again: create another.");
       const next = { ...row, ...body };
       const changes = difference(shown(row), shown(next));
       if (isEmpty(changes)) return { status: 200, body: shown(row), etag: etagOf(row.version) };
       if (changes.expiresAt !== undefined) requireFuture(next.expiresAt, now);
       requireNarrower(row, next);
       const prolonged = endOf(next) > endOf(row);
-      if (prolonged && row.id === c.var.caller.id) throw forbidden("Another token has to prolong this one.");
+      if (prolonged && row.id === c.var.caller.id)
+        throw forbidden("A token cannot extend its own expiry: use another token.");
       next.version = row.version + 1;
       next.updatedAt = now;
       after = prolonged ? next : undefined;
@@ -171,7 +173,9 @@ const patch = operation({
         // What is taken away goes from the mirror first, what is given comes last: it never allows more than D1.
         prepare: () =>
           mirror(env, { ...next, expiresAt: prolonged ? row.expiresAt : next.expiresAt }).catch(() => {
-            throw unavailable("The token cannot be changed everywhere at the moment.");
+            throw unavailable(
+              "The token was not changed: its copy in KV cannot be written at the moment. Repeat the request.",
+            );
           }),
         write: {
           statements: [updateToken(db, row, next)],
@@ -204,7 +208,9 @@ const revoke = operation({
       body: null,
       prepare: () =>
         mirror(env, next).catch(() => {
-          throw unavailable("The token cannot be revoked everywhere at the moment.");
+          throw unavailable(
+            "The token was not revoked: its copy in KV cannot be written at the moment. Repeat the request.",
+          );
         }),
       write: {
         statements: [updateToken(db, row, next)],

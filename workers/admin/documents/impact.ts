@@ -45,7 +45,7 @@ function placesOf(before: Flag, next: Flag): { rule: string | null; from: Serve;
 }
 
 function shareOfPlace(from: Serve, to: Serve): number {
-  // Other buckets for the same users: ranges no longer tell who moves.
+  // The seed or the attribute differs, so users fall into other buckets, and ranges do not say who moves.
   if (bucketsDiffer(from, to) && !(servesOne(from) && servesOne(to))) return EVERYBODY;
   return movements(rangesOf(from), rangesOf(to)).reduce((sum, { weight }) => sum + weight, 0);
 }

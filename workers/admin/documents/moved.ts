@@ -116,7 +116,7 @@ const isUniform = ([first, ...others]: Place[]) =>
   others.every((one) => same(one.bucketing, first.bucketing) && movements(one.ranges, first.ranges).length === 0);
 
 function movementsBetween(from: Place, to: Place, revalued: Set<string>): Movement[] | "unknown" {
-  // Other buckets for the same users: ranges no longer tell who moves.
+  // The seed or the attribute differs, so users fall into other buckets, and ranges do not say who moves.
   if (from.bucketing !== null && to.bucketing !== null && !same(from.bucketing, to.bucketing)) return "unknown";
   const next = to.ranges.map((range) =>
     revalued.has(range.variation) ? { ...range, variation: REVALUED + range.variation } : range,

@@ -1,5 +1,5 @@
 /** Whether a flag serves everybody the same, and since when. Pure; kills are laid over it by whoever asks. */
-import type { Flag, Serve } from "@bunting/core";
+import type { Flag, Range, Serve } from "@bunting/core";
 import { same } from "./diff.ts";
 
 type Served = Pick<Flag, "on" | "offVariation" | "prerequisites" | "targets" | "rules" | "fallthrough">;
@@ -18,20 +18,26 @@ function outcomes({ on, offVariation, prerequisites, targets, rules, fallthrough
 }
 
 function outcomesOf(serve: Serve, offVariation: string | null): (string | null)[] {
-  if ("variation" in serve) return [serve.variation];
-  const shares = sharesOf(serve);
-  const sum = shares.reduce((total, { weight }) => total + weight, 0);
-  return [...shares.map(({ variation }) => variation), ...(sum < EVERYBODY ? [offVariation] : [])];
+  return "variation" in serve ? [serve.variation] : outcomesOfSplit(weightsOf(serve.split.ranges), offVariation);
 }
 
-function sharesOf(serve: Serve): { variation: string; weight: number }[] {
-  if ("variation" in serve) return [{ variation: serve.variation, weight: EVERYBODY }];
+/** Whom no range reaches is served the off variation. */
+export function outcomesOfSplit(weights: Map<string, number>, offVariation: string | null): (string | null)[] {
+  const sum = [...weights.values()].reduce((total, weight) => total + weight, 0);
+  return [...weights.keys(), ...(sum < EVERYBODY ? [offVariation] : [])];
+}
+
+/** In thousandths of a percent, without variations that nobody is served. */
+export function weightsOf(ranges: readonly Range[]): Map<string, number> {
   const weights = new Map<string, number>();
-  for (const { variation, from, to } of serve.split.ranges) {
+  for (const { variation, from, to } of ranges) {
     if (to > from) weights.set(variation, (weights.get(variation) ?? 0) + to - from);
   }
-  return [...weights].map(([variation, weight]) => ({ variation, weight }));
+  return weights;
 }
+
+const sharesOf = (serve: Serve): Map<string, number> =>
+  "variation" in serve ? new Map([[serve.variation, EVERYBODY]]) : weightsOf(serve.split.ranges);
 
 /** The one variation that everybody is served; undefined where it depends on who asks. */
 function servedToAll(flag: Served): string | null | undefined {
@@ -44,8 +50,8 @@ export function mostServed(flag: Served): { variation: string | null; share: num
   const everybody = servedToAll(flag);
   if (everybody !== undefined) return { variation: everybody, share: EVERYBODY };
   if (flag.rules.length > 0 || flag.targets.length > 0 || flag.prerequisites.length > 0) return null;
-  const [most] = sharesOf(flag.fallthrough).sort((one, other) => other.weight - one.weight);
-  return most === undefined ? null : { variation: most.variation, share: most.weight };
+  const [most] = [...sharesOf(flag.fallthrough)].sort(([, one], [, other]) => other - one);
+  return most === undefined ? null : { variation: most[0], share: most[1] };
 }
 
 /** Whether all who were served one value are served that value still. True where it depended on who asked before. */

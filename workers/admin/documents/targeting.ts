@@ -12,7 +12,7 @@ export function serveAt(flag: Pick<Flag, "rules" | "fallthrough">, rule: string 
   return rule === null ? flag.fallthrough : (flag.rules.find(({ id }) => id === rule)?.serve ?? null);
 }
 
-/** As people set it: weights for ranges. */
+/** The flag with weights, as people set them, in place of its splits' ranges. */
 export const withWeights = (flag: Flag) => ({
   ...flag,
   rules: flag.rules.map((rule) => ({ ...rule, serve: serveWithWeights(rule.serve) })),

@@ -56,7 +56,7 @@ const compare = operation({
     const { flag, segment, limit, cursor = "", ...keys } = query;
     const { from, to } = await pairOf(requested, path.project, keys, "read");
     const [, kind, after] = /^(flag|segment):(.*)$/.exec(cursor) ?? [];
-    if (cursor !== "" && kind === undefined) throw badRequest("That is not a cursor of this list.");
+    if (cursor !== "" && kind === undefined) throw badRequest("The cursor is not from this list.");
     const pair = { projectId: from.projectId, from: from.id, to: to.id };
     const items: Difference[] = [];
     let next: string | null = null;

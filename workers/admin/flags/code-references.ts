@@ -126,7 +126,7 @@ const list = operation({
   handle: async ({ db, path, query }) => {
     const { limit, cursor, ...filter } = query;
     const after = Number(cursor ?? 0);
-    if (!Number.isSafeInteger(after) || after < 0) throw badRequest("That is not a cursor of this list.");
+    if (!Number.isSafeInteger(after) || after < 0) throw badRequest("The cursor is not from this list.");
     const project = await findProject(db, path.project);
     if (project === undefined) throw notFound(`The project ${path.project}`);
     const rows = await listReferences(db, project.id, filter, { limit: limit + 1, after });

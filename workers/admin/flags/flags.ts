@@ -32,10 +32,13 @@ const details = z.strictObject({
   clientSide: z.boolean(),
 });
 
-/** Its address would be that of what is done to many. */
+/** Their addresses would be those of what is about many. */
+const TAKEN = ["bulk", "summary"];
 const flagKey = key
-  .refine((given) => given !== "bulk", "A flag cannot be called bulk: …/flags/bulk is something else.")
-  .openapi({ not: { const: "bulk" } });
+  .refine((given) => !TAKEN.includes(given), {
+    error: ({ input }) => `A flag cannot be called ${input}: …/flags/${input} is something else.`,
+  })
+  .openapi({ not: { enum: TAKEN } });
 
 /** The variations of a boolean flag that names none. */
 const BOOLEAN = [

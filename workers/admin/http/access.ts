@@ -98,7 +98,9 @@ export function requireScope(
   if (environment === undefined) {
     // What belongs to a project shows in each of its environments, and changes them all.
     if (reading && scope.environments.some((name) => name.startsWith(`${project}/`))) return;
-    throw forbidden(`This needs all of the project ${project}, which the token's scope limits to some environments.`);
+    throw forbidden(
+      `This needs the whole project ${project}, and the token's scope holds only some of its environments.`,
+    );
   }
   if (!scope.environments.includes(`${project}/${environment}`)) {
     throw forbidden(`This needs the environment ${project}/${environment} in the token's scope.`);

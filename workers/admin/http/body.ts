@@ -41,12 +41,15 @@ export async function readBody(c: AdminContext, operation: Body): Promise<SentBo
     ]);
   }
   const errors = operation.takesAnyJson === true ? [] : hostile(json, []);
-  if (errors.length === 0 && operation.body === null) errors.push(...fieldsWithoutPlace(Object.keys(json)));
-  if (errors.length > 0) throw invalid("The body holds what JSON cannot carry safely.", errors);
+  if (errors.length > 0) throw invalid("The body has names or values that are not accepted.", errors);
+  const fields = Object.keys(json);
+  if (operation.body === null && fields.length > 0) {
+    throw invalid("This operation takes no body.", fieldsWithoutPlace(fields));
+  }
   return { text, json };
 }
 
-/** A client that is cut off while it sends may never read why: what is not absurd is let in, and forgotten. */
+/** Reads and discards a body that is too large, up to 16 times the limit: a client that is cut off while it sends may never read the answer. */
 async function swallow(body: ReadableStream<Uint8Array> | null): Promise<void> {
   let left = 16 * MAX_BODY_BYTES;
   for await (const chunk of body ?? []) {

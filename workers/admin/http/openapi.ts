@@ -36,9 +36,10 @@ export function describe(operations: readonly Operation[], preview: z.ZodType, n
 }
 
 function entryOf(operation: Operation, preview: z.ZodType, now: number): RouteConfig {
-  const { id, method, path, tag, summary, description, isWrite, ifMatch, parameters } = operation;
+  const { id, method, path, tag, summary, description, isWrite, ifMatch, conditional, parameters } = operation;
   const headers = ["X-Correlation-Id", ...(isWrite ? ["Idempotency-Key", "X-Bunting-Reason"] : [])];
   if (ifMatch) headers.push("If-Match");
+  if (conditional === true) headers.push("If-None-Match");
   return {
     operationId: id,
     method,
@@ -87,7 +88,10 @@ const isRequired = (method: string, body: z.ZodType) =>
   method === "patch" || method === "put" || !body.safeParse({}).success;
 
 /** What a write answers, as far as it is known before it is made, and under `preview` what it would do. */
-function answers({ status, answer, answerType, returns, isWrite }: Operation, preview: z.ZodType): Responses {
+function answers(
+  { status, answer, answerType, returns, isWrite, conditional }: Operation,
+  preview: z.ZodType,
+): Responses {
   const type = answerType ?? "application/json";
   const headers = {
     ...header("X-Correlation-Id"),
@@ -100,7 +104,10 @@ function answers({ status, answer, answerType, returns, isWrite }: Operation, pr
     // Where it is many lines of JSON, a schema would be that of the whole.
     ...(schema !== null && { content: { [type]: type === "application/json" ? { schema } : {} } }),
   });
-  if (!isWrite) return { [status]: answered(returns, answer ?? z.string()) };
+  if (!isWrite) {
+    const same = conditional === true && { 304: { description: "It is what If-None-Match names still", headers } };
+    return { [status]: answered(returns, answer ?? z.string()), ...same };
+  }
   if (status === 200 && answer !== null) {
     return {
       200: answered(returns, hasPreview(answer) ? answer : answer.and(z.object({ preview: preview.optional() }))),
@@ -182,11 +189,12 @@ const sharedHeaders = {
     maxLength: MAX_REASON,
   }),
   ...inHeader("If-Match", "The ETag that it must still have; 412 otherwise"),
+  ...inHeader("If-None-Match", "ETags that are known: 304 while it has one of them"),
 };
 
 const answerHeaders = {
   "X-Correlation-Id": { description: "What the audit log knows the request by", schema: text },
-  ETag: { description: "Of a single resource, for If-Match", schema: text },
+  ETag: { description: "Of a single resource, for If-Match; of a list, for If-None-Match", schema: text },
   "Idempotency-Replayed": {
     description: "`true` where this Idempotency-Key was answered before: nothing was done now",
     schema: { const: "true" },

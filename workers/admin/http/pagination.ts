@@ -88,7 +88,9 @@ function positionIn(cursor: string, list: string): Position {
     if ((typeof value === "string" || typeof value === "number") && typeof tie === "string") return { value, tie };
   }
   const message = "Send `nextCursor` as it was answered for this list and this `sort`, or begin again without it.";
-  throw badRequest("That is not a cursor of this list.", [{ pointer: "query:/cursor", code: "not-a-cursor", message }]);
+  throw badRequest("The cursor is not from this list with this sort.", [
+    { pointer: "query:/cursor", code: "not-a-cursor", message },
+  ]);
 }
 
 function decode(cursor: string): unknown[] | null {

@@ -9,7 +9,7 @@ import { serve } from "./serve.ts";
 /** Adds the routes of all operations, and refuses what is for none of them. A stranger learns nothing: 401 comes first. */
 export function route(app: Hono<AdminEnv>, operations: readonly Operation[]): void {
   const byPath = Map.groupBy(operations, ({ path }) => path);
-  const paths = [...byPath.keys()].sort((one, other) => (precedence(one) < precedence(other) ? -1 : 1));
+  const paths = [...byPath.keys()].sort((one, other) => precedence(one).localeCompare(precedence(other)));
   for (const path of paths) {
     const all = byPath.get(path)!;
     const pattern = path.replace(/\{(\w+)\}/g, ":$1");

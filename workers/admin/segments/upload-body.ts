@@ -32,7 +32,11 @@ async function* unpacked(packed: ReadableStream<Uint8Array>): AsyncGenerator<Uin
       if (done) return;
       bytes += value.byteLength;
       if (bytes > UNSUSPICIOUS_BYTES && bytes > MAX_RATIO * gunzip.bytesWritten) {
-        throw new ApiError(413, "compressed-too-well", `No members unpack to ${MAX_RATIO} times their size.`);
+        throw new ApiError(
+          413,
+          "compressed-too-well",
+          `The upload unpacks to more than ${MAX_RATIO} times its compressed size: send it in parts, or uncompressed.`,
+        );
       }
       yield value;
     }

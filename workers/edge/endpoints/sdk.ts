@@ -1,7 +1,8 @@
 /** What SDKs with a server key call: the ruleset, its streams, and events. */
+import { isKnown } from "../../platform/if-none-match.ts";
 import { ApiError, notFound, unavailable } from "../../platform/problem.ts";
 import { authenticate, type Caller, notARevision, revisionIn } from "../authenticate.ts";
-import { answerUnlessKnown, etagOf, matches } from "../etag.ts";
+import { answerUnlessKnown, etagOf } from "../etag.ts";
 import { acceptEvents, senderOf } from "../events/intake.ts";
 import { limitReader } from "../read-limit.ts";
 import { decoded, type Incoming, Plane } from "../router.ts";
@@ -51,7 +52,7 @@ async function exactly(incoming: Incoming, caller: Caller): Promise<Response> {
   const revision = revisionIn(incoming.query("revision"), "revision");
   if (revision === null) throw notARevision("revision");
   const headers = { etag: etagIn(caller)(revision), "cache-control": "private, max-age=0" };
-  if (matches(incoming.headers.get("if-none-match"), headers.etag)) return new Response(null, { status: 304, headers });
+  if (isKnown(incoming.headers.get("if-none-match"), headers.etag)) return new Response(null, { status: 304, headers });
   const { ruleset, environmentId, keyHash } = caller;
   // No instance's name begins so: what is sent for one has no semicolon.
   limitReader(incoming, keyHash, ";history", HISTORIAN);

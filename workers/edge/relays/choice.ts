@@ -1,17 +1,19 @@
-/** The relays of a request's region, as a Worker reaches them. */
+/** Which of its region's relays a client is sent to. Pure. */
 
-import { relayName } from "../../../durable-objects/fan-out/tree.ts";
-import type { IsolateRuleset, Visit } from "../ruleset/isolate-ruleset.ts";
-import { regionOf } from "./region.ts";
-
-/** The one that this isolate asks what is new: isolates are many, so each has its own share of the region's relays. */
-export function relayOf(visit: Visit, ruleset: IsolateRuleset) {
-  return relayAt(visit, ruleset, Math.floor(ruleset.share * relaysHere(visit, ruleset)));
+/** Two different relays to try. Where the region has only one, the second is beyond its count. */
+export function chooseTwo(count: number, random: () => number): [number, number] {
+  const first = Math.floor(random() * count);
+  if (count === 1) return [0, 1];
+  return [first, (first + 1 + Math.floor(random() * (count - 1))) % count];
 }
 
-export const relaysHere = (visit: Visit, { relays }: IsolateRuleset): number => relays[regionOf(visit.request.cf)] ?? 1;
-
-export function relayAt({ env, request }: Visit, { environmentId }: IsolateRuleset, n: number) {
-  const region = regionOf(request.cf);
-  return env.RELAY.get(env.RELAY.idFromName(relayName({ environmentId, region, n })), { locationHint: region });
+/**
+ * A further relay to try after full ones: preferably one that was added since the count was `known`, which is empty,
+ * else any of the `current` ones that was not tried. Null: there is none.
+ */
+export function chooseAnother(known: number, current: number, tried: number[], random: () => number): number | null {
+  const from = Math.max(known, ...tried.map((n) => n + 1));
+  if (from < current) return from + Math.floor(random() * (current - from));
+  const left = Array.from({ length: current }, (_, n) => n).filter((n) => !tried.includes(n));
+  return left[Math.floor(random() * left.length)] ?? null;
 }

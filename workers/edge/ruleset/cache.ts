@@ -8,7 +8,7 @@ import type { Delivery } from "../../../durable-objects/fan-out/delivery.ts";
 import type { Env } from "../../env.ts";
 import { Circuit, HUB_SNAPSHOT_MS, RELAY_BREAKING, RELAY_CHECK_MS, within } from "../../platform/deadline.ts";
 import { readLatestSnapshot, type SnapshotParts } from "../../store/kv-snapshot.ts";
-import { relayOf } from "../relays/choice.ts";
+import { relayOf } from "../relays/address.ts";
 import type { IsolateRuleset, Visit } from "./isolate-ruleset.ts";
 import { NewestSeen } from "./newest-seen.ts";
 import { History } from "./recent-changes.ts";
@@ -52,7 +52,7 @@ export async function isolateRuleset(
   const ruleset = held.get(environmentId) ?? (await loadOnce(visit, environmentId));
   if (ruleset === null) return null;
   const until = Date.now() + RELAY_CHECK_MS;
-  // A check that others began earlier may not have seen what this request is about: then one more.
+  // A check that another request began may have read before the change that this one is for: then it checks once more.
   for (let checks = 0; checks < 2 && Date.now() - ruleset.checkedAt > maxAgeMs(ruleset); checks++) {
     const leftMs = until - Date.now();
     if (leftMs > 0) await checkOnce(visit, ruleset, leftMs);

@@ -16,7 +16,7 @@ export async function pastRuleset(env: Env, environmentId: string, revision: num
   return null;
 }
 
-/** What the hub began with, until it is archived. */
+/** The hub's first ruleset, until it is archived. */
 async function initialRuleset(env: Env, environmentId: string): Promise<Rebuilding | null> {
   const base = await within(hubOf(env, environmentId).initialRuleset(), HISTORY_READ_MS, "hub");
   return base === null ? null : new Rebuilding(JSON.parse(base) as Ruleset);

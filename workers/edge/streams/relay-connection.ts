@@ -1,11 +1,12 @@
 /** A client's socket at a relay of its region: another relay is tried where one is full or does not answer. */
 
 import { ATTACHMENT_HEADER, RELAYS_HEADER, type SocketHandshake } from "../../../durable-objects/fan-out/handshake.ts";
-import { chooseAnother, chooseTwo, relayName } from "../../../durable-objects/fan-out/tree.ts";
+import { relayName } from "../../../durable-objects/fan-out/tree.ts";
 import { Circuit, RELAY_OPEN_BREAKING, RELAY_OPEN_MS, within } from "../../platform/deadline.ts";
 import { tooMany, unauthenticated, unavailable } from "../../platform/problem.ts";
 import type { Caller } from "../authenticate.ts";
-import { relayAt, relaysHere } from "../relays/choice.ts";
+import { relayAt, relaysHere } from "../relays/address.ts";
+import { chooseAnother, chooseTwo } from "../relays/choice.ts";
 import { regionOf } from "../relays/region.ts";
 
 const FULL = 503;

@@ -102,7 +102,7 @@ export function listChangeRequests(
         after,
         containsText(q, [changeRequests.title, changeRequests.description]),
         status && inArray(changeRequests.status, status),
-        // What is of the whole project is of each of its environments.
+        // A change request without an environment is of the whole project, and matches every environment.
         filter.environments === null
           ? undefined
           : sql`(${environments.key} IN ${listed(filter.environments)} OR ${changeRequests.environmentId} IS NULL)`,

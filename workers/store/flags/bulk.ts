@@ -1,7 +1,7 @@
 /** Many flags of a project at once: what is read of them and written, in as few statements as for one. */
 import { and, eq, sql } from "drizzle-orm";
 import type { Database, Statement } from "../database.ts";
-import type { ConfigurationRow, FlagRow, References } from "../documents.ts";
+import { type ConfigurationRow, type FlagRow, type References, selectConfigurations } from "../documents.ts";
 import { inPieces, insertRows, listed } from "../rows.ts";
 import * as table from "../schema/index.ts";
 
@@ -13,10 +13,7 @@ export const findFlags = (db: Database, projectId: string, keys: string[]): Prom
 
 /** In every environment, archived or not. */
 export const configurationsOfAll = (db: Database, flagIds: string[]): Promise<ConfigurationRow[]> =>
-  db
-    .select()
-    .from(table.flagConfigurations)
-    .where(sql`${table.flagConfigurations.flagId} IN ${listed(flagIds)}`);
+  selectConfigurations(db).where(sql`${table.flagConfigurations.flagId} IN ${listed(flagIds)}`);
 
 /** What uses which of the flags, and where. */
 export const usesOfAll = (db: Database, environmentIds: string[], keys: string[]) =>

@@ -2,7 +2,7 @@ import type { FlagType } from "@bunting/core";
 import { and, eq, sql } from "drizzle-orm";
 import type { SQLiteColumn } from "drizzle-orm/sqlite-core";
 import type { Database, Statement } from "../database.ts";
-import type { ConfigurationRow, FlagRow } from "../documents.ts";
+import { type ConfigurationRow, type FlagRow, selectConfigurations } from "../documents.ts";
 import { containsText, type DocumentOrder, inOrder, type PageOf } from "../page.ts";
 import * as table from "../schema/index.ts";
 
@@ -83,9 +83,9 @@ export async function flagIn(
 
 /** A flag in every environment of its project, archived or not. */
 export const configurationsOf = (db: Database, flagId: string): Promise<ConfigurationRow[]> =>
-  db.select().from(table.flagConfigurations).where(eq(table.flagConfigurations.flagId, flagId));
+  selectConfigurations(db).where(eq(table.flagConfigurations.flagId, flagId));
 
-/** Keys of the flags that are killed in an environment, as far as D1 has been told. */
+/** Keys of the flags that are killed in an environment, by D1's mirror, which may lag behind the hub. */
 export async function killedFlags(db: Database, environmentId: string): Promise<Set<string>> {
   const rows = await db
     .select({ key: table.kills.flagKey })

@@ -7,8 +7,8 @@ import * as table from "../schema/index.ts";
 export type Staleness = { fullBefore: number; unchangedBefore: number; permanent: boolean };
 
 /**
- * A kill serves the off variation to all from then on; where the flag was off, they had it before. What a restore gives back
- * begins again, unless the flag is off anyhow.
+ * A kill serves the off variation to all from then on; where the flag was off, they had it before. A restore
+ * starts the period again, unless the flag is off.
  */
 const fullSince = sql<number | null>`CASE
   WHEN kills.killed = 1 AND flag_configurations."on" = 0 THEN min(full_since, kills.at)
@@ -17,7 +17,7 @@ const fullSince = sql<number | null>`CASE
   ELSE full_since END`;
 const lastModified = sql<number>`max(flag_configurations.updated_at, coalesce(kills.at, 0))`;
 
-/** By key. Kills as far as D1 has been told. */
+/** Sorted by key. Reads D1's mirror of kills, which may lag behind the hub. */
 export function listStale(
   db: Database,
   { projectId, environmentId }: { projectId: string; environmentId: string },

@@ -17,7 +17,7 @@ export type Write = {
   project?: { id: string; version: number };
   audit: AuditEntry[];
   idempotency?: IdempotencyRecord;
-  /** What makes an environment's documents more than this is refused. Left out for what nobody could be told of. */
+  /** A write is refused if an environment's documents would exceed this. Left out for writes that have no caller. */
   maxRulesetBytes?: number;
   now: number;
 };

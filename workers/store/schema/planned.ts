@@ -49,6 +49,8 @@ export const schedules = sqliteTable(
     index("schedules_by_time").on(table.projectId, table.at, table.id),
     index("schedules_by_creation").on(table.projectId, table.createdAt, table.id),
     index("schedules_by_flag").on(table.environmentId, table.flagKey, table.at),
+    // Those that wait in an environment, whatever has been there before them.
+    index("schedules_pending").on(table.environmentId, table.flagId).where(sql`status = 'pending'`),
     index("schedules_due").on(table.at, table.id).where(sql`status = 'pending'`),
   ],
 );

@@ -2,7 +2,17 @@
  * D1's tables of projects, environments, documents, kills, credentials and changes. Times are epoch milliseconds.
  * docs/storage.md says who writes each; migrations/ is generated from here.
  */
-import type { BigMembers, FlagType, Prerequisite, Rule, SegmentRule, Serve, Target, Variation } from "@bunting/core";
+import type {
+  BigMembers,
+  FlagType,
+  Prerequisite,
+  Range,
+  Rule,
+  SegmentRule,
+  Serve,
+  Target,
+  Variation,
+} from "@bunting/core";
 import { sql } from "drizzle-orm";
 import { index, integer, primaryKey, sqliteTable, text, uniqueIndex } from "drizzle-orm/sqlite-core";
 
@@ -109,7 +119,24 @@ export const flagTags = sqliteTable(
   ],
 );
 
-/** How one environment serves a flag. `version` is the version of the flag's document there. */
+/** What a list says of a configuration; what comes of it is in workers/admin/documents/flag-summary.ts. */
+export type StoredSummary =
+  | ["variation", string | null]
+  | ["depends", rules: number, targets: number, prerequisites: number]
+  | ["split", offVariation: string | null, ranges: Range[]];
+
+/** Computed by SQLite, so that no write has to think of it: the fallthrough counts only where nothing comes before it. */
+const summary = sql`CASE
+    WHEN "on" = 0 THEN json_array('variation', off_variation)
+    WHEN json_array_length(rules) + json_array_length(targets) + json_array_length(prerequisites) > 0
+      THEN json_array('depends', json_array_length(rules), json_array_length(targets), json_array_length(prerequisites))
+    WHEN json_type(fallthrough, '$.split') IS NULL THEN json_array('variation', fallthrough ->> '$.variation')
+    ELSE json_array('split', off_variation, fallthrough -> '$.split.ranges') END`;
+
+/**
+ * How one environment serves a flag. `version` is the version of the flag's document there. What lists read stands before the
+ * JSON, which may be long: SQLite reads a row up to the last column that it needs.
+ */
 export const flagConfigurations = sqliteTable(
   "flag_configurations",
   {
@@ -118,14 +145,15 @@ export const flagConfigurations = sqliteTable(
     version: integer().notNull(),
     on: integer({ mode: "boolean" }).notNull(),
     offVariation: text("off_variation"),
-    prerequisites: json<Prerequisite[]>("prerequisites").notNull(),
-    targets: json<Target[]>("targets").notNull(),
-    rules: json<Rule[]>("rules").notNull(),
-    fallthrough: json<Serve>("fallthrough").notNull(),
     trackExposures: integer("track_exposures", { mode: "boolean" }).notNull(),
     updatedAt: time("updated_at").notNull(),
     /** Since when everybody is served the same, kills aside; null where it depends on who asks. */
     fullSince: time("full_since"),
+    summary: json<StoredSummary>("summary").notNull().generatedAlwaysAs(summary, { mode: "stored" }),
+    prerequisites: json<Prerequisite[]>("prerequisites").notNull(),
+    targets: json<Target[]>("targets").notNull(),
+    rules: json<Rule[]>("rules").notNull(),
+    fallthrough: json<Serve>("fallthrough").notNull(),
   },
   (table) => [
     primaryKey({ columns: [table.environmentId, table.flagId] }),

@@ -263,12 +263,22 @@ describe("what is no change request", () => {
     [fields({ killed: true }), "/change/body/killed"],
     [fields({ fallthrough: { split: { ranges: [] } } }), "/change/body/fallthrough/split/weights"],
     [fields({ offVariation: "blue" }), "/change/body/offVariation"],
+    [
+      {
+        ...asked,
+        change: {
+          operation: "createRamp",
+          body: { environment: "production", flag: "pay", variation: "none", steps: [{ weight: 50_000 }] },
+        },
+      },
+      "/change/body/variation",
+    ],
     ['{"__proto__": {"admin": true}}', "/__proto__"],
     [
       '{"title": "A fifth", "change": {"operation": "updateFlag", "path": {"__proto__": "pay"}}}',
       "/change/path/__proto__",
     ],
-  ])("is refused with a pointer to the mistake: %j", async (body, pointer) => {
+  ])("is refused with a pointer to the error: %j", async (body, pointer) => {
     const { requests } = await underPolicies();
     const answer = await author("POST", requests, body);
     expect([answer.status, answer.body.errors?.[0]?.pointer]).toEqual([400, pointer]);

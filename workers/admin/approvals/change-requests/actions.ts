@@ -14,7 +14,7 @@ import { comment } from "../participants.ts";
 import { actorOf, planPublication, planRevision, planStep, type ShownChangeRequest, type Step } from "./plan.ts";
 import type { Place } from "./preview.ts";
 import { changeRequest, publishedChangeRequest } from "./representation.ts";
-import { type Change, REQUESTED, REQUESTED_SIZE } from "./requested-operation.ts";
+import { REQUESTED, REQUESTED_SIZE } from "./requested-operation.ts";
 
 const PATH = "/projects/{project}/change-requests/{changeRequest}";
 type Path = { project: string; changeRequest: string };
@@ -133,7 +133,7 @@ const rebase = operation({
     const there = await changeRequestOf(requested, false);
     requireOwn(requested, there);
     requireIfMatch(requested, etagOf(there.row.version));
-    const change = there.revision.change as Change;
+    const change = there.revision.change;
     return planRevision(placeOf(requested), there, requested, change, { kind: "rebase", comment }, { now });
   },
 });

@@ -28,7 +28,7 @@ import { changeRequestOf, STATE } from "./actions.ts";
 import { actorOf, auditedStep, planRevision, shownChangeRequest } from "./plan.ts";
 import { asOfNow, previewWithin } from "./preview.ts";
 import { about, changeRequest, event, listedChangeRequest, shownEvent, shownRow, status } from "./representation.ts";
-import { type Change, change, REQUESTED, REQUESTED_SIZE } from "./requested-operation.ts";
+import { change, REQUESTED, REQUESTED_SIZE } from "./requested-operation.ts";
 
 const PATH = "/projects/{project}/change-requests" as const;
 
@@ -215,7 +215,7 @@ const patch = operation({
       throw forbidden("Only its author edits a change request: comment on it.");
     }
     requireIfMatch(requested, etagOf(row.version));
-    const change = body.change ?? (there.revision.change as Change);
+    const change = body.change ?? there.revision.change;
     const { title = row.title, description = row.description } = body;
     const publishAt = body.publishAt === undefined ? row.publishAt : body.publishAt;
     const before = { title: row.title, description: row.description, publishAt: row.publishAt };
@@ -254,7 +254,7 @@ export const changeRequests = [create, list, read, patch, events];
 
 function afterVersion(cursor = ""): number {
   if (cursor === "") return 0;
-  if (!/^\d{1,15}$/.test(cursor)) throw badRequest("That is not a cursor of this list.");
+  if (!/^\d{1,15}$/.test(cursor)) throw badRequest("The cursor is not from this list.");
   return Number(cursor);
 }
 

@@ -169,7 +169,7 @@ export async function planPublication(
     const by = objections.map(({ actor }) => actor).join(", ");
     throw conflict("changes-requested", `${by} requested changes: edit the change request, or have it approved.`);
   }
-  const plan = await planChange(revision.change as Change, await askingFor(place, there, now), project.key, now);
+  const plan = await planChange(revision.change, await askingFor(place, there, now), project.key, now);
   const conflicts = conflictsOf(revision.base, await touchedBy(place.db, plan), plan.sources ?? []);
   if (conflicts.length > 0) {
     const detail = "Something that it changes has been changed since. Look at both, then rebase it, or edit it.";
@@ -218,7 +218,7 @@ export async function shownChangeRequest(
   const isOver = row.status === "published" || row.status === "withdrawn";
   return {
     ...shownRow({ project: project.key, environment: environment?.environment ?? null }, row),
-    change: revision.change as Change,
+    change: revision.change,
     approvals: approvals.map(shownSaid),
     objections: objections.map(shownSaid),
     preview: isOver ? null : await previewNow(place, there, await approversOf(place.db, there), now),

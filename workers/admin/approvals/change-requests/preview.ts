@@ -83,7 +83,7 @@ export async function previewNow(
 ): Promise<ChangeRequestPreview> {
   const { row, revision, project, events } = there;
   try {
-    const plan = await planChange(revision.change as Change, await askingFor(place, there, now), project.key, now);
+    const plan = await planChange(revision.change, await askingFor(place, there, now), project.key, now);
     const touched = await touchedBy(place.db, plan);
     const conflicts = conflictsOf(revision.base, touched, plan.sources ?? []);
     const { met, lacking } = await approvalOf(place.db, proposedBy(plan.write), null, approvedBy);

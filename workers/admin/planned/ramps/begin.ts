@@ -95,13 +95,14 @@ function requireFit({ variation, others = [], steps }: NewRamp, { flag }: FlagTh
   if (!isKnown(variation)) addError("/variation", "unknown-variation", `The flag has no variation ${variation}.`);
   others.forEach((key, index) => {
     if (!isKnown(key)) addError(`/others/${index}`, "unknown-variation", `The flag has no variation ${key}.`);
-    if (key === variation) addError(`/others/${index}`, "grows", `${key} is what grows.`);
-    if (others.indexOf(key) < index) addError(`/others/${index}`, "twice", `${key} is there twice.`);
+    if (key === variation)
+      addError(`/others/${index}`, "grows", `${key} is the ramp's own variation and cannot be among the others.`);
+    if (others.indexOf(key) < index) addError(`/others/${index}`, "twice", `${key} is listed twice.`);
   });
   const has = (key: string) => (Object.hasOwn(present, key) ? present[key]! : 0);
   const last = steps.at(-1)?.weight ?? 0;
   if ((steps[0]?.weight ?? 0) <= has(variation)) {
-    const message = `${variation} has ${has(variation)} thousandths of a percent already: the first step is larger.`;
+    const message = `The first step must be larger than ${has(variation)} thousandths of a percent, which ${variation} has already.`;
     addError("/steps/0/weight", "not-larger", message);
   }
   const room = has(variation) + [...new Set(others)].reduce((sum, key) => sum + has(key), 0);

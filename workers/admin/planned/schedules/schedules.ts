@@ -229,7 +229,7 @@ function editOf({
 
 function notOneEdit() {
   const message = "Send either `fields` or `instructions`.";
-  return badRequest("It has to say what to change.", [
+  return badRequest("A schedule needs `fields` or `instructions`.", [
     { pointer: "/fields", code: "one-of-two", message },
     { pointer: "/instructions", code: "one-of-two", message },
   ]);

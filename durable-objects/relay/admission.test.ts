@@ -2,7 +2,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { acknowledgeWithinMs, spreadMs } from "../fan-out/pacing.ts";
-import { checkAdmission, countExcess, isWorthReporting } from "./occupancy.ts";
+import { checkAdmission, countExcess, isWorthReporting } from "./admission.ts";
 
 test.each([
   [0, 1_000],
