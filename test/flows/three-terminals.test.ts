@@ -69,7 +69,7 @@ test("the watcher prints a change of targeting, and a kill whose answer counts i
   watcher = new Watched(["scripts/watch.ts", "new-checkout"], { cwd: checkout });
   await watcher.line(/connected by websocket/);
   await watcher.line(/on (4|5)\d\.\d %/);
-  await change("", "PATCH", { fallthrough: { split: { weights: { on: 100_000, off: 0 } } } });
+  await change("", "PATCH", { fallthrough: { split: { weights: { on: "100%", off: "0%" } } } });
   expect(await watcher.line(/on 100\.0 %/)).toMatch(/age \d+ ms/);
   const killed = await change("/kill", "POST", { reason: "trying it" });
   expect(await watcher.line(/KILLED/)).toMatch(/age \d+ ms/);

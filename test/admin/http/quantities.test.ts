@@ -1,5 +1,5 @@
 import fc from "fast-check";
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { parseDuration, parseInstant, parsePercent } from "../../../workers/admin/http/quantities.ts";
 import { newFlag, newProject, newToken } from "../../support/admin.ts";
 
@@ -127,8 +127,110 @@ test("a ramp's steps and a schedule's time are taken as texts, and answered as n
   ]);
 });
 
-test("an API token's and a key's expiry are taken as ISO 8601", async () => {
-  const expiresAt = "2099-12-24T18:00:00+01:00";
-  const token = await api("POST", "/tokens", { name: "short", role: "viewer", expiresAt });
-  expect([token.status, token.body.expiresAt]).toEqual([201, Date.parse(expiresAt)]);
+test.each(["/tokens", `/projects/${project}/environments/production/keys`])(
+  "the end of what is made at %s is taken as ISO 8601, also when it is changed",
+  async (path) => {
+    const fields = path === "/tokens" ? { role: "viewer" } : { kind: "server" };
+    const made = await api("POST", path, { name: "short", ...fields, expiresAt: "2099-12-24T18:00:00+01:00" });
+    expect([made.status, made.body.expiresAt]).toEqual([201, Date.parse("2099-12-24T17:00:00Z")]);
+    const one = `${path}/${made.body.id}`;
+    const sooner = await api("PATCH", one, { expiresAt: "2098-12-24T18:00:00Z" });
+    expect([sooner.status, sooner.body.expiresAt]).toEqual([200, Date.parse("2098-12-24T18:00:00Z")]);
+    expect((await api("GET", one)).body.expiresAt).toBe(Date.parse("2098-12-24T18:00:00Z"));
+    const past = await api("PATCH", one, { expiresAt: "2020-01-01T00:00:00Z" });
+    expect([past.status, past.body.errors]).toEqual([
+      400,
+      [{ pointer: "/expiresAt", code: "in-the-past", message: expect.stringContaining("ISO 8601") }],
+    ]);
+  },
+);
+
+test("PUT, instructions and rules take percentages, and answer numbers", async () => {
+  const flag = `${await newFlag(api, project, "everywhere")}/environments/production`;
+  const serve = { split: { weights: { on: "10%", off: "90%" } } };
+  const { body } = await api("GET", flag);
+  const { on, offVariation, prerequisites, targets, trackExposures } = body;
+  const rules = [{ id: "beta", conditions: [{ attribute: "plan", op: "in", values: ["beta"] }], serve }];
+  const whole = { on, offVariation, prerequisites, targets, trackExposures, rules, fallthrough: serve };
+  const put = await api("PUT", flag, whole);
+  expect(put.status).toBe(200);
+  expect([put.body.fallthrough.split.weights, put.body.rules[0].serve.split.weights]).toEqual([
+    { on: 10_000, off: 90_000 },
+    { on: 10_000, off: 90_000 },
+  ]);
+  const instructions = [{ kind: "setServe", serve: { split: { weights: { on: "33.333%", off: "66.667%" } } } }];
+  const edited = await api("POST", `${flag}/instructions`, { instructions });
+  expect([edited.status, edited.body.fallthrough.split.weights]).toEqual([200, { on: 33_333, off: 66_667 }]);
+});
+
+test("a change request keeps a percentage as a number, and publishes it; its time is taken as ISO 8601", async () => {
+  const flag = `${await newFlag(api, project, "requested")}/environments/production`;
+  const soon = Math.floor(Date.now() / 1_000) * 1_000 + 86_400_000;
+  const asked = await api("POST", `/projects/${project}/change-requests`, {
+    title: "A tenth",
+    change: {
+      operation: "updateTargeting",
+      path: { environment: "production", flag: "requested" },
+      body: { fallthrough: { split: { weights: { on: "10%", off: "90%" } } } },
+    },
+    publishAt: new Date(soon).toISOString(),
+  });
+  const kept = { fallthrough: { split: { weights: { on: 10_000, off: 90_000 } } } };
+  expect([asked.status, asked.body.change?.body, asked.body.publishAt]).toEqual([201, kept, soon]);
+  const one = `/projects/${project}/change-requests/${asked.body.id}`;
+  const later = new Date(soon + 3_600_000).toISOString().replace("Z", "+00:00");
+  expect((await api("PATCH", one, { publishAt: later })).body.publishAt).toBe(soon + 3_600_000);
+  expect((await api("PATCH", one, { publishAt: null })).body.publishAt).toBeNull();
+  expect((await api("POST", `${one}/publish`)).status).toBe(200);
+  expect((await api("GET", flag)).body).toMatchObject(kept);
+});
+
+test("a schedule's time and edit are changed in the same words", async () => {
+  await newFlag(api, project, "scheduled");
+  const soon = Math.floor(Date.now() / 1_000) * 1_000 + 86_400_000;
+  const made = await api("POST", `/projects/${project}/schedules`, {
+    environment: "production",
+    flag: "scheduled",
+    at: soon,
+    fields: { fallthrough: { split: { weights: { on: "25%", off: "75%" } } } },
+  });
+  expect([made.status, made.body.fields?.fallthrough.split.weights]).toEqual([201, { on: 25_000, off: 75_000 }]);
+  const moved = await api("PATCH", `/projects/${project}/schedules/${made.body.id}`, {
+    at: new Date(soon + 60_000).toISOString(),
+  });
+  expect([moved.status, moved.body.at]).toEqual([200, soon + 60_000]);
+});
+
+describe("in a query", () => {
+  test("the audit log is narrowed by ISO times as by epoch milliseconds, whether `+` is escaped or not", async () => {
+    const { items } = (await api("GET", `/audit?project=${project}&limit=1`)).body;
+    const at: number = items[0].timestamp;
+    const local = (time: number) => new Date(time + 3_600_000).toISOString().replace("Z", "+01:00");
+    const ids = async (query: string) => {
+      const { status, body } = await api("GET", `/audit?project=${project}&limit=100&${query}`);
+      return [status, body.items?.map(({ id }: { id: number }) => id)];
+    };
+    const from = (time: string) => ids(`from=${time}`);
+    const since = await from(String(at));
+    expect(since[1]).toContain(items[0].id);
+    expect(await from(encodeURIComponent(local(at)))).toEqual(since);
+    expect(await from(local(at))).toEqual(since);
+    expect((await from(local(at + 1)))[1]).not.toContain(items[0].id);
+    expect((await ids(`to=${local(at)}`))[1]).not.toContain(items[0].id);
+    expect((await ids(`to=${local(at + 1)}`))[1]).toContain(items[0].id);
+    const exported = await api("GET", `/audit/export?project=${project}&from=${local(at + 86_400_000)}`);
+    expect([exported.status, exported.body]).toEqual([200, null]);
+  });
+
+  test("`wait` is a duration, bounded as a number is", async () => {
+    const receipt = await api("PATCH", `${there}?wait=2s`, split({ on: "5%", off: "95%" }));
+    expect([receipt.status, receipt.body.receipt]).toEqual([200, expect.objectContaining({ connected: 0 })]);
+    for (const wait of ["11s", "10001", "-1"]) {
+      const { status, body } = await api("PATCH", `${there}?wait=${wait}`, { on: true });
+      expect([status, body.errors]).toEqual([
+        400,
+        [expect.objectContaining({ pointer: "query:/wait", message: expect.stringContaining("from 0 to 10s") })],
+      ]);
+    }
+  });
 });

@@ -93,8 +93,8 @@ export const filterQuery = z.object({
   actor: exactly,
   token: exactly.openapi({ description: "The id of an API token" }),
   correlation_id: exactly,
-  from: moment.openapi({ description: "At this time or later" }),
-  to: moment.openapi({ description: "Before this time" }),
+  from: moment.openapi({ description: "At this time or later: epoch milliseconds, or ISO 8601 with an offset" }),
+  to: moment.openapi({ description: "Before this time: epoch milliseconds, or ISO 8601 with an offset" }),
   reason: exactly.openapi({ description: "Text that is part of the reason" }),
 });
 

@@ -7,7 +7,7 @@ import { findSdkKey, insertSdkKey, listSdkKeys, updateSdkKey } from "../../store
 import { difference, isEmpty, same } from "../documents/diff.ts";
 import { name, page, time } from "../http/contract.ts";
 import { issuedQuery, listing } from "../http/pagination.ts";
-import { instant } from "../http/quantities.ts";
+import { instantOrNull } from "../http/quantities.ts";
 import { z } from "../http/zod.ts";
 import { MAX_ORIGINS } from "../limits.ts";
 import { operation } from "../operation.ts";
@@ -55,7 +55,7 @@ const create = operation({
     kind,
     name: name.optional(),
     origins: origins.optional(),
-    expiresAt: instant.nullable().optional(),
+    expiresAt: instantOrNull.optional(),
   }),
   status: 201,
   answer: sdkKey.extend({ key: z.string() }).extend(delivery.shape),
@@ -143,7 +143,7 @@ const patch = operation({
   tag: "keys",
   summary: "Rename a key, move its end, or change the origins it is taken from",
   role: "admin",
-  body: z.strictObject({ name, origins, expiresAt: instant.nullable() }).partial(),
+  body: z.strictObject({ name, origins, expiresAt: instantOrNull }).partial(),
   answer: sdkKey.extend(delivery.shape),
   returns: "The key",
   example: { name: "Shop backend, old" },

@@ -9,7 +9,7 @@ import { findTokenById, insertToken, listTokens, type TokenRow, updateToken } fr
 import { difference, isEmpty } from "../documents/diff.ts";
 import { key, name, page, time } from "../http/contract.ts";
 import { issuedQuery, listing } from "../http/pagination.ts";
-import { instant } from "../http/quantities.ts";
+import { instantOrNull } from "../http/quantities.ts";
 import { z } from "../http/zod.ts";
 import { MAX_SCOPE } from "../limits.ts";
 import { operation } from "../operation.ts";
@@ -66,7 +66,7 @@ const create = operation({
     role,
     scope: scope.optional(),
     groups: groups.optional(),
-    expiresAt: instant.nullable().optional(),
+    expiresAt: instantOrNull.optional(),
   }),
   status: 201,
   answer: token.extend({ token: z.string().optional() }),
@@ -143,7 +143,7 @@ const patch = operation({
   tag: "tokens",
   summary: "Rename a token, narrow its scope, set its groups or move its end; nobody prolongs their own",
   role: "admin",
-  body: z.strictObject({ name, scope, groups, expiresAt: instant.nullable() }).partial(),
+  body: z.strictObject({ name, scope, groups, expiresAt: instantOrNull }).partial(),
   answer: token,
   returns: "The token",
   example: { name: "CI of the shop" },

@@ -2,6 +2,7 @@
 
 import { isKey, KEY_PATTERN } from "@bunting/core";
 import { MAX_DESCRIPTION, MAX_NAME, MAX_REASON, MAX_WAIT_MS } from "../limits.ts";
+import { durationInQuery } from "./quantities.ts";
 import { z } from "./zod.ts";
 
 export const validationError = z.object({ pointer: z.string(), code: z.string(), message: z.string() });
@@ -56,8 +57,8 @@ export function pageOf<Row, Item>(rows: Row[], limit: number, cursor: (row: Row)
 
 export const waitQuery = (byDefault: number) =>
   z.object({
-    wait: whole(0, MAX_WAIT_MS).default(byDefault).openapi({
-      description: "Milliseconds to wait until every connected client has the change",
+    wait: durationInQuery(0, MAX_WAIT_MS).default(byDefault).openapi({
+      description: 'Milliseconds, or a duration like "5s", to wait until every connected client has the change',
     }),
   });
 

@@ -179,7 +179,7 @@ export const origin = (c: AdminContext): Origin => ({
 export function requireFuture(time: number | null, now: number, pointer = "/expiresAt"): void {
   if (time === null || time > now) return;
   throw badRequest("That time is over already.", [
-    { pointer, code: "in-the-past", message: "Send epoch milliseconds, in the future." },
+    { pointer, code: "in-the-past", message: "Send epoch milliseconds, or ISO 8601 with an offset, in the future." },
   ]);
 }
 

@@ -2,7 +2,7 @@
 
 import type { ChangeRequestRow, EventRow } from "../../../store/approvals/change-requests.ts";
 import { description, key, name, time, validationError } from "../../http/contract.ts";
-import { instant } from "../../http/quantities.ts";
+import { instantOrNull } from "../../http/quantities.ts";
 import { z } from "../../http/zod.ts";
 import { delivery } from "../../write/hub-client.ts";
 import { preview } from "../../write/preview.ts";
@@ -12,8 +12,9 @@ import { change } from "./requested-operation.ts";
 export const about = {
   title: name,
   description,
-  publishAt: instant.nullable().openapi({
-    description: "When it is published, if it has its approvals by then; null: when somebody publishes it",
+  publishAt: instantOrNull.openapi({
+    description:
+      "When it is published, if it has its approvals by then: epoch milliseconds, or ISO 8601 with an offset; null: when somebody publishes it",
   }),
 };
 

@@ -239,7 +239,7 @@ function requireTime(at: number, now: number): void {
   if (at > now && at <= now + MAX_AHEAD_MS) return;
   const [code, message] =
     at <= now
-      ? ["in-the-past", "Send epoch milliseconds, in the future."]
+      ? ["in-the-past", "Send epoch milliseconds, or ISO 8601 with an offset, in the future."]
       : ["too-far", `At most ${MAX_AHEAD_MS / 86_400_000} days from now.`];
   throw badRequest("That is not a time to plan for.", [{ pointer: "/at", code, message }]);
 }
