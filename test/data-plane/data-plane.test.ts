@@ -3,7 +3,7 @@ import type { Ruleset } from "@bunting/core";
 import { beforeAll, describe, expect, onTestFinished, test, vi } from "vitest";
 import { Relay } from "../../durable-objects/relay/relay.ts";
 import { limitReader } from "../../workers/edge/read-limit.ts";
-import { sha256 } from "../../workers/store/credentials.ts";
+import { sha256 } from "../../workers/platform/sha256.ts";
 import { evaluateRemotely, fetchPath, newPlace, type Place, turnedOn, withKey } from "../support/data-plane.ts";
 
 let place: Place;

@@ -1,7 +1,9 @@
 /** Look-ups of tokens and environments that many requests make at once: what they share, and what they must not. */
+
 import { env } from "cloudflare:workers";
 import { expect, onTestFinished, test } from "vitest";
-import { findEnvironment, findToken, sha256 } from "../../workers/store/credentials.ts";
+import { sha256 } from "../../workers/platform/sha256.ts";
+import { findEnvironment, findToken } from "../../workers/store/credentials.ts";
 import { openDatabase } from "../../workers/store/database.ts";
 import { as, bootstrap, newProject, newToken } from "../support/admin.ts";
 import { calls, setFaults, withFaults } from "../support/faults.ts";

@@ -3,7 +3,7 @@
 import { addressOf } from "../platform/address-limit.ts";
 import { errorText } from "../platform/error-text.ts";
 import { ApiError, badRequest, forbidden, unauthenticated, unavailable } from "../platform/problem.ts";
-import { sha256 } from "../store/credentials.ts";
+import { sha256 } from "../platform/sha256.ts";
 import type { KeyGrant } from "../store/outbox/change.ts";
 import type { KeyKind } from "../store/schema/index.ts";
 import { allowsOrigin, hasOrigins } from "./cors.ts";

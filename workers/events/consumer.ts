@@ -6,7 +6,7 @@
 import type { Env } from "../env.ts";
 import { R2_WRITE_MS, within } from "../platform/deadline.ts";
 import { errorText } from "../platform/error-text.ts";
-import { sha256 } from "../store/credentials.ts";
+import { sha256 } from "../platform/sha256.ts";
 import { decisionPoints } from "./analytics.ts";
 import type { QueuedEvents } from "./message.ts";
 

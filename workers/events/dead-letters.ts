@@ -6,7 +6,7 @@
 import type { Env } from "../env.ts";
 import { QUEUE_SEND_MS, R2_READ_MS, R2_WRITE_MS, within } from "../platform/deadline.ts";
 import { errorText } from "../platform/error-text.ts";
-import { sha256 } from "../store/credentials.ts";
+import { sha256 } from "../platform/sha256.ts";
 import { isReadable } from "./consumer.ts";
 import type { QueuedEvents } from "./message.ts";
 

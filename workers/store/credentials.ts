@@ -1,7 +1,9 @@
 /** API tokens and the names a kill needs, in D1 and mirrored in KV when written: a kill must not depend on D1. */
+
 import { and, eq, gt } from "drizzle-orm";
 import { Circuit, D1_BREAKING, D1_FIRST_MS, D1_MS, KV_READ_MS, within } from "../platform/deadline.ts";
 import { randomText } from "../platform/random-id.ts";
+import { sha256 } from "../platform/sha256.ts";
 import type { Database } from "./database.ts";
 import * as table from "./schema/index.ts";
 
@@ -14,15 +16,6 @@ export type EnvironmentName = {
   environment: string;
   location: string | null;
 };
-
-export async function sha256(text: string): Promise<string> {
-  const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text));
-  let hex = "";
-  for (const byte of new Uint8Array(digest)) hex += HEX[byte];
-  return hex;
-}
-
-const HEX = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, "0"));
 
 /** A new secret and what is kept of it. The secret itself is shown once and stored nowhere. */
 export async function newSecret(prefix: string): Promise<{ secret: string; hash: string; shown: string }> {

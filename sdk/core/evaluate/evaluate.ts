@@ -1,4 +1,4 @@
-// The order of evaluation (docs/evaluation.md). Nothing here throws, blocks, logs, or reads a clock.
+// The Evaluator: the order of evaluation (docs/evaluation.md), and how a delta changes its ruleset. Nothing here throws, blocks, logs, or reads a clock.
 
 import { bucketable, bucketOf } from "../bucketing/bucket.ts";
 import { type Decision, decision, failure, type Reason } from "../decision.ts";

@@ -2,7 +2,7 @@ import { env } from "cloudflare:workers";
 import { Hono } from "hono";
 import { expect, test } from "vitest";
 import { adminApi } from "../../../workers/admin/api.ts";
-import { sha256 } from "../../../workers/store/credentials.ts";
+import { sha256 } from "../../../workers/platform/sha256.ts";
 import { as, bootstrap, newFlag, newProject, newToken } from "../../support/admin.ts";
 
 const admin = await newToken({ name: "root" });

@@ -10,12 +10,12 @@ import {
 import { findProject } from "../../store/projects.ts";
 import { isInScope, visibleEnvironments } from "../http/access.ts";
 import { key, page, time } from "../http/contract.ts";
+import { etagOf, requireIfMatch } from "../http/if-match.ts";
 import { listing, openedQuery } from "../http/pagination.ts";
 import { z } from "../http/zod.ts";
 import { MAX_NAME } from "../limits.ts";
 import { operation } from "../operation.ts";
-import { type Requested, requireIfMatch } from "../write/request.ts";
-import { etagOf } from "../write/write.ts";
+import type { Requested } from "../write/request.ts";
 import { comment, person } from "./participants.ts";
 
 const killReview = z

@@ -9,12 +9,11 @@ import { pageAmong } from "../../store/page.ts";
 import { findProject } from "../../store/projects.ts";
 import { difference, isEmpty } from "../documents/diff.ts";
 import { key, page } from "../http/contract.ts";
+import { etagOf, requireIfMatch } from "../http/if-match.ts";
 import { keyedQuery, listing, truth } from "../http/pagination.ts";
 import { z } from "../http/zod.ts";
 import { MAX_NAME, MAX_POLICIES } from "../limits.ts";
 import { operation } from "../operation.ts";
-import { requireIfMatch } from "../write/request.ts";
-import { etagOf } from "../write/write.ts";
 import { fields, policy, shownPolicy as shown } from "./policy-representation.ts";
 
 const PATH = "/projects/{project}/policies" as const;

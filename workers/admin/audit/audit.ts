@@ -7,12 +7,12 @@ import type { Database } from "../../store/database.ts";
 import type { Scope } from "../../store/schema/index.ts";
 import { requireScope } from "../http/access.ts";
 import { page, pageQuery, validationError, whole } from "../http/contract.ts";
+import { etagOf } from "../http/if-match.ts";
 import { answerLines } from "../http/lines.ts";
 import { z } from "../http/zod.ts";
 import { operation } from "../operation.ts";
 import { delivery, killsThere } from "../write/hub-client.ts";
 import type { Requested } from "../write/request.ts";
-import { etagOf } from "../write/write.ts";
 import { cursorOf, entry, filterOf, filterQuery, isAmong, pendingEntry, positionOf, shownEntry } from "./entry.ts";
 import { planRevert } from "./revert.ts";
 

@@ -6,6 +6,7 @@ import { keyGrant, type SdkKeyRow } from "../../store/documents.ts";
 import { findSdkKey, insertSdkKey, listSdkKeys, updateSdkKey } from "../../store/sdk-keys.ts";
 import { difference, isEmpty, same } from "../documents/diff.ts";
 import { name, page, time } from "../http/contract.ts";
+import { etagOf, requireIfMatch } from "../http/if-match.ts";
 import { issuedQuery, listing } from "../http/pagination.ts";
 import { instantOrNull } from "../http/quantities.ts";
 import { z } from "../http/zod.ts";
@@ -14,8 +15,7 @@ import { operation } from "../operation.ts";
 import { delivery } from "../write/hub-client.ts";
 import { environmentOf, headIn } from "../write/lookup.ts";
 import { secretFor } from "../write/preview.ts";
-import { requireIfMatch } from "../write/request.ts";
-import { etagOf, requireFuture, write } from "../write/write.ts";
+import { requireFuture, write } from "../write/write.ts";
 
 const kind = z.enum(["server", "client"]);
 const origin = z

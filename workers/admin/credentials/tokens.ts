@@ -8,14 +8,14 @@ import type { Database } from "../../store/database.ts";
 import { findTokenById, insertToken, listTokens, type TokenRow, updateToken } from "../../store/tokens.ts";
 import { difference, isEmpty } from "../documents/diff.ts";
 import { key, name, page, time } from "../http/contract.ts";
+import { etagOf, requireIfMatch } from "../http/if-match.ts";
 import { issuedQuery, listing } from "../http/pagination.ts";
 import { instantOrNull } from "../http/quantities.ts";
 import { z } from "../http/zod.ts";
 import { MAX_SCOPE } from "../limits.ts";
 import { operation } from "../operation.ts";
 import { secretFor } from "../write/preview.ts";
-import { requireIfMatch } from "../write/request.ts";
-import { etagOf, requireFuture, write } from "../write/write.ts";
+import { requireFuture, write } from "../write/write.ts";
 
 const role = z.enum(["viewer", "editor", "approver", "admin"]);
 const environmentName = z

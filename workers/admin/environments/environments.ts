@@ -13,14 +13,14 @@ import { segmentKeys } from "../../store/segments.ts";
 import { difference, isEmpty } from "../documents/diff.ts";
 import { visibleEnvironments } from "../http/access.ts";
 import { key, name, page, time } from "../http/contract.ts";
+import { etagOf, requireIfMatch } from "../http/if-match.ts";
 import { keyedQuery, listing } from "../http/pagination.ts";
 import { z } from "../http/zod.ts";
 import { MAX_ENVIRONMENTS, MAX_RULESET_BYTES } from "../limits.ts";
 import { operation } from "../operation.ts";
 import { bigSegmentOf, delivery } from "../write/hub-client.ts";
 import { projectOf } from "../write/lookup.ts";
-import { requireIfMatch } from "../write/request.ts";
-import { etagOf, rulesetTooLarge, write } from "../write/write.ts";
+import { rulesetTooLarge, write } from "../write/write.ts";
 
 /** Hints of the platform: where the environment's hub is made, near those who change its flags. */
 const location = z.enum(["wnam", "enam", "sam", "weur", "eeur", "apac", "oc", "afr", "me"]);

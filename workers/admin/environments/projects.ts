@@ -12,12 +12,11 @@ import {
 import { difference, isEmpty } from "../documents/diff.ts";
 import { visibleProjects } from "../http/access.ts";
 import { description, key, name, page, time } from "../http/contract.ts";
+import { etagOf, requireIfMatch } from "../http/if-match.ts";
 import { keyedQuery, listing } from "../http/pagination.ts";
 import { z } from "../http/zod.ts";
 import { operation } from "../operation.ts";
 import { projectOf } from "../write/lookup.ts";
-import { requireIfMatch } from "../write/request.ts";
-import { etagOf } from "../write/write.ts";
 
 const project = z.object({ key, name, description: z.string(), createdAt: time, updatedAt: time }).openapi("Project");
 

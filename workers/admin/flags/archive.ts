@@ -1,4 +1,5 @@
 /** The end of a flag's life: archived, which takes it out of every environment; back again; deleted for good. */
+
 import { references } from "@bunting/core";
 import { conflict } from "../../platform/problem.ts";
 import { newId } from "../../platform/random-id.ts";
@@ -23,9 +24,9 @@ import {
 import type { UndoOf } from "../../store/outbox/change.ts";
 import type { ProjectState } from "../../store/projects.ts";
 import { brokenBy, inUse, type Use, withDocument } from "../documents/validity.ts";
+import { etagOf } from "../http/if-match.ts";
 import { operation } from "../operation.ts";
 import type { Plan } from "../write/plan.ts";
-import { etagOf } from "../write/write.ts";
 import { audited, everywhere, type FlagRequested, flagOf, projectWithFlag, withDeliveries } from "./flags.ts";
 import { shownFlag, writtenFlag } from "./representation.ts";
 

@@ -1,4 +1,5 @@
 /** One thing done to many flags: all to which it can be done change at once, as one change of each environment. */
+
 import type { Flag } from "@bunting/core";
 import { type ApiError, conflict, notFound } from "../../platform/problem.ts";
 import type { Database, Statement } from "../../store/database.ts";
@@ -8,6 +9,7 @@ import { headOf, nameOf, type ProjectState } from "../../store/projects.ts";
 import { difference, same } from "../documents/diff.ts";
 import { undoOf } from "../documents/undo.ts";
 import { key, reason } from "../http/contract.ts";
+import { etagOf } from "../http/if-match.ts";
 import { z } from "../http/zod.ts";
 import { MAX_FLAGS_AT_ONCE, MAX_NAME, MAX_TAG, MAX_TAGS } from "../limits.ts";
 import { operation } from "../operation.ts";
@@ -15,7 +17,6 @@ import { delivery } from "../write/hub-client.ts";
 import { projectOf } from "../write/lookup.ts";
 import type { Plan } from "../write/plan.ts";
 import type { Requested } from "../write/request.ts";
-import { etagOf } from "../write/write.ts";
 import { statusEntry } from "./archive.ts";
 import { archiveAll, unarchiveAll } from "./bulk-archive.ts";
 import { audited, flagFields } from "./flags.ts";

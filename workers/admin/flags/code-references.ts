@@ -1,7 +1,7 @@
 /** Where flags are in people's code: sent by their CI, a repository at a time. */
 
 import { badRequest, conflict, notFound } from "../../platform/problem.ts";
-import { sha256 } from "../../store/credentials.ts";
+import { sha256 } from "../../platform/sha256.ts";
 import { findRepository, listReferences, replaceReferences, unknownFlags } from "../../store/flags/code-references.ts";
 import { findProject } from "../../store/projects.ts";
 import { difference } from "../documents/diff.ts";

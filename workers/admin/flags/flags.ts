@@ -13,14 +13,15 @@ import { isServedTheSame } from "../documents/serves-one-variation.ts";
 import { undoOf } from "../documents/undo.ts";
 import { brokenBy, inUse, requireValid, withDocument } from "../documents/validity.ts";
 import { description, key, name, page } from "../http/contract.ts";
+import { etagOf, requireIfMatch } from "../http/if-match.ts";
 import { keyedQuery, listing, truth } from "../http/pagination.ts";
 import { z } from "../http/zod.ts";
 import { MAX_NAME, MAX_TAG, MAX_TAGS, MAX_TAGS_IN_QUERY } from "../limits.ts";
 import { operation } from "../operation.ts";
 import { projectOf } from "../write/lookup.ts";
 import type { Edit, Plan } from "../write/plan.ts";
-import { type Requested, requireIfMatch } from "../write/request.ts";
-import { etagOf, type Written } from "../write/write.ts";
+import type { Requested } from "../write/request.ts";
+import type { Written } from "../write/write.ts";
 import { flag, shownFlag, writtenFlag } from "./representation.ts";
 
 const details = z.strictObject({

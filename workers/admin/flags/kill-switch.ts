@@ -3,7 +3,8 @@
 import type { KillOutcome } from "../../../durable-objects/hub/kills/kill.ts";
 import { errorText } from "../../platform/error-text.ts";
 import { ApiError, conflict, unavailable } from "../../platform/problem.ts";
-import { type EnvironmentName, sha256 } from "../../store/credentials.ts";
+import { sha256 } from "../../platform/sha256.ts";
+import type { EnvironmentName } from "../../store/credentials.ts";
 import type { Database } from "../../store/database.ts";
 import { documentsThere } from "../../store/documents.ts";
 import { movedIn, shareMoved } from "../documents/moved.ts";

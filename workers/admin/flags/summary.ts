@@ -1,9 +1,10 @@
 /** One list for ten thousand flags: all of a project's, with what up to five of its environments serve. */
+
 import { isKey } from "@bunting/core";
 import type { Env } from "../../env.ts";
 import { isKnown } from "../../platform/if-none-match.ts";
 import { notFound } from "../../platform/problem.ts";
-import { sha256 } from "../../store/credentials.ts";
+import { sha256 } from "../../platform/sha256.ts";
 import type { Database } from "../../store/database.ts";
 import {
   countListed,

@@ -1,4 +1,5 @@
 /** One edit of one flag in one environment, put on top of whatever is there when it lands. */
+
 import { type Flag, references, type Serve } from "@bunting/core";
 import { ApiError, conflict, notFound } from "../../platform/problem.ts";
 import type { EnvironmentName } from "../../store/credentials.ts";
@@ -16,9 +17,9 @@ import { rulesOf, serveOf, splitErrors } from "../documents/splits.ts";
 import { serveAt, targetingOf, withWeights } from "../documents/targeting.ts";
 import { undoOf } from "../documents/undo.ts";
 import { requireValid } from "../documents/validity.ts";
+import { etagMismatch, etagOf } from "../http/if-match.ts";
 import { invalid } from "../http/validation-errors.ts";
 import type { Plan } from "../write/plan.ts";
-import { etagMismatch, etagOf } from "../write/write.ts";
 import { shownTargeting } from "./representation.ts";
 
 /** What a rule, or for null the fallthrough, serves: to the bucket. */

@@ -1,4 +1,5 @@
 /** How one environment serves a flag. */
+
 import { type Context, compile } from "@bunting/core";
 import type { Env } from "../../env.ts";
 import { notFound, unavailable } from "../../platform/problem.ts";
@@ -10,12 +11,13 @@ import { killedFlags } from "../../store/flags/flags.ts";
 import { type Instruction, instructions } from "../documents/instructions.ts";
 import { targeting as targetingBody } from "../documents/schema.ts";
 import { waitQuery } from "../http/contract.ts";
+import { etagOf } from "../http/if-match.ts";
 import { z } from "../http/zod.ts";
 import { operation } from "../operation.ts";
 import { catchUp, killsThere, withReceipt } from "../write/hub-client.ts";
 import { environmentOf } from "../write/lookup.ts";
 import type { Requested } from "../write/request.ts";
-import { etagOf, type Written } from "../write/write.ts";
+import type { Written } from "../write/write.ts";
 import { shownTargeting, targeting, writtenTargeting } from "./representation.ts";
 import { flagThere, planTargeting, type TargetingEdit } from "./targeting-edit.ts";
 

@@ -4,7 +4,8 @@ import { AddressLimit, addressOf, UNAUTHENTICATED } from "../../platform/address
 import { errorText } from "../../platform/error-text.ts";
 import { forbidden, tooMany, unauthenticated, unavailable } from "../../platform/problem.ts";
 import { takeTokens } from "../../platform/rate-limit.ts";
-import { findToken, sha256 } from "../../store/credentials.ts";
+import { sha256 } from "../../platform/sha256.ts";
+import { findToken } from "../../store/credentials.ts";
 import { ROLES, type Role, type Scope } from "../../store/schema/index.ts";
 import type { AdminContext, Caller } from "./context.ts";
 

@@ -1,6 +1,7 @@
 /** The OpenAPI document and its page, for anybody: built once for each isolate, since building takes a tenth of a second. */
+
 import { isKnown } from "../../platform/if-none-match.ts";
-import { sha256 } from "../../store/credentials.ts";
+import { sha256 } from "../../platform/sha256.ts";
 import type { AdminContext } from "./context.ts";
 import { DOCS_HEADERS, docsPage } from "./docs-page.ts";
 import type { describe } from "./openapi.ts";

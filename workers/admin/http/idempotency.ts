@@ -1,7 +1,8 @@
 /** Idempotency-Key: the first answer is committed with its write, and given again to whoever repeats the request. */
+
 import { D1_MS, within } from "../../platform/deadline.ts";
 import { ApiError, badRequest } from "../../platform/problem.ts";
-import { sha256 } from "../../store/credentials.ts";
+import { sha256 } from "../../platform/sha256.ts";
 import { completeAnswer, findAnswer } from "../../store/idempotency.ts";
 import type { IdempotencyRecord } from "../../store/outbox/change.ts";
 import type { AdminContext, OnceOnly } from "./context.ts";

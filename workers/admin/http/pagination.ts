@@ -1,7 +1,7 @@
 /** Lists: their order, and cursors that only the list they come from takes. */
 
 import { badRequest } from "../../platform/problem.ts";
-import { sha256 } from "../../store/credentials.ts";
+import { sha256 } from "../../platform/sha256.ts";
 import type { PageOf, Position } from "../../store/page.ts";
 import { MAX_CURSOR, MAX_NAME } from "../limits.ts";
 import type { AdminContext } from "./context.ts";

@@ -17,14 +17,15 @@ import { segmentUndo } from "../documents/segment-fields.ts";
 import { segmentRulesOf } from "../documents/splits.ts";
 import { inUse, requireValid } from "../documents/validity.ts";
 import { description, key, name, page, time } from "../http/contract.ts";
+import { etagOf, requireIfMatch } from "../http/if-match.ts";
 import { keyedQuery, listing } from "../http/pagination.ts";
 import { z } from "../http/zod.ts";
 import { operation } from "../operation.ts";
 import { bigSegmentOf, delivery } from "../write/hub-client.ts";
 import { environmentOf, headIn } from "../write/lookup.ts";
 import type { Plan } from "../write/plan.ts";
-import { type Requested, requireIfMatch } from "../write/request.ts";
-import { etagOf, type Written, write } from "../write/write.ts";
+import type { Requested } from "../write/request.ts";
+import { type Written, write } from "../write/write.ts";
 
 const MAX_USES = 100;
 

@@ -3,8 +3,9 @@ import type { Env } from "../../env.ts";
 import type { Database } from "../../store/database.ts";
 import type { Role, Scope } from "../../store/schema/index.ts";
 import type { AdminContext } from "../http/context.ts";
+import { isMatch } from "../http/if-match.ts";
 import type { Origin } from "./plan.ts";
-import { etagMismatch, isMatch, origin } from "./write.ts";
+import { origin } from "./write.ts";
 
 export type Requested<Path = unknown, Body = unknown, Query = unknown> = {
   env: Env;
@@ -40,8 +41,3 @@ export const requestOf = (c: AdminContext, path: unknown, body: unknown, query: 
   query,
   matches: (etag) => isMatch(c.req.header("if-match"), etag),
 });
-
-/** @throws ApiError 412 */
-export function requireIfMatch({ matches }: Pick<Requested, "matches">, etag: string): void {
-  if (!matches(etag)) throw etagMismatch(etag);
-}

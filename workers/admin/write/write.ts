@@ -183,18 +183,6 @@ export function requireFuture(time: number | null, now: number, pointer = "/expi
   ]);
 }
 
-export const etagOf = (version: number) => `"v${version}"`;
-
-/** RFC 9110, 13.1.1: strong comparison; without the header anything goes. */
-export function isMatch(ifMatch: string | undefined, etag: string): boolean {
-  if (ifMatch === undefined || ifMatch.trim() === "*") return true;
-  return ifMatch.split(",").some((one) => one.trim() === etag);
-}
-
-/** `both`: what is there now, and what it would have become. */
-export const etagMismatch = (etag: string, both: { current?: unknown; proposed?: unknown } = {}) =>
-  new ApiError(412, "etag-mismatch", `It has changed since: it is ${etag} now.`, { etag, headers: { etag }, ...both });
-
 /** Every client holds all of it. Names what weighs most, and in which environments. */
 export function rulesetTooLarge(environments: (Omit<TooLarge, "environmentId"> & { environment: string })[]): ApiError {
   const { environment, bytes, largest } = environments[0]!;

@@ -2,10 +2,11 @@
  * OFREP's event streams: they say that there is something new, and the client evaluates again. Their URL goes where it is
  * logged and stored, so it is signed in place of carrying the SDK key (docs/decisions/0005-signed-stream-urls.md).
  */
+
 import { VERSION } from "@bunting/core";
 import { addressOf } from "../../platform/address-limit.ts";
 import { unauthenticated } from "../../platform/problem.ts";
-import { sha256 } from "../../store/credentials.ts";
+import { sha256 } from "../../platform/sha256.ts";
 import { admit, type Caller } from "../authenticate.ts";
 import { etagOf } from "../etag.ts";
 import { noteUnauthenticated } from "../read-limit.ts";

@@ -1,26 +1,27 @@
 /** What people do with a change request: discuss it, approve of it, publish it. */
 
-import { conflict, forbidden, notFound } from "../../../platform/problem.ts";
+import { notFound } from "../../../platform/problem.ts";
 import { type ChangeRequestThere, findChangeRequest } from "../../../store/approvals/change-requests.ts";
 import { isInScope, requireScope } from "../../http/access.ts";
 import { waitQuery } from "../../http/contract.ts";
+import { etagOf, requireIfMatch } from "../../http/if-match.ts";
 import { z } from "../../http/zod.ts";
 import { operation } from "../../operation.ts";
 import { withReceipt } from "../../write/hub-client.ts";
 import { environmentOf } from "../../write/lookup.ts";
-import { type Requested, requireIfMatch } from "../../write/request.ts";
-import { etagOf, type Written } from "../../write/write.ts";
+import type { Requested } from "../../write/request.ts";
+import type { Written } from "../../write/write.ts";
 import { comment } from "../participants.ts";
 import { actorOf, planPublication, planRevision, planStep, type ShownChangeRequest, type Step } from "./plan.ts";
 import type { Place } from "./preview.ts";
 import { changeRequest, publishedChangeRequest } from "./representation.ts";
 import { REQUESTED, REQUESTED_SIZE } from "./requested-operation.ts";
+import { type Review, requireOwn, requireReviewer } from "./reviewers.ts";
 
 const PATH = "/projects/{project}/change-requests/{changeRequest}";
 type Path = { project: string; changeRequest: string };
 
 const maybeComment = z.strictObject({ comment: comment.optional() });
-type Review = { revision: number; comment?: string | undefined };
 const revision = z
   .number()
   .int()
@@ -184,17 +185,4 @@ export async function changeRequestOf(
   if (there?.project.key !== project || !isSeen) throw notFound(`The change request ${id}`);
   requireScope(scope, project, environment, reading);
   return there;
-}
-
-function requireOwn(requested: Pick<Requested, "by">, { row }: ChangeRequestThere): void {
-  if (row.authorId !== actorOf(requested).id) throw forbidden("Only its author does that with a change request.");
-}
-
-function requireReviewer(requested: Requested<unknown, Review>, { row }: ChangeRequestThere): void {
-  if (row.authorId === actorOf(requested).id) {
-    throw forbidden("Nobody judges their own change request: edit it, or comment.");
-  }
-  if (row.revision === requested.body.revision) return;
-  const detail = `It is at revision ${row.revision} now, and not what you looked at.`;
-  throw conflict("other-revision", detail, { revision: row.revision });
 }

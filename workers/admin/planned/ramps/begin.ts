@@ -1,4 +1,5 @@
 /** Beginning a ramp: its first step now, and the right to all of them. */
+
 import { type ApiError, badRequest, conflict, type ValidationError } from "../../../platform/problem.ts";
 import { newId } from "../../../platform/random-id.ts";
 import type { FlagThere } from "../../../store/flags/flags.ts";
@@ -6,10 +7,10 @@ import * as store from "../../../store/planned/ramps.ts";
 import { difference } from "../../documents/diff.ts";
 import { serveAt } from "../../documents/targeting.ts";
 import { asSeen, flagThere, planTargeting, ruleGone } from "../../flags/targeting-edit.ts";
+import { etagOf } from "../../http/if-match.ts";
 import { lastKillOf } from "../../write/hub-client.ts";
 import { NO_APPROVAL, previewOf } from "../../write/preview.ts";
 import type { Requested } from "../../write/request.ts";
-import { etagOf } from "../../write/write.ts";
 import { environmentInBody } from "../planned.ts";
 import { type NewRamp, shownRamp, stepsOf } from "./representation.ts";
 import { servesOf, weightsServed } from "./served-splits.ts";

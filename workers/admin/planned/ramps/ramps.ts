@@ -3,12 +3,13 @@
 import * as store from "../../../store/planned/ramps.ts";
 import { visibleEnvironments } from "../../http/access.ts";
 import { page } from "../../http/contract.ts";
+import { etagOf, requireIfMatch } from "../../http/if-match.ts";
 import { listing, rampedQuery } from "../../http/pagination.ts";
 import { z } from "../../http/zod.ts";
 import { operation } from "../../operation.ts";
 import { catchUp } from "../../write/hub-client.ts";
-import { type Requested, requireIfMatch } from "../../write/request.ts";
-import { etagOf, type Written } from "../../write/write.ts";
+import type { Requested } from "../../write/request.ts";
+import type { Written } from "../../write/write.ts";
 import { plannedThere, projectThere } from "../planned.ts";
 import { planStart } from "./begin.ts";
 import { begunRamp, newRamp, ramp, shownRamp, status, writtenRamp } from "./representation.ts";

@@ -1,4 +1,5 @@
 /** A ramp's step, and all else that becomes of it, as one write: the split and the ramp's row change together or not at all. */
+
 import type { Env } from "../../../env.ts";
 import { ApiError, conflict, unavailable } from "../../../platform/problem.ts";
 import type { EnvironmentName } from "../../../store/credentials.ts";
@@ -10,9 +11,9 @@ import { approversBy } from "../../approvals/approvers.ts";
 import { difference, same } from "../../documents/diff.ts";
 import { serveAt } from "../../documents/targeting.ts";
 import { asSeen, planTargeting } from "../../flags/targeting-edit.ts";
+import { etagOf } from "../../http/if-match.ts";
 import { lastKillOf } from "../../write/hub-client.ts";
 import type { Audited, Origin, Plan } from "../../write/plan.ts";
-import { etagOf } from "../../write/write.ts";
 import { shownRamp } from "./representation.ts";
 import { decide, isOver, type RampEvent, type RampState } from "./state.ts";
 
