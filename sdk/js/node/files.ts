@@ -18,7 +18,7 @@ export function readShared(path: string): Buffer {
   const bytes = readWhole(path);
   const content = bytes.subarray(0, -CHECKSUM_BYTES);
   if (bytes.subarray(-CHECKSUM_BYTES).toString("latin1") !== checksumOf(createHash("sha256").update(content)))
-    throw new Error("the file is truncated or was modified");
+    throw new Error("it is truncated or was modified");
   return content;
 }
 
@@ -28,7 +28,7 @@ function readWhole(path: string): Buffer {
   try {
     const about = fstatSync(file);
     const { size, uid } = about;
-    if (!about.isFile()) throw new Error("it is no file");
+    if (!about.isFile()) throw new Error("it is not a regular file");
     // In a directory that anybody may write to, anybody could decide what the flags say.
     if (uid !== 0 && process.getuid !== undefined && uid !== process.getuid())
       throw new Error("it belongs to another user");
