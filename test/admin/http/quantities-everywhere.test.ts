@@ -16,8 +16,8 @@ type Schema = {
   anyOf?: Schema[];
   oneOf?: Schema[];
 };
-/** Where a number may stand in a document; `holding`: the smallest document that has a value there. */
-type Place = { pointer: string; schema: Schema; holding: (value: unknown) => unknown };
+/** Where a number may stand in a document; `containing`: the smallest document that has a value there. */
+type Place = { pointer: string; schema: Schema; containing: (value: unknown) => unknown };
 
 const { schemas } = contract.document.components as { schemas: Record<string, Schema> };
 const typesOf = ({ type }: Schema) => [type ?? []].flat();
@@ -36,15 +36,15 @@ function placesIn(schema: Schema, within: string[] = []): Place[] {
   const name = schema.$ref?.split("/").at(-1);
   if (name !== undefined) return within.includes(name) ? [] : placesIn(schemas[name]!, [...within, name]);
   const below = (step: string, part: Schema, wrap: (value: unknown) => unknown) =>
-    placesIn(part, within).map(({ pointer, schema, holding }) => ({
+    placesIn(part, within).map(({ pointer, schema, containing }) => ({
       pointer: `/${step}${pointer}`,
       schema,
-      holding: (value: unknown) => wrap(holding(value)),
+      containing: (value: unknown) => wrap(containing(value)),
     }));
   const { properties = {}, items, additionalProperties: values, allOf = [], anyOf = [], oneOf = [] } = schema;
   return [
     ...(typesOf(schema).some((type) => type === "integer" || type === "number")
-      ? [{ pointer: "", schema, holding: (value: unknown) => value }]
+      ? [{ pointer: "", schema, containing: (value: unknown) => value }]
       : []),
     ...[...allOf, ...anyOf, ...oneOf].flatMap((part) => placesIn(part, within)),
     ...Object.entries(properties).flatMap(([field, part]) =>
@@ -125,7 +125,7 @@ describe("text for a number", async () => {
   const there: Record<string, string> = { project, environment: "production", flag: "solid" };
 
   /** Errors at that place. Nothing is written: what is missing in the smallest document is an error elsewhere. */
-  async function errorsAt({ operation, pointer, holding }: (typeof found)[number], value: unknown) {
+  async function errorsAt({ operation, pointer, containing }: (typeof found)[number], value: unknown) {
     const { path, method } = operation;
     const place = path.replace(/\{(\w+)\}/g, (_, name: string) => there[name] ?? "x");
     const isBody = pointer.startsWith("/");
@@ -133,7 +133,7 @@ describe("text for a number", async () => {
       ...(!isBody && { [pointer.split("/").at(-1)!]: String(value) }),
       ...(method !== "get" && { dryRun: "true" }),
     });
-    const body = method === "get" ? undefined : isBody ? holding(value) : {};
+    const body = method === "get" ? undefined : isBody ? containing(value) : {};
     const answer = await api(method.toUpperCase(), `${place}?${query}`, body);
     expect(answer.status).toBeLessThan(500);
     const errors = (answer.body?.errors ?? []) as { pointer: string; message: string }[];
