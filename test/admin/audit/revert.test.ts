@@ -224,7 +224,7 @@ describe("of what belongs to the project", () => {
 });
 
 describe("what cannot be reverted says what to do", () => {
-  test("kills, credentials and beginnings", async () => {
+  test("kills, credentials and creations", async () => {
     const { there, key } = await flag();
     const created = await latest(`key=${key}`);
     await api("POST", `${there}/kill`, { reason: "fire" });
@@ -232,7 +232,7 @@ describe("what cannot be reverted says what to do", () => {
     await api("POST", `/projects/${project}/environments/production/keys`, { kind: "server" });
     const key1 = await latest("type=key");
     for (const [entry, words] of [
-      [created, /Archive/],
+      [created, /archive the flag/],
       [killed, /restore/],
       [key1, /make another/],
     ] as const) {
