@@ -13,7 +13,7 @@ export async function answerLines(
   headers: Record<string, string> = {},
 ): Promise<Response> {
   const body = streamOf(await pages.next(), pages);
-  const isGzip = /\bgzip\b(?!\s*;\s*q=0(\.0*)?(?![.\d]))/.test(c.req.header("accept-encoding") ?? "");
+  const isGzip = /\bgzip\b(?!\s*;\s*q=0(\.0*)?(?![.\d]))/.test(acceptedEncodings(c));
   return c.body(body, 200, {
     "content-type": TYPE,
     vary: "accept-encoding",
@@ -38,4 +38,11 @@ function streamOf(
     },
     cancel: () => void pages.return(undefined),
   });
+}
+
+/** The platform sends a Worker an Accept-Encoding of its own; the client's is in `cf`, where there is one. */
+function acceptedEncodings(c: AdminContext): string {
+  const { cf } = c.req.raw;
+  if (cf !== undefined) return typeof cf.clientAcceptEncoding === "string" ? cf.clientAcceptEncoding : "";
+  return c.req.header("accept-encoding") ?? "";
 }
