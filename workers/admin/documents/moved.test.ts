@@ -118,11 +118,28 @@ describe("who moves (R10)", () => {
     ]);
     expect(movedIn([touched(segment, { ...segment, included: ["u"] }), touched(null, segment)])).toEqual([]);
   });
+
+  test("whoever is in no range is served the off variation, which is no move from it", () => {
+    const half: Serve = {
+      split: { by: "key", seed: "s", hash: "xxh32", ranges: [{ variation: "on", from: 0, to: 50_000 }] },
+    };
+    expect(movedBetween(flag({ fallthrough: ON }), flag({ fallthrough: half }))).toEqual([
+      { rule: null, movements: [moves("on", "off", 50_000)] },
+    ]);
+    expect(movedBetween(flag({ fallthrough: split(50_000) }), flag({ fallthrough: half }))).toEqual([]);
+    expect(movedBetween(flag({ fallthrough: half }), flag({ fallthrough: half, offVariation: null }))).toEqual([
+      { rule: null, movements: [moves("off", null, 50_000)] },
+    ]);
+  });
 });
 
 describe("against the engine", () => {
+  const part = (on: number): Serve => ({
+    split: { by: "key", seed: "s", hash: "xxh32", ranges: [{ variation: "on", from: 0, to: on }] },
+  });
   const serves = fc.oneof(
     fc.constantFrom(ON, OFF),
+    fc.integer({ min: 0, max: 100_000 }).map(part),
     fc.tuple(fc.integer({ min: 0, max: 100_000 }), fc.constantFrom("s", "t")).map(([on, seed]) => split(on, seed)),
   );
   const conditions = fc.subarray(["free", "pro"], { maxLength: 2 }).map((plans) => (plans[0] ? [plan(...plans)] : []));

@@ -90,8 +90,8 @@ function placesOf(flag: Flag | null): Place[] {
     return [{ ...everybody, ranges, bucketing: null }];
   }
   const places = [
-    ...rules.map(({ id, conditions, serve }) => ({ id, asks: conditions, ...rangesOf(serve) })),
-    { ...everybody, ...rangesOf(fallthrough) },
+    ...rules.map(({ id, conditions, serve }) => ({ id, asks: conditions, ...rangesOf(serve, offVariation) })),
+    { ...everybody, ...rangesOf(fallthrough, offVariation) },
   ];
   // Nobody gets past a rule without conditions.
   return places.slice(0, places.findIndex(({ asks }) => asks.length === 0) + 1);
@@ -99,16 +99,18 @@ function placesOf(flag: Flag | null): Place[] {
 
 const EVERYBODY = 100_000;
 
-/** `bucketing` is null where every bucket is served the same. */
-function rangesOf(serve: Serve): Pick<Place, "ranges" | "bucketing"> {
+/** `bucketing` is null where every bucket is served the same. Whoever is in no range is served the off variation (EV-31). */
+function rangesOf(serve: Serve, offVariation: string | null): Pick<Place, "ranges" | "bucketing"> {
   if (!("split" in serve)) {
     return { ranges: [{ variation: serve.variation, from: 0, to: EVERYBODY }], bucketing: null };
   }
-  const { by, seed, hash, ranges } = serve.split;
-  const served = ranges.filter(({ from, to }) => from < to);
-  const all = served.reduce((sum, { from, to }) => sum + to - from, 0);
-  const servesOne = new Set(served.map(({ variation }) => variation)).size === 1 && all === EVERYBODY;
-  return { ranges, bucketing: servesOne || served.length === 0 ? null : { by, seed, hash } };
+  const { by, seed, hash, ranges: split } = serve.split;
+  // The first range that holds a bucket counts, so the last one is for those in none.
+  const ranges = offVariation === null ? split : [...split, { variation: offVariation, from: 0, to: EVERYBODY }];
+  const isSame = (variation: string | null) =>
+    movements(ranges, variation === null ? [] : [{ variation, from: 0, to: EVERYBODY }]).length === 0;
+  const servesOne = [null, ...ranges.map(({ variation }) => variation)].some(isSame);
+  return { ranges, bucketing: servesOne ? null : { by, seed, hash } };
 }
 
 const isUniform = ([first, ...others]: Place[]) =>
