@@ -11,7 +11,7 @@ import { commitAudit, commitFilter, commitMembers, filterName } from "../../work
 import { type Database, openDatabase } from "../../workers/store/database.ts";
 import type { Change } from "../../workers/store/outbox/change.ts";
 import { FilterBuild } from "./filter-build.ts";
-import { type Requester, SegmentRecord } from "./record.ts";
+import { type OriginAndReason, SegmentRecord } from "./record.ts";
 import {
   FILTER_KEPT_MS,
   isReceiving,
@@ -24,7 +24,7 @@ import {
 } from "./state.ts";
 import { SegmentUpload, type UploadBegun, type UploadReceived } from "./upload.ts";
 
-export type { Requester } from "./record.ts";
+export type { OriginAndReason } from "./record.ts";
 export type { UploadMode } from "./state.ts";
 
 /** `revision` is null where the alarm has to commit or publish the change later. */
@@ -66,7 +66,7 @@ export class BigSegment extends DurableObject<Env> {
 
   // Small changes. The caller guarantees that no member is in both lists, or twice in one.
 
-  async change(createdAt: number, add: string[], remove: string[], origin: Requester): Promise<MemberChanges> {
+  async change(createdAt: number, add: string[], remove: string[], origin: OriginAndReason): Promise<MemberChanges> {
     this.#ensureSegment(createdAt);
     // Members that an upload has received before this change are stored before it.
     this.#uploads.store();
@@ -115,7 +115,7 @@ export class BigSegment extends DurableObject<Env> {
     return isReceiving(upload, Date.now()) ? upload : null;
   }
 
-  async beginUpload(createdAt: number, mode: UploadMode, origin: Requester): Promise<UploadBegun> {
+  async beginUpload(createdAt: number, mode: UploadMode, origin: OriginAndReason): Promise<UploadBegun> {
     this.#ensureSegment(createdAt);
     const begun = this.#uploads.begin(mode, origin, Date.now());
     await this.#scheduleAlarm();

@@ -8,7 +8,7 @@ import { SegmentMembers } from "./members.ts";
 import { newState, type SegmentState } from "./state.ts";
 
 /** The caller and the reason, for the audit entry. */
-export type Requester = RequestOrigin & { reason: string | null };
+export type OriginAndReason = RequestOrigin & { reason: string | null };
 
 export class SegmentRecord {
   readonly place: SegmentPlace;
@@ -60,7 +60,7 @@ export class SegmentRecord {
     return this.#storage.transactionSync(step);
   }
 
-  addAudit(action: string, origin: Requester, changes: AuditEntry["changes"]): void {
+  addAudit(action: string, origin: OriginAndReason, changes: AuditEntry["changes"]): void {
     const { key } = this.place;
     const what = { action, resourceType: "segment", key, changes };
     this.members.addAudit({ mirrorId: newId("seg"), timestamp: Date.now(), ...origin, ...what } satisfies AuditEntry);

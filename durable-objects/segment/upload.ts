@@ -1,7 +1,7 @@
 /** A big segment's upload, one at a time: buffered in memory, stored in large batches, counted at its end. */
 
 import { newId } from "../../workers/platform/random-id.ts";
-import type { Requester, SegmentRecord } from "./record.ts";
+import type { OriginAndReason, SegmentRecord } from "./record.ts";
 import { isReceiving, isTooMany, UPLOAD_TIMEOUT_MS, type Upload, type UploadMode } from "./state.ts";
 
 export type UploadBegun = { outcome: "begun" | "busy"; upload: Upload };
@@ -24,7 +24,7 @@ export class SegmentUpload {
     this.#record = record;
   }
 
-  begin(mode: UploadMode, origin: Requester, now: number): UploadBegun {
+  begin(mode: UploadMode, origin: OriginAndReason, now: number): UploadBegun {
     const before = this.#record.state;
     if (isReceiving(before.upload, now)) return { outcome: "busy", upload: before.upload };
     const upload: Upload = { id: newId("upl"), mode, state: "receiving", received: 0, startedAt: now, at: now };

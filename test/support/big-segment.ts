@@ -2,13 +2,13 @@
 import { env } from "cloudflare:workers";
 import { compile, type Evaluator, type Ruleset } from "@bunting/core";
 import { expect, vi } from "vitest";
-import type { Requester } from "../../durable-objects/segment/big-segment.ts";
+import type { OriginAndReason } from "../../durable-objects/segment/big-segment.ts";
 import type { Head } from "../../workers/store/outbox/change.ts";
 import { commit } from "../../workers/store/outbox/commit.ts";
 import { insertSegment } from "../../workers/store/segments.ts";
 import { commitDocuments, db, flag, newEnvironment } from "./environment.ts";
 
-export const ORIGIN: Requester = {
+export const ORIGIN: OriginAndReason = {
   reason: null,
   actor: "tester",
   tokenId: "tok_1",

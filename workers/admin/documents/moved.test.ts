@@ -1,6 +1,7 @@
 import { type Condition, compile, type Flag, type Serve } from "@bunting/core";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { flag as environmentFlag } from "../../../test/support/environment.ts";
 import { movedBetween, movedIn, shareMoved } from "./moved.ts";
 
 const ON: Serve = { variation: "on" };
@@ -19,25 +20,7 @@ const split = (on: number, seed = "s"): Serve => ({
 const plan = (...values: string[]): Condition => ({ attribute: "plan", op: "in", values });
 const rule = (id: string, conditions: Condition[], serve: Serve = ON) => ({ id, conditions, serve });
 
-const FLAG: Flag = {
-  key: "checkout",
-  version: 1,
-  type: "boolean",
-  on: true,
-  variations: [
-    { key: "on", value: true },
-    { key: "off", value: false },
-  ],
-  offVariation: "off",
-  prerequisites: [],
-  targets: [],
-  rules: [],
-  fallthrough: split(25_000),
-  clientSide: false,
-  trackExposures: false,
-  experiment: null,
-  killed: false,
-};
+const FLAG = environmentFlag("checkout", { fallthrough: split(25_000) });
 const flag = (fields: Partial<Flag>): Flag => ({ ...FLAG, ...fields });
 const moves = (from: string | null, to: string | null, weight: number) => ({ from, to, weight });
 

@@ -7,7 +7,7 @@ import type { Role, Scope } from "../../store/schema/index.ts";
 
 export type Caller = { id: string; name: string; role: Role; scope: Scope; groups: string[]; bootstrap: boolean };
 
-export type OnceOnly = {
+export type Idempotency = {
   tokenId: string;
   key: string;
   requestHash: string;
@@ -25,7 +25,7 @@ export type AdminEnv = {
     dryRun: boolean;
     /** Why, for the audit log: of the body or of the header `X-Bunting-Reason`. */
     reason?: string | undefined;
-    once?: OnceOnly;
+    idempotency?: Idempotency;
   };
 };
 

@@ -5,7 +5,7 @@ import { ApiError, badRequest } from "../../platform/problem.ts";
 import { sha256 } from "../../platform/sha256.ts";
 import { completeAnswer, findAnswer } from "../../store/idempotency.ts";
 import type { IdempotencyRecord } from "../../store/outbox/change.ts";
-import type { AdminContext, OnceOnly } from "./context.ts";
+import type { AdminContext, Idempotency } from "./context.ts";
 
 export const REPLAYED = "idempotency-replayed";
 
@@ -22,12 +22,13 @@ export async function answerOnce(
   if (key === null || !isWrite || c.var.dryRun || withoutDatabase === true || upload !== undefined) return answer();
   const tokenId = c.var.caller.id;
   const requestHash = await sha256(`${c.req.method} ${c.req.path} ${queryOf(c)}\n${text}`);
-  const once: OnceOnly = { tokenId, key, requestHash, incomplete: false };
-  c.set("once", once);
+  const idempotency: Idempotency = { tokenId, key, requestHash, incomplete: false };
+  c.set("idempotency", idempotency);
   const earlier = await within(findAnswer(c.var.db, tokenId, key), D1_MS, "reading");
-  if (earlier !== undefined) return replay(earlier, once);
+  if (earlier !== undefined) return replay(earlier, idempotency);
   const answered = await answer();
-  if (once.incomplete) await completeAnswer(c.var.db, tokenId, key, await answered.clone().text()).catch(() => {});
+  if (idempotency.incomplete)
+    await completeAnswer(c.var.db, tokenId, key, await answered.clone().text()).catch(() => {});
   return answered;
 }
 
@@ -52,13 +53,13 @@ export const keyReused = () =>
 
 /** Two requests with one key at once: this one was second, and nothing of it was written. */
 export async function answeredMeanwhile(c: AdminContext): Promise<Response> {
-  const { once } = c.var;
-  const earlier = once && (await findAnswer(c.var.db, once.tokenId, once.key));
-  if (once === undefined || earlier === undefined) throw new Error("AlreadyAnswered, and no answer is there");
-  return replay(earlier, once);
+  const { idempotency } = c.var;
+  const earlier = idempotency && (await findAnswer(c.var.db, idempotency.tokenId, idempotency.key));
+  if (idempotency === undefined || earlier === undefined) throw new Error("AlreadyAnswered, and no answer is there");
+  return replay(earlier, idempotency);
 }
 
-function replay(earlier: IdempotencyRecord, { requestHash }: OnceOnly): Response {
+function replay(earlier: IdempotencyRecord, { requestHash }: Idempotency): Response {
   if (earlier.requestHash !== requestHash) {
     throw keyReused();
   }

@@ -51,7 +51,7 @@ export const truth = z
   .transform((text) => text === "true")
   .optional();
 
-type Requested<By extends string> = { limit: number; sort: By | `-${By}`; cursor?: string | undefined };
+type PageRequest<By extends string> = { limit: number; sort: By | `-${By}`; cursor?: string | undefined };
 
 /**
  * The page to read, one row longer than requested, and how rows become an answer. `tie` is what the rows are told apart by.
@@ -59,7 +59,7 @@ type Requested<By extends string> = { limit: number; sort: By | `-${By}`; cursor
  */
 export async function listing<By extends string, Tie extends string>(
   c: AdminContext,
-  { limit, sort, cursor = "" }: Requested<By>,
+  { limit, sort, cursor = "" }: PageRequest<By>,
   tie: Tie,
 ) {
   const descending = sort.startsWith("-");

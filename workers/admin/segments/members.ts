@@ -1,6 +1,6 @@
 /** The members of big segments: one by one, and by the million. They are exact here; who evaluates has a filter (EV-20). */
 
-import type { Requester, SegmentStatus, UploadMode } from "../../../durable-objects/segment/big-segment.ts";
+import type { OriginAndReason, SegmentStatus, UploadMode } from "../../../durable-objects/segment/big-segment.ts";
 import type { Upload } from "../../../durable-objects/segment/state.ts";
 import { SEGMENT_MS, within } from "../../platform/deadline.ts";
 import { errorText } from "../../platform/error-text.ts";
@@ -110,7 +110,7 @@ const patch = operation({
     const lists: [string[], string[]] = [[...comes], [...goes]];
     const changing = c.var.dryRun
       ? object.previewChange(createdAt, ...lists)
-      : object.change(createdAt, ...lists, requesterOf(c, environment));
+      : object.change(createdAt, ...lists, originAndReason(c, environment));
     const { outcome, added, removed, revision } = await answered(changing);
     if (outcome === "too-many") throw refused(outcome);
     if (c.var.dryRun) {
@@ -126,9 +126,9 @@ const patch = operation({
     const way = revision === null ? { pending: true as const } : delivered(environment, revision);
     const nothing = added.length + removed.length === 0;
     const answer = { added: added.length, removed: removed.length, ...(nothing ? {} : way) };
-    const { once } = c.var;
-    if (once !== undefined) {
-      const { tokenId, key, requestHash } = once;
+    const { idempotency } = c.var;
+    if (idempotency !== undefined) {
+      const { tokenId, key, requestHash } = idempotency;
       const kept = { status: 200, headers: {}, body: JSON.stringify(answer), createdAt: c.var.now() };
       await keepAnswer(requested.db, { tokenId, key, requestHash, ...kept });
     }
@@ -162,7 +162,7 @@ const send = operation({
     const batches = memberBatches(uploadBody(c.req.raw), format);
     const segment = await segmentOf(requested);
     if (c.var.dryRun) throw await dryUpload(segment, mode, batches);
-    return receive(segment, mode, requesterOf(c, segment.environment), batches);
+    return receive(segment, mode, originAndReason(c, segment.environment), batches);
   },
 });
 
@@ -174,7 +174,7 @@ type BigSegment = Awaited<ReturnType<typeof segmentOf>>;
 async function receive(
   { object, createdAt }: BigSegment,
   mode: UploadMode,
-  by: Requester,
+  by: OriginAndReason,
   batches: AsyncIterable<string[]>,
 ): Promise<SegmentStatus> {
   const { outcome, upload } = await answered(object.beginUpload(createdAt, mode, by));
@@ -225,7 +225,7 @@ async function segmentOf(requested: Requested<{ project: string; environment: st
   return { object: bigSegmentOf(requested.env, environment, key), createdAt: row.createdAt, environment, key };
 }
 
-function requesterOf(c: AdminContext, { project, environment }: EnvironmentName): Requester {
+function originAndReason(c: AdminContext, { project, environment }: EnvironmentName): OriginAndReason {
   return { ...origin(c), project, environment, reason: c.var.reason ?? null };
 }
 

@@ -34,7 +34,7 @@ export type Proposed = {
 
 /** `write` of a plan; nothing where it changes nothing. */
 export const proposedBy = (write: Plan<unknown>["write"]): Proposed => ({
-  edits: write?.comesTo ?? write?.edits ?? [],
+  edits: write?.finalEdits ?? write?.edits ?? [],
   audits: write === undefined ? [] : [write.audit, ...(write.alsoAudited ?? [])],
   projectId: write?.project?.id,
 });

@@ -10,7 +10,7 @@ import type { Audited, Plan } from "./plan.ts";
 /** @throws LostRace where they are no longer what the plan was made on. */
 export async function touchedBy(db: Database, { write }: Pick<Plan<unknown>, "write">): Promise<Touched[]> {
   if (write === undefined) return [];
-  const edits = write.comesTo ?? write.edits ?? [];
+  const edits = write.finalEdits ?? write.edits ?? [];
   const environments = await Promise.all(
     edits.map(async ({ name, documents: { flags = {}, segments = {} } }) => {
       const keys = { flags: Object.keys(flags), segments: Object.keys(segments) };

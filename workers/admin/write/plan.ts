@@ -56,9 +56,9 @@ export type Plan<Body> = {
     /** Who has approved of it, where a change request is what is written. */
     approvedBy?: Approver[];
     /** What it will come to by itself: approval is asked for that, as nobody in particular. */
-    comesTo?: Edit[];
+    finalEdits?: Edit[];
     /** A way back to what was there before: no policy holds it up. */
-    goesBack?: boolean;
+    isRollback?: boolean;
   };
   /** What is answered once only cannot be kept for a repetition. */
   secret?: boolean;

@@ -8,7 +8,7 @@ import { findAnswer } from "../../store/idempotency.ts";
 import { AlreadyAnswered, commit, retryingLostRaces } from "../../store/outbox/commit.ts";
 import { documentSizes, RulesetTooLarge, type TooLarge, wouldBe } from "../../store/outbox/ruleset-size.ts";
 import type { Role } from "../../store/schema/index.ts";
-import type { AdminContext, OnceOnly } from "../http/context.ts";
+import type { AdminContext, Idempotency } from "../http/context.ts";
 import { MAX_RULESET_BYTES } from "../limits.ts";
 import { approvalOf, proposedBy, requireApproval } from "./approval.ts";
 import { type Delivery, publish } from "./hub-client.ts";
@@ -26,9 +26,9 @@ export type Author = {
   db: Database;
   now: () => number;
   origin: Origin;
-  /** Left out where nobody asks any more: what a policy lets a role do without approvals, it does not let a plan. */
+  /** Left out where nobody sends it any more: a policy's exemption of a role does not hold for what was planned. */
   role?: Role;
-  once?: OnceOnly | undefined;
+  idempotency?: Idempotency | undefined;
   /** What it writes to, in whose lines it stands. Null: nothing that other writes wait for. */
   place: WritePlace | null;
   /** All but the commit, and what follows it. */
@@ -41,7 +41,7 @@ const authorOf = (c: AdminContext, place: WritePlace | null): Author => ({
   now: c.var.now,
   origin: origin(c),
   role: c.var.caller.role,
-  once: c.var.once,
+  idempotency: c.var.idempotency,
   place,
   dryRun: c.var.dryRun,
 });
@@ -62,34 +62,34 @@ export async function write<Body>(
   return written;
 }
 
-/** @throws DryRun in place of the commit, where the author only asks what would be. */
+/** @throws DryRun in place of the commit, where the author only wants a preview. */
 export async function writeAs<Body>(
   author: Author,
   plan: (now: number) => Promise<Plan<Body>>,
   reason?: string,
 ): Promise<Written<Body>> {
-  const { db, once } = author;
+  const { db, idempotency } = author;
   const attempt = async () => {
     const now = author.now();
     const made = await within(plan(now), D1_MS, "reading").catch(async (error: unknown) => {
       // What is in the way may be what an earlier request with the same key has made.
-      if (once !== undefined && (await findAnswer(db, once.tokenId, once.key)) !== undefined)
+      if (idempotency !== undefined && (await findAnswer(db, idempotency.tokenId, idempotency.key)) !== undefined)
         throw new AlreadyAnswered();
       throw error;
     });
     const { edits = [], statements = [], project, approvedBy } = made.write ?? {};
-    if (made.write === undefined && once === undefined && !author.dryRun) return { made, changes: [] };
+    if (made.write === undefined && idempotency === undefined && !author.dryRun) return { made, changes: [] };
     const proposed = proposedBy(made.write);
-    // Nobody asks any more by then.
-    const role = made.write?.comesTo === undefined ? (author.role ?? null) : null;
+    // By then nobody sends it any more.
+    const role = made.write?.finalEdits === undefined ? (author.role ?? null) : null;
     if (author.dryRun) {
-      const judged = approvalOf(db, made.write?.goesBack ? NOTHING : proposed, role, approvedBy);
+      const judged = approvalOf(db, made.write?.isRollback ? NOTHING : proposed, role, approvedBy);
       const dryRun = await dryRunOf(db, made, await within(judged, D1_MS, "reading"));
       await requireRoom(db, edits);
       throw dryRun;
     }
     const approving = () => requireApproval(db, proposed, role, approvedBy);
-    const { guard, bypassed } = made.write?.goesBack ? NO_GUARD : await within(approving(), D1_MS, "reading");
+    const { guard, bypassed } = made.write?.isRollback ? NO_GUARD : await within(approving(), D1_MS, "reading");
     await made.prepare?.();
     const pending = edits.length === 1 ? { pending: true } : {};
     const committed = commit(db, {
@@ -98,11 +98,11 @@ export async function writeAs<Body>(
       maxRulesetBytes: MAX_RULESET_BYTES,
       ...(project && { project }),
       audit: proposed.audits.map((entry) => auditEntry(author.origin, entry, bypassed, reason, now)),
-      ...(once && {
+      ...(idempotency && {
         idempotency: {
-          tokenId: once.tokenId,
-          key: once.key,
-          requestHash: once.requestHash,
+          tokenId: idempotency.tokenId,
+          key: idempotency.key,
+          requestHash: idempotency.requestHash,
           status: made.status,
           headers: made.etag === undefined ? {} : { etag: made.etag },
           body: JSON.stringify({ ...made.body, ...pending }),
@@ -124,7 +124,7 @@ export async function writeAs<Body>(
     retryingLostRaces(attempt, author.now),
   );
   await wakeAt(author.env, made.wakeAt ?? null);
-  if (once !== undefined) once.incomplete = made.secret !== true && made.status !== 204;
+  if (idempotency !== undefined) idempotency.incomplete = made.secret !== true && made.status !== 204;
   const edits = made.write?.edits ?? [];
   const published = changes.map(async (change, index) => {
     const { name } = edits[index]!;
@@ -133,7 +133,7 @@ export async function writeAs<Body>(
   return { body: made.body, etag: made.etag, deliveries: Object.fromEntries(await Promise.all(published)) };
 }
 
-/** For who only asks what a write would do. @throws ApiError 413 as the write itself would */
+/** For a write that is only previewed. @throws ApiError 413 as the write itself would */
 export async function requireRoom(db: Database, edits: Edit[] = []): Promise<void> {
   const each = edits.map(async ({ name, documents: { flags = {}, segments = {} } }) => {
     const found = await wouldBe(db, name.id, documentSizes({ flags, segments }), MAX_RULESET_BYTES);
@@ -191,7 +191,7 @@ export function rulesetTooLarge(environments: (Omit<TooLarge, "environmentId"> &
     413,
     "ruleset-too-large",
     `${environment} would hold ${inKilobytes(bytes)} of flags and segments, and at most ${inKilobytes(MAX_RULESET_BYTES)} fit. ` +
-      `The largest are ${named.join(", ")}: archive flags that nobody asks for, give the address of a large value instead of ` +
+      `The largest are ${named.join(", ")}: archive flags that no code uses, give the address of a large value instead of ` +
       "it, and move long lists to the members of big segments.",
     { environments: environments.map(({ environment, bytes, largest }) => ({ environment, bytes, largest })) },
   );

@@ -74,7 +74,7 @@ export async function planStart(requested: Requested<{ project: string }, NewRam
     wakeAt: row.nextAt,
     write: {
       edits: first.write?.edits ?? [],
-      comesTo: whole.write?.edits ?? [],
+      finalEdits: whole.write?.edits ?? [],
       statements: [...(first.write?.statements ?? []), store.insertRamp(db, row)],
       audit: auditedRamp("ramp.create", environment, row, difference({}, planned)),
       alsoAudited: first.write === undefined ? [] : [{ ...first.write.audit, ramp: row.id }],

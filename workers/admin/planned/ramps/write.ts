@@ -66,7 +66,7 @@ export async function planRamp(
     wakeAt: next.nextAt,
     write: {
       edits: split?.write?.edits ?? [],
-      goesBack: event.kind === "abort",
+      isRollback: event.kind === "abort",
       approvedBy: split === undefined ? [] : await approversBy(db, row.changeRequestId),
       statements: [...(split?.write?.statements ?? []), updateRamp(db, row, next)],
       audit: auditedRamp(actionOf(event, next), environment, row, difference(auditable(row), auditable(next))),
