@@ -1,10 +1,10 @@
 /** One list for all flags of a project (R1): what it says, and when it says that nothing has changed. */
-import { env } from "cloudflare:workers";
+import { env, exports } from "cloudflare:workers";
 import { sql } from "drizzle-orm";
 import { describe, expect, test } from "vitest";
 import { flagLine, listHead } from "../../../workers/admin/flags/summary.ts";
 import * as table from "../../../workers/store/schema/index.ts";
-import { type Api, BOOLEAN, newFlag, newProject, newToken, openContract } from "../../support/admin.ts";
+import { type Api, BOOLEAN, bootstrap, newFlag, newProject, newToken, openContract } from "../../support/admin.ts";
 import { db } from "../../support/environment.ts";
 import { setFaults, withFaults } from "../../support/faults.ts";
 import worker from "../../support/worker.ts";
@@ -217,6 +217,23 @@ describe("who asks for the list", () => {
     ]);
     const refused = await api("GET", path, undefined, { "accept-encoding": "gzip;q=0" });
     expect(refused.headers.get("content-encoding")).toBeNull();
+  });
+
+  test("and takes no gzip is sent it plain, whatever the platform in between sends the Worker", async () => {
+    const { project } = await newPlace();
+    const { token } = (await bootstrap("POST", "/tokens", { name: "curl", role: "viewer" })).body;
+    const url = `https://bunting.test/api/v1/projects/${project}/flags/summary?environments=production`;
+    const headers = { authorization: `Bearer ${token}`, "accept-encoding": "br, gzip" };
+    const answerFor = (cf: object) => exports.default.fetch(new Request(url, { headers, cf } as RequestInit));
+    for (const [cf, encoding] of [
+      [{ country: "CH" }, null],
+      [{ clientAcceptEncoding: "identity" }, null],
+      [{ clientAcceptEncoding: "gzip, deflate" }, "gzip"],
+    ] as const) {
+      const answer = await answerFor(cf);
+      expect([cf, answer.status, answer.headers.get("content-encoding")]).toEqual([cf, 200, encoding]);
+      await answer.body?.cancel();
+    }
   });
 });
 
