@@ -7,18 +7,13 @@ import { Filters } from "./client/segment-filters.ts";
 import { type EventOptions, Events } from "./events/events.ts";
 import { FilterFiles, RulesetFile } from "./node/cache.ts";
 import { outlivedBy } from "./node/process.ts";
+import { openSocket } from "./node/socket.ts";
 import { sseTransport } from "./sse.ts";
 import { systemClock } from "./sync/clock.ts";
 import { liveFeed, type Transports } from "./sync/driver.ts";
 import { pollingTransport } from "./transports/polling.ts";
 import type { Endpoint, Fetch } from "./transports/protocol.ts";
-import {
-  acknowledgement,
-  postEvents,
-  type RulesetMessage,
-  rulesetProtocol,
-  type SocketConstructor,
-} from "./transports/ruleset-protocol.ts";
+import { acknowledgement, postEvents, type RulesetMessage, rulesetProtocol } from "./transports/ruleset-protocol.ts";
 import { webSocketTransport } from "./transports/websocket.ts";
 
 export type { Context, Decision, Json, Ruleset } from "@bunting/core";
@@ -48,7 +43,7 @@ export type NodeOptions = {
 };
 
 /**
- * A client for Node 22 and later, Bun and Deno, which starts at once and without blocking: `await client.ready()` waits
+ * A client for Node 20 and later, Bun and Deno, which starts at once and without blocking: `await client.ready()` waits
  * for flags. It holds no process: one that has nothing else to do closes it and ends. Behind a proxy, Node wants
  * `NODE_USE_ENV_PROXY=1`.
  * @throws TypeError that says what is wrong and what to do, for options that can never work.
@@ -112,12 +107,11 @@ function cacheFor({ cache, serverKey }: NodeOptions, logger: Logger): Kept | nul
 }
 
 function transportsFor(endpoint: Endpoint, streams: readonly string[]): Transports<RulesetMessage, PatchMessage> {
-  const Socket = globalThis.WebSocket as unknown as SocketConstructor | undefined;
-  const protocol = rulesetProtocol(endpoint, Socket);
+  const protocol = rulesetProtocol(endpoint, openSocket);
   return {
     polling: pollingTransport(protocol, systemClock),
     streams: {
-      ...(streams.includes("websocket") && Socket !== undefined && { websocket: webSocketTransport(protocol) }),
+      ...(streams.includes("websocket") && { websocket: webSocketTransport(protocol) }),
       ...(streams.includes("sse") && { sse: sseTransport(protocol) }),
     },
     acknowledgement,

@@ -50,6 +50,16 @@ describe("a process", () => {
     },
   );
 
+  test("is not held by the WebSocket of a package either, where the platform has none (Node 20)", async () => {
+    const hold = "const held = setTimeout(() => {}, 20_000);";
+    const code = `${hold} ${connected} clearTimeout(held); ${look} console.log(client.status().transport);`;
+    expect(await run({ streams: ["websocket"] }, `delete globalThis.WebSocket; ${code}`)).toBe(
+      "true false\nwebsocket\n",
+    );
+    expect(peer.batches.flatMap(({ events }) => events)).toMatchObject([{ kind: "summary", counts: [{ count: 1 }] }]);
+    await vi.waitFor(() => expect(peer.sockets.size).toBe(0));
+  });
+
   test("is not held by an answer that never comes, whichever it waits for", async () => {
     peer.silent = true;
     expect(

@@ -83,10 +83,10 @@ export class TestFlags<Flags extends FlagTypes> {
   reset(): void {
     this.evaluations.length = 0;
     this.tracked.length = 0;
-    const keys = new Set(this.#flags.keys());
+    const before = this.#flags.keys();
     this.revision += 1;
     this.#flags = this.#start();
-    this.changed([...keys.union(new Set(this.#flags.keys()))]);
+    this.changed([...new Set([...before, ...this.#flags.keys()])]);
   }
 
   /** The controls of whoever has these flags. */

@@ -29,8 +29,8 @@ export type Protocol<P extends Put = Put, D extends Patch = Patch> = {
   poll(atLeast: number | null): Request;
   /** For what changes from this revision on. */
   stream(since: number | null): Request;
-  /** The same; throws where the platform refuses. */
-  socket(since: number | null): Socket;
+  /** The same; throws where the platform refuses. A promise where the WebSocket has to be loaded first. */
+  socket(since: number | null): Socket | Promise<Socket>;
   /** The first message of a socket. */
   greeting?(): string;
   /** Everything, or why it is not that. */

@@ -8,10 +8,9 @@ import type { Endpoint, Post, Protocol, Socket } from "./protocol.ts";
 export type RulesetMessage = { type: "put"; revision: number; ruleset: Ruleset };
 export type RulesetProtocol = Protocol<RulesetMessage, PatchMessage>;
 
-/** The second argument is undici's, Bun's and Deno's way to send headers. */
-export type SocketConstructor = new (url: string, init: { headers: Record<string, string> }) => Socket;
+export type OpenSocket = (url: string, headers: Record<string, string>) => Socket | Promise<Socket>;
 
-export function rulesetProtocol(endpoint: Endpoint, WebSocket?: SocketConstructor): RulesetProtocol {
+export function rulesetProtocol(endpoint: Endpoint, openSocket?: OpenSocket): RulesetProtocol {
   const at = (path: string, name: string, revision: number | null) =>
     `${endpoint.url}/sdk/v1/${path}${revision === null ? "" : `?${name}=${revision}`}`;
   return {
@@ -21,8 +20,7 @@ export function rulesetProtocol(endpoint: Endpoint, WebSocket?: SocketConstructo
       headers: { ...endpoint.headers(), "Cache-Control": "max-age=0" },
     }),
     stream: (since) => ({ url: at("stream", "since", since), headers: { ...endpoint.headers() } }),
-    socket: (since) =>
-      new WebSocket!(at("socket", "since", since).replace(/^http/, "ws"), { headers: endpoint.headers() }),
+    socket: (since) => openSocket!(at("socket", "since", since).replace(/^http/, "ws"), endpoint.headers()),
     readWhole: readRuleset,
     readMessage: (text, eventName) => readMessage<RulesetMessage, PatchMessage>(text, eventName, readPatch),
     explain(status) {

@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { booleanFlag, CLIENT_KEY, Peer, rulesetOf, SERVER_KEY } from "../../../test/support/peer.ts";
+import { openSocket, openWithPackage } from "../node/socket.ts";
 import { sseTransport } from "../sse.ts";
 import { systemClock } from "../sync/clock.ts";
 import type { End, Incoming } from "../sync/state.ts";
@@ -7,7 +8,7 @@ import type { Transport } from "../sync/transport.ts";
 import { retryAfter } from "./connection.ts";
 import { pollingTransport } from "./polling.ts";
 import type { Endpoint, Fetch, Protocol } from "./protocol.ts";
-import { rulesetProtocol, type SocketConstructor } from "./ruleset-protocol.ts";
+import { type OpenSocket, rulesetProtocol } from "./ruleset-protocol.ts";
 import { valuesProtocol } from "./values-protocol.ts";
 import { webSocketTransport } from "./websocket.ts";
 
@@ -24,13 +25,12 @@ const endpoint = (key = SERVER_KEY): Endpoint => ({
 });
 const context = '{"context":{"targetingKey":"ada"}}';
 const overFetch: Fetch = (url, init) => fetch(url, init);
+const rulesets = (refused: boolean, open: OpenSocket): Protocol =>
+  rulesetProtocol(endpoint(refused ? "bnt_srv_env-1_other" : SERVER_KEY), open) as unknown as Protocol;
 /** With a server key and with a client key; `refused` are keys that the server does not take. */
 const protocols = {
-  rulesets: (refused: boolean) =>
-    rulesetProtocol(
-      endpoint(refused ? "bnt_srv_env-1_other" : SERVER_KEY),
-      WebSocket as unknown as SocketConstructor,
-    ) as unknown as Protocol,
+  rulesets: (refused: boolean) => rulesets(refused, openSocket),
+  "rulesets where the platform has no WebSocket": (refused: boolean) => rulesets(refused, openWithPackage),
   values: (refused: boolean) =>
     valuesProtocol(
       peer.url,
@@ -65,85 +65,86 @@ function listen(transport: Transport, since = 10, received: Received = { message
 }
 const settle = () => new Promise((resolve) => setTimeout(resolve, 30));
 
-describe.each(contents.flatMap((content) => kinds.map((kind) => [kind, content] as const)))(
-  "the transport contract: %s, of %s",
-  (kind, content) => {
-    const make = (refused = false) => transports[kind](protocols[content](refused));
+const cases = contents
+  .flatMap((content) => kinds.map((kind) => [kind, content] as const))
+  .filter(([kind, content]) => kind === "websocket" || !content.includes("no WebSocket"));
 
-    test("delivers what the server says", async () => {
-      const transport = make();
-      const received = listen(transport);
-      await vi.waitFor(() => expect(received.messages[0]?.type).toBe(kind === "polling" ? "put" : "hello"));
-      if (content === "values") await vi.waitFor(() => expect(peer.contexts).toEqual([JSON.parse(context)]));
-      expect(peer.requests.every(({ url }) => !url.includes("ada"))).toBe(true);
-      transport.close();
-    });
+describe.each(cases)("the transport contract: %s, of %s", (kind, content) => {
+  const make = (refused = false) => transports[kind](protocols[content](refused));
 
-    test("ends once when the server goes away", async () => {
-      const transport = make();
-      if (kind === "polling") peer.body = '{"schema":1';
-      const received = listen(transport);
-      if (kind !== "polling") await vi.waitFor(() => expect(received.messages).not.toEqual([]));
-      await peer.stop();
-      await vi.waitFor(() => expect(received.ends).toHaveLength(1));
-      await settle();
-      expect(received.ends).toHaveLength(1);
-      expect(received.ends[0]?.reason).not.toBe("");
-    });
+  test("delivers what the server says", async () => {
+    const transport = make();
+    const received = listen(transport);
+    await vi.waitFor(() => expect(received.messages[0]?.type).toBe(kind === "polling" ? "put" : "hello"));
+    if (content === "values") await vi.waitFor(() => expect(peer.contexts).toEqual([JSON.parse(context)]));
+    expect(peer.requests.every(({ url }) => !url.includes("ada"))).toBe(true);
+    transport.close();
+  });
 
-    test("ends once when nobody answers at all", async () => {
-      const transport = make();
-      await peer.stop();
-      const received = listen(transport);
-      await vi.waitFor(() => expect(received.ends).toHaveLength(1));
-      expect(received.messages).toEqual([]);
-    });
+  test("ends once when the server goes away", async () => {
+    const transport = make();
+    if (kind === "polling") peer.body = '{"schema":1';
+    const received = listen(transport);
+    if (kind !== "polling") await vi.waitFor(() => expect(received.messages).not.toEqual([]));
+    await peer.stop();
+    await vi.waitFor(() => expect(received.ends).toHaveLength(1));
+    await settle();
+    expect(received.ends).toHaveLength(1);
+    expect(received.ends[0]?.reason).not.toBe("");
+  });
 
-    test("says nothing after close(), which may be called at any time and twice", async () => {
-      const transport = make();
-      transport.close();
-      const received = listen(transport);
-      transport.close();
-      transport.close();
-      transport.send?.("ping");
-      await settle();
-      expect(received).toEqual({ messages: [], ends: [] });
-    });
+  test("ends once when nobody answers at all", async () => {
+    const transport = make();
+    await peer.stop();
+    const received = listen(transport);
+    await vi.waitFor(() => expect(received.ends).toHaveLength(1));
+    expect(received.messages).toEqual([]);
+  });
 
-    test("can be opened again, without an echo of the time before", async () => {
-      const transport = make();
-      const first = listen(transport);
-      transport.close();
-      const second = listen(transport);
-      await vi.waitFor(() => expect(second.messages.length).toBeGreaterThan(0));
-      expect(first).toEqual({ messages: [], ends: [] });
-      transport.close();
-    });
+  test("says nothing after close(), which may be called at any time and twice", async () => {
+    const transport = make();
+    transport.close();
+    const received = listen(transport);
+    transport.close();
+    transport.close();
+    transport.send?.("ping");
+    await settle();
+    expect(received).toEqual({ messages: [], ends: [] });
+  });
 
-    test("can be opened again by who hears its first message, and goes on from there", async () => {
-      const transport = make();
-      const first: string[] = [];
-      const second: Received = { messages: [], ends: [] };
-      const message = ({ type }: Incoming) => {
-        first.push(type);
-        if (first.length === 1) listen(transport, 10, second);
-      };
-      transport.open({ since: 10, atLeast: null }, { message, closed: () => void first.push("closed") });
-      await vi.waitFor(() => expect(second.messages).not.toEqual([]));
-      await settle();
-      expect(first).toHaveLength(1);
-      transport.close();
-    });
+  test("can be opened again, without an echo of the time before", async () => {
+    const transport = make();
+    const first = listen(transport);
+    transport.close();
+    const second = listen(transport);
+    await vi.waitFor(() => expect(second.messages.length).toBeGreaterThan(0));
+    expect(first).toEqual({ messages: [], ends: [] });
+    transport.close();
+  });
 
-    test("says whether the key was refused, where the platform lets it know", async () => {
-      const transport = make(true);
-      const received = listen(transport);
-      await vi.waitFor(() => expect(received.ends).toHaveLength(1));
-      // A browser-style WebSocket hides the status of a failed handshake: the next poll finds out.
-      expect(received.ends[0]?.refused).toBe(kind !== "websocket");
-    });
-  },
-);
+  test("can be opened again by who hears its first message, and goes on from there", async () => {
+    const transport = make();
+    const first: string[] = [];
+    const second: Received = { messages: [], ends: [] };
+    const message = ({ type }: Incoming) => {
+      first.push(type);
+      if (first.length === 1) listen(transport, 10, second);
+    };
+    transport.open({ since: 10, atLeast: null }, { message, closed: () => void first.push("closed") });
+    await vi.waitFor(() => expect(second.messages).not.toEqual([]));
+    await settle();
+    expect(first).toHaveLength(1);
+    transport.close();
+  });
+
+  test("says whether the key was refused, where the platform lets it know", async () => {
+    const transport = make(true);
+    const received = listen(transport);
+    await vi.waitFor(() => expect(received.ends).toHaveLength(1));
+    // A browser-style WebSocket hides the status of a failed handshake: the next poll finds out.
+    expect(received.ends[0]?.refused).toBe(kind !== "websocket");
+  });
+});
 
 test("a poll after a poll asks with the ETag and hears that nothing changed", async () => {
   const transport = polls();

@@ -1,7 +1,7 @@
 /** A stream over WebSocket. */
 import { PONG } from "@bunting/core/wire";
 import type { Patch, Put } from "../sync/state.ts";
-import type { Transport } from "../sync/transport.ts";
+import type { Sink, Transport } from "../sync/transport.ts";
 import { messageOf, oneAtATime } from "./connection.ts";
 import type { Protocol, Socket } from "./protocol.ts";
 
@@ -12,28 +12,19 @@ export function webSocketTransport<P extends Put, D extends Patch>(protocol: Pro
   let socket: Socket | undefined;
   return {
     ...oneAtATime<P, D>(({ since }, sink) => {
-      let failure = "";
       let opened: Socket | undefined;
-      try {
-        socket = opened = protocol.socket(since);
-        const { greeting } = protocol;
-        if (greeting) opened.addEventListener("open", () => socket!.send(greeting()));
-        opened.addEventListener("message", ({ data }) =>
-          sink.message(data === PONG ? { type: "alive" } : protocol.readMessage(String(data))),
-        );
-        opened.addEventListener("error", (event) => {
-          failure = messageOf((event as { error?: unknown }).error ?? (event as { message?: unknown }).message);
-        });
-        opened.addEventListener("close", ({ code, reason }) =>
-          sink.closed({
-            reason: `WebSocket closed (${[code, reason, failure].filter(Boolean).join(", ")})`,
-            refused: REFUSALS.includes(code),
-          }),
-        );
-      } catch (error) {
-        queueMicrotask(() => sink.closed({ reason: `WebSocket: ${messageOf(error)}` }));
-      }
-      return () => opened?.close(1000);
+      let stopped = false;
+      const open = async () => {
+        opened = await protocol.socket(since);
+        listen(opened, protocol, sink);
+        if (stopped) opened.close(1000);
+        else socket = opened;
+      };
+      open().catch((error: unknown) => sink.closed({ reason: `WebSocket: ${messageOf(error)}` }));
+      return () => {
+        stopped = true;
+        opened?.close(1000);
+      };
     }),
     send(text) {
       // Platforms throw while connecting and drop silently once closing; both mean that the text no longer matters.
@@ -42,4 +33,22 @@ export function webSocketTransport<P extends Put, D extends Patch>(protocol: Pro
       } catch {}
     },
   };
+}
+
+function listen<P extends Put, D extends Patch>(socket: Socket, protocol: Protocol<P, D>, sink: Sink<P, D>): void {
+  let failure = "";
+  const { greeting } = protocol;
+  if (greeting) socket.addEventListener("open", () => socket.send(greeting()));
+  socket.addEventListener("message", ({ data }) =>
+    sink.message(data === PONG ? { type: "alive" } : protocol.readMessage(String(data))),
+  );
+  socket.addEventListener("error", (event) => {
+    failure = messageOf((event as { error?: unknown }).error ?? (event as { message?: unknown }).message);
+  });
+  socket.addEventListener("close", ({ code, reason }) =>
+    sink.closed({
+      reason: `WebSocket closed (${[code, reason, failure].filter(Boolean).join(", ")})`,
+      refused: REFUSALS.includes(code),
+    }),
+  );
 }
