@@ -151,7 +151,7 @@ const packages: Record<string, RegExp> = {
   react: /^(sdk\/js\/react|examples\/react\/index)\.tsx$/,
   "react-dom/client": /^examples\/react\/index\.tsx$/,
   vite: /^examples\/react\/vite\.config\.ts$/,
-  ws: /^bench\//,
+  ws: /^(bench\/|sdk\/js\/node\/socket\.ts$)/,
   zod: /^workers\/admin\/http\/zod\.ts$/,
 };
 

@@ -1,10 +1,10 @@
-/** A shop on Node: BUNTING_SERVER_KEY=… node index.ts, with `npm start` running; then http://localhost:3000/?user=ada. */
+/** A shop on Node: BUNTING_SERVER_KEY=… npx node examples/node/index.ts, with `npm start` running; then http://localhost:3000/?user=ada. */
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { createClient } from "@bunting/sdk/node";
 
 /** The flags of this application: a misspelt key, or a value of another type, does not compile. */
-type Flags = { "new-checkout": boolean; "checkout-title": string };
+type Flags = { "new-checkout": boolean; "pricing-page": string };
 
 const bunting = createClient<Flags>({
   serverKey: process.env.BUNTING_SERVER_KEY ?? "",
@@ -22,10 +22,10 @@ const server = createServer((request, response) => {
   const user = new URL(request.url ?? "/", "http://shop").searchParams.get("user") ?? "nobody";
   const context = { targetingKey: user };
   const { value, reason } = bunting.details("new-checkout", false, context);
-  const title = bunting.string("checkout-title", "Checkout", context);
+  const pricing = bunting.string("pricing-page", "table", context);
   if (value) bunting.track("checkout-opened", context);
   response.setHeader("Content-Type", "application/json");
-  response.end(JSON.stringify({ user, "new-checkout": value, reason, title }));
+  response.end(JSON.stringify({ user, "new-checkout": value, reason, "pricing-page": pricing }));
 });
 server.listen(Number(process.env.PORT ?? 3000), "127.0.0.1", () => console.log("open"));
 

@@ -1,4 +1,4 @@
-/** The shop of ../node by OpenFeature's API: BUNTING_SERVER_KEY=… node index.ts, then http://localhost:3000/?user=ada. */
+/** The shop of ../node by OpenFeature's API: BUNTING_SERVER_KEY=… npx node examples/openfeature-node/index.ts, then http://localhost:3000/?user=ada. */
 import { createServer } from "node:http";
 import { createClient } from "@bunting/sdk/node";
 import { BuntingProvider } from "@bunting/sdk/openfeature-server";

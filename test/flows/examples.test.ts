@@ -27,7 +27,7 @@ beforeAll(async () => {
   const flag = { key: "new-checkout", type: "boolean", variations, clientSide: true };
   await server.ask("POST", environment.flags, flag);
   const titles = [{ key: "plain", value: "Checkout" }];
-  await server.ask("POST", environment.flags, { key: "checkout-title", type: "string", variations: titles });
+  await server.ask("POST", environment.flags, { key: "pricing-page", type: "string", variations: titles });
   await server.ask("PATCH", TARGETING, { on: true, targets: [{ variation: "off", values: ["ada"] }] });
 });
 afterAll(async () => {

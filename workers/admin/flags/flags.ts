@@ -53,7 +53,8 @@ const newFlag = details
     key: flagKey,
     type: flagType,
     variations: variations.optional().openapi({
-      description: "Only a boolean flag may leave it out: it then has `on` with the value true and `off` with false",
+      description:
+        "Only a boolean flag may leave it out: it then has `on` with the value true and `off` with false. While the flag is off, a boolean flag serves the variation whose value is false, any other its last variation, until `offVariation` is set",
     }),
   })
   .refine(({ type, variations }) => type === "boolean" || variations !== undefined, {
