@@ -1,8 +1,5 @@
 /** Composition only: mounts the planes, wires queue and cron, re-exports the Durable Objects. */
 import { WorkerEntrypoint } from "cloudflare:workers";
-import { Hono } from "hono";
-import { admin } from "./admin/api.ts";
-import { runDue } from "./admin/due.ts";
 import { wakeAt } from "./admin/write/timer-client.ts";
 import { client } from "./edge/endpoints/client.ts";
 import { ofrep } from "./edge/endpoints/ofrep.ts";
@@ -12,8 +9,6 @@ import type { Env } from "./env.ts";
 import { consume } from "./events/consumer.ts";
 import { DEAD_LETTERS, keepDeadLetters } from "./events/dead-letters.ts";
 import type { QueuedEvents } from "./events/message.ts";
-import { notFound, problemResponse } from "./platform/problem.ts";
-import { sweep } from "./sweep.ts";
 
 export { Hub } from "../durable-objects/hub/hub.ts";
 export { RateLimiter } from "../durable-objects/rate-limiter.ts";
@@ -22,17 +17,15 @@ export { BigSegment } from "../durable-objects/segment/big-segment.ts";
 export { Timer } from "../durable-objects/timer.ts";
 export { WriteLine } from "../durable-objects/write-line/write-line.ts";
 
+/** Evaluating management takes many times what the data plane takes: an isolate does it when it is asked for. */
+const management = () => import("./admin/management.ts");
+
 /** For the timer, which may not import what is due. */
 export class Due extends WorkerEntrypoint<Env> {
   run(): Promise<number | null> {
-    return runDue(this.env, Date.now);
+    return runDue(this.env);
   }
 }
-
-const management = new Hono<{ Bindings: Env }>({ strict: false })
-  .notFound((c) => problemResponse(notFound(`${c.req.method} ${c.req.path}`), crypto.randomUUID()))
-  .onError((error) => problemResponse(error, crypto.randomUUID()))
-  .route("/api/v1", admin);
 
 const health = new Plane("", { "/healthz": { GET: () => Response.json({ status: "ok" }) } });
 const data = [sdk, client, ofrep, health];
@@ -40,11 +33,16 @@ const data = [sdk, client, ofrep, health];
 export default {
   fetch: (request, env, ctx) => {
     const incoming = new Incoming(request, env, ctx);
-    return incoming.path.startsWith("/api/") ? management.fetch(request, env, ctx) : answerFrom(data, incoming);
+    return incoming.path.startsWith("/api/")
+      ? management().then((loaded) => loaded.management.fetch(request, env, ctx))
+      : answerFrom(data, incoming);
   },
   queue: (batch, env) => (batch.queue === DEAD_LETTERS ? keepDeadLetters(batch, env) : consume(batch, env)),
   // Side by side: none waits for what another cannot reach.
   scheduled: async (controller, env) => {
-    await Promise.all([sweep(env, controller.scheduledTime), runDue(env, Date.now).then((at) => wakeAt(env, at))]);
+    const { sweep } = await import("./sweep.ts");
+    await Promise.all([sweep(env, controller.scheduledTime), runDue(env).then((at) => wakeAt(env, at))]);
   },
 } satisfies ExportedHandler<Env, QueuedEvents>;
+
+const runDue = async (env: Env) => (await management()).runDue(env, Date.now);

@@ -86,9 +86,13 @@ export class Server {
     return server;
   }
 
-  /** Starts with the existing data. `faults` apply from the first request. */
-  async resume(faults: Faults = {}): Promise<void> {
-    const options = { ...this.#options, vars: { ...this.#options.vars, FAULTS: JSON.stringify(faults) } };
+  /** Starts with the existing data. `faults` apply from the first request. Another bundle may be of another version. */
+  async resume(faults: Faults = {}, folder = this.#options.bundle): Promise<void> {
+    const options = {
+      ...this.#options,
+      bundle: folder,
+      vars: { ...this.#options.vars, FAULTS: JSON.stringify(faults) },
+    };
     const child = spawn(process.execPath, ["test/support/serve.ts", JSON.stringify(options)], {
       stdio: ["ignore", "pipe", "inherit"],
       detached: true,
