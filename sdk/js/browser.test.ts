@@ -236,3 +236,111 @@ describe("where a server draws", () => {
     expect(setItem).not.toHaveBeenCalled();
   });
 });
+
+describe("change", () => {
+  /** Answers whatever is next in the list, and the last for ever. */
+  const answering = (...answers: object[]): Partial<BrowserOptions> => {
+    let next = 0;
+    return {
+      fetch: async () => {
+        const flags = answers[Math.min(next++, answers.length - 1)];
+        return Response.json({ revision: 5 + next, flags });
+      },
+    };
+  };
+  const theme = { value: "dark", variation: "a", reason: "FALLTHROUGH", version: 1 };
+
+  test("is no change where a flag is as it was for this visitor, though not for others: all() stays the same object", async () => {
+    open(answering({ theme }, { theme: { ...theme, version: 2 } }));
+    await client.ready();
+    const changed = vi.fn();
+    client.on("change", changed);
+    const before = client.all();
+    await client.setContext({ targetingKey: "ada" });
+    expect(client.status().revision).toBe(7);
+    expect(client.all()).toBe(before);
+    expect(changed).not.toHaveBeenCalled();
+    // Its evaluations are those of the new version.
+    expect(client.details("theme", "").flagVersion).toBe(2);
+  });
+
+  test.each([
+    ["value", { value: "light" }],
+    ["variation", { variation: "b" }],
+    ["reason", { reason: "RULE_MATCH" }],
+    ["exposure", { exposure: { unit: "ada", experiment: null, unitType: "user" } }],
+  ])("is one where the %s differs, also to whoever waits for that flag alone", async (_, more) => {
+    open(answering({ theme, other: theme }, { theme: { ...theme, version: 2, ...more }, other: theme }));
+    await client.ready();
+    const [any, own, others] = [vi.fn(), vi.fn(), vi.fn()];
+    client.on("change", any);
+    client.once("change:theme", own);
+    client.on("change:other", others);
+    await client.setContext({ targetingKey: "ada" });
+    expect(any).toHaveBeenCalledExactlyOnceWith({ revision: 7, flags: ["theme"] });
+    expect(own).toHaveBeenCalledExactlyOnceWith({ revision: 7, flags: ["theme"] });
+    expect(others).not.toHaveBeenCalled();
+  });
+
+  test("of a frozen bootstrap's version is not one either", async () => {
+    const bootstrap = { revision: 1, flags: { theme: Object.freeze({ ...theme }) } } as never;
+    open({ ...answering({ theme: { ...theme, version: 2 } }), bootstrap });
+    const changed = vi.fn();
+    client.on("change", changed);
+    await client.ready();
+    expect(changed).not.toHaveBeenCalled();
+    expect(client.all().theme).toBe((bootstrap as { flags: { theme: object } }).flags.theme);
+  });
+});
+
+test("setContext() takes a function of the present context, to change a part of it", async () => {
+  open({ context: { targetingKey: "ada", plan: "free" } });
+  await client.ready();
+  await client.setContext((context) => ({ ...context, plan: "pro" }));
+  expect(client.context).toMatchObject({ targetingKey: "ada", plan: "pro" });
+});
+
+describe("a warning", () => {
+  const quiet = () => {
+    const warn = vi.fn();
+    return { warn, logger: { warn, error: () => {} } };
+  };
+  test.each([
+    ["a flag that no page is served", "hidden", /clientSide/],
+    ["a value of another type", "who", /"who" has no boolean value/],
+    ["a missing key of a split", "split", /pass a targetingKey/],
+  ])("is logged once, of %s", async (_, key, sentence) => {
+    const { warn, logger } = quiet();
+    const split = { value: null, variation: null, reason: "ERROR", errorCode: "TARGETING_KEY_MISSING", version: 1 };
+    const who = { value: "ada", variation: "a", reason: "STATIC", version: 1 };
+    open({ logger, fetch: async () => Response.json({ revision: 5, flags: { who, split } }) });
+    client.boolean(key, false);
+    expect(warn, "nothing is known yet").not.toHaveBeenCalled();
+    await client.ready();
+    client.boolean(key, false);
+    client.boolean(key, false);
+    await vi.waitFor(() => expect(warn).toHaveBeenCalledExactlyOnceWith(expect.stringMatching(sentence)));
+  });
+
+  test("of a refused origin says what the server says", async () => {
+    const error = vi.fn();
+    const detail = "This client key may not be used from this origin.";
+    const headers = { "content-type": "application/problem+json" };
+    const refuse = async () => new Response(JSON.stringify({ detail }), { status: 403, headers });
+    open({ logger: { warn() {}, error }, fetch: refuse });
+    expect(await client.ready()).toBe(false);
+    expect(error).toHaveBeenCalledWith(expect.stringContaining(detail));
+  });
+});
+
+test.each(["", 42, true, {}])(
+  "a targeting key of %j is none: the visitor is anonymous, and no earlier user's values stay",
+  async (key) => {
+    open({ context: { targetingKey: "ada" } });
+    await client.ready();
+    expect(await client.setContext({ targetingKey: key as string, plan: "pro" })).toBe(true);
+    const { anonymousId } = client.context;
+    expect(client.context.targetingKey).toBe(anonymousId);
+    expect(client.string("who", "")).toBe(anonymousId);
+  },
+);

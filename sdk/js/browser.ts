@@ -1,10 +1,15 @@
 import type { Context, Decision, Json } from "@bunting/core";
 import type { EvaluatedFlag, PutMessage, ValuesMessage } from "@bunting/core/wire";
 import { beacon, deviceStorage, watchPage } from "./browser/page.ts";
+import { uuid } from "./browser/uuid.ts";
 import { type DeviceStorage, valueCache } from "./browser/value-cache.ts";
-import { resolveAll, type Waiting, within } from "./browser/waiting.ts";
-import type { FlagTypes, KeyOf } from "./client/client.ts";
-import { VERSION } from "./client/credentials.ts";
+import { adviceOn, type Trouble } from "./client/advice.ts";
+import { encodedName, VERSION } from "./client/credentials.ts";
+import { emitter } from "./client/emitter.ts";
+import type { FlagTypes, GivenContext, IfJson, KeyOf, Like } from "./client/flag-types.ts";
+import { type Nullable, withoutNulls } from "./client/options.ts";
+import { resolveAll, type Waiting, within } from "./client/waiting.ts";
+import { warnOnce } from "./client/warnings.ts";
 import { type EventOptions, Events } from "./events/events.ts";
 import { systemClock } from "./sync/clock.ts";
 import { type FeedStatus, liveFeed } from "./sync/driver.ts";
@@ -18,7 +23,7 @@ import { webSocketTransport } from "./transports/websocket.ts";
 export type { Context, Decision, Json } from "@bunting/core";
 export type { EvaluatedFlag } from "@bunting/core/wire";
 export type { DeviceStorage } from "./browser/value-cache.ts";
-export type { FlagTypes } from "./client/client.ts";
+export type { FlagTypes } from "./client/flag-types.ts";
 export type { EventOptions } from "./events/events.ts";
 export type { Values } from "./transports/values-protocol.ts";
 
@@ -67,20 +72,24 @@ export type BrowserEvents = {
   connected: { transport: string };
   disconnected: { transport: string; reason: string };
   /** REFUSED: the key, or this origin. UNREACHABLE: the server. INVALID_RESPONSE: a response that could not be used. EVENTS: telemetry is not being taken. */
-  error: { code: "REFUSED" | "UNREACHABLE" | "INVALID_RESPONSE" | "EVENTS"; message: string };
+  error: { code: Trouble; message: string };
 };
 
-export type BrowserClient<Flags extends FlagTypes = FlagTypes> = {
+type Listeners<Flags extends object> = BrowserEvents & {
+  [Key in keyof Flags & string as `change:${Key}`]: BrowserEvents["change"];
+};
+
+export type BrowserClient<Flags extends object = FlagTypes> = {
   boolean(key: KeyOf<Flags, boolean>, defaultValue: boolean): boolean;
   string(key: KeyOf<Flags, string>, defaultValue: string): string;
   number(key: KeyOf<Flags, number>, defaultValue: number): number;
   /** Of whatever shape the flag has: check it as you would any input. */
-  json<Value extends Json>(key: KeyOf<Flags, Json>, defaultValue: Value): Value;
+  json<Value>(key: keyof Flags & string, defaultValue: Value & IfJson<Value>): Like<Value>;
   /**
    * The value and how it came about. A value of another type than the default's becomes the default with reason
    * `ERROR` and `TYPE_MISMATCH`; a default that is null, a list or an object takes any type.
    */
-  details(key: keyof Flags & string, defaultValue: Json): Decision;
+  details<Value>(key: keyof Flags & string, defaultValue: Value & IfJson<Value>): Decision<Like<Value>>;
   /**
    * All values as they came, the same object until one changes, and each flag the same object until it changes. Counts
    * and exposes nothing: `shown` does.
@@ -100,31 +109,38 @@ export type BrowserClient<Flags extends FlagTypes = FlagTypes> = {
   /**
    * Until the values for this context are here, the previous context's are served. Resolves to true when they are, from the server or
    * from the device's cache; to false when the time (5,000 ms by default) is up first, the key is refused or the client is closed:
-   * they are still served as soon as they arrive. Never rejects.
+   * they are still served as soon as they arrive. Never rejects. A function is called with the present context:
+   * `setContext((context) => ({ ...context, plan: "pro" }))`.
    * @throws TypeError for a context that is not JSON; the previous one stays then.
    */
-  setContext(context: Context, options?: { timeoutMs?: number }): Promise<boolean>;
+  setContext(
+    context: GivenContext | ((context: Context) => GivenContext),
+    options?: { timeoutMs?: number | null } | null,
+  ): Promise<boolean>;
   /** Calls the listener from now on, until the answer is called. What a listener throws is logged and goes no further. */
-  on<Name extends keyof BrowserEvents>(name: Name, listener: (detail: BrowserEvents[Name]) => void): () => void;
+  on<Name extends keyof Listeners<Flags>>(name: Name, listener: (detail: Listeners<Flags>[Name]) => void): () => void;
+  /** The same, for the next time alone. */
+  once: BrowserClient<Flags>["on"];
   /** Waits for the first values of the server: false when the time (5,000 ms by default) is up first, the key is refused or the client closed. Never rejects. */
-  ready(options?: { timeoutMs?: number }): Promise<boolean>;
+  ready(options?: { timeoutMs?: number | null } | null): Promise<boolean>;
   status(): BrowserStatus;
   /** Sends the buffered events. Never rejects. */
   flush(): Promise<void>;
   /** Ends every connection and sends the buffered events, once. The last values are still served. */
   close(): Promise<void>;
+  /** `await using client = createClient(…)` closes it at the end of the block. */
+  [Symbol.asyncDispose](): Promise<void>;
 };
 
 /** What a beacon may carry: browsers allow 64 KB for all that are under way. */
 const MAX_BATCH_BYTES = 60_000;
-/** Keys made up at run time must not fill the memory. */
-const MAX_WARNINGS = 1_000;
 
 /**
  * Flags for one visitor of a page, evaluated at the edge: every getter is synchronous, never throws and never waits.
  * @throws TypeError for options that can never work.
  */
-export function createClient<Flags extends FlagTypes = FlagTypes>(options: BrowserOptions): BrowserClient<Flags> {
+export function createClient<Flags extends object = FlagTypes>(given: Nullable<BrowserOptions>): BrowserClient<Flags> {
+  const options = withoutNulls<BrowserOptions>(given);
   const { clientKey, url, name, logger = console, streams = ["websocket"] } = options;
   const say = (message: string) => `Bunting: ${message}`;
   if (!/^bnt_cli_/.test(clientKey)) throw new TypeError(say("clientKey must be a client key (bnt_cli_…)"));
@@ -134,9 +150,10 @@ export function createClient<Flags extends FlagTypes = FlagTypes>(options: Brows
   // What a server draws is for many visitors, and some servers have a localStorage.
   const storage = offline || options.cache === false ? undefined : (options.cache ?? deviceStorage());
   const cache = valueCache(clientKey, storage, uuid);
-  const anonymousId = cache.anonymousId();
-  const listeners: { [Name in keyof BrowserEvents]?: Set<(detail: BrowserEvents[Name]) => void> } = {};
-  const warned = new Set<string>();
+  // Nobody is identified where a server draws, perhaps at module level, where Workers may draw no random numbers.
+  const anonymousId = offline ? undefined : cache.anonymousId();
+  const events = emitter<Listeners<FlagTypes>>((_, error) => logger.error(say(`a listener failed: ${error}`)));
+  const warn = warnOnce(logger);
   /** Callers that wait for the first answer, and callers that wait for the newest context's values. */
   const waiting: Waiting = new Set();
   const pending: Waiting = new Set();
@@ -159,7 +176,7 @@ export function createClient<Flags extends FlagTypes = FlagTypes>(options: Brows
   own(bootstrap?.flags);
   if (first) hold(first.flags, first.revision);
 
-  const client = `bunting-browser/${VERSION};instance=${uuid()}${name ? `;name=${encodeURIComponent(name)}` : ""}`;
+  const client = `bunting-browser/${VERSION};instance=${offline ? "" : uuid()}${name ? `;name=${encodedName(name)}` : ""}`;
   const protocol = valuesProtocol(
     url.replace(/\/+$/, ""),
     clientKey,
@@ -167,7 +184,7 @@ export function createClient<Flags extends FlagTypes = FlagTypes>(options: Brows
     options.fetch ?? ((to, init) => fetch(to, init)),
     () => body,
   );
-  const events =
+  const telemetry =
     offline || options.events === false
       ? null
       : new Events(
@@ -204,7 +221,7 @@ export function createClient<Flags extends FlagTypes = FlagTypes>(options: Brows
   if (!offline) {
     feed.start();
     unwatch = watchPage({
-      leave: () => events?.handOver((batch) => beacon(protocol.eventsUrl, batch)),
+      leave: () => telemetry?.handOver((batch) => beacon(protocol.eventsUrl, batch)),
       sleep: () => feed.notify("sleep"),
       wake: () => feed.notify("wake"),
     });
@@ -212,16 +229,16 @@ export function createClient<Flags extends FlagTypes = FlagTypes>(options: Brows
   }
 
   function flushLater(): void {
-    if (!events) return;
-    cancelFlush = systemClock.timer(events.nextWindow(Math.random), () => {
-      void events.flush();
+    if (!telemetry) return;
+    cancelFlush = systemClock.timer(telemetry.nextWindow(Math.random), () => {
+      void telemetry.flush();
       flushLater();
     });
   }
 
-  function become(given: Context = {}): void {
-    const next = { anonymousId, ...given };
-    next.targetingKey ??= anonymousId;
+  function become(given?: GivenContext): void {
+    const next = { ...(anonymousId && { anonymousId }), ...given } as Context;
+    if (typeof next.targetingKey !== "string" || !next.targetingKey) next.targetingKey = anonymousId;
     body = JSON.stringify({ context: next });
     context = next;
   }
@@ -240,7 +257,11 @@ export function createClient<Flags extends FlagTypes = FlagTypes>(options: Brows
     const kept = { __proto__: null, ...values } as unknown as Values;
     for (const key in touched) {
       const now = next[key] ?? undefined;
-      if (JSON.stringify(now) === JSON.stringify(values[key])) continue;
+      if (seen(now) === seen(values[key])) {
+        // A change that is not this visitor's. A bootstrap may be frozen: it then keeps its old version.
+        if (now) Reflect.set(values[key]!, "version", now.version);
+        continue;
+      }
       changed.push(key);
       if (now) kept[key] = now;
       else delete kept[key];
@@ -250,7 +271,9 @@ export function createClient<Flags extends FlagTypes = FlagTypes>(options: Brows
     own(values);
     cache.write(body, { revision: to, flags: values });
     if (!changed.length) return;
-    emit("change", { revision: to, flags: changed });
+    const change = { revision: to, flags: changed };
+    events.emit("change", change);
+    for (const key of changed) events.emit(`change:${key}`, change);
   }
 
   function own(flags: Values = {}): void {
@@ -261,7 +284,7 @@ export function createClient<Flags extends FlagTypes = FlagTypes>(options: Brows
     refused = false;
     if (isReady) return;
     isReady = true;
-    emit("ready", { revision: revision! });
+    events.emit("ready", { revision: revision! });
     resolveAll(waiting, true);
   }
 
@@ -282,17 +305,7 @@ export function createClient<Flags extends FlagTypes = FlagTypes>(options: Brows
         resolveAll(pending, false);
       } else if (news.code === "UNREACHABLE") recall();
     }
-    emit(type, detail as never);
-  }
-
-  function emit<Name extends keyof BrowserEvents>(name: Name, detail: BrowserEvents[Name]): void {
-    for (const listener of [...(listeners[name] ?? [])]) {
-      try {
-        listener(detail);
-      } catch (error) {
-        logger.error(say(`a listener failed: ${error}`));
-      }
-    }
+    events.emit(type, detail as never);
   }
 
   function decide(key: string, flag: EvaluatedFlag | undefined, defaultValue: Json, type: string): Decision {
@@ -308,12 +321,17 @@ export function createClient<Flags extends FlagTypes = FlagTypes>(options: Brows
       if (isServed(flag, type)) decision = { value, variation, reason, flagVersion };
       else if (variation === null) decision = { ...decision, reason, errorCode, flagVersion };
       else decision = { ...decision, errorCode: "TYPE_MISMATCH", flagVersion };
-    } else if (revision !== null && warned.size < MAX_WARNINGS && !warned.has(key)) {
-      warned.add(key);
-      logger.warn(say(`there is no flag "${key}" for this key: its default is used`));
     }
+    const { errorCode } = decision;
+    if (errorCode && revision !== null)
+      warn(
+        errorCode + key,
+        errorCode === "FLAG_NOT_FOUND"
+          ? `flag "${key}" is not served to pages: create it, check its spelling, or make it clientSide. Its default is used.`
+          : `${adviceOn(errorCode, key, type)}. Its default is used.`,
+      );
     const exposure = decision.variation === null ? null : flag?.exposure;
-    if (!closed) events?.evaluated(key, decision, contexts.get(flag!) ?? context, exposure);
+    if (!closed) telemetry?.evaluated(key, decision, contexts.get(flag!) ?? context, exposure);
     return decision;
   }
 
@@ -322,62 +340,57 @@ export function createClient<Flags extends FlagTypes = FlagTypes>(options: Brows
   const getter = (type: string) => (key: string, defaultValue: Json) =>
     decide(key, values[key], defaultValue, type).value as never;
 
+  const close = async () => {
+    if (closed) return;
+    closed = true;
+    cancelFlush();
+    feed.close();
+    resolveAll(waiting, false);
+    resolveAll(pending, false);
+    await telemetry?.flush();
+    unwatch();
+  };
+
   return {
     boolean: getter("boolean"),
     string: getter("string"),
     number: getter("number"),
-    json: getter("object"),
-    details: (key, defaultValue) => shown(key, values[key], defaultValue),
+    json: getter("object") as never,
+    details: (key, defaultValue) => shown(key, values[key], defaultValue as Json) as never,
     all: () => values,
     shown,
     bootstrap: options.bootstrap?.flags ?? {},
     track(metric, value = 1) {
-      if (!closed && Number.isFinite(value)) events?.metric(metric, String(context.targetingKey), value);
+      if (!closed && Number.isFinite(value)) telemetry?.metric(metric, String(context.targetingKey), value);
     },
     get context() {
       return context;
     },
-    setContext(given, { timeoutMs = 5_000 } = {}) {
-      become(given);
+    setContext(given, wait) {
+      become(typeof given === "function" ? given(context) : given);
       if (closed || offline) return Promise.resolve(false);
       isForeign = true;
-      const confirmed = within(timeoutMs, pending);
+      const confirmed = within(wait?.timeoutMs ?? 5_000, pending);
       feed.notify("forget");
       return confirmed.then((came) => came || recall());
     },
-    on(name, listener) {
-      const set: Set<typeof listener> = listeners[name] ?? new Set();
-      listeners[name] = set as never;
-      set.add(listener);
-      return () => void set.delete(listener);
-    },
-    ready: async ({ timeoutMs = 5_000 } = {}) =>
-      isReady || refused || closed || offline ? isReady : within(timeoutMs, waiting),
+    on: events.on as never,
+    once: events.once as never,
+    ready: async (wait) =>
+      isReady || refused || closed || offline ? isReady && !closed : within(wait?.timeoutMs ?? 5_000, waiting),
     status: () => ({
       ...feed.status(),
-      ready: isReady,
+      ready: isReady && !closed,
       refused,
       revision,
       closed,
-      events: { buffered: events?.buffered ?? 0, dropped: events?.dropped ?? 0 },
+      events: { buffered: telemetry?.buffered ?? 0, dropped: telemetry?.dropped ?? 0 },
     }),
-    flush: async () => events?.flush(),
-    async close() {
-      if (closed) return;
-      closed = true;
-      cancelFlush();
-      feed.close();
-      resolveAll(waiting, false);
-      resolveAll(pending, false);
-      await events?.flush();
-      unwatch();
-    },
+    flush: async () => telemetry?.flush(),
+    close,
+    [Symbol.asyncDispose]: close,
   };
 }
 
-/** A version 4 UUID. `crypto.randomUUID` is not there on pages without TLS. */
-function uuid(): string {
-  return "10000000-1000-4000-8000-100000000000".replace(/[018]/g, (digit) =>
-    (+digit ^ (crypto.getRandomValues(new Uint8Array(1))[0]! & (15 >> (+digit / 4)))).toString(16),
-  );
-}
+/** What makes a flag another one for its visitor: all of it but the version, which rises with changes for others too. */
+const seen = (flag: EvaluatedFlag | undefined) => flag && JSON.stringify({ ...flag, version: 0 });

@@ -293,7 +293,7 @@ describe("getters", () => {
     const client = await live();
     for (let n = 0; n < 5; n++) expect(client.string("no-such", "fallback", user)).toBe("fallback");
     expect(logged).toEqual([
-      'Bunting: flag "no-such" does not exist in this environment: its default is used; create it, or check its spelling',
+      'Bunting: flag "no-such" does not exist in this environment: create it, or check its spelling. Its default is used.',
     ]);
   });
 

@@ -3,6 +3,7 @@ import type { Ruleset } from "@bunting/core";
 import type { PatchMessage } from "@bunting/core/wire";
 import { Client, type FlagTypes, type Logger } from "./client/client.ts";
 import { checkUrl, clientHeader, environmentOf, validateServerKey } from "./client/credentials.ts";
+import { type Nullable, withoutNulls } from "./client/options.ts";
 import { Filters } from "./client/segment-filters.ts";
 import { type EventOptions, Events } from "./events/events.ts";
 import { FilterFiles, RulesetFile } from "./node/cache.ts";
@@ -19,6 +20,9 @@ import { webSocketTransport } from "./transports/websocket.ts";
 export type { Context, Decision, Json, Ruleset } from "@bunting/core";
 export type { Client, ClientEvents, FlagTypes, Logger, Status } from "./client/client.ts";
 export type { Change, Origin } from "./client/current-ruleset.ts";
+
+/** How soon a process notices that it was stopped, or its machine asleep. */
+const LOOK_MS = 1_000;
 
 export type NodeOptions = {
   /** The environment's server key (`bnt_srv_…`): a secret. */
@@ -48,7 +52,8 @@ export type NodeOptions = {
  * `NODE_USE_ENV_PROXY=1`.
  * @throws TypeError that says what is wrong and what to do, for options that can never work.
  */
-export function createClient<Flags extends FlagTypes = FlagTypes>(options: NodeOptions): Client<Flags> {
+export function createClient<Flags extends object = FlagTypes>(given: Nullable<NodeOptions>): Client<Flags> {
+  const options = withoutNulls<NodeOptions>(given);
   const problem = validateServerKey(options.serverKey);
   if (problem !== null) throw new TypeError(`Bunting: ${problem}`);
   const instance = randomUUID();
@@ -81,7 +86,7 @@ export function createClient<Flags extends FlagTypes = FlagTypes>(options: NodeO
   const transports = transportsFor(endpoint, options.streams ?? ["websocket", "sse"]);
   let releaseProcess = () => {};
   const client = new Client<Flags>(wiring, (store) => {
-    const feed = liveFeed(store, transports, systemClock, Math.random);
+    const feed = liveFeed(store, transports, systemClock, Math.random, { lookMs: LOOK_MS, lateMs: LOOK_MS });
     const close = () => {
       releaseProcess();
       feed.close();

@@ -12,7 +12,8 @@ import {
   type TrackingEventDetails,
 } from "@openfeature/server-sdk";
 import type { Client } from "./client/client.ts";
-import { contextOf, Health, NOT_READY, REFUSED, resolutionOf, type Type } from "./openfeature/resolution.ts";
+import type { Nullable } from "./client/options.ts";
+import { CLOSED, contextOf, Health, NOT_READY, REFUSED, resolutionOf, type Type } from "./openfeature/resolution.ts";
 
 /** What a provider needs of a client: those of `/node`, `/testing` and, as its `client`, `/workers` have it. */
 export type ProviderClient = Pick<Client, "details" | "track" | "on" | "ready" | "status" | "close">;
@@ -37,9 +38,9 @@ export class BuntingProvider implements Provider {
   readonly #readyMs: number;
   readonly #health: Health;
 
-  constructor(client: ProviderClient, { readyMs = 5_000 }: ProviderOptions = {}) {
+  constructor(client: ProviderClient, options?: Nullable<ProviderOptions> | null) {
     this.#client = client;
-    this.#readyMs = readyMs;
+    this.#readyMs = options?.readyMs ?? 5_000;
     this.#health = new Health(
       () => {
         const { ready, connected, stale } = client.status();
@@ -67,9 +68,10 @@ export class BuntingProvider implements Provider {
   /**
    * Waits for flags. Last-known or bootstrap flags suffice to evaluate with: then the provider is
    * STALE, and not in error.
-   * @throws ProviderFatalError where the server refuses the key, ProviderNotReadyError where it cannot be reached.
+   * @throws ProviderFatalError where the server refuses the key or the client is closed, ProviderNotReadyError where it cannot be reached.
    */
   async initialize(): Promise<void> {
+    if (this.#client.status().closed) throw new ProviderFatalError(CLOSED);
     const ready = await this.#client.ready({ timeoutMs: this.#readyMs });
     const { revision, refused } = this.#client.status();
     const failed = !ready && revision === null;

@@ -12,7 +12,9 @@ import {
   type TrackingEventDetails,
 } from "@openfeature/web-sdk";
 import type { BrowserClient } from "./browser.ts";
+import type { Nullable } from "./client/options.ts";
 import {
+  CLOSED,
   contextOf,
   Health,
   isOfObject,
@@ -53,9 +55,9 @@ export class BuntingWebProvider implements Provider {
   readonly #readyMs: number;
   readonly #health: Health;
 
-  constructor(client: WebProviderClient, { readyMs = 5_000 }: WebProviderOptions = {}) {
+  constructor(client: WebProviderClient, options?: Nullable<WebProviderOptions> | null) {
     this.#client = client;
-    this.#readyMs = readyMs;
+    this.#readyMs = options?.readyMs ?? 5_000;
     this.#health = new Health(
       () => {
         const { ready, connected, stale } = client.status();
@@ -79,9 +81,10 @@ export class BuntingWebProvider implements Provider {
 
   /**
    * Waits for the values of the context. Those of last time or of a bootstrap will do: then the provider is STALE.
-   * @throws ProviderFatalError where the server refuses the key, ProviderNotReadyError where it cannot be reached.
+   * @throws ProviderFatalError where the server refuses the key or the client is closed, ProviderNotReadyError where it cannot be reached.
    */
   async initialize(context: EvaluationContext = {}): Promise<void> {
+    if (this.#client.status().closed) throw new ProviderFatalError(CLOSED);
     const isOwn = Object.keys(context).length === 0;
     const arrived = isOwn ? this.#client.ready({ timeoutMs: this.#readyMs }) : this.#become(context);
     const ready = await arrived;

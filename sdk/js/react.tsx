@@ -9,7 +9,10 @@ import {
   useSyncExternalStore,
 } from "react";
 import type { BrowserClient, EvaluatedFlag, Values } from "./browser.ts";
+import type { IfJson, Like } from "./client/flag-types.ts";
 import { isServed } from "./transports/values-protocol.ts";
+
+export type { Like } from "./client/flag-types.ts";
 
 export type ProviderProps = {
   /** A client with any flag types: `Pick`, because a `BrowserClient<Flags>` is not assignable to a `BrowserClient`. */
@@ -18,15 +21,6 @@ export type ProviderProps = {
   suspense?: boolean;
   children?: ReactNode;
 };
-
-/** What a flag's value can be, derived from its default: any boolean for `false`, any string for `""`. */
-export type Like<Value> = Value extends boolean
-  ? boolean
-  : Value extends number
-    ? number
-    : Value extends string
-      ? string
-      : Value;
 
 type Scope = { client: BrowserClient; suspense: boolean; subscribe(changed: () => void): () => void };
 
@@ -56,7 +50,7 @@ export const useBunting = (): BrowserClient => useScope().client;
  * A flag's value. The component is drawn again when this flag changes for its visitor, and not when another does. What a
  * browser shows is counted and exposed once it is on the page, and again when the flag changes; what a server draws never is.
  */
-export function useFlag<Value extends Json>(key: string, defaultValue: Value): Like<Value> {
+export function useFlag<Value>(key: string, defaultValue: Value & IfJson<Value>): Like<Value> {
   const { client, subscribe } = useScope();
   // The flag and not its value: the same value may be another variation's, or another visitor's.
   const flag = useSyncExternalStore(
@@ -65,7 +59,7 @@ export function useFlag<Value extends Json>(key: string, defaultValue: Value): L
     () => client.bootstrap[key],
   );
   const show = useShow(client);
-  useOnPage(() => show(key, flag, defaultValue));
+  useOnPage(() => show(key, flag, defaultValue as Json));
   return (isServed(flag, typeof defaultValue) ? flag.value : defaultValue) as Like<Value>;
 }
 

@@ -35,8 +35,8 @@ async function readEvents<P extends Put, D extends Patch>(
     onError: () => sink.message({ type: "invalid" }),
     maxBufferSize: MAX_BUFFER,
   });
-  // The parser takes one byte order mark away itself, and a stream may lose only one.
-  const decoder = new TextDecoder("utf-8", { fatal: false, ignoreBOM: true });
+  // It takes the one byte order mark away that a stream may begin with.
+  const decoder = new TextDecoder();
   const reader = response.body.getReader();
   for (;;) {
     const { done, value } = await reader.read();

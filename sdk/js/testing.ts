@@ -1,7 +1,10 @@
 /** Clients for tests: the same types as the real ones, flags that the test sets, no network and nothing to wait for. */
-import type { Context } from "@bunting/core";
-import type { BrowserClient, Values } from "./browser.ts";
-import type { Client, ClientEvents, FlagTypes } from "./client/client.ts";
+import type { Context, Json } from "@bunting/core";
+import type { BrowserClient, BrowserEvents, Values } from "./browser.ts";
+import { boundTo } from "./client/bound-flags.ts";
+import type { Client, ClientEvents, GivenContext } from "./client/client.ts";
+import { emitter } from "./client/emitter.ts";
+import type { FlagTypes } from "./client/flag-types.ts";
 import { type TestControls, TestFlags, type TestValues } from "./testing/flags.ts";
 
 export type { Context, Decision, Json } from "@bunting/core";
@@ -9,9 +12,9 @@ export type { BrowserClient } from "./browser.ts";
 export type { Client, FlagTypes } from "./client/client.ts";
 export type { Evaluation, TestControls, TestValue, TestValues, Tracked } from "./testing/flags.ts";
 
-type Options<Flags extends FlagTypes> = { flags?: TestValues<NoInfer<Flags>> };
+type Options<Flags extends object> = { flags?: TestValues<NoInfer<Flags>> | null };
 
-export type TestClient<Flags extends FlagTypes = FlagTypes> = Client<Flags> & TestControls<Flags>;
+export type TestClient<Flags extends object = FlagTypes> = Client<Flags> & TestControls<Flags>;
 
 /**
  * Takes the place of what `/node` and `/workers` make:
@@ -21,36 +24,38 @@ export type TestClient<Flags extends FlagTypes = FlagTypes> = Client<Flags> & Te
  *
  * A flag that is not set answers its default with `FLAG_NOT_FOUND`, as one that does not exist.
  */
-export function createTestClient<Flags extends FlagTypes = FlagTypes>({
-  flags = {},
-}: Options<Flags> = {}): TestClient<Flags> {
-  const held = new TestFlags<Flags>(flags);
-  const listeners = new Listeners();
+export function createTestClient<Flags extends object = FlagTypes>(options?: Options<Flags> | null): TestClient<Flags> {
+  const held = new TestFlags<Flags>(options?.flags ?? {});
+  const events = emitter<ClientEvents & { [Name in `change:${string}`]: ClientEvents["change"] }>(rethrow);
   let closed = false;
   held.changed = (flags) => {
     const { revision } = held;
-    listeners.emit("change", {
-      revision,
-      previous: revision - 1,
-      publishedAt: null,
-      ageMs: null,
-      flags,
-      segments: [],
-    } satisfies ClientEvents["change"]);
+    const change = { revision, previous: revision - 1, publishedAt: null, ageMs: null, flags, segments: [] };
+    events.emit("change", change);
+    for (const key of flags) events.emit(`change:${key}`, change);
+  };
+  const close = async () => {
+    closed = true;
   };
   // Of the type it answers but for the class's private parts, which no caller can reach.
   const client: Pick<Client<Flags>, keyof Client<Flags>> = {
-    boolean: (key, defaultValue, context = {}) => held.evaluate(key, defaultValue, context, "boolean").value as boolean,
-    string: (key, defaultValue, context = {}) => held.evaluate(key, defaultValue, context, "string").value as string,
-    number: (key, defaultValue, context = {}) => held.evaluate(key, defaultValue, context, "number").value as number,
-    json: (key, defaultValue, context = {}) => held.evaluate(key, defaultValue, context, "any").value as never,
-    details: (key, defaultValue, context = {}) => held.evaluate(key, defaultValue, context),
-    all: (context = {}) => held.all(context),
+    boolean: (key, defaultValue, context = {}) =>
+      held.evaluate(key, defaultValue as Json, context as Context, "boolean").value as boolean,
+    string: (key, defaultValue, context = {}) =>
+      held.evaluate(key, defaultValue as Json, context as Context, "string").value as string,
+    number: (key, defaultValue, context = {}) =>
+      held.evaluate(key, defaultValue as Json, context as Context, "number").value as number,
+    json: (key, defaultValue, context = {}) =>
+      held.evaluate(key, defaultValue as Json, context as Context, "any").value as never,
+    details: (key, defaultValue, context = {}) => held.evaluate(key, defaultValue as Json, context as Context) as never,
+    all: (context = {}) => held.all(context as Context),
     track(metric, context, value = 1) {
-      if (!closed) held.track(metric, context, value);
+      if (!closed) held.track(metric, context as Context, value);
     },
-    on: (name, listener) => listeners.add(name, listener),
-    ready: async () => true,
+    forContext: (context) => boundTo(client, context),
+    on: events.on as never,
+    once: events.once as never,
+    ready: async () => !closed,
     evaluator: null,
     status: () => ({
       ...connected(closed),
@@ -58,36 +63,44 @@ export function createTestClient<Flags extends FlagTypes = FlagTypes>({
       source: "snapshot",
     }),
     flush: async () => {},
-    async close() {
-      closed = true;
-    },
+    close,
+    [Symbol.asyncDispose]: close,
   };
   return Object.assign(client, held.controls()) as unknown as TestClient<Flags>;
 }
 
-export type TestBrowserClient<Flags extends FlagTypes = FlagTypes> = BrowserClient<Flags> & TestControls<Flags>;
+export type TestBrowserClient<Flags extends object = FlagTypes> = BrowserClient<Flags> & TestControls<Flags>;
 
 /** Takes the place of what `/browser` makes, in `/react` too. A function of the context is called again for a new one. */
-export function createTestBrowserClient<Flags extends FlagTypes = FlagTypes>({
-  flags = {},
-  context: first = {},
-}: Options<Flags> & { context?: Context } = {}): TestBrowserClient<Flags> {
-  const held = new TestFlags<Flags>(flags);
-  const listeners = new Listeners();
+export function createTestBrowserClient<Flags extends object = FlagTypes>(
+  options?: (Options<Flags> & { context?: GivenContext | null }) | null,
+): TestBrowserClient<Flags> {
+  const held = new TestFlags<Flags>(options?.flags ?? {});
+  const events = emitter<BrowserEvents & { [Name in `change:${string}`]: BrowserEvents["change"] }>(rethrow);
   let closed = false;
-  let context = contextFor(first);
+  let context = contextFor(options?.context);
+  const close = async () => {
+    closed = true;
+  };
+  const changed = (flags: string[]) => {
+    const change = { revision: held.revision, flags };
+    if (flags.length > 0) events.emit("change", change);
+    for (const key of flags) events.emit(`change:${key}`, change);
+  };
   let values: Values;
   const read = () => {
     const before: Values = values ?? {};
     const entries = Object.entries(held.all(context)).map(([key, { value, variation, reason, flagVersion }]) => {
       const flag = { value, variation, reason, version: flagVersion };
-      return [key, JSON.stringify(flag) === JSON.stringify(before[key]) ? before[key] : flag];
+      const held = before[key];
+      return [key, held && JSON.stringify({ ...held, version: flagVersion }) === JSON.stringify(flag) ? held : flag];
     });
     values = Object.fromEntries(entries);
   };
   held.changed = (keys) => {
+    const before = values;
     read();
-    listeners.emit("change", { revision: held.revision, flags: keys });
+    changed(keys.filter((key) => values[key] !== before[key]));
   };
   read();
   const bootstrap = values!;
@@ -95,8 +108,8 @@ export function createTestBrowserClient<Flags extends FlagTypes = FlagTypes>({
     boolean: (key, defaultValue) => held.evaluate(key, defaultValue, context, "boolean").value as boolean,
     string: (key, defaultValue) => held.evaluate(key, defaultValue, context, "string").value as string,
     number: (key, defaultValue) => held.evaluate(key, defaultValue, context, "number").value as number,
-    json: (key, defaultValue) => held.evaluate(key, defaultValue, context, "any").value as never,
-    details: (key, defaultValue) => held.evaluate(key, defaultValue, context),
+    json: (key, defaultValue) => held.evaluate(key, defaultValue as Json, context, "any").value as never,
+    details: (key, defaultValue) => held.evaluate(key, defaultValue as Json, context) as never,
     all: () => values,
     shown: (key, flag, defaultValue = null) => held.show(key, flag, defaultValue, context),
     bootstrap,
@@ -107,30 +120,29 @@ export function createTestBrowserClient<Flags extends FlagTypes = FlagTypes>({
       return context;
     },
     async setContext(given) {
-      context = contextFor(given);
+      context = contextFor(typeof given === "function" ? given(context) : given);
       const before = values;
       read();
       const differs = (key: string) => JSON.stringify(values[key]?.value) !== JSON.stringify(before[key]?.value);
-      const changed = Object.keys(values).filter(differs);
-      if (changed.length > 0) listeners.emit("change", { revision: held.revision, flags: changed });
+      changed(Object.keys(values).filter(differs));
       return true;
     },
-    on: (name, listener) => listeners.add(name, listener),
-    ready: async () => true,
+    on: events.on as never,
+    once: events.once as never,
+    ready: async () => !closed,
     status: () => ({ ...connected(closed), refused: false, revision: held.revision }),
     flush: async () => {},
-    async close() {
-      closed = true;
-    },
+    close,
+    [Symbol.asyncDispose]: close,
   };
   // Not a spread, which would read `context` once and for all.
   return Object.assign(client, held.controls());
 }
 
 /** As the real one adds it, for a visitor who is always the same. */
-function contextFor(given: Context): Context {
-  const context = { anonymousId: "anonymous", ...given };
-  context.targetingKey ??= "anonymous";
+function contextFor(given?: GivenContext | null): Context {
+  const context: Context = { anonymousId: "anonymous", ...(given as Context) };
+  if (typeof context.targetingKey !== "string" || context.targetingKey === "") context.targetingKey = "anonymous";
   return context;
 }
 
@@ -141,24 +153,13 @@ const connected = (closed: boolean) => ({
   verifiedAgeMs: 0,
   circuits: {},
   invalidResponses: 0,
-  ready: true,
+  ready: !closed,
   refused: false,
   closed,
   events: { buffered: 0, dropped: 0 },
 });
 
 /** What a listener throws goes to the test. */
-class Listeners {
-  readonly #all = new Map<string, Set<(detail: never) => void>>();
-
-  add(name: string, listener: (detail: never) => void): () => void {
-    const listeners = this.#all.get(name) ?? new Set();
-    this.#all.set(name, listeners);
-    listeners.add(listener);
-    return () => void listeners.delete(listener);
-  }
-
-  emit(name: string, detail: object): void {
-    for (const listener of [...(this.#all.get(name) ?? [])]) listener(detail as never);
-  }
-}
+const rethrow = (_: unknown, error: unknown) => {
+  throw error;
+};

@@ -7,10 +7,12 @@ const user = { targetingKey: "user-42" };
 let peer: Peer;
 let logged: string[];
 let aheadMs: number;
+/** What the wall clock knows alone. */
+let sleptMs: number;
 let kept: Promise<unknown>[];
 
 /** Real timers and sockets; only the hands of the clock are moved. */
-const clock = { ...systemClock, elapsed: () => performance.now() + aheadMs };
+const clock = { ...systemClock, now: () => Date.now() + aheadMs + sleptMs, elapsed: () => performance.now() + aheadMs };
 const ctx = { waitUntil: (promise: Promise<unknown>) => void kept.push(promise) };
 
 beforeEach(async () => {
@@ -18,6 +20,7 @@ beforeEach(async () => {
   logged = [];
   kept = [];
   aheadMs = 0;
+  sleptMs = 0;
 });
 afterEach(async () => {
   await Promise.race([Promise.all(kept), new Promise((resolve) => setTimeout(resolve, 100))]);
@@ -66,6 +69,15 @@ describe("a Worker's ruleset (R14)", () => {
     peer.change(booleanFlag("new-checkout", false, 2));
     aheadMs += 5_100;
     expect((await bunting.forRequest(ctx)).boolean("new-checkout", true, user)).toBe(false);
+  });
+
+  test("of an isolate that slept, which its monotonic clock does not know, is verified before it is used", async () => {
+    const bunting = connect();
+    await bunting.forRequest(ctx);
+    peer.change(booleanFlag("new-checkout", false, 2));
+    sleptMs = 60_000;
+    expect((await bunting.forRequest(ctx)).boolean("new-checkout", true, user)).toBe(false);
+    expect(bunting.client.status()).toMatchObject({ stale: false, revision: 11 });
   });
 
   test("is used as last known and reported stale, once, when the server is away (Q7)", async () => {

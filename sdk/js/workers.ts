@@ -1,6 +1,7 @@
-import type { Json, Ruleset } from "@bunting/core";
+import type { Ruleset } from "@bunting/core";
 import { Client, type FlagTypes, type Logger } from "./client/client.ts";
 import { checkUrl, clientHeader, environmentOf, validateServerKey } from "./client/credentials.ts";
+import { type Nullable, withoutNulls } from "./client/options.ts";
 import { Filters } from "./client/segment-filters.ts";
 import { type EventOptions, Events } from "./events/events.ts";
 import { type Clock, pause, systemClock } from "./sync/clock.ts";
@@ -60,11 +61,13 @@ const DEADLINE_MS = 10_000;
  * `env` at module level is `import { env } from "cloudflare:workers"`.
  * @throws TypeError that says what is wrong and what to do, for options that can never work.
  */
-export function createClient<Flags extends FlagTypes = FlagTypes>(options: WorkersOptions): WorkersClient<Flags> {
-  return new WorkersClient<Flags>(options, systemClock, Math.random);
+export function createClient<Flags extends object = FlagTypes>(
+  options: Nullable<WorkersOptions>,
+): WorkersClient<Flags> {
+  return new WorkersClient<Flags>(withoutNulls<WorkersOptions>(options), systemClock, Math.random);
 }
 
-export class WorkersClient<Flags extends FlagTypes = Record<string, Json>> {
+export class WorkersClient<Flags extends object = FlagTypes> {
   readonly #client: Client<Flags>;
   readonly #events: Events | null;
   readonly #revalidator: Revalidator;

@@ -6,14 +6,13 @@ import { ApiError, badRequest, forbidden, unauthenticated, unavailable } from ".
 import { sha256 } from "../platform/sha256.ts";
 import type { KeyGrant } from "../store/outbox/change.ts";
 import type { KeyKind } from "../store/schema/index.ts";
+import { type ClientName, clientName, MAX_CLIENT_TEXT } from "./client-name.ts";
 import { allowsOrigin, hasOrigins } from "./cors.ts";
 import { revisionOfEtag } from "./etag.ts";
 import { limitReader, noteUnauthenticated, refuseUnauthenticated } from "./read-limit.ts";
 import type { Incoming } from "./router.ts";
 import { EARLY_MS, FRESH_MS, freshRuleset, heldRuleset, isolateRuleset } from "./ruleset/cache.ts";
 import type { IsolateRuleset, Visit } from "./ruleset/isolate-ruleset.ts";
-
-type ClientName = { sdk: string; instance: string; name: string };
 
 export class Caller {
   readonly environmentId: string;
@@ -170,21 +169,6 @@ function checkOrigin({ headers }: Incoming, grant: KeyGrant): void {
 
 /** From a stranger: cut to size, never trusted. */
 const clientText = (incoming: Incoming): string =>
-  (incoming.headers.get("x-bunting-client") ?? incoming.query("client") ?? "").slice(0, 512);
+  (incoming.headers.get("x-bunting-client") ?? incoming.query("client") ?? "").slice(0, MAX_CLIENT_TEXT);
 
 const INSTANCE = /;instance=([^;]+)/;
-
-/** `<sdk>/<version>;instance=<uuid>;name=<app>` */
-function clientName(text: string): ClientName {
-  const [sdk = "", ...parameters] = text.split(";");
-  return {
-    sdk: cleaned(sdk) || "unknown",
-    instance: cleaned(parameter(parameters, "instance=")),
-    name: cleaned(parameter(parameters, "name=")),
-  };
-}
-
-const parameter = (parameters: string[], name: string): string =>
-  parameters.find((text) => text.startsWith(name))?.slice(name.length) ?? "";
-
-const cleaned = (text: string): string => text.replace(/[^\w./@:+ -]/g, "").slice(0, 128);

@@ -1,18 +1,39 @@
-import { type Context, type Decision, type Evaluator, exposureOf, type Json, type Ruleset } from "@bunting/core";
+import {
+  type Context,
+  type Decision,
+  type ErrorCode,
+  type Evaluator,
+  exposureOf,
+  type Json,
+  Referrers,
+  type Ruleset,
+} from "@bunting/core";
 import type { PatchMessage } from "@bunting/core/wire";
 import type { Events } from "../events/events.ts";
 import type { Clock } from "../sync/clock.ts";
 import type { Feed, FeedStatus, Store } from "../sync/driver.ts";
 import type { News } from "../sync/state.ts";
 import type { RulesetMessage } from "../transports/ruleset-protocol.ts";
+import { adviceOn, adviceOnTrouble, type Trouble } from "./advice.ts";
+import { type BoundFlags, boundTo } from "./bound-flags.ts";
 import { type Change, CurrentRuleset, type Origin } from "./current-ruleset.ts";
+import { type Emitter, emitter } from "./emitter.ts";
+import type { FlagTypes, GivenContext, IfJson, KeyOf, Like } from "./flag-types.ts";
 import type { Filters } from "./segment-filters.ts";
+import {
+  checkFor,
+  contextOf,
+  isAny,
+  isBoolean,
+  isNumber,
+  isString,
+  targetingKeyOf,
+  unknownFlag,
+} from "./value-types.ts";
+import { resolveAll, type Waiting, within } from "./waiting.ts";
+import { type Logger, warnOnce } from "./warnings.ts";
 
-/** The flags of an application and the types of their values, as a `type` and no `interface`; with none given, any key and any type. */
-export type FlagTypes = Record<string, Json>;
-export type KeyOf<Flags extends FlagTypes, Value> = string extends keyof Flags
-  ? string
-  : { [Key in keyof Flags & string]: Flags[Key] extends Value ? Key : never }[keyof Flags & string];
+export type { FlagTypes, GivenContext, IfJson, KeyOf, Like } from "./flag-types.ts";
 
 export type ClientEvents = {
   /** The first ruleset has come from the server, with the filters of its big segments. */
@@ -23,7 +44,7 @@ export type ClientEvents = {
   connected: { transport: string };
   disconnected: { transport: string; reason: string };
   /** REFUSED: the key. UNREACHABLE: the server. INVALID_RESPONSE: a response that could not be used. EVENTS: telemetry is not being taken. */
-  error: { code: "REFUSED" | "UNREACHABLE" | "INVALID_RESPONSE" | "EVENTS"; message: string };
+  error: { code: Trouble; message: string };
 };
 
 export type Status = FeedStatus & {
@@ -37,11 +58,9 @@ export type Status = FeedStatus & {
   events: { buffered: number; dropped: number };
 };
 
-export type Logger = { warn(message: string): void; error(message: string): void };
+export type { Logger } from "./warnings.ts";
 
 const DEFAULT_READY_MS = 5_000;
-/** Keys made up at run time must not fill the memory. */
-const MAX_WARNINGS = 1_000;
 /** Often enough to send early when a buffer fills, too seldom to cost anything. */
 const FLUSH_CHECK_MS = 1_000;
 
@@ -65,18 +84,21 @@ export type RulesetStore = Store<RulesetMessage, PatchMessage> & {
   /** From a cache: whether it was taken, which it never is in place of what the server has sent. */
   restore(ruleset: Ruleset): boolean;
 };
-type Listener<Name extends keyof ClientEvents> = (detail: ClientEvents[Name]) => void;
+/** What can be listened for. */
+export type Listeners<Flags extends object> = ClientEvents & {
+  [Key in keyof Flags & string as `change:${Key}`]: Change;
+};
 
 /**
  * Flags, evaluated in memory: every getter is synchronous, never throws and never waits.
  * Made by the `createClient` of a platform's entry.
  */
-export class Client<Flags extends FlagTypes = FlagTypes> {
+export class Client<Flags extends object = FlagTypes> {
   readonly #wiring: Wiring;
   readonly #feed: Feed;
-  readonly #listeners = new Map<keyof ClientEvents, Set<(detail: never) => void>>();
-  readonly #warned = new Set<string>();
-  readonly #waiting = new Set<(ready: boolean) => void>();
+  readonly #emitter: Emitter<ClientEvents & { [Name in `change:${string}`]: Change }>;
+  readonly #warnOnce: (about: string, message: string) => void;
+  readonly #waiting: Waiting = new Set();
   readonly #current: CurrentRuleset;
   #ready = false;
   #refused = false;
@@ -86,53 +108,60 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
   /** Applications call `createClient` instead. */
   constructor(wiring: Wiring, makeFeed: (store: RulesetStore) => Feed) {
     this.#wiring = wiring;
+    this.#warnOnce = warnOnce(wiring.logger);
+    this.#emitter = emitter((name, error) => wiring.logger.error(`Bunting: a listener for "${name}" threw: ${error}`));
     this.#current = new CurrentRuleset(wiring.clock);
     wiring.filters.onArrival((segment) => this.#filterArrived(segment));
-    if (wiring.bootstrap !== undefined) this.#hold(wiring.bootstrap, "bootstrap");
-    if (wiring.cached != null) this.#restore(wiring.cached);
+    if (wiring.bootstrap) this.#hold(wiring.bootstrap, "bootstrap");
+    if (wiring.cached) this.#restore(wiring.cached);
     this.#feed = makeFeed(this.#store());
     this.#feed.start();
     if (wiring.timers && wiring.events !== null)
       this.#flushLater(wiring.clock.elapsed() + wiring.events.nextWindow(Math.random));
   }
 
-  boolean(key: KeyOf<Flags, boolean>, defaultValue: boolean, context: Context = {}): boolean {
+  boolean(key: KeyOf<Flags, boolean>, defaultValue: boolean, context: GivenContext = {}): boolean {
     return this.#typed(key, defaultValue, context, isBoolean).value as boolean;
   }
 
-  string(key: KeyOf<Flags, string>, defaultValue: string, context: Context = {}): string {
+  string(key: KeyOf<Flags, string>, defaultValue: string, context: GivenContext = {}): string {
     return this.#typed(key, defaultValue, context, isString).value as string;
   }
 
-  number(key: KeyOf<Flags, number>, defaultValue: number, context: Context = {}): number {
+  number(key: KeyOf<Flags, number>, defaultValue: number, context: GivenContext = {}): number {
     return this.#typed(key, defaultValue, context, isNumber).value as number;
   }
 
   /** Values of JSON flags are frozen, and of whatever shape the flag has: check them as you would any input. */
-  json<Value extends Json>(key: KeyOf<Flags, Json>, defaultValue: Value, context: Context = {}): Value {
-    return this.#typed(key, defaultValue, context, isAny).value as Value;
+  json<Value>(key: keyof Flags & string, defaultValue: Value & IfJson<Value>, context: GivenContext = {}): Like<Value> {
+    return this.#typed(key, defaultValue as Json, context, isAny).value as Like<Value>;
   }
 
   /**
    * The value and how it came about. A value that does not fit, which is one of another type than the default's (null, a
    * list or an object takes any), becomes the default with reason `ERROR` and `TYPE_MISMATCH`.
    */
-  details(
+  details<Value>(
     key: keyof Flags & string,
-    defaultValue: Json,
-    context: Context = {},
-    fits: (value: Json) => boolean = checkFor(defaultValue),
-  ): Decision {
-    return this.#typed(key, defaultValue, context, fits);
+    defaultValue: Value & IfJson<Value>,
+    context: GivenContext = {},
+    fits: (value: Json) => boolean = checkFor(defaultValue as Json),
+  ): Decision<Like<Value>> {
+    return this.#typed(key, defaultValue as Json, context, fits) as Decision<Like<Value>>;
+  }
+
+  /** The getters for one context, which every call of theirs is then without: for a request, or a job. */
+  forContext(context: GivenContext): BoundFlags<Flags> {
+    return boundTo(this, context);
   }
 
   /** Every flag's decision for one context. Counts no evaluations and makes no exposures. */
-  all(context: Context = {}): Record<string, Decision> {
+  all(context: GivenContext = {}): Record<string, Decision> {
     return this.#current.evaluator?.all(contextOf(context)) ?? {};
   }
 
   /** A metric of the unit that the context's targeting key names; `value` is 1 by default. */
-  track(metric: string, context: Context, value = 1): void {
+  track(metric: string, context: GivenContext, value = 1): void {
     if (this.#closed || this.#wiring.events === null) return;
     const unit = targetingKeyOf(contextOf(context));
     if (unit === null) {
@@ -142,30 +171,31 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
     } else this.#wiring.events.metric(metric, unit, value);
   }
 
-  /** Calls the listener from now on, until the answer is called. What a listener throws is logged and goes no further. */
-  on<Name extends keyof ClientEvents>(name: Name, listener: Listener<Name>): () => void {
-    const listeners = this.#listeners.get(name) ?? new Set();
-    this.#listeners.set(name, listeners);
-    listeners.add(listener as (detail: never) => void);
-    return () => void listeners.delete(listener as (detail: never) => void);
+  /**
+   * Calls the listener from now on, until the answer is called. What a listener throws is logged and goes no further.
+   * `change:<flag>` is a change that may change this flag's answers: of itself, or of what it depends on.
+   */
+  on<Name extends keyof Listeners<Flags>>(name: Name, listener: (detail: Listeners<Flags>[Name]) => void): () => void {
+    return this.#emitter.on(name as "change", listener as (detail: Change) => void);
+  }
+
+  /** The same, for the next time alone. */
+  once<Name extends keyof Listeners<Flags>>(
+    name: Name,
+    listener: (detail: Listeners<Flags>[Name]) => void,
+  ): () => void {
+    return this.#emitter.once(name as "change", listener as (detail: Change) => void);
   }
 
   /**
    * Waits for the first ruleset, with the filters of its big segments: true once they are there, false when the time is up, the key is refused or the client
    * closed. Never rejects, and evaluation works throughout. Holds the process for `timeoutMs` (5,000) at most.
    */
-  ready({ timeoutMs = DEFAULT_READY_MS }: { timeoutMs?: number } = {}): Promise<boolean> {
-    if (this.#ready || this.#refused || this.#closed) return Promise.resolve(this.#ready);
-    return new Promise((resolve) => {
-      // An unreferenced timer would let a process end in the middle of `await ready()`.
-      const timer = setTimeout(() => finish(false), Math.min(timeoutMs, 2 ** 31 - 1));
-      const finish = (ready: boolean) => {
-        clearTimeout(timer);
-        this.#waiting.delete(finish);
-        resolve(ready);
-      };
-      this.#waiting.add(finish);
-    });
+  async ready(options?: { timeoutMs?: number | null } | null): Promise<boolean> {
+    if (this.#closed) return false;
+    if (this.#ready || this.#refused) return this.#ready;
+    // Its timer holds the process: unreferenced, it would let one end in the middle of `await ready()`.
+    return within(options?.timeoutMs ?? DEFAULT_READY_MS, this.#waiting);
   }
 
   /** The rules as they are now, for `explain()` of `@bunting/sdk/explain`; null before the first ruleset. */
@@ -180,7 +210,16 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
     const stale = ruleset !== null && (feed.stale || !isConfirmed);
     const revision = ruleset?.revision ?? null;
     const refused = this.#refused && !feed.connected;
-    return { ...feed, stale, ready: this.#ready, refused, revision, source, closed: this.#closed, events };
+    return {
+      ...feed,
+      stale,
+      ready: this.#ready && !this.#closed,
+      refused,
+      revision,
+      source,
+      closed: this.#closed,
+      events,
+    };
   }
 
   /** Sends the buffered events. Never rejects: what the server does not take is kept and sent with a later flush. */
@@ -195,18 +234,23 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
     this.#cancelFlush?.();
     this.#feed.close();
     this.#wiring.filters.close();
-    for (const finish of [...this.#waiting]) finish(false);
+    resolveAll(this.#waiting, false);
     await Promise.all([this.flush(), this.#wiring.keep?.flush?.()]);
   }
 
-  #typed(key: string, defaultValue: Json, given: Context, fits: (value: Json) => boolean): Decision {
+  /** `await using client = createClient(…)` closes it at the end of the block. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  #typed(key: string, defaultValue: Json, given: GivenContext, fits: (value: Json) => boolean): Decision {
     const context = contextOf(given);
     let decision = this.#current.evaluator?.evaluate(key, context, defaultValue) ?? unknownFlag(defaultValue);
     if (decision.errorCode === undefined && decision.value !== defaultValue && !fits(decision.value)) {
       const { flagVersion } = decision;
       decision = { value: defaultValue, variation: null, reason: "ERROR", errorCode: "TYPE_MISMATCH", flagVersion };
     }
-    if (decision.errorCode === "FLAG_NOT_FOUND") this.#warnUnknown(key);
+    if (decision.errorCode !== undefined) this.#warn(key, decision.errorCode, typeof defaultValue);
     if (!this.#closed) this.#record(key, decision, context);
     return decision;
   }
@@ -222,19 +266,10 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
     }
   }
 
-  /** EV-2. Before the first ruleset nothing is known, which the caller cannot correct. */
-  #warnUnknown(key: string): void {
-    if (this.#current.evaluator === null) return;
-    this.#warnOnce(
-      key,
-      `flag "${key}" does not exist in this environment: its default is used; create it, or check its spelling`,
-    );
-  }
-
-  #warnOnce(about: string, message: string): void {
-    if (this.#warned.has(about) || this.#warned.size >= MAX_WARNINGS) return;
-    this.#warned.add(about);
-    this.#wiring.logger.warn(`Bunting: ${message}`);
+  /** EV-2, EV-8. Before the first ruleset nothing is known, which the caller cannot correct. */
+  #warn(key: string, error: ErrorCode, type: string): void {
+    if (this.#current.evaluator !== null)
+      this.#warnOnce(`${error} ${key}`, `${adviceOn(error, key, type)}. Its default is used.`);
   }
 
   #store(): RulesetStore {
@@ -259,7 +294,7 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
     const held = this.#current.ruleset;
     if (this.#current.isConfirmed || (held !== null && held.revision > ruleset.revision)) return false;
     const change = this.#hold(ruleset, "cache");
-    if (change !== null) this.#emit("change", change);
+    if (change !== null) this.#emitChange(change);
     return true;
   }
 
@@ -268,7 +303,7 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
     this.#refused = false;
     this.#keep();
     this.#becomeReady();
-    if (change !== null) this.#emit("change", change);
+    if (change !== null) this.#emitChange(change);
   }
 
   #hold(ruleset: Ruleset, source: Origin): Change | null {
@@ -281,7 +316,7 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
   #changed(change: Change): void {
     this.#fetchFilters();
     this.#keep();
-    this.#emit("change", change);
+    this.#emitChange(change);
   }
 
   #confirm(): void {
@@ -305,7 +340,7 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
     const wasReady = this.#ready;
     this.#becomeReady();
     if (!wasReady) return;
-    this.#emit("change", {
+    this.#emitChange({
       revision,
       previous: revision,
       publishedAt: null,
@@ -321,31 +356,29 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
     if (this.#ready || !isConfirmed || evaluator!.missingFilters().some(({ first }) => first)) return;
     const { revision } = ruleset!;
     this.#ready = true;
-    for (const finish of [...this.#waiting]) finish(true);
-    this.#emit("ready", { revision });
+    resolveAll(this.#waiting, true);
+    this.#emitter.emit("ready", { revision });
   }
 
   #report(news: News): void {
     if (news.type === "error") {
-      this.#wiring.logger.error(`Bunting: ${advice[news.code](news.message)}`);
-      this.#emit("error", { code: news.code, message: news.message });
+      this.#wiring.logger.error(`Bunting: ${adviceOnTrouble[news.code](news.message)}`);
+      this.#emitter.emit("error", { code: news.code, message: news.message });
       if (news.code !== "REFUSED") return;
       this.#refused = true;
-      for (const finish of [...this.#waiting]) finish(false);
-    } else if (news.type === "connected") this.#emit("connected", { transport: news.transport });
+      resolveAll(this.#waiting, false);
+    } else if (news.type === "connected") this.#emitter.emit("connected", { transport: news.transport });
     else if (news.type === "disconnected")
-      this.#emit("disconnected", { transport: news.transport, reason: news.reason });
-    else if (this.#current.ruleset !== null) this.#emit("stale", { forMs: news.forMs });
+      this.#emitter.emit("disconnected", { transport: news.transport, reason: news.reason });
+    else if (this.#current.ruleset !== null) this.#emitter.emit("stale", { forMs: news.forMs });
   }
 
-  #emit<Name extends keyof ClientEvents>(name: Name, detail: ClientEvents[Name]): void {
-    for (const listener of [...(this.#listeners.get(name) ?? [])]) {
-      try {
-        (listener as Listener<Name>)(detail);
-      } catch (error) {
-        this.#wiring.logger.error(`Bunting: a listener for "${name}" threw: ${error}`);
-      }
-    }
+  #emitChange(change: Change): void {
+    this.#emitter.emit("change", change);
+    const names = this.#emitter.names().filter((name): name is `change:${string}` => name.startsWith("change:"));
+    if (names.length === 0) return;
+    const reached = new Referrers(this.#current.ruleset!).flagsReached(change);
+    for (const name of names) if (reached.has(name.slice("change:".length))) this.#emitter.emit(name, change);
   }
 
   #flushLater(dueAt: number): void {
@@ -357,43 +390,3 @@ export class Client<Flags extends FlagTypes = FlagTypes> {
     });
   }
 }
-
-/** Log messages: what is wrong, its effect and what to do. The reason alone says neither effect nor remedy. */
-const advice: Record<ClientEvents["error"]["code"], (reason: string) => string> = {
-  REFUSED: (reason) => `${reason}; give this process a valid key`,
-  UNREACHABLE: (reason) =>
-    `the server cannot be reached (${reason}); flags stay as they were and it is tried again: check url and the network`,
-  INVALID_RESPONSE: (reason) => `${reason}; flags stay as they were: check that url is a Bunting Worker`,
-  EVENTS: (reason) => reason,
-};
-
-/** JavaScript callers may pass anything. */
-const contextOf = (given: unknown): Context => (typeof given === "object" && given !== null ? (given as Context) : {});
-
-function targetingKeyOf(context: Context): string | null {
-  try {
-    const { targetingKey } = context;
-    return typeof targetingKey === "string" && targetingKey !== "" ? targetingKey : null;
-  } catch {
-    return null;
-  }
-}
-
-const isBoolean = (value: Json): boolean => typeof value === "boolean";
-const isString = (value: Json): boolean => typeof value === "string";
-const isNumber = (value: Json): boolean => typeof value === "number";
-const isAny = (): boolean => true;
-
-function checkFor(defaultValue: Json): (value: Json) => boolean {
-  if (typeof defaultValue === "boolean") return isBoolean;
-  if (typeof defaultValue === "string") return isString;
-  return typeof defaultValue === "number" ? isNumber : isAny;
-}
-
-const unknownFlag = (value: Json): Decision => ({
-  value,
-  variation: null,
-  reason: "ERROR",
-  errorCode: "FLAG_NOT_FOUND",
-  flagVersion: 0,
-});

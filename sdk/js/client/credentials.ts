@@ -1,6 +1,9 @@
 /** Kept equal to package.json by a test: an entry point cannot read that file on every platform. */
 export const VERSION = "0.1.0";
 
+/** In characters (docs/protocol.md). */
+const MAX_NAME = 100;
+
 const SERVER_KEY = /^bnt_srv_[A-Za-z0-9._~-]+_[A-Za-z0-9._~-]+$/;
 
 /** Says what is wrong with a server key and what to do about it, or null. The key itself is never repeated. */
@@ -39,8 +42,12 @@ export function checkUrl(url: unknown): string {
   return url.replace(/\/+$/, "");
 }
 
-/** `X-Bunting-Client`: names the sender in receipts; a header takes ASCII only, so the name is percent-encoded. */
+/** Characters and not their escapes are counted: half an escape could not be decoded. */
+export const encodedName = (name: string): string =>
+  encodeURIComponent([...String(name)].slice(0, MAX_NAME).join("").toWellFormed());
+
+/** `X-Bunting-Client`: names the sender in receipts. A header takes ASCII only, so the name is percent-encoded UTF-8. */
 export function clientHeader(sdk: string, instance: string, name: string | undefined): string {
   const header = `${sdk}/${VERSION};instance=${instance}`;
-  return name === undefined ? header : `${header};name=${encodeURIComponent(name).slice(0, 128)}`;
+  return name === undefined || name === "" ? header : `${header};name=${encodedName(name)}`;
 }

@@ -1,5 +1,6 @@
 import type { Context, Decision, Exposure, Ruleset } from "@bunting/core";
 import { MAX_EVENT_BYTES, MAX_EVENTS, type TelemetryEvent } from "@bunting/core/wire";
+import { type Nullable, withoutNulls } from "../client/options.ts";
 import type { Clock } from "../sync/clock.ts";
 import { messageOf, retryAfter } from "../transports/connection.ts";
 import type { Post } from "../transports/protocol.ts";
@@ -60,14 +61,14 @@ export class Events {
     post: Post,
     clock: Clock,
     uuid: () => string,
-    options: EventOptions,
+    options: Nullable<EventOptions>,
     onError: (message: string) => void,
     { maxBytes = MAX_EVENT_BYTES, forThePage = false }: Bounds = {},
   ) {
     this.#post = post;
     this.#clock = clock;
     this.#uuid = uuid;
-    this.#options = options;
+    this.#options = withoutNulls<EventOptions>(options);
     this.#onError = onError;
     this.#maxBytes = maxBytes;
     this.#forThePage = forThePage;

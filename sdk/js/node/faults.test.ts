@@ -176,7 +176,6 @@ test("server-sent events without an end are not gathered for ever", async () => 
 describe("a clock that is set", () => {
   test.each([
     ["back by a day", -86_400_000],
-    ["ahead by a day", 86_400_000],
     ["to 1970", -Date.now()],
   ])("%s moves nothing: neither staleness, nor polls, nor the age of a change below zero", async (_, jumpMs) => {
     const client = await live({ streams: ["websocket"], events: {} });
@@ -193,6 +192,15 @@ describe("a clock that is set", () => {
     expect(peer.requests.slice(asked).filter(({ url }) => !url.endsWith("/events"))).toEqual([]);
     await client.flush();
     expect(peer.batches.flatMap(({ events }) => events)).toMatchObject([{ kind: "summary", counts: [{ count: 2 }] }]);
+  });
+
+  test("ahead by a day, which nothing tells from a sleep of a day, costs one poll and is then forgotten", async () => {
+    const client = await live({ streams: ["websocket"] });
+    const polls = peer.count("ruleset");
+    vi.spyOn(systemClock, "now").mockImplementation(() => Date.now() + 86_400_000);
+    expect(client.status()).toMatchObject({ transport: "websocket", stale: true, connected: true });
+    await vi.waitFor(() => expect(client.status()).toMatchObject({ stale: false, transport: "websocket" }));
+    expect(peer.count("ruleset")).toBe(polls + 1);
   });
 });
 

@@ -1,5 +1,5 @@
 /** Clients in Node processes of their own: what holds a process, what many share, and how one gets out (R15). */
-import { execFile } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { createServer, type IncomingMessage } from "node:http";
 import { type AddressInfo, connect, type Socket } from "node:net";
@@ -75,6 +75,39 @@ describe("a process", () => {
       own.addEventListener("message", () => setTimeout(() => (console.log("own"), own.close()), 100), { once: true });`;
     expect(await run({ streams: ["sse"] }, code)).toBe("true false\nown\n");
   });
+
+  test.each(["websocket", "sse"] as const)(
+    "that was stopped and goes on is stale at once, asks at once and has what it missed, over %s",
+    async (stream) => {
+      const entry = new URL("../node.ts", import.meta.url).href;
+      const given = JSON.stringify({ serverKey: SERVER_KEY, url: peer.url, streams: [stream], events: false });
+      const code = `
+        import { createClient } from "${entry}";
+        const client = createClient(${given});
+        const said = (name) => console.log(name, client.boolean("new-checkout", true));
+        client.on("connected", () => said("connected"));
+        client.on("stale", () => said("stale"));
+        client.on("change", () => said("change"));
+        setInterval(() => {}, 60_000);`;
+      const child = spawn(process.execPath, ["--input-type=module", "--eval", code]);
+      onTestFinished(() => void child.kill("SIGKILL"));
+      let printed = "";
+      child.stdout.on("data", (data) => {
+        printed += data;
+      });
+      await vi.waitFor(() => expect(printed).toBe("connected false\n"), { timeout: 20_000 });
+      child.kill("SIGSTOP");
+      // Nobody tells it: the message is lost with whatever was between, as when a laptop sleeps.
+      peer.change(booleanFlag("new-checkout", true, 2));
+      await new Promise((resolve) => setTimeout(resolve, 7_000));
+      const polls = peer.count("ruleset");
+      child.kill("SIGCONT");
+      // The stream itself would find out by its silence a minute later.
+      await vi.waitFor(() => expect(printed).toBe("connected false\nstale false\nchange true\n"), { timeout: 10_000 });
+      expect(peer.count("ruleset")).toBe(polls + 1);
+    },
+    30_000,
+  );
 
   test("ends when a client that streams is closed", async () => {
     expect(await run({ streams: ["websocket"] }, `${look} client.on("connected", () => client.close());`)).toBe(

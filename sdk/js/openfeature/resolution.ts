@@ -1,5 +1,6 @@
 /** What both OpenFeature providers say alike: our decisions in OpenFeature's words, its contexts in ours. */
 import { type Context, type Decision, type Json, openFeatureReason } from "@bunting/core";
+import { adviceOn } from "../client/advice.ts";
 
 /** OpenFeature's error codes that a resolution can have, by name: each of its SDKs has an enum of its own for them. */
 type ResolutionError =
@@ -23,6 +24,8 @@ type Resolution<Value> = {
 export const NOT_READY = "no flags have been received from Bunting yet: check the address, the key and the network";
 export const REFUSED = "Bunting refuses the SDK key: make a new one, or check the address";
 
+export const CLOSED = "this provider was closed, and its client with it: register a provider with a new client";
+
 /** A decision in OpenFeature's words. `isEmpty`: the client has nothing to decide with yet. */
 export function resolutionOf<Value>(
   decision: Decision,
@@ -31,7 +34,7 @@ export function resolutionOf<Value>(
   const flagMetadata = metadataOf(decision);
   const code = errorOf(decision, defaultValue as Json, type, isEmpty);
   if (code !== null) {
-    const message = messageOf(code, key, type);
+    const message = code === "PROVIDER_NOT_READY" ? NOT_READY : adviceOn(decision.errorCode ?? MISMATCH, key, type);
     return { value: defaultValue, reason: "ERROR", flagMetadata, error: { code, message } };
   }
   const { variation } = decision;
@@ -68,22 +71,6 @@ function metadataOf(decision: Decision): Resolution<Json>["flagMetadata"] {
     ...(prerequisite !== undefined && { prerequisite }),
     ...(bucket !== undefined && { bucket }),
   };
-}
-
-/** Says to a developer what to do. */
-function messageOf(error: ResolutionError, key: string, type: Type): string {
-  switch (error) {
-    case "FLAG_NOT_FOUND":
-      return `flag "${key}" does not exist in this environment: create it, or check its spelling`;
-    case "PARSE_ERROR":
-      return `flag "${key}" is malformed: save it again in Bunting, which reports what is wrong`;
-    case "TYPE_MISMATCH":
-      return `flag "${key}" has no ${type} value: ask for the type that it has`;
-    case "TARGETING_KEY_MISSING":
-      return `flag "${key}" is split by the targeting key: pass a targetingKey in the evaluation context`;
-    case "PROVIDER_NOT_READY":
-      return NOT_READY;
-  }
 }
 
 type Impairment = "Stale" | "Error";

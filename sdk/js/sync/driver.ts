@@ -1,5 +1,6 @@
 import { PING } from "@bunting/core/wire";
 import type { Clock } from "./clock.ts";
+import { ASLEEP_MS, lookAt, sleep } from "./sleep.ts";
 import {
   type Effect,
   initialState,
@@ -53,18 +54,24 @@ export type Transports<P extends Put = Put, D extends Patch = Patch> = {
   acknowledgement?(revision: number, waitedMs: number): string;
 };
 
-/** Carries out what sync.ts decides. */
+/** How often the clocks are looked at. */
+const LOOK_MS = 5_000;
+
+/** Carries out what sync.ts decides. `lateMs`: a look at the clocks that is later than this means that the process was stopped. */
 export function liveFeed<P extends Put, D extends Patch>(
   store: Store<P, D>,
   { polling, streams, acknowledgement }: Transports<P, D>,
   clock: Clock,
   random: () => number,
+  { lookMs = LOOK_MS, lateMs = Number.POSITIVE_INFINITY } = {},
 ): LiveFeed {
   const order = (["websocket", "sse"] as const).filter((name) => streams[name]);
   let state = initialState(order, store.revision) as SyncState<D>;
   let invalidResponses = 0;
   let open: Transport<P, D> | undefined;
   let cancelTimer = () => {};
+  let cancelLook = () => {};
+  let clocks = lookAt(clock);
   const queue: SyncEvent<P, D>[] = [];
   let draining = false;
 
@@ -153,11 +160,34 @@ export function liveFeed<P extends Put, D extends Patch>(
     }
   }
 
+  /** Before anything else that is done after a sleep: until then everything looks as it did before. */
+  function look(): void {
+    const before = clocks;
+    clocks = lookAt(clock);
+    const { sleptMs, missedMs } = sleep(before, clocks, lateMs);
+    if (sleptMs >= ASLEEP_MS) dispatch("slept", missedMs);
+  }
+
+  function keepLooking(): void {
+    cancelLook = clock.timer(lookMs, () => {
+      look();
+      keepLooking();
+    });
+  }
+
   return {
-    start: () => dispatch("start"),
-    close: () => dispatch("close"),
+    start() {
+      clocks = lookAt(clock);
+      keepLooking();
+      dispatch("start");
+    },
+    close() {
+      cancelLook();
+      dispatch("close");
+    },
     notify: (event) => dispatch(event),
     status() {
+      look();
       const now = clock.elapsed();
       const { stream, verifiedAt, stale } = state;
       const live = stream !== null && stream.helloAt !== null;
@@ -170,7 +200,7 @@ export function liveFeed<P extends Put, D extends Patch>(
       if (failures > 0) circuits.polling = { failures, openForMs: Math.max(0, (due.fetch ?? now) - now) };
       return {
         transport: live ? stream.name : "polling",
-        connected: live || (verifiedAt !== null && !state.fetchFailures && !state.refused),
+        connected: !state.closed && (live || (verifiedAt !== null && !state.fetchFailures && !state.refused)),
         stale,
         verifiedAgeMs: verifiedAt === null ? null : Math.round(now - verifiedAt),
         circuits,

@@ -63,6 +63,8 @@ export type SyncEvent<P extends Put = Put, D extends Patch = Patch> =
   | [type: "sleep"]
   /** The network is back, or the page is. */
   | [type: "wake"]
+  /** Nothing has run for a while, of which the monotonic clock has missed so many milliseconds. */
+  | [type: "slept", missedMs: number]
   /** The current values belong to another context than the one requested from now on. */
   | [type: "forget"]
   | [type: "close"];

@@ -285,6 +285,15 @@ export function transition<P extends Put, D extends Patch>(
     disarm("fetch", "connect");
   }
 
+  /** Whoever slept with a stream may have slept through its end. */
+  function wake(mustFetch: boolean): void {
+    if (due.ping !== undefined) {
+      act("ping");
+      armSooner("silence", CONNECT_MS);
+    }
+    if (mustFetch) fetch();
+  }
+
   function timer(name: TimerName): void {
     disarm(name);
     if (name === "fetch") fetch();
@@ -330,12 +339,15 @@ export function transition<P extends Put, D extends Patch>(
       sleep();
       break;
     case "wake":
-      // Whoever slept with a stream may have slept through its end.
-      if (due.ping !== undefined) {
-        act("ping");
-        armSooner("silence", CONNECT_MS);
-      }
-      if (!isLive() || now - (state.verifiedAt ?? 0) > PING_MS) fetch();
+      wake(!isLive() || now - (state.verifiedAt ?? 0) > PING_MS);
+      break;
+    case "slept":
+      if (state.verifiedAt !== null) state.verifiedAt -= detail;
+      if (!state.stale && state.revision !== null) timer("stale");
+      // An answer that was on its way may never come.
+      if (state.fetching) act("abort");
+      state.fetching = false;
+      wake(!state.refused);
       break;
     case "forget":
       sleep();

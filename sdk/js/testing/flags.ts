@@ -1,17 +1,16 @@
 import type { Context, Decision, Json } from "@bunting/core";
 import type { EvaluatedFlag } from "@bunting/core/wire";
-import type { FlagTypes } from "../client/client.ts";
 
 /** A flag in a test: its value for everybody, or who gets which. */
-export type TestValue<Value extends Json = Json> = Value | ((context: Context) => Value);
-export type TestValues<Flags extends FlagTypes> = { [Key in keyof Flags]?: TestValue<Flags[Key]> };
+export type TestValue<Value = Json> = Value | ((context: Context) => Value);
+export type TestValues<Flags extends object> = { [Key in keyof Flags]?: TestValue<Flags[Key]> };
 
 /** One call of a getter and its decision. */
 export type Evaluation = { key: string; context: Context; decision: Decision };
 export type Tracked = { metric: string; unit: string; value: number; context: Context };
 
 /** What a test does with a client of its making, and sees of what was done with it. */
-export type TestControls<Flags extends FlagTypes> = {
+export type TestControls<Flags extends object> = {
   /** Notifies the listeners for `change`, as a change in the dashboard would. */
   set<Key extends keyof Flags & string>(key: Key, value: TestValue<Flags[Key]>): void;
   /** From now on there is no such flag: its default is answered. */
@@ -25,7 +24,7 @@ export type TestControls<Flags extends FlagTypes> = {
 };
 
 /** Flags that are set and not evaluated, and a record of their use: what the test clients have in common. */
-export class TestFlags<Flags extends FlagTypes> {
+export class TestFlags<Flags extends object> {
   readonly evaluations: Evaluation[] = [];
   readonly tracked: Tracked[] = [];
   /** Called with the keys that have changed. */

@@ -31,11 +31,20 @@ export function oneAtATime<P extends Put, D extends Patch>(
 
 export async function endOf(protocol: Pick<Protocol, "explain">, response: Response): Promise<End> {
   const { status } = response;
-  // Unread bodies hold a connection (and in workerd one of the six that a request may have).
-  await response.body?.cancel();
-  const reason = protocol.explain?.(status) ?? `the server answered ${status}`;
+  const detail = await problemOf(response);
+  const reason = protocol.explain?.(status) ?? `the server answered ${status}${detail && `: ${detail}`}`;
   const retryAfterMs = retryAfter(response.headers.get("Retry-After"));
   return { reason, refused: status === 401 || status === 403, ...(retryAfterMs !== null && { retryAfterMs }) };
+}
+
+/** The server's own sentence, or nothing. Unread bodies hold a connection (and in workerd one of the six that a request may have). */
+async function problemOf(response: Response): Promise<string> {
+  if (!/json/.test(response.headers.get("Content-Type") ?? "")) await response.body?.cancel();
+  else {
+    const { detail } = ((await response.json().catch(() => null)) ?? {}) as { detail?: unknown };
+    if (typeof detail === "string") return detail.slice(0, 300);
+  }
+  return "";
 }
 
 /** `Retry-After` in milliseconds (RFC 9110, 10.2.3: seconds; its date form depends on two clocks and is not used here), at most an hour. */

@@ -4,6 +4,7 @@ import type { RulesetStore } from "../client/client.ts";
 import type { Filters } from "../client/segment-filters.ts";
 import { type Clock, pause } from "../sync/clock.ts";
 import type { Feed, FeedStatus } from "../sync/driver.ts";
+import { ASLEEP_MS, type Clocks, lookAt, sleep } from "../sync/sleep.ts";
 import type { End, Incoming } from "../sync/state.ts";
 import type { Transport } from "../sync/transport.ts";
 import type { RulesetMessage } from "../transports/ruleset-protocol.ts";
@@ -31,6 +32,8 @@ export class Revalidator implements Feed {
   /** Looking for a ruleset in the cache comes before the first request to the server. */
   #restoring: "later" | "now" | "done";
   #staleReported = false;
+  #closed = false;
+  #clocks: Clocks;
   /** Until when requests wait for the filters of the first ruleset, which may be here before they are. */
   #startsUntil = 0;
 
@@ -51,16 +54,19 @@ export class Revalidator implements Feed {
     this.#clock = clock;
     this.#limits = limits;
     this.#random = random;
+    this.#clocks = lookAt(clock);
     this.#freshness = { held: !store.isEmpty, verifiedAt: null, askingSince: null, notBefore: 0, failures: 0 };
   }
 
   start(): void {}
 
   close(): void {
+    this.#closed = true;
     this.#polling.close();
   }
 
   async prepare(ctx: RequestContext): Promise<void> {
+    if (this.#closed) return;
     const { ask } = this.#plan();
     if (ask) void this.#ask(ctx);
     const isAnswered = () =>
@@ -74,6 +80,7 @@ export class Revalidator implements Feed {
   }
 
   async refresh(ctx: RequestContext): Promise<boolean> {
+    if (this.#closed) return false;
     const isFree = () => !isAsking(this.#freshness, this.#clock.elapsed());
     // A poll in the middle of another one would leave that one without its response.
     while (!isFree()) await this.#until(isFree, ABANDONED_MS);
@@ -81,6 +88,13 @@ export class Revalidator implements Feed {
   }
 
   #plan(): { ask: boolean; waitMs: number } {
+    const before = this.#clocks;
+    this.#clocks = lookAt(this.#clock);
+    const { missedMs } = sleep(before, this.#clocks, Number.POSITIVE_INFINITY);
+    const { verifiedAt } = this.#freshness;
+    // What the monotonic clock missed counts as well.
+    if (missedMs >= ASLEEP_MS && verifiedAt !== null)
+      this.#freshness = { ...this.#freshness, verifiedAt: verifiedAt - missedMs, notBefore: 0 };
     return plan(this.#freshness, this.#clock.elapsed(), this.#limits);
   }
 
@@ -100,7 +114,7 @@ export class Revalidator implements Feed {
     const openForMs = Math.round(Math.max(0, notBefore - now));
     return {
       transport: "polling",
-      connected: verifiedAt !== null && failures === 0,
+      connected: !this.#closed && verifiedAt !== null && failures === 0,
       stale: isStale(this.#freshness, now, this.#limits),
       verifiedAgeMs: verifiedAt === null ? null : Math.round(now - verifiedAt),
       circuits: failures === 0 ? {} : { polling: { failures, openForMs } },
