@@ -1,136 +1,31 @@
 import type { Context, Decision, Json } from "@bunting/core";
 import type { EvaluatedFlag, PutMessage, ValuesMessage } from "@bunting/core/wire";
+import type { BrowserClient, BrowserOptions, Listeners } from "./browser/contract.ts";
 import { beacon, deviceStorage, watchPage } from "./browser/page.ts";
 import { uuid } from "./browser/uuid.ts";
-import { type DeviceStorage, valueCache } from "./browser/value-cache.ts";
-import { adviceOn, type Trouble } from "./client/advice.ts";
+import { valueCache } from "./browser/value-cache.ts";
+import { adviceOn } from "./client/advice.ts";
 import { encodedName, VERSION } from "./client/credentials.ts";
 import { emitter } from "./client/emitter.ts";
-import type { FlagTypes, GivenContext, IfJson, KeyOf, Like } from "./client/flag-types.ts";
+import type { FlagTypes, GivenContext } from "./client/flag-types.ts";
 import { type Nullable, withoutNulls } from "./client/options.ts";
 import { resolveAll, type Waiting, within } from "./client/waiting.ts";
 import { warnOnce } from "./client/warnings.ts";
-import { type EventOptions, Events } from "./events/events.ts";
+import { Events } from "./events/events.ts";
 import { systemClock } from "./sync/clock.ts";
-import { type FeedStatus, liveFeed } from "./sync/driver.ts";
+import { liveFeed } from "./sync/driver.ts";
 import type { News } from "./sync/state.ts";
-import type { Transport } from "./sync/transport.ts";
 import { pollingTransport } from "./transports/polling.ts";
-import type { Fetch } from "./transports/protocol.ts";
-import { isServed, type Values, type ValuesProtocol, valuesProtocol } from "./transports/values-protocol.ts";
+import { isServed, type Values, valuesProtocol } from "./transports/values-protocol.ts";
 import { webSocketTransport } from "./transports/websocket.ts";
 
 export type { Context, Decision, Json } from "@bunting/core";
 export type { EvaluatedFlag } from "@bunting/core/wire";
+export type { BrowserClient, BrowserEvents, BrowserOptions, BrowserStatus, Stream } from "./browser/contract.ts";
 export type { DeviceStorage } from "./browser/value-cache.ts";
 export type { FlagTypes } from "./client/flag-types.ts";
 export type { EventOptions } from "./events/events.ts";
 export type { Values } from "./transports/values-protocol.ts";
-
-/** A way to stream: `"websocket"`, or `sse` of `@bunting/sdk/sse`. */
-export type Stream = "websocket" | ((protocol: ValuesProtocol) => Transport<PutMessage, ValuesMessage>);
-
-export type BrowserOptions = {
-  /** The environment's client key (`bnt_cli_…`), which is public. */
-  clientKey: string;
-  /** The address of your Bunting Worker. */
-  url: string;
-  /** Whom the flags are for. Without a `targetingKey` it is the visitor's `anonymousId`, which is added in any case. */
-  context?: Context;
-  /** The application's name, as receipts show it. */
-  name?: string;
-  /** The answer of an earlier `POST /client/v1/flags` for the same context, as the page was served with it. */
-  bootstrap?: { revision: number; flags: Values };
-  /** Where values and the anonymous id are kept: `localStorage` by default; `false` keeps nothing on the device. */
-  cache?: DeviceStorage | false;
-  /** WebSocket by default; polling every 30 s is always the last resort, and the only one with `[]`. */
-  streams?: readonly Stream[];
-  /** What is recorded about evaluations; `false` sends nothing at all. */
-  events?: EventOptions | false;
-  /** Opens no connection, stores nothing on the device and serves `bootstrap`: for rendering on a server. */
-  offline?: boolean;
-  logger?: Pick<Console, "warn" | "error">;
-  fetch?: Fetch;
-};
-
-export type BrowserStatus = FeedStatus & {
-  ready: boolean;
-  /** The server does not take the key from here. */
-  refused: boolean;
-  revision: number | null;
-  closed: boolean;
-  events: { buffered: number; dropped: number };
-};
-
-export type BrowserEvents = {
-  /** The first values have come from the server. */
-  ready: { revision: number };
-  /** Flags whose values, or whose reasons for them, have changed. */
-  change: { revision: number; flags: string[] };
-  /** Nobody has confirmed the values for a while; they are still served. */
-  stale: { forMs: number };
-  connected: { transport: string };
-  disconnected: { transport: string; reason: string };
-  /** REFUSED: the key, or this origin. UNREACHABLE: the server. INVALID_RESPONSE: a response that could not be used. EVENTS: telemetry is not being taken. */
-  error: { code: Trouble; message: string };
-};
-
-type Listeners<Flags extends object> = BrowserEvents & {
-  [Key in keyof Flags & string as `change:${Key}`]: BrowserEvents["change"];
-};
-
-export type BrowserClient<Flags extends object = FlagTypes> = {
-  boolean(key: KeyOf<Flags, boolean>, defaultValue: boolean): boolean;
-  string(key: KeyOf<Flags, string>, defaultValue: string): string;
-  number(key: KeyOf<Flags, number>, defaultValue: number): number;
-  /** Of whatever shape the flag has: check it as you would any input. */
-  json<Value>(key: keyof Flags & string, defaultValue: Value & IfJson<Value>): Like<Value>;
-  /**
-   * The value and how it came about. A value of another type than the default's becomes the default with reason
-   * `ERROR` and `TYPE_MISMATCH`; a default that is null, a list or an object takes any type.
-   */
-  details<Value>(key: keyof Flags & string, defaultValue: Value & IfJson<Value>): Decision<Like<Value>>;
-  /**
-   * All values as they came, the same object until one changes, and each flag the same object until it changes. Counts
-   * and exposes nothing: `shown` does.
-   */
-  all(): Values;
-  /**
-   * As `details`, of a flag that was read from `all()` or `bootstrap` and is on the page (undefined where there is none):
-   * counted and exposed for the visitor whose value it was, though the client may have others' by now.
-   */
-  shown(key: keyof Flags & string, flag: EvaluatedFlag | undefined, defaultValue?: Json): Decision;
-  /** What the page was served with. */
-  readonly bootstrap: Values;
-  /** A metric of the visitor; `value` is 1 by default. */
-  track(metric: string, value?: number): void;
-  /** With what was added to the one given. */
-  readonly context: Context;
-  /**
-   * Until the values for this context are here, the previous context's are served. Resolves to true when they are, from the server or
-   * from the device's cache; to false when the time (5,000 ms by default) is up first, the key is refused or the client is closed:
-   * they are still served as soon as they arrive. Never rejects. A function is called with the present context:
-   * `setContext((context) => ({ ...context, plan: "pro" }))`.
-   * @throws TypeError for a context that is not JSON; the previous one stays then.
-   */
-  setContext(
-    context: GivenContext | ((context: Context) => GivenContext),
-    options?: { timeoutMs?: number | null } | null,
-  ): Promise<boolean>;
-  /** Calls the listener from now on, until the answer is called. What a listener throws is logged and goes no further. */
-  on<Name extends keyof Listeners<Flags>>(name: Name, listener: (detail: Listeners<Flags>[Name]) => void): () => void;
-  /** The same, for the next time alone. */
-  once: BrowserClient<Flags>["on"];
-  /** Waits for the first values of the server: false when the time (5,000 ms by default) is up first, the key is refused or the client closed. Never rejects. */
-  ready(options?: { timeoutMs?: number | null } | null): Promise<boolean>;
-  status(): BrowserStatus;
-  /** Sends the buffered events. Never rejects. */
-  flush(): Promise<void>;
-  /** Ends every connection and sends the buffered events, once. The last values are still served. */
-  close(): Promise<void>;
-  /** `await using client = createClient(…)` closes it at the end of the block. */
-  [Symbol.asyncDispose](): Promise<void>;
-};
 
 /** What a beacon may carry: browsers allow 64 KB for all that are under way. */
 const MAX_BATCH_BYTES = 60_000;
@@ -163,7 +58,7 @@ export function createClient<Flags extends object = FlagTypes>(given: Nullable<B
   const contexts = new WeakMap<EvaluatedFlag, Context>();
   let context: Context;
   let body: string;
-  let values: Values = { __proto__: null } as unknown as Values;
+  let values: Values = bare();
   let revision: number | null = null;
   let isReady = false;
   let refused = false;
@@ -252,9 +147,10 @@ export function createClient<Flags extends object = FlagTypes>(given: Nullable<B
   }
 
   /** What is as it was stays the same object, so that nobody draws it again; null and absent is gone. */
-  function hold(next: ValuesMessage["flags"], to: number, touched: object = { ...values, ...next }): void {
+  function hold(given: ValuesMessage["flags"], to: number, touched: object = { ...values, ...given }): void {
     const changed: string[] = [];
-    const kept = { __proto__: null, ...values } as unknown as Values;
+    const next = bare(given);
+    const kept = bare(values);
     for (const key in touched) {
       const now = next[key] ?? undefined;
       if (seen(now) === seen(values[key])) {
@@ -359,7 +255,7 @@ export function createClient<Flags extends object = FlagTypes>(given: Nullable<B
     details: (key, defaultValue) => shown(key, values[key], defaultValue as Json) as never,
     all: () => values,
     shown,
-    bootstrap: options.bootstrap?.flags ?? {},
+    bootstrap: bare(options.bootstrap?.flags),
     track(metric, value = 1) {
       if (!closed && Number.isFinite(value)) telemetry?.metric(metric, String(context.targetingKey), value);
     },
@@ -391,6 +287,10 @@ export function createClient<Flags extends object = FlagTypes>(given: Nullable<B
     [Symbol.asyncDispose]: close,
   };
 }
+
+/** A copy without a prototype: a flag may be called `valueOf`. */
+const bare = <Flags extends object = Values>(flags?: Flags): Flags =>
+  ({ __proto__: null, ...flags }) as unknown as Flags;
 
 /** What makes a flag another one for its visitor: all of it but the version, which rises with changes for others too. */
 const seen = (flag: EvaluatedFlag | undefined) => flag && JSON.stringify({ ...flag, version: 0 });

@@ -1,12 +1,16 @@
 /** What all entries have in common, each of its kind. */
 import { OpenFeature } from "@openfeature/server-sdk";
 import { OpenFeature as WebOpenFeature } from "@openfeature/web-sdk";
+import { createElement } from "react";
+import { renderToString } from "react-dom/server";
 import { afterEach, describe, expect, test, vi } from "vitest";
 import { booleanFlag, rulesetOf } from "../../test/support/peer.ts";
 import { type BrowserClient, createClient as createBrowserClient } from "./browser.ts";
+import { createClient as createNoClient } from "./index.ts";
 import { createClient as createNodeClient } from "./node.ts";
 import { BuntingProvider } from "./openfeature-server.ts";
 import { BuntingWebProvider } from "./openfeature-web.ts";
+import { BuntingProvider as ReactProvider, useFlag } from "./react.tsx";
 import { createTestBrowserClient, createTestClient } from "./testing.ts";
 import { createClient as createWorkersClient } from "./workers.ts";
 
@@ -195,6 +199,51 @@ describe("at module level nothing random, no request and no timer is needed", ()
     expect(createTestClient().boolean("new-checkout", true)).toBe(true);
     expect(createTestBrowserClient().boolean("new-checkout", true)).toBe(true);
   });
+});
+
+/** What every object has, and no environment of this test. */
+const INHERITED = Object.getOwnPropertyNames(Object.prototype);
+
+describe("a key that every object has is the key of no flag, and may be one's own, in", () => {
+  const getters = (client: { json(key: string, value: null): unknown; all(): object }) =>
+    INHERITED.map((key) => [client.json(key, null), (client.all() as Record<string, unknown>)[key]]);
+  const nobody = INHERITED.map(() => [null, undefined]);
+
+  test.each(Object.entries(clients))("%s", async (_, make) => {
+    const client = (await make()) as unknown as Parameters<typeof getters>[0] & Closing;
+    await client.ready();
+    expect(getters(client)).toEqual(nobody);
+    await client.close();
+  });
+
+  test("/browser, also after such a flag was there and is gone", async () => {
+    const served = Object.fromEntries(INHERITED.filter((key) => key !== "__proto__").map((key) => [key, flag]));
+    let flags: object = served;
+    const client = createBrowserClient({
+      ...shared,
+      clientKey,
+      cache: false,
+      fetch: async () => Response.json({ revision: 5, flags }),
+    });
+    await client.ready();
+    expect(client.boolean("valueOf", false)).toBe(true);
+    flags = {};
+    await client.setContext({ plan: "pro" });
+    expect(getters(client)).toEqual(nobody);
+    await client.close();
+  });
+
+  test("/react, where a server draws", () => {
+    const client = createBrowserClient({ ...shared, clientKey, offline: true });
+    const Drawn = ({ name }: { name: string }) => createElement("i", null, JSON.stringify(useFlag(name, 7)));
+    const all = INHERITED.map((name) => createElement(Drawn, { name, key: name }));
+    const drawn = renderToString(createElement(ReactProvider, { client }, ...all));
+    expect(drawn).toBe("<i>7</i>".repeat(INHERITED.length));
+  });
+});
+
+test("the package's own name has no client, and says where they are", () => {
+  expect(createNoClient).toThrow(/@bunting\/sdk\/node, @bunting\/sdk\/workers or @bunting\/sdk\/browser/);
 });
 
 test("forContext() answers as the getters do with that context, and tracks it", () => {

@@ -89,13 +89,13 @@ export function createTestBrowserClient<Flags extends object = FlagTypes>(
   };
   let values: Values;
   const read = () => {
-    const before: Values = values ?? {};
+    const before: Values = values ?? Object.create(null);
     const entries = Object.entries(held.all(context)).map(([key, { value, variation, reason, flagVersion }]) => {
       const flag = { value, variation, reason, version: flagVersion };
       const held = before[key];
       return [key, held && JSON.stringify({ ...held, version: flagVersion }) === JSON.stringify(flag) ? held : flag];
     });
-    values = Object.fromEntries(entries);
+    values = Object.assign(Object.create(null), Object.fromEntries(entries));
   };
   held.changed = (keys) => {
     const before = values;

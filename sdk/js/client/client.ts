@@ -157,7 +157,7 @@ export class Client<Flags extends object = FlagTypes> {
 
   /** Every flag's decision for one context. Counts no evaluations and makes no exposures. */
   all(context: GivenContext = {}): Record<string, Decision> {
-    return this.#current.evaluator?.all(contextOf(context)) ?? {};
+    return this.#current.evaluator?.all(contextOf(context)) ?? Object.create(null);
   }
 
   /** A metric of the unit that the context's targeting key names; `value` is 1 by default. */

@@ -59,7 +59,9 @@ export class TestFlags<Flags extends object> {
   }
 
   all(context: Context): Record<string, Decision> {
-    return Object.fromEntries([...this.#flags].map(([key, flag]) => [key, decisionOf(flag, context)]));
+    const decisions: Record<string, Decision> = Object.create(null);
+    for (const [key, flag] of this.#flags) decisions[key] = decisionOf(flag, context);
+    return decisions;
   }
 
   track(metric: string, context: Context, value: number): void {
