@@ -56,7 +56,7 @@ describe("SDK keys", () => {
       evaluateRemotely(
         place.clientKey,
         "in-browser",
-        {},
+        { targetingKey: "u" },
         {
           headers: withKey(place.clientKey, { "content-type": "application/json", origin }),
         },
@@ -298,11 +298,11 @@ describe("POST /ofrep/v1/evaluate/flags/{key}", () => {
 
   test("a kill shows at the edge within a second", async () => {
     await turnedOn(place, "killed-remotely");
-    await (await evaluateRemotely(place.serverKey, "killed-remotely", {})).arrayBuffer();
+    await (await evaluateRemotely(place.serverKey, "killed-remotely", { targetingKey: "u" })).arrayBuffer();
     const path = `/projects/${place.project}/flags/killed-remotely/environments/production/kill?wait=0`;
     expect((await place.api("POST", path, { reason: "test" })).status).toBe(200);
     await vi.waitFor(async () => {
-      const response = await evaluateRemotely(place.serverKey, "killed-remotely", {});
+      const response = await evaluateRemotely(place.serverKey, "killed-remotely", { targetingKey: "u" });
       expect(await response.json()).toMatchObject({ reason: "DISABLED", metadata: { buntingReason: "KILLED" } });
     }, 2_000);
   });
@@ -333,9 +333,9 @@ describe("POST /ofrep/v1/evaluate/flags/{key}", () => {
     ["a null context", '{"context":null}', 400, "INVALID_CONTEXT"],
     ["an array context", '{"context":[]}', 400, "INVALID_CONTEXT"],
     ["a string context", '{"context":"u"}', 400, "INVALID_CONTEXT"],
-    ["a numeric targeting key", '{"context":{"targetingKey":7}}', 400, "INVALID_CONTEXT"],
-    ["a null targeting key", '{"context":{"targetingKey":null}}', 400, "INVALID_CONTEXT"],
-    ["an empty targeting key", '{"context":{"targetingKey":""}}', 400, "INVALID_CONTEXT"],
+    ["a numeric targeting key", '{"context":{"targetingKey":7}}', 400, "TARGETING_KEY_MISSING"],
+    ["a null targeting key", '{"context":{"targetingKey":null}}', 400, "TARGETING_KEY_MISSING"],
+    ["an empty targeting key", '{"context":{"targetingKey":""}}', 400, "TARGETING_KEY_MISSING"],
     ["NaN", '{"context":{"x":NaN}}', 400, "PARSE_ERROR"],
     ["depth without end", "[".repeat(100_000), 400, "PARSE_ERROR"],
     ["depth of 10,000", `{"context":${'{"a":'.repeat(10_000)}1${"}".repeat(10_001)}`, 400, "PARSE_ERROR"],
@@ -364,9 +364,9 @@ describe("POST /ofrep/v1/evaluate/flags/{key}", () => {
       },
     );
     const contexts = [
-      '{"__proto__":{"plan":"premium"}}',
-      '{"constructor":{"prototype":{"plan":"premium"}}}',
-      '{"a":{"__proto__":{"plan":"premium"}}}',
+      '{"targetingKey":"u","__proto__":{"plan":"premium"}}',
+      '{"targetingKey":"u","constructor":{"prototype":{"plan":"premium"}}}',
+      '{"targetingKey":"u","a":{"__proto__":{"plan":"premium"}}}',
     ];
     for (const context of contexts) {
       const headers = withKey(place.serverKey, { "content-type": "application/json" });

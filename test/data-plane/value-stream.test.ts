@@ -347,7 +347,7 @@ describe("WebSockets of values", () => {
   const invalid: [string, string | ArrayBuffer][] = [
     ["no JSON", "{"],
     ["a context that is none", '{"context":[]}'],
-    ["a targeting key that is none", '{"context":{"targetingKey":""}}'],
+    ["a context that is none", '{"context":[]}'],
     ["depth of 10,000", `{"context":${'{"a":'.repeat(10_000)}1${"}".repeat(10_001)}`],
     ["70 KB", `{"context":{"a":"${"x".repeat(70_000)}"}}`],
     ["bytes", new Uint8Array([1, 2, 3]).buffer],

@@ -85,10 +85,12 @@ describe("@openfeature/ofrep-provider", () => {
 
   test("gives the code's default, and says why, for what cannot be evaluated", async () => {
     const client = ServerOpenFeature.getClient();
-    expect(await client.getBooleanDetails("nowhere", true)).toMatchObject({ value: true, errorCode: "FLAG_NOT_FOUND" });
-    expect(await client.getBooleanDetails("no/such flag", true)).toMatchObject({ errorCode: "FLAG_NOT_FOUND" });
-    expect(await client.getBooleanDetails("split", true)).toMatchObject({ errorCode: "TARGETING_KEY_MISSING" });
-    expect(await client.getStringDetails("boolean", "x")).toMatchObject({ value: "x", errorCode: "TYPE_MISMATCH" });
+    const user = { targetingKey: "u" };
+    expect(await client.getBooleanDetails("nowhere", true, user)).toMatchObject({ value: true, errorCode: "FLAG_NOT_FOUND" });
+    expect(await client.getBooleanDetails("no/such flag", true, user)).toMatchObject({ errorCode: "FLAG_NOT_FOUND" });
+    for (const flag of ["split", "boolean"])
+      expect(await client.getBooleanDetails(flag, true)).toMatchObject({ errorCode: "TARGETING_KEY_MISSING" });
+    expect(await client.getStringDetails("boolean", "x", user)).toMatchObject({ value: "x", errorCode: "TYPE_MISMATCH" });
     expect(await client.getBooleanValue("defaulted", true, { targetingKey: "u" })).toBe(true);
   });
 
@@ -186,7 +188,7 @@ describe("answers, against OFREP 0.3's OpenAPI document", () => {
 
   test("evaluations in bulk, with failures inline, for either kind of key", async () => {
     for (const key of [serverKey, clientKey]) {
-      for (const body of ['{"context":{"targetingKey":"u"}}', '{"context":{}}']) {
+      for (const body of ['{"context":{"targetingKey":"u"}}', '{"context":{"targetingKey":"v","plan":"pro"}}']) {
         const response = await ask("", body, key);
         expect(response.status).toBe(200);
         const answer = (await response.json()) as { flags: unknown[]; eventStreams: unknown[] };
@@ -200,6 +202,7 @@ describe("answers, against OFREP 0.3's OpenAPI document", () => {
   const failures: [string, string, string, number, string][] = [
     ["an unknown flag", "/nowhere", '{"context":{}}', 404, "flagNotFound"],
     ["a missing targeting key", "/split", '{"context":{}}', 400, "evaluationFailure"],
+    ["a missing targeting key in bulk", "", '{"context":{}}', 400, "bulkEvaluationFailure"],
     ["a context that is none", "/boolean", '{"context":[]}', 400, "evaluationFailure"],
     ["no JSON", "/boolean", "{", 400, "evaluationFailure"],
     ["no JSON in bulk", "", "{", 400, "bulkEvaluationFailure"],
@@ -209,6 +212,7 @@ describe("answers, against OFREP 0.3's OpenAPI document", () => {
     test(`the failure for ${what}`, async () => {
       const response = await ask(suffix, body);
       expect(response.status).toBe(status);
+      expect(response.headers.get("content-type")).toBe("application/json");
       expect(schemaErrors(name, await response.json())).toEqual([]);
     });
   }
@@ -228,8 +232,8 @@ describe("answers, against OFREP 0.3's OpenAPI document", () => {
   });
 
   test("the event of an event stream", async () => {
-    const answer = (await (await ask("", '{"context":{}}')).json()) as { eventStreams: { url: string }[] };
-    const source = new EventSource(answer.eventStreams[0]!.url);
+    const answer = (await (await ask("", '{"context":{"targetingKey":"ada"}}')).json()) as { eventStreams: { endpoint: { requestUri: string } }[] };
+    const source = new EventSource(`${server.url}${answer.eventStreams[0]!.endpoint.requestUri}`);
     const event = await new Promise<MessageEvent>((resolve) => source.addEventListener("message", resolve));
     source.close();
     expect(schemaErrors("sseEventData", JSON.parse(event.data))).toEqual([]);

@@ -15,16 +15,12 @@ const MAX_QUERY_CONTEXT_BYTES = 4 * 1024;
 export const readContext = (request: Request, maxBytes = MAX_CONTEXT_BYTES, fromPages = false): Promise<string> =>
   readJsonText(request, maxBytes, fromPages);
 
-/** Of a body `{"context": {…}}`. 400 with a pointer for what is no context. */
+/** Of a body `{"context": {…}}`. 400 with a pointer for what is no context; what is odd inside it is evaluation's business (EV-10). */
 export const contextOf = (body: string): EvaluationContext => checkContext(parseJson(body));
 
 export function checkContext(body: unknown): EvaluationContext {
   const context = isObject(body) ? body.context : undefined;
   if (!isObject(context)) throw invalid("/context", 'The body must be {"context": {…}}.');
-  const { targetingKey } = context;
-  if (Object.hasOwn(context, "targetingKey") && (typeof targetingKey !== "string" || targetingKey === "")) {
-    throw invalid("/context/targetingKey", "The targetingKey must be a string that is not empty, or be left out.");
-  }
   return context;
 }
 

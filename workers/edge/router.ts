@@ -3,7 +3,7 @@
  * for every kind of path costs each of them a tenth (bench/RESULTS.md).
  */
 import type { Env } from "../env.ts";
-import { methodNotAllowed, notFound, problemResponse } from "../platform/problem.ts";
+import { methodNotAllowed, notFound, type ProblemForm, problemResponse } from "../platform/problem.ts";
 import { letPagesRead, preflight } from "./cors.ts";
 
 /** A request, of which the runtime is asked each thing once and only when it is needed. */
@@ -42,13 +42,20 @@ export class Plane {
   readonly prefix: string;
   /** Whether pages may ask, of whichever origin: which keys they may use is the keys' business. */
   readonly forPages: boolean;
+  /** How errors are written, where a protocol says so. */
+  readonly problems: ProblemForm | undefined;
   readonly #exact = new Map<string, Methods>();
   readonly #open: [string, Methods][] = [];
 
   /** A path that ends in a slash takes whatever follows. */
-  constructor(prefix: string, routes: Record<string, Methods>, forPages = false) {
+  constructor(
+    prefix: string,
+    routes: Record<string, Methods>,
+    { forPages = false, problems }: { forPages?: boolean; problems?: ProblemForm } = {},
+  ) {
     this.prefix = prefix;
     this.forPages = forPages;
+    this.problems = problems;
     for (const [path, methods] of Object.entries(routes)) {
       if (path.endsWith("/")) this.#open.push([prefix + path, methods]);
       else this.#exact.set(prefix + path, methods);
@@ -85,7 +92,7 @@ export async function answerFrom(planes: Plane[], incoming: Incoming): Promise<R
     if (plane === undefined) throw notFound(`${incoming.request.method} ${path}`);
     response = await plane.answer(incoming);
   } catch (error) {
-    response = problemResponse(error, crypto.randomUUID());
+    response = problemResponse(error, crypto.randomUUID(), plane?.problems);
   }
   if (plane?.forPages) letPagesRead(response.headers);
   return response;

@@ -37,7 +37,12 @@ const titles: Record<number, string> = {
   503: "Unavailable",
 };
 
-export function problemResponse(error: unknown, correlationId: string): Response {
+/** The media type, and members that go beside the usual ones, made of the error's sentence. */
+export type ProblemForm = { type: string; also: (detail: string) => object };
+
+const PROBLEM: ProblemForm = { type: "application/problem+json", also: () => ({}) };
+
+export function problemResponse(error: unknown, correlationId: string, { type, also } = PROBLEM): Response {
   const known = error instanceof ApiError ? error : internal(error, correlationId);
   const { headers, ...members } = known.extra;
   const body = {
@@ -46,12 +51,13 @@ export function problemResponse(error: unknown, correlationId: string): Response
     status: known.status,
     code: known.code,
     detail: known.message,
+    ...also(known.message),
     ...members,
     correlationId,
   };
   return new Response(JSON.stringify(body), {
     status: known.status,
-    headers: { "content-type": "application/problem+json", "x-correlation-id": correlationId, ...headers },
+    headers: { "content-type": type, "x-correlation-id": correlationId, ...headers },
   });
 }
 

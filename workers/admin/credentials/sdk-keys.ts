@@ -58,7 +58,13 @@ const create = operation({
     expiresAt: instantOrNull.optional(),
   }),
   status: 201,
-  answer: sdkKey.extend({ key: z.string() }).extend(delivery.shape),
+  answer: sdkKey
+    .extend({
+      key: z.string().optional().openapi({
+        description: "The key as SDKs send it. A server key is in the first answer alone: a replay has no `key`",
+      }),
+    })
+    .extend(delivery.shape),
   returns: "Created",
   example: { kind: "server", name: "Shop backend" },
   handle: async (requested, c) => {
@@ -87,7 +93,8 @@ const create = operation({
       const documents = { keys: { [hash]: keyGrant(row) } };
       return {
         status: 201,
-        body: { ...shown(row), key: row.shown },
+        // Of a server key nobody keeps more than a hash: whoever repeats the request must not take what is shown for it.
+        body: { ...shown(row), ...(kind === "client" && { key: secret }) },
         etag: etagOf(1),
         secret: kind === "server",
         write: {

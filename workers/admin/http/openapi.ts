@@ -182,9 +182,13 @@ const sharedHeaders = {
     "Comes back in the answer and stands in the audit log; one that is not sane is replaced",
     { pattern: "^[\\w.:-]{1,128}$" },
   ),
-  ...inHeader("Idempotency-Key", "The first answer is given again for 24 hours; a dry run has none", {
-    pattern: "^[\\x21-\\x7e]{1,255}$",
-  }),
+  ...inHeader(
+    "Idempotency-Key",
+    "The first answer is given again for 24 hours, marked by `Idempotency-Replayed`; a dry run has none",
+    {
+      pattern: "^[\\x21-\\x7e]{1,255}$",
+    },
+  ),
   ...inHeader("X-Bunting-Reason", "Why, for the audit log, where the body has no `reason`", {
     maxLength: MAX_REASON,
   }),

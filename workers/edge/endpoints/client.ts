@@ -49,7 +49,7 @@ export const client = new Plane(
         acceptEvents(incoming.request, incoming.env, senderOf(await authenticate(incoming, "client"))),
     },
   },
-  true,
+  { forPages: true },
 );
 
 /** `body` is the context as it was sent. */

@@ -3,10 +3,10 @@ import { type Decision, type Flag, openFeatureReason } from "@bunting/core";
 import { ApiError } from "../../platform/problem.ts";
 import { authenticate, type Caller } from "../authenticate.ts";
 import { answerUnlessKnown } from "../etag.ts";
-import { contextOf, readContext } from "../evaluation-context.ts";
+import { contextOf, type EvaluationContext, readContext } from "../evaluation-context.ts";
 import { decoded, type Incoming, Plane } from "../router.ts";
 import { filtersReady } from "../ruleset/segment-filters.ts";
-import { bulkEtag, contextHashOf, dayOf, eventStreamUrl, openRefetchStream } from "../streams/refetch-stream.ts";
+import { bulkEtag, contextHashOf, dayOf, eventStreamPath, openRefetchStream } from "../streams/refetch-stream.ts";
 import { refuseHead } from "../streams/ruleset-stream.ts";
 
 export const ofrep = new Plane(
@@ -35,7 +35,7 @@ export const ofrep = new Plane(
       },
     },
   },
-  true,
+  { forPages: true, problems: { type: "application/json", also: (errorDetails) => ({ errorDetails }) } },
 );
 
 /** What is wrong with a request, as OFREP's clients read it, beside what all our problems say. */
@@ -43,14 +43,29 @@ async function inWordsOfOfrep(about: { key?: string }, answer: () => Promise<Res
   try {
     return await answer();
   } catch (error) {
-    if (!(error instanceof ApiError) || error.status !== 400 || error.extra.errorCode !== undefined) throw error;
-    const errorCode = error.code === "invalid-context" ? "INVALID_CONTEXT" : "PARSE_ERROR";
+    if (!(error instanceof ApiError) || error.status !== 400) throw error;
+    const errorCode = error.extra.errorCode ?? (error.code === "invalid-context" ? "INVALID_CONTEXT" : "PARSE_ERROR");
     const { status, code, message, extra } = error;
-    throw new ApiError(status, code, message, { ...extra, ...about, errorCode, errorDetails: message });
+    throw new ApiError(status, code, message, { ...extra, ...about, errorCode });
   }
 }
 
-async function answerOne({ ruleset, grant, visit }: Caller, key: string, context: object): Promise<Response> {
+/** OFREP requires a targeting key of every context, though a flag may need none. */
+function identified(context: EvaluationContext): EvaluationContext {
+  const { targetingKey } = context;
+  if (typeof targetingKey === "string" && targetingKey !== "") return context;
+  const message = "The context has no targetingKey, which OFREP requires: send a string that is not empty.";
+  throw new ApiError(400, "targeting-key-missing", message, {
+    errorCode: "TARGETING_KEY_MISSING",
+    errors: [{ pointer: "/context/targetingKey", code: "targeting-key-missing", message }],
+  });
+}
+
+async function answerOne(
+  { ruleset, grant, visit }: Caller,
+  key: string,
+  context: EvaluationContext,
+): Promise<Response> {
   await filtersReady(visit, ruleset);
   const { evaluator } = ruleset;
   const flag = Object.hasOwn(evaluator.ruleset.flags, key) ? evaluator.ruleset.flags[key] : undefined;
@@ -58,7 +73,7 @@ async function answerOne({ ruleset, grant, visit }: Caller, key: string, context
     const errorDetails = `There is no flag "${key}" for this key.`;
     return Response.json({ key, errorCode: "FLAG_NOT_FOUND", errorDetails }, { status: 404 });
   }
-  const answer = inOfrep(key, evaluator.evaluate(key, context, null));
+  const answer = inOfrep(key, evaluator.evaluate(key, identified(context), null));
   if ("errorCode" in answer) return Response.json(answer, { status: 400 });
   return Response.json({ ...answer, metadata: { ...answer.metadata, revision: evaluator.revision } });
 }
@@ -73,14 +88,15 @@ async function answerAll(incoming: Incoming, caller: Caller, body: string): Prom
     ruleset,
     (revision) => bulkEtag(environmentId, revision, contextHash, today),
     async () => {
-      const context = contextOf(body);
+      const context = identified(contextOf(body));
       const isWhole = await filtersReady(visit, ruleset);
       const { evaluator } = ruleset;
       const { revision } = evaluator;
       const decisions = evaluator.all(context, { clientSide: grant.kind === "client" });
       const flags = Object.entries(decisions).map(([key, decision]) => inOfrep(key, decision));
-      const url = await eventStreamUrl(new URL(incoming.url).origin, caller, contextHash, today);
-      const answer = { flags, metadata: { revision }, eventStreams: [{ type: "sse", url }] };
+      const requestUri = await eventStreamPath(caller, contextHash, today);
+      // Without an origin: the provider then takes the one that it was given, and nobody's `Host` header is believed.
+      const answer = { flags, metadata: { revision }, eventStreams: [{ type: "sse", endpoint: { requestUri } }] };
       return { revision, isWhole, text: JSON.stringify(answer) };
     },
   );

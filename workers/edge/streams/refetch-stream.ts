@@ -32,8 +32,7 @@ export const bulkEtag = (environmentId: string, revision: number, contextHash: s
   etagOf(VIEW, environmentId, revision, VERSION, day, contextHash);
 
 /** Good on its day and on the next. */
-export async function eventStreamUrl(
-  origin: string,
+export async function eventStreamPath(
   { environmentId, keyHash, grant }: Pick<Caller, "environmentId" | "keyHash" | "grant">,
   contextHash: string,
   day: number,
@@ -47,7 +46,7 @@ export async function eventStreamUrl(
     day: String(day),
     signature: toHex(signature),
   });
-  return `${origin}/ofrep/v1/stream?${query}`;
+  return `/ofrep/v1/stream?${query}`;
 }
 
 /** First a word to evaluate again, unless the client comes back with what it has seen and has missed nothing. */
