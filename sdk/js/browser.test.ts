@@ -322,6 +322,21 @@ describe("a warning", () => {
     await vi.waitFor(() => expect(warn).toHaveBeenCalledExactlyOnceWith(expect.stringMatching(sentence)));
   });
 
+  test.each([
+    [400, "INVALID_RESPONSE"],
+    [413, "INVALID_RESPONSE"],
+    [404, "UNREACHABLE"],
+    [408, "UNREACHABLE"],
+    [429, "UNREACHABLE"],
+    [503, "UNREACHABLE"],
+  ])("of a request that is answered %i is an error %s: what no repetition helps is no outage", async (status, code) => {
+    const errors = vi.fn();
+    open({ fetch: async () => Response.json({ detail: "It has no such thing." }, { status }) });
+    client.on("error", errors);
+    await vi.waitFor(() => expect(errors).toHaveBeenCalledOnce());
+    expect(errors).toHaveBeenCalledWith({ code, message: expect.stringContaining("It has no such thing.") });
+  });
+
   test("of a refused origin says what the server says", async () => {
     const error = vi.fn();
     const detail = "This client key may not be used from this origin.";

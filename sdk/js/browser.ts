@@ -199,7 +199,7 @@ export function createClient<Flags extends object = FlagTypes>(given: Nullable<B
         refused = true;
         resolveAll(waiting, false);
         resolveAll(pending, false);
-      } else if (news.code === "UNREACHABLE") recall();
+      } else if (news.code !== "EVENTS") recall();
     }
     events.emit(type, detail as never);
   }

@@ -19,8 +19,8 @@ export type Incoming<P extends Put = Put, D extends Patch = Patch> =
   | D
   | { type: "unchanged" | "alive" | "invalid" };
 
-/** Why a request or a stream ended. `refused`: the key was not accepted. `clean`: nothing is wrong. */
-export type End = { reason: string; refused?: boolean; clean?: boolean; retryAfterMs?: number };
+/** Why a request or a stream ended. `refused`: the key was not accepted. `invalid`: the server is there and takes no such request. `clean`: nothing is wrong. */
+export type End = { reason: string; refused?: boolean; invalid?: boolean; clean?: boolean; retryAfterMs?: number };
 
 type Circuit = { failures: number; openUntil: number };
 

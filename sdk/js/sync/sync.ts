@@ -97,7 +97,7 @@ export function transition<P extends Put, D extends Patch>(
       return;
     }
     const first = ++state.fetchFailures === 1;
-    if (first) complain("UNREACHABLE", end.reason);
+    if (first) complain(end.invalid ? "INVALID_RESPONSE" : "UNREACHABLE", end.reason);
     if (state.verifiedAt === null && !state.stale) timer("stale");
     const delay = first && held() < 0 ? random() * FIRST_RETRY_MS : backoffMs(state.fetchFailures, random);
     if (!isLive() || !isInStep()) arm("fetch", delay + (end.retryAfterMs ?? 0));
@@ -112,7 +112,7 @@ export function transition<P extends Put, D extends Patch>(
     arm("fetch", BACKOFF_MAX_MS * (0.5 + random()) + retryAfterMs);
   }
 
-  const complain = (code: "REFUSED" | "UNREACHABLE", message: string) =>
+  const complain = (code: "REFUSED" | "UNREACHABLE" | "INVALID_RESPONSE", message: string) =>
     act("report", { type: "error", code, message });
 
   function verified(): void {

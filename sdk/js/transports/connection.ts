@@ -34,7 +34,10 @@ export async function endOf(protocol: Pick<Protocol, "explain">, response: Respo
   const detail = await problemOf(response);
   const reason = protocol.explain?.(status) ?? `the server answered ${status}${detail && `: ${detail}`}`;
   const retryAfterMs = retryAfter(response.headers.get("Retry-After"));
-  return { reason, refused: status === 401 || status === 403, ...(retryAfterMs !== null && { retryAfterMs }) };
+  const refused = status === 401 || status === 403;
+  // Whoever repeats it is answered the same: it is no outage. What is not there yet (404) may come.
+  const invalid = status >= 400 && status < 500 && ![401, 403, 404, 408, 429].includes(status);
+  return { reason, refused, ...(invalid && { invalid }), ...(retryAfterMs !== null && { retryAfterMs }) };
 }
 
 /** The server's own sentence, or nothing. Unread bodies hold a connection (and in workerd one of the six that a request may have). */

@@ -200,7 +200,8 @@ export class Revalidator implements Feed {
 
   #fail(end: End): void {
     if (end.reason !== "" && (this.#freshness.failures === 0 || end.refused)) {
-      this.#store.report({ type: "error", code: end.refused ? "REFUSED" : "UNREACHABLE", message: end.reason });
+      const code = end.refused ? "REFUSED" : end.invalid ? "INVALID_RESPONSE" : "UNREACHABLE";
+      this.#store.report({ type: "error", code, message: end.reason });
     }
     this.#freshness = failed(this.#freshness, end, this.#clock.elapsed(), this.#limits, this.#random);
   }
