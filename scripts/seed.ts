@@ -131,11 +131,15 @@ const policies = [
   },
 ];
 
-export async function seedDemo(url: string, bootstrapToken: string): Promise<Development> {
-  const { token } = await call<{ token: string }>(url, bootstrapToken, "POST", "/tokens", {
-    name: "npm start",
-    role: "admin",
-  });
+/** The first administrator's token, which the bootstrap secret makes once. Null: another has been made before. */
+export async function firstToken(url: string, bootstrapToken: string): Promise<string | null> {
+  const response = await post(url, bootstrapToken, "POST", "/tokens", { name: "npm start", role: "admin" });
+  if (response.status === 403) return null;
+  if (!response.ok) throw new Error(`The first token: ${response.status}: ${await response.text()}`);
+  return ((await response.json()) as { token: string }).token;
+}
+
+export async function seedDemo(url: string, token: string): Promise<Development> {
   const api = <T>(method: string, path: string, body: unknown) => call<T>(url, token, method, path, body);
 
   await api("POST", "/projects", { key: PROJECT, name: "Demo" });
@@ -160,13 +164,16 @@ export async function seedDemo(url: string, bootstrapToken: string): Promise<Dev
 
 /** A project that a seed cut short left behind is taken as it is: what is there already is not an error. */
 async function call<T>(url: string, token: string, method: string, path: string, body: unknown): Promise<T> {
-  const response = await fetch(`${url}/api/v1${path}`, {
-    method,
-    headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
-    body: JSON.stringify(body),
-  });
+  const response = await post(url, token, method, path, body);
   if (!response.ok && response.status !== 409) {
     throw new Error(`Seeding: ${method} ${path} answered ${response.status}: ${await response.text()}`);
   }
   return (await response.json()) as T;
 }
+
+const post = (url: string, token: string, method: string, path: string, body: unknown): Promise<Response> =>
+  fetch(`${url}/api/v1${path}`, {
+    method,
+    headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
+    body: JSON.stringify(body),
+  });

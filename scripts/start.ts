@@ -3,7 +3,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
-import { type Development, seedDemo } from "./seed.ts";
+import { type Development, firstToken, seedDemo } from "./seed.ts";
 
 const port = Number(process.env.PORT ?? 8787);
 const url = `http://localhost:${port}`;
@@ -110,14 +110,33 @@ async function untilServing(): Promise<void> {
 }
 
 async function seed(): Promise<Development> {
-  const known = existsSync(DEVELOPMENT) ? (JSON.parse(readFileSync(DEVELOPMENT, "utf8")) as Development) : null;
+  const known = readDevelopment();
   if (known !== null) {
     const answer = await fetch(`${url}/api/v1/me`, { headers: { authorization: `Bearer ${known.apiToken}` } });
-    // The port may have been another one last time.
-    if (answer.ok) return save({ ...known, url });
+    // The port may have been another one last time. Without environments it was interrupted.
+    if (answer.ok && Object.keys(known.environments).length > 0) return save({ ...known, url });
+    if (answer.ok) return save(await seedDemo(url, known.apiToken));
   }
   console.log("Seeding the demo project …");
-  return save(await seedDemo(url, bootstrapToken));
+  const apiToken = await firstToken(url, bootstrapToken);
+  if (apiToken === null) {
+    stop();
+    fail(
+      `The data in .wrangler has an administrator, whose token ${DEVELOPMENT} does not hold: \`npm start -- --reset\` begins again.`,
+    );
+  }
+  // At once: it is made only one time.
+  save({ url, apiToken, project: "demo", environments: {} });
+  return save(await seedDemo(url, apiToken));
+}
+
+/** Null where there is none, or a file that was cut short. */
+function readDevelopment(): Development | null {
+  try {
+    return JSON.parse(readFileSync(DEVELOPMENT, "utf8")) as Development;
+  } catch {
+    return null;
+  }
 }
 
 function save(development: Development): Development {

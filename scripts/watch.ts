@@ -47,7 +47,7 @@ function readDevFile(
   try {
     dev = JSON.parse(text);
   } catch {
-    return { error: ".bunting/dev.json is not JSON: delete it and run npm start again" };
+    return { error: ".bunting/dev.json is not JSON: `npm start -- --reset` begins again" };
   }
   const environments = dev.environments ?? {};
   const serverKey = Object.hasOwn(environments, what.environment)

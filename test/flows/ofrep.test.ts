@@ -86,11 +86,17 @@ describe("@openfeature/ofrep-provider", () => {
   test("gives the code's default, and says why, for what cannot be evaluated", async () => {
     const client = ServerOpenFeature.getClient();
     const user = { targetingKey: "u" };
-    expect(await client.getBooleanDetails("nowhere", true, user)).toMatchObject({ value: true, errorCode: "FLAG_NOT_FOUND" });
+    expect(await client.getBooleanDetails("nowhere", true, user)).toMatchObject({
+      value: true,
+      errorCode: "FLAG_NOT_FOUND",
+    });
     expect(await client.getBooleanDetails("no/such flag", true, user)).toMatchObject({ errorCode: "FLAG_NOT_FOUND" });
     for (const flag of ["split", "boolean"])
       expect(await client.getBooleanDetails(flag, true)).toMatchObject({ errorCode: "TARGETING_KEY_MISSING" });
-    expect(await client.getStringDetails("boolean", "x", user)).toMatchObject({ value: "x", errorCode: "TYPE_MISMATCH" });
+    expect(await client.getStringDetails("boolean", "x", user)).toMatchObject({
+      value: "x",
+      errorCode: "TYPE_MISMATCH",
+    });
     expect(await client.getBooleanValue("defaulted", true, { targetingKey: "u" })).toBe(true);
   });
 
@@ -232,7 +238,9 @@ describe("answers, against OFREP 0.3's OpenAPI document", () => {
   });
 
   test("the event of an event stream", async () => {
-    const answer = (await (await ask("", '{"context":{"targetingKey":"ada"}}')).json()) as { eventStreams: { endpoint: { requestUri: string } }[] };
+    const answer = (await (await ask("", '{"context":{"targetingKey":"ada"}}')).json()) as {
+      eventStreams: { endpoint: { requestUri: string } }[];
+    };
     const source = new EventSource(`${server.url}${answer.eventStreams[0]!.endpoint.requestUri}`);
     const event = await new Promise<MessageEvent>((resolve) => source.addEventListener("message", resolve));
     source.close();

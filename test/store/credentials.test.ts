@@ -5,7 +5,7 @@ import { expect, onTestFinished, test } from "vitest";
 import { sha256 } from "../../workers/platform/sha256.ts";
 import { findEnvironment, findToken } from "../../workers/store/credentials.ts";
 import { openDatabase } from "../../workers/store/database.ts";
-import { as, bootstrap, newProject, newToken } from "../support/admin.ts";
+import { as, newProject, newToken, root } from "../support/admin.ts";
 import { calls, setFaults, withFaults } from "../support/faults.ts";
 
 const admin = await newToken({ name: "admin" });
@@ -13,7 +13,7 @@ const faulty = openDatabase(withFaults(env).DB);
 const real = openDatabase(env.DB);
 
 async function createdToken() {
-  const { body } = await bootstrap("POST", "/tokens", { name: "short-lived", role: "admin" });
+  const { body } = await root("POST", "/tokens", { name: "short-lived", role: "admin" });
   return { id: body.id as string, secret: body.token as string, hash: await sha256(body.token as string) };
 }
 

@@ -1,6 +1,6 @@
 import { env } from "cloudflare:workers";
 import { describe, expect, test } from "vitest";
-import { as, bootstrap, newProject, newToken } from "../../support/admin.ts";
+import { as, newProject, newToken, root } from "../../support/admin.ts";
 
 const api = await newToken({ name: "Ada" });
 const project = await newProject(api);
@@ -82,7 +82,7 @@ describe("SDK keys", () => {
 
 describe("API tokens", () => {
   async function newTokenRow(fields: object = {}) {
-    const { body } = await bootstrap("POST", "/tokens", { name: "robot", role: "admin", ...fields });
+    const { body } = await root("POST", "/tokens", { name: "robot", role: "admin", ...fields });
     return { path: `/tokens/${body.id}`, secret: body.token as string, api: as(body.token) };
   }
 

@@ -3,14 +3,14 @@ import { env } from "cloudflare:workers";
 import { Hono } from "hono";
 import { describe, expect, test, vi } from "vitest";
 import { adminApi } from "../../../workers/admin/api.ts";
-import { BOOLEAN, bootstrap, newFlag, newProject, newToken } from "../../support/admin.ts";
+import { BOOLEAN, newFlag, newProject, newToken, root } from "../../support/admin.ts";
 
 const DAY = 86_400_000;
 const START = Date.now();
 let clock = START;
 
 /** The management plane on a day of its own choice. */
-const { body: token } = await bootstrap("POST", "/tokens", { name: "Ada", role: "admin" });
+const { body: token } = await root("POST", "/tokens", { name: "Ada", role: "admin" });
 const app = new Hono().route("/api/v1", adminApi({ now: () => clock }));
 async function on(day: number, method: string, path: string, body?: unknown) {
   clock = START + day * DAY;

@@ -4,7 +4,7 @@ import { sql } from "drizzle-orm";
 import { describe, expect, test } from "vitest";
 import { flagLine, listHead } from "../../../workers/admin/flags/summary.ts";
 import * as table from "../../../workers/store/schema/index.ts";
-import { type Api, BOOLEAN, bootstrap, newFlag, newProject, newToken, openContract } from "../../support/admin.ts";
+import { type Api, BOOLEAN, newFlag, newProject, newToken, openContract, root } from "../../support/admin.ts";
 import { db } from "../../support/environment.ts";
 import { setFaults, withFaults } from "../../support/faults.ts";
 import worker from "../../support/worker.ts";
@@ -221,7 +221,7 @@ describe("who asks for the list", () => {
 
   test("and takes no gzip is sent it plain, whatever the platform in between sends the Worker", async () => {
     const { project } = await newPlace();
-    const { token } = (await bootstrap("POST", "/tokens", { name: "curl", role: "viewer" })).body;
+    const { token } = (await root("POST", "/tokens", { name: "curl", role: "viewer" })).body;
     const url = `https://bunting.test/api/v1/projects/${project}/flags/summary?environments=production`;
     const headers = { authorization: `Bearer ${token}`, "accept-encoding": "br, gzip" };
     const answerFor = (cf: object) => exports.default.fetch(new Request(url, { headers, cf } as RequestInit));

@@ -5,7 +5,7 @@ import { Hono } from "hono";
 import { afterEach, expect, test, vi } from "vitest";
 import { adminApi } from "../../../workers/admin/api.ts";
 import { runDue } from "../../../workers/admin/due.ts";
-import { BOOLEAN, bootstrap, openContract } from "../../support/admin.ts";
+import { root as administrator, BOOLEAN, openContract } from "../../support/admin.ts";
 import { evaluatorOf } from "../../support/big-segment.ts";
 
 const DAY = 86_400_000;
@@ -24,7 +24,7 @@ afterEach(() => vi.useRealTimers());
 
 /** Somebody who works with the management plane on the day that it is. */
 async function person(fields: object) {
-  const { body } = await bootstrap("POST", "/tokens", fields);
+  const { body } = await administrator("POST", "/tokens", fields);
   return async (method: string, path: string, sent?: unknown) => {
     const request = new Request(`${ORIGIN}${path}`, {
       method,

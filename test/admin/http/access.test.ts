@@ -1,9 +1,9 @@
 import { env } from "cloudflare:workers";
 import { Hono } from "hono";
-import { expect, test } from "vitest";
+import { describe, expect, onTestFinished, test } from "vitest";
 import { adminApi } from "../../../workers/admin/api.ts";
 import { sha256 } from "../../../workers/platform/sha256.ts";
-import { as, bootstrap, newFlag, newProject, newToken } from "../../support/admin.ts";
+import { as, newFlag, newProject, newToken, root } from "../../support/admin.ts";
 
 const admin = await newToken({ name: "root" });
 const project = await newProject(admin);
@@ -11,14 +11,83 @@ const other = await newProject(admin);
 await newFlag(admin, other, "theirs");
 const flag = await newFlag(admin, project, "ours");
 
-test("the bootstrap secret makes tokens and nothing else", async () => {
-  const made = await bootstrap("POST", "/tokens", { name: "first", role: "admin" });
-  expect(made.status).toBe(201);
-  expect(made.body.token).toMatch(/^bnt_api_/);
-  expect((await bootstrap("GET", "/tokens")).status).toBe(403);
-  expect((await bootstrap("GET", "/projects")).status).toBe(403);
-  const me = await as(made.body.token)("GET", "/me");
-  expect(me.body).toMatchObject({ id: made.body.id, name: "first", role: "admin" });
+const bootstrap = as("bootstrap");
+
+describe("the bootstrap secret", () => {
+  test("makes the first token and nothing else: afterwards it is refused, and recorded", async () => {
+    const again = () => bootstrap("POST", "/tokens", { name: "second", role: "admin" });
+    const before = (await admin("GET", "/tokens?limit=100")).body.items.length;
+    for (const refused of [await again(), await again()]) {
+      expect([refused.status, refused.body.code]).toEqual([403, "bootstrap-used"]);
+      expect(refused.body.detail).toContain("npx wrangler secret delete BOOTSTRAP_TOKEN");
+    }
+    expect((await admin("GET", "/tokens?limit=100")).body.items).toHaveLength(before);
+    const { body } = await admin("GET", "/audit?action=bootstrap.refused");
+    expect(body.items).toHaveLength(2);
+    expect(body.items[0]).toMatchObject({ actor: "bootstrap", action: "bootstrap.refused" });
+    expect((await bootstrap("GET", "/tokens")).status).toBe(403);
+    expect((await bootstrap("GET", "/projects")).status).toBe(403);
+  });
+
+  test("is refused each time that a request is repeated with its Idempotency-Key", async () => {
+    const again = () => bootstrap("POST", "/tokens", { name: "b", role: "admin" }, { "idempotency-key": "b-1" });
+    expect([(await again()).status, (await again()).status]).toEqual([403, 403]);
+  });
+
+  test("makes another first one where no administrator's token is valid any more, one even if many ask at once", async () => {
+    await env.DB.prepare("UPDATE api_tokens SET revoked_at = 1 WHERE role = 'admin' AND name <> 'root'").run();
+    await env.DB.prepare("UPDATE api_tokens SET expires_at = 1 WHERE role = 'admin' AND name = 'root'").run();
+    onTestFinished(async () => {
+      await env.DB.prepare("UPDATE api_tokens SET revoked_at = NULL, expires_at = NULL WHERE role = 'admin'").run();
+    });
+    const limited = { name: "a", role: "admin", scope: { projects: [project] } };
+    for (const fields of [{ name: "a", role: "viewer" }, limited])
+      expect((await bootstrap("POST", "/tokens", fields)).status).toBe(400);
+    const made = await Promise.all(
+      Array.from({ length: 5 }, () => bootstrap("POST", "/tokens", { name: "again", role: "admin" })),
+    );
+    expect(made.map(({ status }) => status).sort()).toEqual([201, 403, 403, 403, 403]);
+    const { body } = made.find(({ status }) => status === 201)!;
+    expect(body.token).toMatch(/^bnt_api_/);
+    expect((await as(body.token)("GET", "/me")).body).toMatchObject({ id: body.id, name: "again", role: "admin" });
+  });
+});
+
+describe("the last token that may do everything", () => {
+  /** Of all administrators only these are valid. */
+  async function alone(...names: string[]) {
+    const made = await Promise.all(names.map((name) => root("POST", "/tokens", { name, role: "admin" })));
+    const ids = made.map(({ body }) => `'${body.id}'`).join(",");
+    await env.DB.prepare(`UPDATE api_tokens SET revoked_at = 1 WHERE role = 'admin' AND id NOT IN (${ids})`).run();
+    onTestFinished(async () => {
+      await env.DB.prepare("UPDATE api_tokens SET revoked_at = NULL WHERE role = 'admin'").run();
+    });
+    return made.map(({ body }) => ({ id: body.id as string, api: as(body.token) }));
+  }
+
+  test("cannot be revoked, nor limited to a scope; with another one beside it, it can", async () => {
+    const [only] = await alone("only");
+    for (const refused of [
+      await only!.api("DELETE", `/tokens/${only!.id}`),
+      await only!.api("PATCH", `/tokens/${only!.id}`, { scope: { projects: [project] } }),
+    ])
+      expect([refused.status, refused.body.code]).toEqual([409, "last-administrator"]);
+    expect((await only!.api("GET", "/me")).status).toBe(200);
+    // A token of a part of everything is no administrator of all.
+    await only!.api("POST", "/tokens", { name: "part", role: "admin", scope: { projects: [project] } });
+    expect((await only!.api("DELETE", `/tokens/${only!.id}`)).status).toBe(409);
+    await only!.api("POST", "/tokens", { name: "next", role: "admin" });
+    expect((await only!.api("DELETE", `/tokens/${only!.id}`)).status).toBe(204);
+  });
+
+  test("stays where two revoke each other at once", async () => {
+    const [one, two] = await alone("one", "two");
+    const answers = await Promise.all([
+      one!.api("DELETE", `/tokens/${two!.id}`),
+      two!.api("DELETE", `/tokens/${one!.id}`),
+    ]);
+    expect(answers.map(({ status }) => status).filter((status) => status === 204)).toHaveLength(1);
+  });
 });
 
 test("a token is shown once, kept as a hash, mirrored for kills, and dies when revoked", async () => {

@@ -1,6 +1,6 @@
 import { env } from "cloudflare:workers";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { as, BOOLEAN, newFlag, newProject, newToken } from "../../support/admin.ts";
+import { as, BOOLEAN, newFlag, newProject, newToken, root } from "../../support/admin.ts";
 
 const api = await newToken();
 const project = await newProject(api);
@@ -86,7 +86,7 @@ test("a body that is not UTF-8 is a 400", async () => {
 });
 
 async function newTokenText(): Promise<string> {
-  const { body } = await as("bootstrap")("POST", "/tokens", { name: "raw", role: "admin" });
+  const { body } = await root("POST", "/tokens", { name: "raw", role: "admin" });
   return body.token;
 }
 

@@ -1,7 +1,7 @@
 /** What follows from an operation's declaration alone, for every operation. */
 import { exports } from "cloudflare:workers";
 import { beforeAll, describe, expect, test } from "vitest";
-import { type Api, as, bootstrap, newFlag, newProject, newToken } from "../../support/admin.ts";
+import { type Api, as, newFlag, newProject, newToken, root } from "../../support/admin.ts";
 import { operations } from "../../support/story.ts";
 
 let api: Api;
@@ -9,7 +9,7 @@ let project: string;
 let flag: string;
 let token: string;
 beforeAll(async () => {
-  token = (await bootstrap("POST", "/tokens", { name: "test", role: "admin" })).body.token;
+  token = (await root("POST", "/tokens", { name: "test", role: "admin" })).body.token;
   api = as(token);
   project = await newProject(api);
   flag = await newFlag(api, project, "checkout");

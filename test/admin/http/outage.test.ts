@@ -2,7 +2,7 @@ import { createExecutionContext, runDurableObjectAlarm } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { afterEach, beforeAll, expect, test, vi } from "vitest";
 import worker from "../../../workers/index.ts";
-import { bootstrap, newFlag, newProject, newToken } from "../../support/admin.ts";
+import { newFlag, newProject, newToken, root } from "../../support/admin.ts";
 import { setFaults, withFaults } from "../../support/faults.ts";
 
 const admin = await newToken();
@@ -11,7 +11,7 @@ const flag = await newFlag(admin, project, "steady");
 const there = `${flag}/environments/production`;
 let token = "";
 beforeAll(async () => {
-  token = (await bootstrap("POST", "/tokens", { name: "on call", role: "admin" })).body.token;
+  token = (await root("POST", "/tokens", { name: "on call", role: "admin" })).body.token;
 });
 afterEach(() => setFaults({}));
 

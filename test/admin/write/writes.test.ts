@@ -3,7 +3,7 @@ import { env } from "cloudflare:workers";
 import { Hono } from "hono";
 import { expect, test } from "vitest";
 import { adminApi } from "../../../workers/admin/api.ts";
-import { BOOLEAN, bootstrap, newFlag, newProject, newToken } from "../../support/admin.ts";
+import { BOOLEAN, newFlag, newProject, newToken, root } from "../../support/admin.ts";
 
 const api = await newToken({ name: "Ada" });
 const project = await newProject(api);
@@ -108,7 +108,7 @@ test("without a line, who has lost races for too long is refused with Retry-Afte
   const slow = new Hono().route("/api/v1", adminApi({ now: () => (now += 60_000) }));
   const broken = { get: () => ({ enter: () => Promise.reject(new Error("no line")) }), idFromName: () => null };
   const lineless = { ...env, WRITE_LINE: broken as unknown as typeof env.WRITE_LINE };
-  const { body: owner } = await bootstrap("POST", "/tokens", { name: "Slow", role: "admin" });
+  const { body: owner } = await root("POST", "/tokens", { name: "Slow", role: "admin" });
   const headers = { authorization: `Bearer ${owner.token}`, "content-type": "application/json" };
   const answers = await Promise.all(
     Array.from({ length: 10 }, (_, index) => {

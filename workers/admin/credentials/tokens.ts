@@ -1,12 +1,21 @@
 import type { Env } from "../../env.ts";
 import { KV_READ_MS, within } from "../../platform/deadline.ts";
 import { errorText } from "../../platform/error-text.ts";
-import { badRequest, conflict, forbidden, notFound, unavailable } from "../../platform/problem.ts";
+import { ApiError, badRequest, conflict, forbidden, notFound, unavailable } from "../../platform/problem.ts";
 import { newId } from "../../platform/random-id.ts";
 import { mirrorToken } from "../../store/credentials.ts";
 import type { Database } from "../../store/database.ts";
-import { findTokenById, insertToken, listTokens, type TokenRow, updateToken } from "../../store/tokens.ts";
+import type { Role, Scope } from "../../store/schema/index.ts";
+import {
+  findTokenById,
+  hasAdministrator,
+  insertToken,
+  listTokens,
+  type TokenRow,
+  updateToken,
+} from "../../store/tokens.ts";
 import { difference, isEmpty } from "../documents/diff.ts";
+import type { AdminContext } from "../http/context.ts";
 import { key, name, page, time } from "../http/contract.ts";
 import { etagOf, requireIfMatch } from "../http/if-match.ts";
 import { issuedQuery, listing } from "../http/pagination.ts";
@@ -72,7 +81,10 @@ const create = operation({
   answer: token.extend({ token: z.string().optional() }),
   returns: "Created",
   example: { name: "CI", role: "editor", scope: { projects: ["demo"] } },
+  problems: { 403: ["bootstrap-used"] },
   handle: async ({ env, db, body }, c) => {
+    const isFirst = c.var.caller.bootstrap;
+    if (isFirst) await requireNobody(c, body);
     const { name, role, scope = { projects: [], environments: [] }, groups = [], expiresAt = null } = body;
     requireFuture(expiresAt, c.var.now());
     const { secret, hash, shown: abbreviated } = await secretFor(c, "bnt_api");
@@ -86,7 +98,7 @@ const create = operation({
       etag: etagOf(1),
       secret: true,
       write: {
-        statements: [insertToken(db, row)],
+        statements: [insertToken(db, row, isFirst ? { now } : null)],
         audit: {
           action: "token.create",
           type: "token",
@@ -147,7 +159,7 @@ const patch = operation({
   answer: token,
   returns: "The token",
   example: { name: "CI of the shop" },
-  problems: { 409: ["revoked"] },
+  problems: { 409: ["revoked", "last-administrator"] },
   handle: async (requested, c) => {
     const { env, db, path, body } = requested;
     let after: TokenRow | undefined;
@@ -161,6 +173,8 @@ const patch = operation({
       if (isEmpty(changes)) return { status: 200, body: shown(row), etag: etagOf(row.version) };
       if (changes.expiresAt !== undefined) requireFuture(next.expiresAt, now);
       requireNarrower(row, next);
+      const leaves = isAdministrator(row, now) && !isAdministrator(next, now);
+      if (leaves) await requireAnother(db, row.id, now);
       const prolonged = endOf(next) > endOf(row);
       if (prolonged && row.id === c.var.caller.id)
         throw forbidden("A token cannot extend its own expiry: use another token.");
@@ -179,7 +193,7 @@ const patch = operation({
             );
           }),
         write: {
-          statements: [updateToken(db, row, next)],
+          statements: [updateToken(db, row, next, leaves ? { now } : null)],
           audit: { action: "token.update", type: "token", key: row.id, changes },
         },
       };
@@ -198,11 +212,14 @@ const revoke = operation({
   role: "admin",
   status: 204,
   returns: "Revoked",
+  problems: { 409: ["last-administrator"] },
   plan: async (requested, now) => {
     const { env, db, path } = requested;
     const row = await tokenThere(db, path.token);
     requireIfMatch(requested, etagOf(row.version));
     if (row.revokedAt !== null) return { status: 204, body: null };
+    const leaves = isAdministrator(row, now);
+    if (leaves) await requireAnother(db, row.id, now);
     const next = { ...row, revokedAt: now, updatedAt: now, version: row.version + 1 };
     return {
       status: 204,
@@ -214,7 +231,7 @@ const revoke = operation({
           );
         }),
       write: {
-        statements: [updateToken(db, row, next)],
+        statements: [updateToken(db, row, next, leaves ? { now } : null)],
         audit: {
           action: "token.revoke",
           type: "token",
@@ -226,6 +243,44 @@ const revoke = operation({
   },
   respond: () => null,
 });
+
+/** Whether it may do everything now. */
+const isAdministrator = ({ role, scope, revokedAt, expiresAt }: TokenRow, now: number): boolean =>
+  role === "admin" &&
+  revokedAt === null &&
+  (expiresAt === null || expiresAt > now) &&
+  scope.projects.length + scope.environments.length === 0;
+
+/** @throws ApiError 409 where nobody could undo it. */
+async function requireAnother(db: Database, id: string, now: number): Promise<void> {
+  if (await hasAdministrator(db, now, id)) return;
+  throw conflict(
+    "last-administrator",
+    "This is the last token that may do everything: create another administrator's token first.",
+  );
+}
+
+/**
+ * The bootstrap secret makes the first administrator's token, and another first one where none is valid any more. Whoever
+ * sends it later is recorded: nobody has a reason to. @throws ApiError 400, 403
+ */
+async function requireNobody(c: AdminContext, body: { role: Role; scope?: Scope | undefined }): Promise<void> {
+  const { db } = c.var;
+  if (await hasAdministrator(db, c.var.now())) {
+    const audit = { action: "bootstrap.refused", type: "token" as const, key: "bootstrap", changes: {} };
+    // The refusal is no answer to keep: what is written is the record of it alone.
+    c.set("idempotency", undefined);
+    if (!c.var.dryRun) await write(c, async () => ({ status: 204, body: null, write: { statements: [], audit } }));
+    throw new ApiError(
+      403,
+      "bootstrap-used",
+      "BOOTSTRAP_TOKEN has made the first token, and makes no other: create tokens with an administrator's. Delete the secret: npx wrangler secret delete BOOTSTRAP_TOKEN.",
+    );
+  }
+  const isLimited = body.scope !== undefined && body.scope.projects.length + body.scope.environments.length > 0;
+  if (body.role === "admin" && !isLimited) return;
+  throw badRequest("The first token is an administrator's, without a scope: the others are created with it.");
+}
 
 export const tokens = [create, list, read, patch, revoke];
 
