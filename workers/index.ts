@@ -27,7 +27,10 @@ export class Due extends WorkerEntrypoint<Env> {
   }
 }
 
-const health = new Plane("", { "/healthz": { GET: () => Response.json({ status: "ok" }) } });
+const health = new Plane("", {
+  "/healthz": { GET: () => Response.json({ status: "ok" }) },
+  "/readyz": { GET: async ({ env }) => (await import("./readiness.ts")).readiness(env) },
+});
 const data = [sdk, client, ofrep, health];
 
 export default {
@@ -40,8 +43,9 @@ export default {
   queue: (batch, env) => (batch.queue === DEAD_LETTERS ? keepDeadLetters(batch, env) : consume(batch, env)),
   // Side by side: none waits for what another cannot reach.
   scheduled: async (controller, env) => {
-    const { sweep } = await import("./sweep.ts");
-    await Promise.all([sweep(env, controller.scheduledTime), runDue(env).then((at) => wakeAt(env, at))]);
+    const [{ sweep }, { unlessUnmigrated }] = await Promise.all([import("./sweep.ts"), import("./readiness.ts")]);
+    const due = runDue(env).then((at) => wakeAt(env, at));
+    await Promise.all([sweep(env, controller.scheduledTime), due].map(unlessUnmigrated));
   },
 } satisfies ExportedHandler<Env, QueuedEvents>;
 

@@ -4,6 +4,7 @@ import { HTTPException } from "hono/http-exception";
 import { errorText } from "../platform/error-text.ts";
 import { ApiError, problemResponse, unavailable } from "../platform/problem.ts";
 import { isDatabaseFailure } from "../store/database.ts";
+import { missingIn } from "../store/migrations.ts";
 import { AlreadyAnswered, LostRace } from "../store/outbox/commit.ts";
 import { changeRequestSteps } from "./approvals/change-requests/actions.ts";
 import { changeRequests } from "./approvals/change-requests/change-requests.ts";
@@ -30,6 +31,7 @@ import { traced } from "./http/body.ts";
 import type { AdminEnv } from "./http/context.ts";
 import { Documentation } from "./http/documentation.ts";
 import { answeredMeanwhile } from "./http/idempotency.ts";
+import { notMigrated } from "./http/not-migrated.ts";
 import { describe } from "./http/openapi.ts";
 import { route } from "./http/router.ts";
 import { ramps } from "./planned/ramps/ramps.ts";
@@ -94,6 +96,8 @@ const answerProblem: ErrorHandler<AdminEnv> = async (error, c) => {
 function asProblem(error: unknown): unknown {
   if (error instanceof LostRace) return unavailable("Too many others are changing this. Nothing was changed.", 1);
   if (error instanceof HTTPException) return new ApiError(error.status, "invalid-request", error.message);
+  const missing = missingIn(error);
+  if (missing !== null) return notMigrated(missing);
   if (!isDatabaseFailure(error)) return error;
   console.error(JSON.stringify({ level: "error", message: "D1 failed", error: errorText(error) }));
   return unavailable(

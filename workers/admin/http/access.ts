@@ -6,8 +6,10 @@ import { forbidden, tooMany, unauthenticated, unavailable } from "../../platform
 import { takeTokens } from "../../platform/rate-limit.ts";
 import { sha256 } from "../../platform/sha256.ts";
 import { findToken } from "../../store/credentials.ts";
+import { missingIn } from "../../store/migrations.ts";
 import { ROLES, type Role, type Scope } from "../../store/schema/index.ts";
 import type { AdminContext, Caller } from "./context.ts";
+import { notMigrated } from "./not-migrated.ts";
 
 const BOOTSTRAP: Caller = {
   id: "bootstrap",
@@ -56,7 +58,8 @@ async function tokenCaller(c: AdminContext, secret: string, isKill: boolean): Pr
   if (!isKill && !valid.has(hash)) refuseGuesses(address);
   const token = await findToken(c.var.db, c.env.KV, hash).catch((error: unknown) => {
     console.error(JSON.stringify({ level: "error", message: "credentials cannot be read", error: errorText(error) }));
-    throw unavailable("Credentials cannot be checked at the moment.");
+    const missing = missingIn(error);
+    throw missing === null ? unavailable("Credentials cannot be checked at the moment.") : notMigrated(missing);
   });
   const isExpired = token !== null && token.expiresAt !== null && token.expiresAt <= c.var.now();
   if (token === null || token.revokedAt !== null || isExpired) {

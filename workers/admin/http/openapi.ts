@@ -146,7 +146,7 @@ const sharedProblems = ({ method, path, ifMatch, isWrite, withoutDatabase }: Ope
   ...(isWrite && { 422: ["idempotency-key-reused"] }),
   ...(withoutDatabase !== true && { 429: ["too-many-requests"] }),
   500: ["internal-error"],
-  503: ["unavailable"],
+  503: ["unavailable", "not-migrated"],
 });
 
 const header = (name: string) => ({ [name]: { $ref: `#/components/headers/${name}` } });
