@@ -1,8 +1,9 @@
+import { isAllowedOrigin } from "../platform/origin.ts";
 import type { KeyGrant } from "../store/outbox/change.ts";
 
-/** What a page may send, beside what it may always. */
+/** What a page may send, beside what it may always. Tracing adds its headers to every request of a page. */
 const REQUEST_HEADERS =
-  "authorization,x-api-key,content-type,content-encoding,if-none-match,last-event-id,cache-control,x-bunting-client";
+  "authorization,x-api-key,content-type,content-encoding,if-none-match,last-event-id,cache-control,x-bunting-client,traceparent,tracestate,baggage";
 /** What a page may read. */
 const RESPONSE_HEADERS = "etag,retry-after,x-bunting-stale,x-correlation-id";
 
@@ -30,4 +31,4 @@ export const hasOrigins = ({ kind, origins }: Origins): boolean => kind === "cli
 
 /** `origin` is null for what is no page: that is not to be told apart by origins. */
 export const allowsOrigin = (grant: Origins, origin: string | null): boolean =>
-  !hasOrigins(grant) || origin === null || grant.origins.includes(origin);
+  !hasOrigins(grant) || origin === null || isAllowedOrigin(grant.origins, origin);

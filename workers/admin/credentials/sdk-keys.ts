@@ -1,3 +1,4 @@
+import { readOrigin } from "../../platform/origin.ts";
 import { badRequest, conflict, notFound } from "../../platform/problem.ts";
 import { newId } from "../../platform/random-id.ts";
 import type { EnvironmentName } from "../../store/credentials.ts";
@@ -21,8 +22,19 @@ const kind = z.enum(["server", "client"]);
 const origin = z
   .string()
   .max(256)
-  .regex(/^https?:\/\/[^/?#\s]+$/, "A scheme and a host, as browsers send it: https://app.example.com")
-  .openapi({ example: "https://app.example.com" });
+  .transform((text, check) => {
+    const read = readOrigin(text);
+    if ("origin" in read) return read.origin;
+    check.addIssue({ code: "custom", message: read.problem });
+    return z.NEVER;
+  })
+  .openapi({
+    type: "string",
+    maxLength: 256,
+    description:
+      "A scheme and a host as browsers send them; `https://*.preview.example` for any one label; `capacitor://`, `ionic://`, `tauri://`, `chrome-extension://` and `moz-extension://` for apps and extensions",
+    example: "https://app.example.com",
+  });
 
 const sdkKey = z
   .object({
