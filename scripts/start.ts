@@ -3,6 +3,8 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
+import { basename, join, resolve } from "node:path";
+import { takeLock } from "./folder-lock.ts";
 import { type Development, firstToken, seedDemo } from "./seed.ts";
 
 const port = Number(process.env.PORT ?? 8787);
@@ -10,6 +12,7 @@ const url = `http://localhost:${port}`;
 const DEVELOPMENT = ".bunting/dev.json";
 const MIGRATED = ".wrangler/migrated";
 const LAYOUT_FILE = ".bunting/layout";
+const LOCK_FILE = ".bunting/lock";
 /** Raised with every change after which older local data cannot be read: of a migration's text, or of what a Durable Object stores. */
 const LAYOUT = 4;
 const STARTS_WITHIN_MS = 60_000;
@@ -22,8 +25,12 @@ if (unknown !== undefined)
   fail(`npm start does not know "${unknown}". It takes: -- --reset (begin again with fresh data).`);
 // Before --reset: never takes the data away from under a server that runs.
 await refuseBusyPort();
-if (process.argv.includes("--reset"))
-  for (const folder of [".wrangler", ".bunting"]) rmSync(folder, { recursive: true, force: true });
+refuseBusyFolder();
+if (process.argv.includes("--reset")) {
+  rmSync(".wrangler", { recursive: true, force: true });
+  for (const name of readdirSync(".bunting"))
+    if (name !== basename(LOCK_FILE)) rmSync(join(".bunting", name), { recursive: true, force: true });
+}
 refuseOtherLayout();
 
 // Wholly offline, without questions and without telemetry.
@@ -33,6 +40,8 @@ const env = {
   WRANGLER_SEND_METRICS: "false",
   CLOUDFLARE_CF_FETCH_ENABLED: "false",
   NO_COLOR: "1",
+  // Workers on one machine find each other by name: those of another clone have the same names.
+  WRANGLER_REGISTRY_PATH: process.env.WRANGLER_REGISTRY_PATH ?? resolve(".wrangler/registry"),
 };
 const wrangler = (args: string[], stdio: "inherit" | "pipe") =>
   spawn(process.execPath, ["node_modules/wrangler/bin/wrangler.js", ...args], { env, stdio: ["ignore", stdio, stdio] });
@@ -181,6 +190,14 @@ function refuseOtherLayout(): void {
   if (layout === LAYOUT) return;
   const writer = layout !== null && layout > LAYOUT ? "a later" : "an earlier";
   fail(`This data was written by ${writer} version: \`npm start -- --reset\` begins again.`);
+}
+
+function refuseBusyFolder(): void {
+  const holder = takeLock(LOCK_FILE, url);
+  if (holder !== null)
+    fail(
+      `npm start already runs in this folder, on ${holder.url} (process ${holder.pid}). Stop it, or start in another clone: two servers cannot share .wrangler.`,
+    );
 }
 
 /** Both families: a server of something else on ::1 would answer in our place. */

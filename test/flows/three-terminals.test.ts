@@ -126,6 +126,16 @@ test("a second npm start on a port that is taken says so and how to go on", asyn
   expect(await second.ended()).toBe(1);
 });
 
+test("a second npm start in the folder on another port says that one runs, and where", async () => {
+  const second = new Watched(["scripts/start.ts", "--reset"], {
+    cwd: checkout,
+    env: { PORT: String(await freePort()), WRANGLER_REGISTRY_PATH },
+  });
+  await second.line(/already runs in this folder, on http:\/\/localhost:\d+ \(process \d+\)/);
+  expect(await second.ended()).toBe(1);
+  expect(existsSync(join(checkout, ".wrangler"))).toBe(true);
+});
+
 test("--reset beside a running server is refused, and its data stays", async () => {
   const second = start("--reset");
   await second.line(/Port \d+ is taken/);
