@@ -1,4 +1,4 @@
-import type { Json } from "@bunting/core";
+import type { Context, Json } from "@bunting/core";
 import {
   ErrorCode,
   type EvaluationContext,
@@ -13,7 +13,7 @@ import {
 } from "@openfeature/server-sdk";
 import type { Client } from "./client/client.ts";
 import type { Nullable } from "./client/options.ts";
-import { CLOSED, contextOf, Health, NOT_READY, REFUSED, resolutionOf, type Type } from "./openfeature/resolution.ts";
+import { CLOSED, Health, NOT_READY, REFUSED, resolutionOf, type Type } from "./openfeature/resolution.ts";
 
 /** What a provider needs of a client: those of `/node`, `/testing` and, as its `client`, `/workers` have it. */
 export type ProviderClient = Pick<Client, "details" | "track" | "on" | "ready" | "status" | "close">;
@@ -103,7 +103,7 @@ export class BuntingProvider implements Provider {
 
   /** A metric of the unit that the targeting key names. OpenFeature's further details have no place in it. */
   track(metric: string, context: EvaluationContext, details: TrackingEventDetails = {}): void {
-    this.#client.track(metric, contextOf(context), details.value);
+    this.#client.track(metric, context as Context, details.value);
   }
 
   #resolve<Value extends JsonValue>(
@@ -115,7 +115,7 @@ export class BuntingProvider implements Provider {
     this.#health.recover();
     // The client checks the type, so that a mismatch is also counted as one and makes no exposure.
     const fits = type === "object" && typeof defaultValue === "object" ? isObject : undefined;
-    const decision = this.#client.details(key, defaultValue as Json, contextOf(context), fits);
+    const decision = this.#client.details(key, defaultValue as Json, context as Context, fits);
     const isEmpty = decision.errorCode === "FLAG_NOT_FOUND" && this.#client.status().revision === null;
     const { error, ...resolution } = resolutionOf(decision, { key, defaultValue, type, isEmpty });
     if (error === undefined) return resolution;

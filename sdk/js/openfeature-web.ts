@@ -1,4 +1,4 @@
-import type { Json } from "@bunting/core";
+import type { Context, Json } from "@bunting/core";
 import {
   ErrorCode,
   type EvaluationContext,
@@ -15,7 +15,6 @@ import type { BrowserClient } from "./browser.ts";
 import type { Nullable } from "./client/options.ts";
 import {
   CLOSED,
-  contextOf,
   Health,
   isOfObject,
   MISMATCH,
@@ -141,7 +140,7 @@ export class BuntingWebProvider implements Provider {
 
   /** Whether the values for this context came in time. */
   async #become(context: EvaluationContext): Promise<boolean> {
-    const came = await this.#client.setContext(contextOf(context), { timeoutMs: this.#readyMs });
+    const came = await this.#client.setContext(context as Context, { timeoutMs: this.#readyMs });
     return came && this.#client.status().ready;
   }
 

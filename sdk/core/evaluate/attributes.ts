@@ -80,26 +80,45 @@ function isTargetingKeyName(name: string): boolean {
   return name === "targetingKey" || name === "key";
 }
 
-// Getters and proxies may throw: what cannot be read is missing. Functions, symbols and bigints have no JSON, so a
-// remote evaluation would never see them either.
+// Getters and proxies may throw: what cannot be read is missing.
 function ownValue(object: object, name: string): unknown {
   try {
-    if (!Object.hasOwn(object, name)) return undefined;
-    const value: unknown = (object as Record<string, unknown>)[name];
-    switch (typeof value) {
-      case "string":
-      case "number":
-      case "boolean":
-        return value;
-      case "object":
-        return value ?? undefined;
-      default:
-        return undefined;
-    }
+    return Object.hasOwn(object, name) ? inJson((object as Record<string, unknown>)[name], name) : undefined;
   } catch {
     return undefined;
   }
 }
+
+/**
+ * What is in its place once it has been JSON, as the context of a page or of a remote evaluation has (EV-10): of a date its
+ * text, of NaN nothing. Functions, symbols and bigints have no JSON and are missing.
+ */
+function inJson(value: unknown, name: string): unknown {
+  switch (typeof value) {
+    case "string":
+    case "boolean":
+      return value;
+    case "number":
+      return Number.isFinite(value) ? value : undefined;
+    case "object":
+      return value === null ? undefined : objectInJson(value, name);
+    default:
+      return undefined;
+  }
+}
+
+function objectInJson(value: object, name: string): unknown {
+  const { toJSON } = value as { toJSON?: unknown };
+  if (typeof toJSON === "function") {
+    const json: unknown = toJSON.call(value, name);
+    return typeof json === "object" && json !== null ? unwrapped(json) : inJson(json, name);
+  }
+  return unwrapped(value);
+}
+
+/** `new String("a")` is "a" to JSON. */
+const unwrapped = (value: object): unknown =>
+  value instanceof String || value instanceof Number || value instanceof Boolean ? inJson(value.valueOf(), "") : value;
 
 function follow(start: unknown, path: readonly string[]): unknown {
   let value = start;
@@ -119,10 +138,10 @@ export function isArray(value: unknown): value is readonly unknown[] {
   }
 }
 
-/** One element, `undefined` where it cannot be read. */
+/** One element, `undefined` where it cannot be read or has no JSON. */
 export function elementOf(array: readonly unknown[], index: number): unknown {
   try {
-    return array[index];
+    return inJson(array[index], "");
   } catch {
     return undefined;
   }

@@ -1,5 +1,5 @@
 /** What both OpenFeature providers say alike: our decisions in OpenFeature's words, its contexts in ours. */
-import { type Context, type Decision, type Json, openFeatureReason } from "@bunting/core";
+import { type Decision, type Json, openFeatureReason } from "@bunting/core";
 import { adviceOn } from "../client/advice.ts";
 
 /** OpenFeature's error codes that a resolution can have, by name: each of its SDKs has an enum of its own for them. */
@@ -115,43 +115,3 @@ export class Health {
     this.#emit("Ready");
   }
 }
-
-/** A protocol's limit (docs/protocol.md), and a guard of the stack. */
-const MAX_DEPTH = 64;
-
-/** Dates, which only OpenFeature's contexts hold, as RFC 3339, which is what conditions and JSON take. The rest stays as it is. */
-export function contextOf(given: object): Context {
-  return withoutDates(given, new Map(), 0) as Context;
-}
-
-function withoutDates(value: unknown, seen: Map<object, unknown>, depth: number): unknown {
-  if (typeof value !== "object" || value === null || depth > MAX_DEPTH) return value;
-  const known = seen.get(value);
-  if (known !== undefined) return known;
-  // Until a value is mapped, a reference back to it yields the original, which ends the recursion.
-  seen.set(value, value);
-  try {
-    const mapped = value instanceof Date ? textOf(value) : mapEntries(value, seen, depth);
-    seen.set(value, mapped);
-    return mapped;
-  } catch {
-    // A getter that throws: the evaluator takes what cannot be read for missing (EV-1).
-    return value;
-  }
-}
-
-function mapEntries(value: object, seen: Map<object, unknown>, depth: number): unknown {
-  let changed = false;
-  const map = (one: unknown) => {
-    const mapped = withoutDates(one, seen, depth + 1);
-    changed ||= mapped !== one;
-    return mapped;
-  };
-  // fromEntries and not assignment: a key may be `__proto__`.
-  const copy = Array.isArray(value)
-    ? value.map(map)
-    : Object.fromEntries(Object.entries(value).map(([key, one]) => [key, map(one)]));
-  return changed ? copy : value;
-}
-
-const textOf = (date: Date): string | undefined => (Number.isNaN(date.getTime()) ? undefined : date.toISOString());
