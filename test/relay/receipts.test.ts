@@ -139,10 +139,14 @@ test("the API returns it, with pollers counted by the revision that they request
   expect(body.receiptPath).toContain(`/receipts/${body.revision}`);
   const current = await poll();
   for (let times = 0; times < 3; times++) await poll(current);
+  // Names this revision, and was never answered.
+  for (let times = 0; times < 5; times++) await poll(current.replace('"', '"forged'));
   await vi.waitFor(async () => {
     await poll();
     const receipt = await place.api("GET", body.receiptPath.slice("/api/v1".length));
     expect(receipt.body).toMatchObject({ revision: body.revision, polling: 3, p50: null });
+    // Right after a kill nobody has asked again: it says by when they will have.
+    expect(receipt.body.pollingCompleteAt).toBe(receipt.body.publishedAt + 40_000);
   }, 5_000);
   const { body: killed } = await place.api("POST", `${path}/kill`, { reason: "test" });
   expect(killed.receipt).toMatchObject({ revision: killed.revision, polling: 0 });

@@ -22,7 +22,8 @@ export function answerUnlessKnown(
   const etag = etagAt(current);
   const known = incoming.headers.get("if-none-match");
   const had = known === etag ? current : revisionOfEtag(known, ruleset.environmentId);
-  if (had !== null) notePoll(ruleset, had);
+  // One that was never answered is made up, and would be counted as a client that has a revision.
+  if (had !== null && (known === etag || isKnown(known, etagAt(had)))) notePoll(ruleset, had);
   if (isKnown(known, etag)) {
     headers.etag = etag;
     return new Response(null, { status: 304, headers });

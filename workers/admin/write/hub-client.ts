@@ -28,6 +28,10 @@ export const receipt = counts
     revision: count,
     publishedAt: count,
     polling: count.openapi({ description: "About how many clients poll and have it: polls of the last half minute" }),
+    pollingCompleteAt: count.openapi({
+      description:
+        "Epoch milliseconds. By then each client that polls has asked again, and `polling` counts those that have it; until then it is too low",
+    }),
     p50: milliseconds.openapi({ description: "From publishing to applied or written; at most 5 % too high" }),
     p99: milliseconds,
     max: milliseconds,
@@ -118,9 +122,15 @@ export async function lastKillOf(
   return { kill: seq === 0 ? null : { seq, killed: killed !== undefined }, isFromHub: true };
 }
 
-export async function receiptOf(env: Env, name: EnvironmentName, revision: number): Promise<Receipt | null> {
+/** An SDK polls each 30 s ± 20 %, and an isolate tells its relay of polls with its next look at it, a few seconds later. */
+const POLLED_WITHIN_MS = 40_000;
+
+export type CompleteReceipt = Receipt & { pollingCompleteAt: number };
+
+export async function receiptOf(env: Env, name: EnvironmentName, revision: number): Promise<CompleteReceipt | null> {
   try {
-    return await within(hubOf(env, name).receipt(revision), HUB_PUBLISH_MS, "the receipt");
+    const known = await within(hubOf(env, name).receipt(revision), HUB_PUBLISH_MS, "the receipt");
+    return known && { ...known, pollingCompleteAt: known.publishedAt + POLLED_WITHIN_MS };
   } catch {
     throw unavailable("The environment's hub does not answer.");
   }
@@ -133,7 +143,7 @@ const COUNTED_PER_MS = 20;
 export async function withReceipt(env: Env, name: EnvironmentName, done: Delivery, waitMs: number): Promise<Delivery> {
   if (waitMs === 0 || done.revision === undefined) return done;
   const end = Date.now() + waitMs;
-  let known: Receipt | null = null;
+  let known: CompleteReceipt | null = null;
   for (let pause = 5; ; pause = Math.min(500, Math.max(pause * 2, (known?.connected ?? 0) / COUNTED_PER_MS))) {
     await new Promise((resolve) => setTimeout(resolve, Math.min(pause, end - Date.now())));
     known = await receiptOf(env, name, done.revision).catch(() => known);
