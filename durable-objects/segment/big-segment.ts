@@ -299,7 +299,7 @@ export class BigSegment extends DurableObject<Env> {
     if (building === null && !due) return this.#publishAudit();
     this.#build ??= this.#beginBuild();
     const build = this.#build;
-    if (!build.isComplete) build.step(members, this.#record.state.validFrom);
+    if (!build.isComplete) build.step(members, this.#record.state);
     if (build.isComplete) await this.#publishFilter(build);
   }
 

@@ -1,6 +1,7 @@
 /** A filter that is built in memory, page by page. After an eviction the next build starts over. */
 import { emptyFilter, filterSize, placeOf, setBits } from "@bunting/core";
-import type { SegmentMembers } from "./members.ts";
+import { isMember, type SegmentMembers, stagedBy } from "./members.ts";
+import type { SegmentState } from "./state.ts";
 
 /** About 200 ms of CPU, during which the object serves no request; an alarm has 30 s. */
 const MEMBERS_AT_ONCE = 100_000;
@@ -23,9 +24,10 @@ export class FilterBuild {
     this.filter = emptyFilter({ bits, hashes });
   }
 
-  step(members: SegmentMembers, validFrom: number): void {
+  step(members: SegmentMembers, { validFrom, mark: latest, upload }: SegmentState): void {
     const { filter, bits, hashes } = this;
     const size = { bits, hashes };
+    const waiting = upload?.state === "receiving" && upload.mode === "replace" ? stagedBy(latest) : null;
     for (let seen = 0; seen < MEMBERS_AT_ONCE && !this.isComplete; seen += PAGE) {
       let last: string | null = null;
       let rows = 0;
@@ -33,14 +35,14 @@ export class FilterBuild {
       for (const [member, mark] of members.page(this.#after, PAGE)) {
         last = member;
         rows += 1;
-        if (mark < validFrom) hasStale = true;
+        if (!isMember(mark, validFrom)) hasStale = true;
         else {
           const [a, b] = placeOf(member);
           setBits(filter, size, a, b);
           this.count += 1;
         }
       }
-      if (hasStale && last !== null) members.drop(last, validFrom);
+      if (hasStale && last !== null) members.drop(last, validFrom, waiting);
       this.#after = last;
       this.isComplete = rows < PAGE;
     }

@@ -2,11 +2,22 @@
 import type { AuditEntry } from "../../workers/store/outbox/change.ts";
 
 /**
- * A row is a member if its mark is at least `validFrom`. An upload that replaces all members writes a higher mark,
- * which becomes `validFrom` at its end: until then all old members stay, and then those not uploaded are gone in one
- * step.
+ * Marks of members are odd, and count from `validFrom` on. An upload that replaces all members raises the mark: whom it
+ * sends and who is a member already gets that one, whoever is new the even one below, `stagedBy`, which is a member's only
+ * where it is `validFrom`. It becomes that at the upload's end: then, in one step, the new ones are members and those that
+ * were not sent are none. Of an upload that breaks off nothing is left but rows that count for nothing.
  */
 export type Marks = { mark: number; validFrom: number };
+
+export const FIRST_MARK = 1;
+/** For the upload that begins now: odd, and the one below it is new as well. */
+export const nextMark = (mark: number): number => mark + (mark % 2 === 1 ? 2 : 3);
+export const stagedBy = (mark: number): number => mark - 1;
+export const isMember = (mark: number, validFrom: number): boolean =>
+  mark >= validFrom && (mark % 2 === 1 || mark === validFrom);
+
+/** The same in SQL, of one parameter that is given twice. */
+const IS_MEMBER = "mark >= ? AND (mark % 2 = 1 OR mark = ?)";
 
 /** Changes that D1 does not have yet, all of one generation. */
 export type PendingChange = { generation: number; added: string[]; removed: string[] };
@@ -39,8 +50,9 @@ export class SegmentMembers {
   present(members: string[], validFrom: number): string[] {
     return this.#sql
       .exec<{ member: string }>(
-        "SELECT member FROM members WHERE member IN (SELECT value FROM json_each(?)) AND mark >= ?",
+        `SELECT member FROM members WHERE member IN (SELECT value FROM json_each(?)) AND ${IS_MEMBER}`,
         JSON.stringify(members),
+        validFrom,
         validFrom,
       )
       .toArray()
@@ -59,6 +71,31 @@ export class SegmentMembers {
     return members.length - before;
   }
 
+  /** For an upload that replaces. Returns how many it adds to the rows that wait for its end. `members` must be distinct. */
+  stage(members: string[], { mark, validFrom }: Marks): number {
+    const values = JSON.stringify(members);
+    const { there } = this.#sql
+      .exec<{ there: number }>(
+        `SELECT count(*) AS there FROM members
+         WHERE member IN (SELECT value FROM json_each(?)) AND (mark = ? OR ${IS_MEMBER})`,
+        values,
+        stagedBy(mark),
+        validFrom,
+        validFrom,
+      )
+      .one();
+    this.#sql.exec(
+      `INSERT INTO members SELECT value, ? FROM json_each(?) WHERE true
+       ON CONFLICT (member) DO UPDATE SET mark = CASE WHEN ${IS_MEMBER} THEN ? ELSE excluded.mark END`,
+      stagedBy(mark),
+      values,
+      validFrom,
+      validFrom,
+      mark,
+    );
+    return members.length - there;
+  }
+
   /** Returns how many were members. */
   remove(members: string[], validFrom: number): number {
     const before = this.#countOf(members, validFrom);
@@ -67,10 +104,12 @@ export class SegmentMembers {
   }
 
   count(validFrom: number): number {
-    return this.#sql.exec<{ n: number }>("SELECT count(*) AS n FROM members WHERE mark >= ?", validFrom).one().n;
+    return this.#sql
+      .exec<{ n: number }>(`SELECT count(*) AS n FROM members WHERE ${IS_MEMBER}`, validFrom, validFrom)
+      .one().n;
   }
 
-  /** Rows after the given one, in order, including those with an outdated mark. */
+  /** Rows after the given one, in order, including those that are no members. */
   page(after: string | null, limit: number): Iterable<[member: string, mark: number]> {
     const query = "SELECT member, mark FROM members";
     const rows =
@@ -80,16 +119,23 @@ export class SegmentMembers {
     return rows.raw<[string, number]>();
   }
 
-  /** Deletes rows up to `through` with an outdated mark. */
-  drop(through: string, validFrom: number): void {
-    this.#sql.exec("DELETE FROM members WHERE member <= ? AND mark < ?", through, validFrom);
+  /** Deletes rows up to `through` that are no members, but for those that wait for the end of an upload that goes on. */
+  drop(through: string, validFrom: number, waiting: number | null): void {
+    this.#sql.exec(
+      `DELETE FROM members WHERE member <= ? AND NOT (${IS_MEMBER}) AND mark IS NOT ?`,
+      through,
+      validFrom,
+      validFrom,
+      waiting,
+    );
   }
 
   #countOf(members: string[], validFrom: number): number {
     return this.#sql
       .exec<{ n: number }>(
-        "SELECT count(*) AS n FROM members WHERE member IN (SELECT value FROM json_each(?)) AND mark >= ?",
+        `SELECT count(*) AS n FROM members WHERE member IN (SELECT value FROM json_each(?)) AND ${IS_MEMBER}`,
         JSON.stringify(members),
+        validFrom,
         validFrom,
       )
       .one().n;

@@ -1,5 +1,6 @@
 /** A big segment's state and limits, and when its alarm has to run. Pure. */
 import type { RequestOrigin } from "../origin.ts";
+import { FIRST_MARK } from "./members.ts";
 
 export type UploadMode = "add" | "remove" | "replace";
 
@@ -41,8 +42,8 @@ export const newState = (createdAt: number, next: number): SegmentState => ({
   building: null,
   due: false,
   uploadedInto: 0,
-  mark: 1,
-  validFrom: 1,
+  mark: FIRST_MARK,
+  validFrom: FIRST_MARK,
   count: 0,
   upload: null,
   uploader: null,

@@ -1,6 +1,7 @@
 /** A big segment's upload, one at a time: buffered in memory, stored in large batches, counted at its end. */
 
 import { newId } from "../../workers/platform/random-id.ts";
+import { nextMark, stagedBy } from "./members.ts";
 import type { OriginAndReason, SegmentRecord } from "./record.ts";
 import { isReceiving, isTooMany, UPLOAD_TIMEOUT_MS, type Upload, type UploadMode } from "./state.ts";
 
@@ -18,7 +19,7 @@ const STATEMENT_MEMBERS = 5_000;
 export class SegmentUpload {
   readonly #record: SegmentRecord;
   /** Members that were received and not stored yet: durability is promised only when the upload ends. */
-  #buffer: { id: string; members: string[] } | null = null;
+  #buffer: { id: string; members: string[]; staged: number } | null = null;
 
   constructor(record: SegmentRecord) {
     this.#record = record;
@@ -28,8 +29,8 @@ export class SegmentUpload {
     const before = this.#record.state;
     if (isReceiving(before.upload, now)) return { outcome: "busy", upload: before.upload };
     const upload: Upload = { id: newId("upl"), mode, state: "receiving", received: 0, startedAt: now, at: now };
-    const mark = mode === "replace" ? before.mark + 1 : before.mark;
-    this.#buffer = { id: upload.id, members: [] };
+    const mark = mode === "replace" ? nextMark(before.mark) : before.mark;
+    this.#buffer = { id: upload.id, members: [], staged: 0 };
     this.#record.move({ upload, mark, uploader: { origin, countBefore: before.count } });
     return { outcome: "begun", upload };
   }
@@ -40,7 +41,7 @@ export class SegmentUpload {
     for (const member of given) this.#buffer.members.push(member);
     this.#record.move({ upload: { ...upload, received: upload.received + given.length, at: now } });
     if (this.#buffer.members.length >= BUFFERED_MEMBERS) this.store();
-    return isTooMany(upload.mode, this.#record.state.count, false) ? "too-many" : "taken";
+    return isTooMany(upload.mode, this.#record.state.count + this.#buffer.staged, false) ? "too-many" : "taken";
   }
 
   finish(id: string): "done" | "ended" | "too-many" {
@@ -48,13 +49,13 @@ export class SegmentUpload {
     if (upload === null) return "ended";
     this.store();
     const { count, mark } = this.#record.state;
-    const after = upload.mode === "replace" ? this.#record.members.count(mark) : count;
+    const after = upload.mode === "replace" ? this.#record.members.count(stagedBy(mark)) : count;
     if (isTooMany(upload.mode, after, true)) return "too-many";
     this.#end("done");
     return "done";
   }
 
-  /** Ends the upload. Members received so far stay, so that sending them again changes nothing; a `replace` removes none. */
+  /** Ends the upload. Members received so far stay, so that sending them again changes nothing; a `replace` has changed nobody. */
   abandon(id: string): void {
     if (this.#receiving(id) !== null) this.#end("abandoned");
   }
@@ -73,13 +74,15 @@ export class SegmentUpload {
   store(): void {
     const { upload, ...state } = this.#record.state;
     if (this.#buffer === null || upload === null || this.#buffer.members.length === 0) return;
-    const members = [...new Set(this.#buffer.members)].sort();
-    this.#buffer.members = [];
+    const buffer = this.#buffer;
+    const members = [...new Set(buffer.members)].sort();
+    buffer.members = [];
     let { count } = state;
     this.#record.atomically(() => {
       for (let from = 0; from < members.length; from += STATEMENT_MEMBERS) {
         const some = members.slice(from, from + STATEMENT_MEMBERS);
-        if (upload.mode === "remove") count -= this.#record.members.remove(some, state.validFrom);
+        if (upload.mode === "replace") buffer.staged += this.#record.members.stage(some, state);
+        else if (upload.mode === "remove") count -= this.#record.members.remove(some, state.validFrom);
         else count += this.#record.members.add(some, state);
       }
       this.#record.move({ count, uploadedInto: state.next });
@@ -96,13 +99,13 @@ export class SegmentUpload {
   }
 
   #end(to: "done" | "abandoned"): void {
-    this.store();
-    this.#buffer = null;
     const record = this.#record;
+    if (to === "done" || record.state.upload?.mode !== "replace") this.store();
+    this.#buffer = null;
     const { state } = record;
     const upload = { ...(state.upload as Upload), state: to, at: Date.now() };
     const replaced = to === "done" && upload.mode === "replace";
-    const validFrom = replaced ? state.mark : state.validFrom;
+    const validFrom = replaced ? stagedBy(state.mark) : state.validFrom;
     const count = replaced ? record.members.count(validFrom) : state.count;
     record.atomically(() => {
       if (state.uploader !== null) {

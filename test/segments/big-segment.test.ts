@@ -1,6 +1,7 @@
 import { evictDurableObject, runInDurableObject } from "cloudflare:test";
 import type { PatchMessage } from "@bunting/core/wire";
 import { and, eq } from "drizzle-orm";
+import fc from "fast-check";
 import { expect, test, vi } from "vitest";
 import { commit } from "../../workers/store/outbox/commit.ts";
 import * as table from "../../workers/store/schema/index.ts";
@@ -111,19 +112,86 @@ test("an upload that replaces removes all other members, and no member of both l
   });
 });
 
-test("an interrupted upload removes no member, and the next filter contains what it has sent", async () => {
+test("an interrupted upload that replaces changes nobody: neither who was sent nor who was not, in no filter", async () => {
   const { environmentId } = await newSegment();
   await upload(environmentId, "add", users(0, 10));
   const object = objectOf(environmentId);
+  const all = [...users(0, 12), "late", "later", "patched"];
   const { upload: broken } = await object.beginUpload(CREATED_AT, "replace", ORIGIN);
-  await object.receive(broken.id, ["late"]);
+  await object.receive(broken.id, ["late", ...users(5, 12)]);
+  // Stores what was received.
+  await object.change(CREATED_AT, ["patched"], [], ORIGIN);
+  expect(await object.has(CREATED_AT, all)).toEqual([...users(0, 10), "patched"].sort());
+  expect(await object.status(CREATED_AT)).toMatchObject({ count: 11 });
   await object.abandonUpload(broken.id);
   expect(await object.receive(broken.id, ["later"])).toBe("ended");
   await vi.waitFor(async () =>
-    expect(await object.status(CREATED_AT)).toMatchObject({ filterCount: 11, building: null }),
+    expect(await object.status(CREATED_AT)).toMatchObject({ count: 11, filterCount: 11, building: null }),
   );
-  expect(await membersAmong(environmentId, [...users(0, 11), "late", "later"])).toEqual([...users(0, 10), "late"]);
+  expect(await object.has(CREATED_AT, all)).toEqual([...users(0, 10), "patched"].sort());
+  expect(await membersAmong(environmentId, all)).toEqual([...users(0, 10), "patched"]);
+  await runInDurableObject(object, (_, { storage }) => {
+    expect(storage.sql.exec("SELECT count(*) AS n FROM members").one()).toEqual({ n: 11 });
+  });
+  // Who waited in vain can be added as anybody.
+  await object.change(CREATED_AT, ["late"], [], ORIGIN);
+  expect(await object.has(CREATED_AT, ["late"])).toEqual(["late"]);
 });
+
+test("whatever is uploaded, changed and broken off in whatever order, members are those of a set", async () => {
+  const { environmentId } = await newSegment();
+  const object = objectOf(environmentId);
+  const some = fc.uniqueArray(fc.constantFrom(...users(0, 12)), { maxLength: 8 });
+  const step = fc.oneof(
+    fc.record({ type: fc.constant("change" as const), add: some, remove: some }),
+    fc.record({
+      type: fc.constantFrom("add" as const, "remove" as const, "replace" as const),
+      parts: fc.array(some, { maxLength: 3 }),
+      ends: fc.boolean(),
+      between: some,
+    }),
+  );
+  let model = new Set<string>();
+  const check = async () => {
+    expect(await object.has(CREATED_AT, users(0, 12))).toEqual([...model].sort());
+    expect((await object.status(CREATED_AT)).count).toBe(model.size);
+  };
+  const change = async (add: string[], remove: string[]) => {
+    await object.change(
+      CREATED_AT,
+      add.filter((one) => !remove.includes(one)),
+      remove,
+      ORIGIN,
+    );
+    for (const one of add) model.add(one);
+    for (const one of remove) model.delete(one);
+  };
+  await fc.assert(
+    fc.asyncProperty(fc.array(step, { minLength: 1, maxLength: 6 }), async (steps) => {
+      for (const one of steps) {
+        if (one.type === "change") await change(one.add, one.remove);
+        else {
+          const { upload } = await object.beginUpload(CREATED_AT, one.type, ORIGIN);
+          const sent = new Set(one.parts.flat());
+          for (const part of one.parts) await object.receive(upload.id, part);
+          if (one.type === "add") model = model.union(sent);
+          else if (one.type === "remove") model = model.difference(sent);
+          if (one.type === "replace") {
+            // A change of one member holds now and after the upload.
+            await change(one.between, []);
+            for (const added of one.between) sent.add(added);
+            await check();
+          }
+          if (one.ends) await object.finishUpload(upload.id);
+          else await object.abandonUpload(upload.id);
+          if (one.type === "replace" && one.ends) model = new Set(sent);
+        }
+        await check();
+      }
+    }),
+    { numRuns: 40 },
+  );
+}, 60_000);
 
 test("an upload that lost members in an eviction is refused at its end, and removes no member", async () => {
   const { environmentId } = await newSegment();
