@@ -151,12 +151,17 @@ describe("a ramp", () => {
     expect(await serve()).toEqual(again);
   });
 
-  test("pauses when somebody edits the split by hand, and never fights", async () => {
-    const { there, weights, read, say, next } = await ramped();
-    await ada("PATCH", there, { fallthrough: { split: { weights: { on: 30_000, off: 70_000 } } } });
+  test("pauses with the edit of whoever changes the split by hand, which says so, and never fights", async () => {
+    const { id, there, weights, read, say, next } = await ramped();
+    const edit = { fallthrough: { split: { weights: { on: 30_000, off: 70_000 } } } };
+    const warning = { pointer: "/fallthrough", code: "ramp-held", message: expect.stringContaining(id) };
+    expect((await ada("PATCH", `${there}?dryRun=true`, edit)).body.warnings).toMatchObject([warning]);
+    expect((await read()).status).toBe("running");
+    expect((await ada("PATCH", there, edit)).body.warnings).toMatchObject([warning]);
+    expect(await read()).toMatchObject({ status: "paused", pause: { code: "edited", by: null }, nextAt: null });
+    expect(await actions(id)).toContain("ramp.pause");
     await run(next);
     expect(await weights()).toMatchObject({ on: 30_000 });
-    expect(await read()).toMatchObject({ status: "paused", pause: { code: "edited", by: null, at: next } });
     for (const [verb, body] of [
       ["resume", {}],
       ["jump", { step: 2 }],
@@ -166,6 +171,47 @@ describe("a ramp", () => {
     }
     expect((await say("abort")).body).toMatchObject({ status: "aborted", restored: false });
     expect(await weights()).toMatchObject({ on: 30_000 });
+  });
+
+  test.each<
+    [string, (there: string, key: string) => Promise<{ status: number; body: { warnings?: { code: string }[] } }>]
+  >([
+    [
+      "instructions",
+      (there) =>
+        ada("POST", `${there}/instructions`, {
+          instructions: [{ kind: "setServe", serve: { variation: "on" } }],
+        }),
+    ],
+    [
+      "a whole configuration",
+      (there) => ada("PUT", there, { on: true, offVariation: "off", fallthrough: { variation: "off" } }),
+    ],
+    [
+      "a promotion",
+      async (there, key) => {
+        await ada("PATCH", there.replace("production", "development"), { on: true, fallthrough: { variation: "on" } });
+        const items = [{ flag: key }];
+        return ada("POST", `/projects/${project}/promote`, { from: "development", to: "production", items });
+      },
+    ],
+  ])("is held by %s too", async (_, change) => {
+    const { there, key, read, say } = await ramped();
+    const { status, body } = await change(there, key);
+    expect([status, body.warnings?.map(({ code }) => code)]).toEqual([200, ["ramp-held"]]);
+    expect(await read()).toMatchObject({ status: "paused", pause: { code: "edited" } });
+    expect((await say("resume")).body.code).toBe("edited");
+  });
+
+  test("is held by a revert of what it began with, and by a schedule", async () => {
+    const { there, read, key } = await ramped();
+    const at = Date.now() + MINUTE;
+    const fields = { fallthrough: { variation: "on" } };
+    await ada("POST", `/projects/${project}/schedules`, { environment: "production", flag: key, at, fields });
+    expect((await read()).status).toBe("running");
+    await run(at);
+    expect(await read()).toMatchObject({ status: "paused", pause: { code: "edited" } });
+    expect((await ada("GET", there)).body.fallthrough).toEqual({ variation: "on" });
   });
 
   test("lets others edit everything else", async () => {

@@ -24,6 +24,7 @@ import { withWeights } from "../documents/targeting.ts";
 import { inUse, validityOf } from "../documents/validity.ts";
 import { MAX_CHANGE_BYTES, MAX_VALIDATION_ERRORS } from "../limits.ts";
 import type { Plan } from "../write/plan.ts";
+import { type Held, heldRamps } from "./held-ramps.ts";
 import { flagThere, targetingStatements, targetingUndo } from "./targeting-edit.ts";
 
 /** From what is there when it lands. Null is a segment that is not there. */
@@ -41,7 +42,13 @@ export type Edited = {
 };
 
 /** What an edit does to one document, made on what was read. */
-type Step = Edited & { undo: UndoOf; statements: Statement[]; flag?: Flag; segment?: Segment | null };
+type Step = Edited & {
+  undo: UndoOf;
+  statements: Statement[];
+  flag?: Flag;
+  segment?: Segment | null;
+  held?: Held;
+};
 
 /** `verb`: what the audit log calls it, after the kind of document, or `environment` for several. */
 export type EnvironmentEdit = { edits: DocumentEdit[]; verb: string; reverts?: number };
@@ -71,7 +78,8 @@ export async function planDocuments(
     status: 200,
     body: { documents, warnings },
     write: {
-      statements: changed.flatMap(({ statements }) => statements),
+      statements: changed.flatMap(({ statements, held }) => [...statements, ...(held?.statements ?? [])]),
+      alsoAudited: changed.flatMap(({ held }) => held?.audits ?? []),
       edits: [{ name: environment, head: found.head, documents: { flags, segments } }],
       audit: {
         action: `${type}.${verb}`,
@@ -135,6 +143,7 @@ async function flagStep(
   const edited = edit(before);
   const changes = difference(withWeights(before), withWeights(edited));
   const next = { ...edited, version: before.version + (isEmpty(changes) ? 0 : 1) };
+  const held = await heldRamps(db, environment, row.flag.id, next, now);
   return {
     kind,
     key,
@@ -146,6 +155,7 @@ async function flagStep(
       updatedAt: now,
       fullSince: fullSinceAfter(before, next, row.configuration.fullSince, now),
     }),
+    held,
     flag: next,
   };
 }
@@ -219,7 +229,10 @@ function requireAllValid(steps: Step[], { flags, segments, ...rest }: Ruleset): 
     const detail = "It would not work as things are now; each error is listed.";
     throw conflict("would-not-work", detail, { errors: errors.slice(0, MAX_VALIDATION_ERRORS) });
   }
-  return each.flatMap((one) => one.warnings);
+  const ofRamps = steps.flatMap(({ kind, key, held }) =>
+    (held?.warnings ?? []).map((one) => ({ ...one, pointer: `/${kind}s/${key}${one.pointer}` })),
+  );
+  return [...each.flatMap((one) => one.warnings), ...ofRamps];
 }
 
 async function requireUnused(db: Database, { id, environment }: EnvironmentName, steps: Step[]): Promise<void> {

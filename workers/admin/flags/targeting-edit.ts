@@ -20,6 +20,7 @@ import { requireValid } from "../documents/validity.ts";
 import { etagMismatch, etagOf } from "../http/if-match.ts";
 import { invalid } from "../http/validation-errors.ts";
 import type { Plan } from "../write/plan.ts";
+import { heldRamps } from "./held-ramps.ts";
 import { shownTargeting } from "./representation.ts";
 
 /** What a rule, or for null the fallthrough, serves: to the bucket. */
@@ -62,7 +63,9 @@ export async function planTargeting(
     return { status: 200, body: shownTargeting(environment, before, kill), etag, changes, before, next: before };
   }
   next.version = before.version + 1;
-  const warnings = requireValid({ kind: "flag", document: next }, found.ruleset);
+  // A ramp's own step takes no split away from it.
+  const held = "placed" in edit ? null : await heldRamps(db, environment, row.id, next, now);
+  const warnings = [...requireValid({ kind: "flag", document: next }, found.ruleset), ...(held?.warnings ?? [])];
   return {
     status: 200,
     body: { ...shownTargeting(environment, next, kill), ...(warnings.length > 0 && { warnings }) },
@@ -71,10 +74,14 @@ export async function planTargeting(
     before,
     next,
     write: {
-      statements: targetingStatements(db, environment, row.id, next, {
-        updatedAt: now,
-        fullSince: fullSinceAfter(before, next, configuration.fullSince, now),
-      }),
+      statements: [
+        ...targetingStatements(db, environment, row.id, next, {
+          updatedAt: now,
+          fullSince: fullSinceAfter(before, next, configuration.fullSince, now),
+        }),
+        ...(held?.statements ?? []),
+      ],
+      ...(held && { alsoAudited: held.audits }),
       edits: [{ name: environment, head: found.head, documents: { flags: { [row.key]: next } } }],
       audit: {
         action: "flag.update",

@@ -35,6 +35,11 @@ export const rampAt = (db: Database, environmentId: string, flagId: string, rule
     ),
   });
 
+export const runningRamps = (db: Database, environmentId: string, flagId: string): Promise<RampRow[]> =>
+  db.query.ramps.findMany({
+    where: and(eq(ramps.environmentId, environmentId), eq(ramps.flagId, flagId), eq(ramps.status, "running")),
+  });
+
 export async function listRamps(
   db: Database,
   { projectId, visible, environment, flag, author, status, q }: PlannedFilter<table.RampStatus>,

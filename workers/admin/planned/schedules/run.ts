@@ -80,7 +80,7 @@ async function planRun(db: Database, id: string, now: number): Promise<Plan<null
       edits: write?.edits ?? [],
       statements: [...(write?.statements ?? []), updateSchedule(db, row, ended)],
       audit: auditedSchedule("schedule.run", environment, row, { status: { from: row.status, to: ended.status } }),
-      alsoAudited: write === undefined ? [] : [{ ...write.audit, schedule: id }],
+      alsoAudited: write === undefined ? [] : [{ ...write.audit, schedule: id }, ...(write.alsoAudited ?? [])],
     },
   };
 }
