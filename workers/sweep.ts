@@ -3,6 +3,7 @@
 import type { Env } from "./env.ts";
 import { replayDeadLetters } from "./events/dead-letters.ts";
 import { SWEEP_MS, within } from "./platform/deadline.ts";
+import { trimMovedShares } from "./store/approvals/moved-shares.ts";
 import { trimPolicyEdits } from "./store/approvals/policies.ts";
 import { mirrorRecent } from "./store/credentials.ts";
 import { openDatabase } from "./store/database.ts";
@@ -11,6 +12,8 @@ import { laggingEnvironments, trimOutbox, trimProjectEdits } from "./store/outbo
 
 /** Longer than any request that may still hold what it read: a lock that is gone could be taken twice. */
 const LOCKS_KEPT_MS = 24 * 60 * 60_000;
+/** Twice as long as it counts. */
+const MOVED_KEPT_MS = 48 * 60 * 60_000;
 const IDEMPOTENCY_KEPT_MS = 24 * 60 * 60_000;
 const MIRROR_AGAIN_MS = 15 * 60_000;
 /** A sweep has subrequests for so many; the rest are still lagging a minute later. */
@@ -25,6 +28,7 @@ export async function sweep(env: Env, now: number): Promise<void> {
     trimOutbox(db, now - LOCKS_KEPT_MS),
     trimProjectEdits(db, now - LOCKS_KEPT_MS),
     trimPolicyEdits(db, now - LOCKS_KEPT_MS),
+    trimMovedShares(db, now - MOVED_KEPT_MS),
     trimIdempotency(db, now - IDEMPOTENCY_KEPT_MS),
     replayDeadLetters(env),
   ]);

@@ -9,7 +9,7 @@ const EVERYBODY = 100_000;
 const NOBODY = 0;
 
 /**
- * null stands for no flag: not there yet, archived or deleted. Individual targets count nobody; a switch, what is served
+ * null stands for no flag: not there yet, archived or deleted. Individual targets are counted apart (`listedInFlag`); a switch, what is served
  * while off, prerequisites, and rules that came, went, moved or ask otherwise count everybody; a split counts what moves.
  */
 export function shareOfFlag(before: Flag | null, next: Flag | null): number {
@@ -25,7 +25,46 @@ export function shareOfFlag(before: Flag | null, next: Flag | null): number {
   return Math.max(...placesOf(before, next).map(({ from, to }) => shareOfPlace(from, to)));
 }
 
-/** Of a segment's rules; members that are listed one by one count nobody, as targets do. */
+/**
+ * How many users are listed one by one for something else than before: nobody knows what share of all they are. null stands
+ * for no flag.
+ */
+export function listedInFlag(before: Flag | null, next: Flag | null): number {
+  if (before?.on !== true && next?.on !== true) return 0;
+  return differing(targetsOf(before), targetsOf(next));
+}
+
+export const listedInSegment = (before: Segment | null, next: Segment | null): number =>
+  differing(membersOf(before), membersOf(next));
+
+const targetsOf = (flag: Flag | null) =>
+  new Map(
+    (flag?.targets ?? []).flatMap(({ variation, values, ...more }) =>
+      values.map((value) => [JSON.stringify([more, value]), variation] as const),
+    ),
+  );
+
+const membersOf = (segment: Segment | null) =>
+  new Map([
+    ...(segment?.included ?? []).map((member) => [member, "included"] as const),
+    ...(segment?.excluded ?? []).map((member) => [member, "excluded"] as const),
+  ]);
+
+function differing(before: Map<string, string>, next: Map<string, string>): number {
+  let count = 0;
+  for (const [user, place] of next) if (before.get(user) !== place) count += 1;
+  for (const user of before.keys()) if (!next.has(user)) count += 1;
+  return count;
+}
+
+/** Of all that somebody has moved of one document within a day: `listed` beyond a few may be anybody, and everybody. */
+export const shareOfAll = ({ share, listed }: { share: number; listed: number }): number =>
+  listed > MAX_LISTED ? EVERYBODY : Math.min(EVERYBODY, share);
+
+/** Testers and colleagues; more is a rollout. */
+const MAX_LISTED = 100;
+
+/** Of a segment's rules; members that are listed one by one are counted apart, as targets are. */
 export function shareOfSegment(before: Segment | null, next: Segment | null): number {
   return same(before?.rules ?? [], next?.rules ?? []) ? NOBODY : EVERYBODY;
 }

@@ -1,6 +1,7 @@
 /** Whether a write may be made: which policies it meets, and whether those who they name have approved of it. */
 import type { Segment } from "@bunting/core";
 import { ApiError } from "../../platform/problem.ts";
+import { insertMoved, type Moved, movedSince } from "../../store/approvals/moved-shares.ts";
 import { editPolicies, flagsReached, policiesOf, policiesUnchanged } from "../../store/approvals/policies.ts";
 import {
   type Affected,
@@ -17,9 +18,9 @@ import type { EnvironmentName } from "../../store/credentials.ts";
 import type { Database, Statement } from "../../store/database.ts";
 import { documentsThere } from "../../store/documents.ts";
 import type { Documents } from "../../store/outbox/change.ts";
-import type { Role } from "../../store/schema/index.ts";
+import type { DocumentKind, Role } from "../../store/schema/index.ts";
 import { same } from "../documents/diff.ts";
-import { shareOfFlag, shareOfSegment } from "../documents/impact.ts";
+import { listedInFlag, listedInSegment, shareOfAll, shareOfFlag, shareOfSegment } from "../documents/impact.ts";
 import { key } from "../http/contract.ts";
 import { z } from "../http/zod.ts";
 import { approvers } from "./approver.ts";
@@ -59,11 +60,17 @@ export type Approval = {
   guard: (now: number) => Statement[];
 };
 
+/** Whose change it is, and when: what they have moved within a day before counts with it. */
+export type By = { tokenId: string | null; at: number };
+
+const DAY_MS = 24 * 60 * 60_000;
+
 /** `role` is the caller's own, null where nobody is asking any more. */
 export async function approvalOf(
   db: Database,
   proposed: Proposed,
   role: Role | null,
+  by: By,
   approvedBy: Approver[] = [],
 ): Promise<Approval> {
   const touched = proposed.edits.filter(({ documents: { flags = {}, segments = {} } }) => holdsAny(flags, segments));
@@ -80,15 +87,28 @@ export async function approvalOf(
   const affected = await Promise.all(
     touched
       .filter(({ name }) => enabled.some(({ environments }) => isAmong(environments, name.environment)))
-      .map(({ name, documents }) => affectedBy(db, name, documents)),
+      .map(({ name, documents }) => affectedBy(db, name, documents, by)),
   );
+  const byShare = enabled.some(({ share }) => share > 0);
   const met = enabled.filter(
     (policy) =>
       affected.flat().some((one) => isMet(policy, one)) || retagged.some((tags) => isEscaped(policy, ...tags)),
   );
   const bypassed = met.filter((policy) => isExempt(policy, role));
+  // What somebody has approved of, or may be made without approvals, is not counted against a later change.
+  const { tokenId } = by;
+  const moved = met.length === 0 && byShare && tokenId !== null ? affected.flat().filter(isMoved) : [];
+  const counting = (now: number) => [
+    ...guard(now),
+    ...moved.map(({ document, moved }) => insertMoved(db, document, tokenId!, moved, now)),
+  ];
   const all = given(met, approvedBy);
-  return { met: all, lacking: lacking(all).filter(({ policy }) => !bypassed.includes(policy)), bypassed, guard };
+  return {
+    met: all,
+    lacking: lacking(all).filter(({ policy }) => !bypassed.includes(policy)),
+    bypassed,
+    guard: counting,
+  };
 }
 
 /**
@@ -99,7 +119,7 @@ export async function requireApproval(
   ...proposal: Parameters<typeof approvalOf>
 ): Promise<Pick<Approval, "guard"> & { bypassed: string[] }> {
   const { lacking, guard, bypassed } = await approvalOf(...proposal);
-  if (lacking.length > 0) throw approvalRequired(lacking, proposal[3] !== undefined);
+  if (lacking.length > 0) throw approvalRequired(lacking, proposal[4] !== undefined);
   return { guard, bypassed: bypassed.map(({ key }) => key) };
 }
 
@@ -135,32 +155,56 @@ export function tagsBeforeAndAfter({ type, changes }: Proposed["audits"][number]
   return type === "flag" && tags?.from !== undefined ? [[tags.from as string[], (tags.to ?? []) as string[]]] : [];
 }
 
-/** Read after the head that the edit is put on top of: what has changed since then makes the write lose its race. */
+const NOTHING: Moved = { share: 0, listed: 0 };
+
+type AffectedDocument = Affected & {
+  document: { environmentId: string; kind: DocumentKind; key: string };
+  /** By this change alone. */
+  moved: Moved;
+};
+
+const isMoved = ({ moved }: AffectedDocument) => moved.share > 0 || moved.listed > 0;
+
+/**
+ * Read after the head that the edit is put on top of: what has changed since then makes the write lose its race. `by`: with
+ * what they have moved of the same documents lately.
+ */
 export async function affectedBy(
   db: Database,
   name: EnvironmentName,
   { flags = {}, segments = {} }: Partial<Documents>,
-): Promise<Affected[]> {
+  by: By | null = null,
+): Promise<AffectedDocument[]> {
   const keys = { flags: Object.keys(flags), segments: Object.keys(segments) };
   const [before, reached] = await Promise.all([documentsThere(db, name.id, keys), flagsReached(db, name, keys)]);
   const tags = Map.groupBy(reached, ({ kind, key }) => `${kind} ${key}`);
-  const affected = (of: string, share: number): Affected => ({
-    environment: name.environment,
-    tags: tags.get(of)?.flatMap((one) => one.tags) ?? [],
-    share,
-  });
-  return [
+  const affected = async (kind: DocumentKind, key: string, moved: Moved): Promise<AffectedDocument> => {
+    const document = { environmentId: name.id, kind, key };
+    const tokenId = moved.share > 0 || moved.listed > 0 ? (by?.tokenId ?? null) : null;
+    const earlier = tokenId === null ? NOTHING : await movedSince(db, document, tokenId, by!.at - DAY_MS);
+    return {
+      environment: name.environment,
+      tags: tags.get(`${kind} ${key}`)?.flatMap((one) => one.tags) ?? [],
+      share: shareOfAll({ share: earlier.share + moved.share, listed: earlier.listed + moved.listed }),
+      document,
+      moved,
+    };
+  };
+  return Promise.all([
     ...Object.entries(flags).flatMap(([key, next]) => {
       const flag = own(before.flags, key);
       // What is new and off serves what nobody asks for yet.
-      return flag === null && !next?.on ? [] : [affected(`flag ${key}`, shareOfFlag(flag, next))];
+      if (flag === null && !next?.on) return [];
+      return [affected("flag", key, { share: shareOfFlag(flag, next), listed: listedInFlag(flag, next) })];
     }),
     ...Object.entries(segments).flatMap(([key, next]) => {
       const segment = own(before.segments, key);
       const isUsed = tags.has(`segment ${key}`);
-      return isUsed && !isSame(segment, next) ? [affected(`segment ${key}`, shareOfSegment(segment, next))] : [];
+      if (!isUsed || isSame(segment, next)) return [];
+      const moved = { share: shareOfSegment(segment, next), listed: listedInSegment(segment, next) };
+      return [affected("segment", key, moved)];
     }),
-  ];
+  ]);
 }
 
 const own = <Document>(all: Record<string, Document>, key: string) => (Object.hasOwn(all, key) ? all[key]! : null);

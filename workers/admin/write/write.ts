@@ -82,13 +82,14 @@ export async function writeAs<Body>(
     const proposed = proposedBy(made.write);
     // By then nobody sends it any more.
     const role = made.write?.finalEdits === undefined ? (author.role ?? null) : null;
+    const by = { tokenId: author.origin.tokenId, at: now };
     if (author.dryRun) {
-      const judged = approvalOf(db, made.write?.isRollback ? NOTHING : proposed, role, approvedBy);
+      const judged = approvalOf(db, made.write?.isRollback ? NOTHING : proposed, role, by, approvedBy);
       const dryRun = await dryRunOf(db, made, await within(judged, D1_MS, "reading"));
       await requireRoom(db, edits);
       throw dryRun;
     }
-    const approving = () => requireApproval(db, proposed, role, approvedBy);
+    const approving = () => requireApproval(db, proposed, role, by, approvedBy);
     const { guard, bypassed } = made.write?.isRollback ? NO_GUARD : await within(approving(), D1_MS, "reading");
     await made.prepare?.();
     const pending = edits.length === 1 ? { pending: true } : {};

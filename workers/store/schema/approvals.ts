@@ -197,3 +197,24 @@ export const killReviews = sqliteTable(
     index("kill_reviews_open").on(table.projectId, table.seq).where(sql`closed_at IS NULL`),
   ],
 );
+
+/** What somebody has moved without anybody's approval, for policies by share: the steps of a day count as one change. */
+export const movedShares = sqliteTable(
+  "moved_shares",
+  {
+    id: integer().primaryKey({ autoIncrement: true }),
+    environmentId: text("environment_id").notNull(),
+    kind: text().$type<DocumentKind>().notNull(),
+    key: text().notNull(),
+    tokenId: text("token_id").notNull(),
+    movedAt: time("moved_at").notNull(),
+    /** Thousandths of a percent. */
+    share: integer().notNull(),
+    /** Users that are listed one by one. */
+    listed: integer().notNull(),
+  },
+  (table) => [
+    index("moved_shares_by_document").on(table.environmentId, table.kind, table.key, table.tokenId, table.movedAt),
+    index("moved_shares_by_time").on(table.movedAt),
+  ],
+);

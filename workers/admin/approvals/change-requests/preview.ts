@@ -86,7 +86,13 @@ export async function previewNow(
     const plan = await planChange(revision.change, await askingFor(place, there, now), project.key, now);
     const touched = await touchedBy(place.db, plan);
     const conflicts = conflictsOf(revision.base, touched, plan.sources ?? []);
-    const { met, lacking } = await approvalOf(place.db, proposedBy(plan.write), null, approvedBy);
+    const { met, lacking } = await approvalOf(
+      place.db,
+      proposedBy(plan.write),
+      null,
+      { tokenId: row.authorId, at: now },
+      approvedBy,
+    );
     // What it would do is shown all the same: one sees what is to be made smaller.
     const obstacle = await requireRoom(place.db, plan.write?.edits).then(() => null, shownObstacle);
     const inItsWay = conflicts.length + lacking.length + verdicts(events, row.revision).objections.length;

@@ -26,10 +26,11 @@ export async function rehearsed(
   flag: string,
   edit: TargetingEdit,
   now: number,
+  tokenId: string | null,
 ) {
   const { flag: row } = await flagThere(db, environment, flag);
   const plan = await planTargeting(db, environment, flag, edit, now);
-  await requireApproval(db, proposedBy(plan.write), null);
+  await requireApproval(db, proposedBy(plan.write), null, { tokenId, at: now });
   await requireRoom(db, plan.write?.edits);
   const preview = await previewOf(db, plan, NO_APPROVAL);
   return { flagId: row.id, would: { warnings: plan.body.warnings ?? [], preview } };

@@ -54,7 +54,7 @@ const create = operation({
     const environment = await environmentInBody(requested);
     requireTime(at, now);
     await requireRoom(db, environment.id);
-    const { flagId, would } = await rehearsed(db, environment, flag, edit, now);
+    const { flagId, would } = await rehearsed(db, environment, flag, edit, now, by.tokenId);
     const row: store.ScheduleRow = {
       id: newId("sch"),
       projectId: environment.projectId,
@@ -159,7 +159,14 @@ const patch = operation({
       ...(reason !== undefined && { reason }),
     };
     const changes = difference(planOf(row), planOf(next));
-    const { flagId, would } = await rehearsed(db, environment, row.flagKey, next.edit as TargetingEdit, now);
+    const { flagId, would } = await rehearsed(
+      db,
+      environment,
+      row.flagKey,
+      next.edit as TargetingEdit,
+      now,
+      by.tokenId,
+    );
     const shown = () => ({ ...shownSchedule({ ...next, environment: environment.environment }), ...would });
     if (isEmpty(changes)) return { status: 200, body: shown(), etag: etagOf(row.version) };
     if (next.at !== row.at) requireTime(next.at, now);
