@@ -68,7 +68,8 @@ async function sizes({ code, from, platform = "browser" }: Bundle): Promise<{ mi
     format: "esm",
     target: "es2022",
     platform,
-    external: ["react", "node:*", "cloudflare:*"],
+    // `ws`: what /node loads where there is no WebSocket.
+    external: ["react", "ws", "node:*", "cloudflare:*"],
     write: false,
     logLevel: "error",
   });
