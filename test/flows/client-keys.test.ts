@@ -95,13 +95,13 @@ test("clients of every kind that are killed leave no socket at the relay", async
   const bulk = await fetch(`${server.url}/ofrep/v1/evaluate/flags`, {
     method: "POST",
     headers: { "x-api-key": clientKey, "content-type": "application/json" },
-    body: '{"context":{}}',
+    body: '{"context":{"targetingKey":"ada"}}',
   });
-  const { eventStreams } = (await bulk.json()) as { eventStreams: { url: string }[] };
+  const { eventStreams } = (await bulk.json()) as { eventStreams: { endpoint: { requestUri: string } }[] };
   const commands: [string, string[]][] = [
     ["curl", ["-sN", streamUrl()]],
     ["curl", ["-sN", ...post, `${server.url}/client/v1/stream`]],
-    ["curl", ["-sN", eventStreams[0]?.url ?? ""]],
+    ["curl", ["-sN", `${server.url}${eventStreams[0]?.endpoint.requestUri}`]],
     ["curl", ["-sN", "-H", `authorization: Bearer ${serverKey}`, `${server.url}/sdk/v1/stream`]],
   ];
   await vi.waitFor(async () => expect(await connected(targeting)).toBe(0), 20_000);
