@@ -131,10 +131,10 @@ const policies = [
   },
 ];
 
-/** The first administrator's token, which the bootstrap secret makes once. Null: another has been made before. */
+/** The first administrator's token, which the bootstrap secret makes once. Null: another has been made before, or there is no secret. */
 export async function firstToken(url: string, bootstrapToken: string): Promise<string | null> {
   const response = await post(url, bootstrapToken, "POST", "/tokens", { name: "npm start", role: "admin" });
-  if (response.status === 403) return null;
+  if (response.status === 403 || response.status === 401) return null;
   if (!response.ok) throw new Error(`The first token: ${response.status}: ${await response.text()}`);
   return ((await response.json()) as { token: string }).token;
 }

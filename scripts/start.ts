@@ -56,8 +56,8 @@ const server = wrangler(
     "--log-level",
     "error",
     "--show-interactive-dev-session=false",
-    "--var",
-    `BOOTSTRAP_TOKEN:${bootstrapToken}`,
+    // It makes the first token and nothing else: later starts have no use for it.
+    ...(readDevelopment() === null ? ["--var", `BOOTSTRAP_TOKEN:${bootstrapToken}`] : []),
   ],
   "inherit",
 );
