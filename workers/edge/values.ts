@@ -1,8 +1,10 @@
 /** What a client key is told: values for one context, of flags that are for clients, and nothing else of the ruleset. */
-import { type Decision, exposureOf, type Flag } from "@bunting/core";
+
+import { type Decision, exposureOf } from "@bunting/core";
 import type { EvaluatedFlag, PutMessage, ValuesMessage } from "@bunting/core/wire";
 import type { KeyKind } from "../store/schema/index.ts";
 import type { IsolateRuleset } from "./ruleset/isolate-ruleset.ts";
+import { isForClients } from "./ruleset/visibility.ts";
 
 type Held = Pick<IsolateRuleset, "evaluator" | "history">;
 
@@ -71,5 +73,3 @@ function lastSent(position: Position | null, otherwise: number): number {
   if (position === null) return otherwise;
   return "since" in position ? position.since : position.sent;
 }
-
-const isForClients = (flag: Flag | undefined): flag is Flag => flag?.clientSide === true;

@@ -1,6 +1,7 @@
 /**
  * The events queue's consumer: a delivery becomes one gzip NDJSON object in R2 for each environment and hour of receipt,
  * and points in Analytics Engine. Queues deliver at least once: readers of R2 deduplicate by batchId and index.
+ * How often a batch is tried stands in wrangler.toml (`max_retries`); dead-letters.ts has what becomes of it then.
  */
 
 import type { Env } from "../env.ts";

@@ -1,4 +1,4 @@
-/** The first answer to each Idempotency-Key. Committed with the write (workers/store/outbox/commit.ts), completed once the hub has answered. */
+/** The first answer to each Idempotency-Key. Committed with the write (workers/store/outbox/commit.ts), completed once the hub has answered; for how long, workers/sweep.ts says. */
 import { and, eq, lt } from "drizzle-orm";
 import type { Database } from "./database.ts";
 import type { IdempotencyRecord } from "./outbox/change.ts";

@@ -13,10 +13,11 @@ import { waitQuery, whole } from "../http/contract.ts";
 import { idempotencyKey, keyReused, REPLAYED } from "../http/idempotency.ts";
 import { z } from "../http/zod.ts";
 import { operation } from "../operation.ts";
-import { askHub, delivered, delivery, hubOf, receipt, receiptOf, withReceipt } from "../write/hub-client.ts";
+import { askHub, delivered, delivery, hubOf, receipt, receiptOf } from "../write/hub-client.ts";
 import { environmentOf } from "../write/lookup.ts";
 import { DryRun, type Preview } from "../write/preview.ts";
 import type { Requested } from "../write/request.ts";
+import { withReceipt } from "../write/wait-for-receipt.ts";
 import { origin } from "../write/write.ts";
 import { kill as killState } from "./representation.ts";
 

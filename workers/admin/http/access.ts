@@ -1,4 +1,4 @@
-/** Who asks, how often, and what they may touch. 403 comes before looking anything up: it never tells what exists. */
+/** Who asks, how often, and what they may touch. The role that an operation needs stands in its declaration. 403 comes before looking anything up: it never tells what exists. */
 
 import { AddressLimit, addressOf, UNAUTHENTICATED } from "../../platform/address-limit.ts";
 import { errorText } from "../../platform/error-text.ts";

@@ -1,11 +1,12 @@
 /** OFREP 0.3: evaluation for whoever speaks OpenFeature over HTTP. Errors have the shape that protocol gives them. */
-import { type Decision, type Flag, openFeatureReason } from "@bunting/core";
+import { type Decision, openFeatureReason } from "@bunting/core";
 import { ApiError } from "../../platform/problem.ts";
 import { authenticate, type Caller } from "../authenticate.ts";
 import { answerUnlessKnown } from "../etag.ts";
 import { contextOf, type EvaluationContext, readContext } from "../evaluation-context.ts";
 import { decoded, type Incoming, Plane } from "../router.ts";
 import { filtersReady } from "../ruleset/segment-filters.ts";
+import { isVisible } from "../ruleset/visibility.ts";
 import { bulkEtag, contextHashOf, dayOf, eventStreamPath, openRefetchStream } from "../streams/refetch-stream.ts";
 import { refuseHead } from "../streams/ruleset-stream.ts";
 
@@ -69,7 +70,7 @@ async function answerOne(
   await filtersReady(visit, ruleset);
   const { evaluator } = ruleset;
   const flag = Object.hasOwn(evaluator.ruleset.flags, key) ? evaluator.ruleset.flags[key] : undefined;
-  if (!isVisible(flag, grant)) {
+  if (!isVisible(flag, grant.kind)) {
     const errorDetails = `There is no flag "${key}" for this key.`;
     return Response.json({ key, errorCode: "FLAG_NOT_FOUND", errorDetails }, { status: 404 });
   }
@@ -101,9 +102,6 @@ async function answerAll(incoming: Incoming, caller: Caller, body: string): Prom
     },
   );
 }
-
-const isVisible = (flag: Flag | undefined, { kind }: Caller["grant"]): boolean =>
-  flag !== undefined && (kind === "server" || flag.clientSide);
 
 /** Metadata is flat, and says nothing that changes while the flag does not: clients compare it. */
 function inOfrep(key: string, decision: Decision) {

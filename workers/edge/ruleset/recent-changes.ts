@@ -2,8 +2,10 @@
  * What the last revisions have touched, so that a stream of values can be told what is new without keeping a ruleset of
  * its own. One for each ruleset that an isolate holds, shared by all of its streams.
  */
+
 import { Referrers, type Ruleset } from "@bunting/core";
 import type { Delta } from "@bunting/core/wire";
+import { isForClients } from "./visibility.ts";
 
 /** Flags whose answers may differ, those that depend on others included, and flags that client keys no longer see. */
 export type Touched = { flags: string[]; withdrawn: string[] };
@@ -42,7 +44,7 @@ export class History {
   /** To be called before `delta` is applied to `documents`. */
   note(delta: Delta, { flags, segments }: Documents): void {
     const withdrawn = Object.entries(delta.flags).filter(
-      ([key, flag]) => flag?.clientSide !== true && flags[key]?.clientSide === true,
+      ([key, flag]) => !isForClients(flag) && isForClients(flags[key]),
     );
     this.#entries.push(entryOf(delta, keysOf(withdrawn), []));
     this.#keys += sizeOf(this.#entries.at(-1) as Entry);
@@ -62,7 +64,7 @@ export class History {
   extend(run: Delta[]): void {
     for (const delta of run.toReversed()) {
       if (delta.revision !== this.#from) continue;
-      const hidden = Object.entries(delta.flags).filter(([, flag]) => flag?.clientSide !== true);
+      const hidden = Object.entries(delta.flags).filter(([, flag]) => !isForClients(flag));
       const entry = entryOf(delta, [], keysOf(hidden));
       if (this.#keys + sizeOf(entry) > MAX_KEYS || this.#entries.length >= MAX_ENTRIES) break;
       this.#entries.unshift(entry);
@@ -90,7 +92,7 @@ export class History {
     const start = this.#entries.findIndex(({ previous }) => previous === revision);
     if (start === -1) return null;
     const entries = this.#entries.slice(start);
-    const isHidden = (key: string) => now.flags[key]?.clientSide !== true;
+    const isHidden = (key: string) => !isForClients(now.flags[key]);
     // To say that it is gone would tell of a flag that client keys may never have seen.
     if (entries.some(({ unsure }) => unsure.some(isHidden))) return null;
     // Who refers to whom now is enough: a flag that has since stopped referring to another was touched itself.
